@@ -1,1 +1,20 @@
-//! Part of Trainyard; see ARCHITECTURE.md.
+//! The training protocol and its mathematics, sans-IO.
+//!
+//! Everything here is a function of its arguments: no sockets, no files, no clock, no global
+//! random state, no libtorch. Time and seeds are handed in, so that each decision can be tested
+//! by properties and replayed by a seeded simulation. `ARCHITECTURE.md` at the root has the
+//! picture and the invariants.
+#![forbid(unsafe_code)]
+
+pub mod assignment;
+pub mod coordinator;
+pub mod facts;
+pub mod layout;
+pub mod metrics;
+pub mod optimizer;
+pub mod philox;
+pub mod round;
+pub mod sampling;
+pub mod schedule;
+pub mod tree;
+pub mod wire;
