@@ -1,1 +1,572 @@
-//! In progress.
+//! The wire format: one fixed header a frame, raw chunk bytes or JSON behind it.
+//!
+//! # Header
+//! 64 bytes, little endian:
+//!
+//! | bytes | field | |
+//! |---|---|---|
+//! | 0..4 | magic | `TRYD` |
+//! | 4 | version | [`VERSION`] |
+//! | 5 | kind | [`Kind`] |
+//! | 6 | encoding | of the payload of a push or param: 0, f32 |
+//! | 7 | flags | none defined |
+//! | 8..16 | job id | |
+//! | 16..20 | generation | |
+//! | 20..24 | payload length | in bytes |
+//! | 24..32 | incarnation | of the sender: which start of the process this is |
+//! | 32..40 | step | of a push; of a param its version |
+//! | 40..44 | node | of a push |
+//! | 44..48 | chunk | of a push or param |
+//! | 48..56 | loss | of a push: f64, summed over its rows |
+//! | 56..60 | rows | of a push |
+//! | 60..64 | checksum | CRC-32 (IEEE 802.3) of bytes 0..60 |
+//!
+//! A field that a kind has no use for is 0, and a header that says otherwise is refused: each
+//! accepted header has exactly one encoding, and new meanings can be given to old fields without
+//! an old peer misreading them.
+//!
+//! The module does no I/O. Payload lengths are checked against bounds before anyone allocates.
+
+use crate::round::Tally;
+use crate::tree::Node;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Bytes of a frame's header.
+pub const HEADER_LEN: usize = 64;
+/// The first four bytes of every frame.
+pub const MAGIC: [u8; 4] = *b"TRYD";
+/// The version of this format. A peer of another version is refused.
+pub const VERSION: u8 = 1;
+/// The most payload bytes of a [`Body::Push`] or [`Body::Param`]: 65,536 floats.
+pub const MAX_CHUNK_BYTES: u32 = 4 * 65_536;
+/// The most payload bytes of a [`Body::Hello`] or [`Body::Control`], whatever the [`Limits`] say.
+pub const MAX_CONTROL_BYTES: u32 = 4 << 20;
+
+#[cfg(target_endian = "big")]
+compile_error!("chunks travel as little-endian floats and are viewed in place");
+
+/// What a frame is for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// The first frame of a connection, in each direction: who speaks. JSON payload.
+    Hello = 1,
+    /// Gradients of one chunk, summed over the leaves of one node. Worker to server.
+    Push = 2,
+    /// Parameters of one chunk. Server to worker.
+    Param = 3,
+    /// A message of the control stream. JSON payload.
+    Control = 4,
+    /// The last frame of a connection that is closed on purpose. No payload.
+    Bye = 5,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Kind> {
+        [
+            Kind::Hello,
+            Kind::Push,
+            Kind::Param,
+            Kind::Control,
+            Kind::Bye,
+        ]
+        .into_iter()
+        .find(|&kind| kind as u8 == byte)
+    }
+}
+
+/// The part of a header that depends on the kind. `len` is the payload's length in bytes.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub enum Body {
+    /// See [`Kind::Hello`].
+    Hello {
+        /// Bytes of JSON.
+        len: u32,
+    },
+    /// See [`Kind::Push`].
+    Push {
+        /// The step the gradients belong to.
+        step: u64,
+        /// The node of the reduction tree; whether it is in the job's tree is not checked here.
+        node: Node,
+        /// The index of the chunk in the arena; its range is not checked here.
+        chunk: u32,
+        /// Bytes of floats: a positive multiple of 4, at most [`MAX_CHUNK_BYTES`].
+        len: u32,
+        /// Rows that the node stands for.
+        rows: u32,
+        /// Loss summed over those rows; may be NaN or infinite.
+        loss: f64,
+    },
+    /// See [`Kind::Param`].
+    Param {
+        /// The number of steps applied to these parameters.
+        version: u64,
+        /// The index of the chunk in the arena; its range is not checked here.
+        chunk: u32,
+        /// As in [`Body::Push`].
+        len: u32,
+    },
+    /// See [`Kind::Control`].
+    Control {
+        /// Bytes of JSON.
+        len: u32,
+    },
+    /// See [`Kind::Bye`].
+    Bye,
+}
+
+/// The header of a frame.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Header {
+    /// The job; frames of another job are not for us.
+    pub job: u64,
+    /// The generation of the sender. Nothing of an older generation is accepted by anyone.
+    pub generation: u32,
+    /// Which start of the sending process this is, so that a restarted peer is told from its
+    /// predecessor.
+    pub incarnation: u64,
+    /// What the frame carries.
+    pub body: Body,
+}
+
+/// Bounds that a receiver sets.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most payload bytes of a hello or control frame; [`MAX_CONTROL_BYTES`] bounds it.
+    pub control: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            control: MAX_CONTROL_BYTES,
+        }
+    }
+}
+
+/// Why bytes are not a frame, or a message does not fit one. The connection is of no use after
+/// any of these: close it and count it.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The peer does not speak this protocol at all.
+    #[error("magic is {0:02x?}, not \"TRYD\": the peer is not a trainyard process")]
+    Magic([u8; 4]),
+    /// The peer speaks another version.
+    #[error("version is {0}, this process speaks {VERSION}: run the same release everywhere")]
+    Version(u8),
+    /// The header was damaged on its way.
+    #[error("checksum is {found:#010x}, the header's bytes give {computed:#010x}")]
+    Checksum {
+        /// As received.
+        found: u32,
+        /// Of the bytes received.
+        computed: u32,
+    },
+    /// A kind that this version does not know.
+    #[error("kind is {0}, which this version does not know")]
+    Kind(u8),
+    /// An encoding that this version does not know.
+    #[error("encoding is {0}, this version knows only 0 (f32)")]
+    Encoding(u8),
+    /// Flags that this version does not know.
+    #[error("flags are {0:#04x}, this version knows none")]
+    Flags(u8),
+    /// A payload length that the kind does not allow.
+    #[error("payload length is {len} in a {kind:?} frame, allowed is {allowed}")]
+    Length {
+        /// The frame's kind.
+        kind: Kind,
+        /// Its payload length in bytes.
+        len: u64,
+        /// What would be allowed.
+        allowed: Allowed,
+    },
+    /// Node 0 does not exist.
+    #[error("node is 0 in a Push frame, nodes are numbered from 1")]
+    Node,
+    /// More rows than a header can tell.
+    #[error("rows are {0}, a frame can tell at most 4294967295")]
+    Rows(u64),
+    /// A field that the kind has no use for is not 0.
+    #[error("{field} is not 0 in a {kind:?} frame")]
+    Unused {
+        /// The frame's kind.
+        kind: Kind,
+        /// The field's name.
+        field: &'static str,
+    },
+    /// A frame that has no place on a control stream.
+    #[error("a {0:?} frame on a control stream, which carries only Hello and Control")]
+    NotControl(Kind),
+    /// A control payload that is not the JSON it should be, or a value that has no JSON form.
+    #[error("payload of a {kind:?} frame: {source}")]
+    Json {
+        /// The frame's kind.
+        kind: Kind,
+        /// What is wrong, and where in the payload.
+        source: serde_json::Error,
+    },
+    /// Bytes were pushed to a [`ControlDecoder`] that holds whole messages nobody took.
+    #[error("{0} bytes of control messages are waiting to be taken")]
+    Backlog(usize),
+}
+
+/// The payload lengths that a kind allows; for messages.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// The least bytes.
+    pub min: u32,
+    /// The most bytes.
+    pub max: u32,
+    /// What the length must be a multiple of.
+    pub multiple: u32,
+}
+
+impl std::fmt::Display for Allowed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to {}", self.min, self.max)?;
+        if self.multiple > 1 {
+            write!(f, " in multiples of {}", self.multiple)?;
+        }
+        Ok(())
+    }
+}
+
+impl Allowed {
+    fn of(kind: Kind, limits: &Limits) -> Allowed {
+        match kind {
+            Kind::Hello | Kind::Control => Allowed {
+                min: 1,
+                max: limits.control.min(MAX_CONTROL_BYTES),
+                multiple: 1,
+            },
+            Kind::Push | Kind::Param => Allowed {
+                min: 4,
+                max: MAX_CHUNK_BYTES,
+                multiple: 4,
+            },
+            Kind::Bye => Allowed {
+                min: 0,
+                max: 0,
+                multiple: 1,
+            },
+        }
+    }
+
+    fn check(self, kind: Kind, len: u64) -> Result<u32, WireError> {
+        match u32::try_from(len) {
+            Ok(n) if (self.min..=self.max).contains(&n) && n.is_multiple_of(self.multiple) => Ok(n),
+            _ => Err(WireError::Length {
+                kind,
+                len,
+                allowed: self,
+            }),
+        }
+    }
+}
+
+impl Body {
+    /// A push of `tally.rows` rows.
+    ///
+    /// # Errors
+    /// [`WireError::Rows`] if the rows do not fit the header.
+    pub fn push(
+        step: u64,
+        node: Node,
+        chunk: u32,
+        len: u32,
+        tally: Tally,
+    ) -> Result<Body, WireError> {
+        let rows = u32::try_from(tally.rows).map_err(|_| WireError::Rows(tally.rows))?;
+        Ok(Body::Push {
+            step,
+            node,
+            chunk,
+            len,
+            rows,
+            loss: tally.loss,
+        })
+    }
+
+    /// What the frame is for.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Body::Hello { .. } => Kind::Hello,
+            Body::Push { .. } => Kind::Push,
+            Body::Param { .. } => Kind::Param,
+            Body::Control { .. } => Kind::Control,
+            Body::Bye => Kind::Bye,
+        }
+    }
+
+    /// The payload's length in bytes.
+    pub fn payload_len(&self) -> u32 {
+        match *self {
+            Body::Hello { len } | Body::Control { len } => len,
+            Body::Push { len, .. } | Body::Param { len, .. } => len,
+            Body::Bye => 0,
+        }
+    }
+}
+
+/// The fields of a header as they lie in it, before they are judged.
+#[derive(Default)]
+struct Fields {
+    step: u64,
+    node: u32,
+    chunk: u32,
+    loss_bits: u64,
+    rows: u32,
+}
+
+impl Fields {
+    fn of(body: &Body) -> Fields {
+        match *body {
+            Body::Push {
+                step,
+                node,
+                chunk,
+                rows,
+                loss,
+                ..
+            } => Fields {
+                step,
+                node: node.get(),
+                chunk,
+                loss_bits: loss.to_bits(),
+                rows,
+            },
+            Body::Param { version, chunk, .. } => Fields {
+                step: version,
+                chunk,
+                ..Fields::default()
+            },
+            Body::Hello { .. } | Body::Control { .. } | Body::Bye => Fields::default(),
+        }
+    }
+
+    /// The body these make, each field that `kind` has no use for being 0.
+    fn into_body(self, kind: Kind, len: u32) -> Result<Body, WireError> {
+        let Fields {
+            step,
+            node,
+            chunk,
+            loss_bits,
+            rows,
+        } = self;
+        if kind == Kind::Push {
+            let node = Node::new(node).ok_or(WireError::Node)?;
+            let loss = f64::from_bits(loss_bits);
+            return Ok(Body::Push {
+                step,
+                node,
+                chunk,
+                len,
+                rows,
+                loss,
+            });
+        }
+        let param = kind == Kind::Param;
+        let unused = [
+            ("step", !param && step != 0),
+            ("node", node != 0),
+            ("chunk", !param && chunk != 0),
+            ("loss", loss_bits != 0),
+            ("rows", rows != 0),
+        ];
+        if let Some((field, _)) = unused.into_iter().find(|&(_, set)| set) {
+            return Err(WireError::Unused { kind, field });
+        }
+        Ok(match kind {
+            Kind::Hello => Body::Hello { len },
+            Kind::Control => Body::Control { len },
+            Kind::Bye => Body::Bye,
+            Kind::Param | Kind::Push => Body::Param {
+                version: step,
+                chunk,
+                len,
+            },
+        })
+    }
+}
+
+/// The `N` bytes of a header from `at` on.
+fn field<const N: usize>(bytes: &[u8; HEADER_LEN], at: usize) -> [u8; N] {
+    std::array::from_fn(|i| bytes[at + i])
+}
+
+impl Header {
+    /// The header's bytes.
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let fields = Fields::of(&self.body);
+        let mut bytes = [0; HEADER_LEN];
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        put(0, &MAGIC);
+        put(4, &[VERSION, self.body.kind() as u8]); // encoding and flags stay 0
+        put(8, &self.job.to_le_bytes());
+        put(16, &self.generation.to_le_bytes());
+        put(20, &self.body.payload_len().to_le_bytes());
+        put(24, &self.incarnation.to_le_bytes());
+        put(32, &fields.step.to_le_bytes());
+        put(40, &fields.node.to_le_bytes());
+        put(44, &fields.chunk.to_le_bytes());
+        put(48, &fields.loss_bits.to_le_bytes());
+        put(56, &fields.rows.to_le_bytes());
+        let checksum = crc32fast::hash(&bytes[..60]);
+        bytes[60..].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a header and checks everything that can be known without the job: what passes has
+    /// one encoding only, and a payload within bounds.
+    ///
+    /// # Errors
+    /// The [`WireError`] that names the first field refused.
+    pub fn decode(bytes: &[u8; HEADER_LEN], limits: &Limits) -> Result<Header, WireError> {
+        let magic = field(bytes, 0);
+        if magic != MAGIC {
+            return Err(WireError::Magic(magic));
+        }
+        // Before the checksum: another version may keep it elsewhere.
+        if bytes[4] != VERSION {
+            return Err(WireError::Version(bytes[4]));
+        }
+        let found = u32::from_le_bytes(field(bytes, 60));
+        let computed = crc32fast::hash(&bytes[..60]);
+        if found != computed {
+            return Err(WireError::Checksum { found, computed });
+        }
+        let kind = Kind::from_byte(bytes[5]).ok_or(WireError::Kind(bytes[5]))?;
+        if bytes[6] != 0 {
+            return Err(WireError::Encoding(bytes[6]));
+        }
+        if bytes[7] != 0 {
+            return Err(WireError::Flags(bytes[7]));
+        }
+        let len = u32::from_le_bytes(field(bytes, 20));
+        let len = Allowed::of(kind, limits).check(kind, u64::from(len))?;
+        let fields = Fields {
+            step: u64::from_le_bytes(field(bytes, 32)),
+            node: u32::from_le_bytes(field(bytes, 40)),
+            chunk: u32::from_le_bytes(field(bytes, 44)),
+            loss_bits: u64::from_le_bytes(field(bytes, 48)),
+            rows: u32::from_le_bytes(field(bytes, 56)),
+        };
+        Ok(Header {
+            job: u64::from_le_bytes(field(bytes, 8)),
+            generation: u32::from_le_bytes(field(bytes, 16)),
+            incarnation: u64::from_le_bytes(field(bytes, 24)),
+            body: fields.into_body(kind, len)?,
+        })
+    }
+}
+
+/// The bytes of `floats` as they travel, in place.
+pub fn as_bytes(floats: &[f32]) -> &[u8] {
+    bytemuck::cast_slice(floats)
+}
+
+/// The bytes of `floats` as they travel, in place: what is read into them from a connection is in
+/// `floats` at once.
+pub fn as_bytes_mut(floats: &mut [f32]) -> &mut [u8] {
+    bytemuck::cast_slice_mut(floats)
+}
+
+/// A whole frame with `message` as JSON behind `header`.
+///
+/// `header.body` is [`Body::Control`] or [`Body::Hello`]; its length is filled in. JSON has no
+/// NaN and no infinities: such a float is written as `null`, so make it an `Option` or a string.
+///
+/// # Errors
+/// [`WireError::NotControl`] for another kind, [`WireError::Json`] if `message` has no JSON form,
+/// [`WireError::Length`] if that is longer than [`MAX_CONTROL_BYTES`].
+pub fn encode_control<T: Serialize + ?Sized>(
+    mut header: Header,
+    message: &T,
+) -> Result<Vec<u8>, WireError> {
+    let kind = header.body.kind();
+    let mut frame = vec![0; HEADER_LEN];
+    serde_json::to_writer(&mut frame, message)
+        .map_err(|source| WireError::Json { kind, source })?;
+    let payload = (frame.len() - HEADER_LEN) as u64;
+    let len = Allowed::of(kind, &Limits::default()).check(kind, payload);
+    header.body = match kind {
+        Kind::Hello => Body::Hello { len: len? },
+        Kind::Control => Body::Control { len: len? },
+        Kind::Push | Kind::Param | Kind::Bye => return Err(WireError::NotControl(kind)),
+    };
+    frame[..HEADER_LEN].copy_from_slice(&header.encode());
+    Ok(frame)
+}
+
+/// Cuts the bytes of a control stream into messages.
+///
+/// Use: [`push`](Self::push) what was read, [`pop`](Self::pop) until `None`, read on. Memory is
+/// bounded by one largest frame and one push, and grows with the bytes received, not with the
+/// length that a header claims.
+#[derive(Debug)]
+pub struct ControlDecoder {
+    limits: Limits,
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that were popped already.
+    taken: usize,
+}
+
+impl ControlDecoder {
+    /// A decoder at the start of a stream.
+    pub fn new(limits: Limits) -> Self {
+        ControlDecoder {
+            limits,
+            buffer: Vec::new(),
+            taken: 0,
+        }
+    }
+
+    /// Takes what was read from the stream.
+    ///
+    /// # Errors
+    /// [`WireError::Backlog`] if a largest frame's worth of bytes is already waiting: messages
+    /// must be popped between pushes.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        let waiting = self.buffer.len() - self.taken;
+        let largest = HEADER_LEN + self.limits.control.min(MAX_CONTROL_BYTES) as usize;
+        if waiting >= largest {
+            return Err(WireError::Backlog(waiting));
+        }
+        self.buffer.drain(..self.taken);
+        self.taken = 0;
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The next message, `None` until it is there in full.
+    ///
+    /// # Errors
+    /// The [`WireError`] that says what is wrong with the stream. It stays wrong: the same error
+    /// comes again, and the connection should be closed.
+    pub fn pop<T: DeserializeOwned>(&mut self) -> Result<Option<(Header, T)>, WireError> {
+        let waiting = &self.buffer[self.taken..];
+        let Some((head, rest)) = waiting.split_first_chunk::<HEADER_LEN>() else {
+            return Ok(None);
+        };
+        let header = Header::decode(head, &self.limits)?;
+        let kind = header.body.kind();
+        if !matches!(kind, Kind::Hello | Kind::Control) {
+            return Err(WireError::NotControl(kind));
+        }
+        let len = header.body.payload_len() as usize;
+        let Some(payload) = rest.get(..len) else {
+            return Ok(None);
+        };
+        let message =
+            serde_json::from_slice(payload).map_err(|source| WireError::Json { kind, source })?;
+        self.taken += HEADER_LEN + len;
+        Ok(Some((header, message)))
+    }
+
+    /// Bytes received and not yet popped.
+    pub fn waiting(&self) -> usize {
+        self.buffer.len() - self.taken
+    }
+}
