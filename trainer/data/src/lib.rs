@@ -1,1 +1,35 @@
-//! Part of Trainyard; see ARCHITECTURE.md.
+//! Files become typed, normalized tensors in plain vectors, with a digest that tells whether two
+//! workers hold the same data.
+//!
+//! [`load`] reads the sources that a job names (CSV, NPY or IDX, each also gzipped), fits the
+//! normalization on the training rows alone, and returns a [`Dataset`]: a [`Table`] for training,
+//! one for validation, the [`InputSchema`] that travels in the artifact, and the facts that a
+//! server must know. [`InputSchema::encode_csv`] and [`InputSchema::encode_array`] encode rows for
+//! prediction with the same arithmetic, so a row that was trained on gets the same bits.
+//!
+//! Everything here is a function of the bytes read and of the options: no clock, no randomness but
+//! the seed of the split, no threads. Nothing is allocated because a header says so, only because
+//! bytes arrived, and [`Limits`] bounds even that.
+#![forbid(unsafe_code)]
+
+mod array;
+mod classes;
+mod columns;
+mod digest;
+mod error;
+mod files;
+mod load;
+mod options;
+mod scale;
+mod schema;
+mod table;
+mod text;
+
+pub use error::{DataError, ErrorKind};
+pub use files::{Files, Folder};
+pub use load::load;
+pub use options::{
+    CsvOptions, Limits, LoadOptions, Missing, Normalization, SourceSpec, Task, Validation,
+};
+pub use schema::{ArrayInput, Column, ColumnKind, ColumnsInput, InputKind, InputSchema, Label};
+pub use table::{Dataset, Encoded, Table};

@@ -1,0 +1,138 @@
+//! Where bytes come from.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{DataError, ErrorKind};
+
+/// Opens the files that a job names: a folder today, an object store later.
+pub trait Files {
+    /// Opens `uri` for reading from its first byte. An error's text should say what to do.
+    fn open(&self, uri: &str) -> io::Result<Box<dyn Read + Send>>;
+}
+
+/// Files below one folder: the mount of a volume, or the folder of a manifest.
+///
+/// Only relative paths are served, and none that climbs with `..`: a manifest that names
+/// anything else would find other files on another machine. Symbolic links are followed, since
+/// whoever owns the folder made them (a ConfigMap's mount consists of them).
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// The folder at `root`; it is looked at when a file is opened.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self(root.into())
+    }
+
+    fn resolve(&self, uri: &str) -> io::Result<PathBuf> {
+        let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why.to_owned()));
+        if uri.is_empty() {
+            return refuse("the URI is empty; name a file");
+        }
+        if uri.contains("://") {
+            return refuse("only files are supported here; give a path relative to the volume");
+        }
+        let path = Path::new(uri);
+        for part in path.components() {
+            match part {
+                Component::Normal(_) | Component::CurDir => {}
+                Component::ParentDir => {
+                    return refuse("the path must not contain \"..\"; put the file in the volume");
+                }
+                Component::RootDir | Component::Prefix(_) => {
+                    return refuse(
+                        "the path must be relative; put (or link) the file in the volume",
+                    );
+                }
+            }
+        }
+        Ok(self.0.join(path))
+    }
+}
+
+impl Files for Folder {
+    fn open(&self, uri: &str) -> io::Result<Box<dyn Read + Send>> {
+        let path = self.resolve(uri)?;
+        let place = || format!("no such file in {}", self.0.display());
+        // Looked at before opening: to open a named pipe would wait for a writer for ever.
+        let meta = std::fs::metadata(&path).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => io::Error::new(e.kind(), place()),
+            _ => e,
+        })?;
+        if !meta.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
+        }
+        Ok(Box::new(File::open(path)?))
+    }
+}
+
+/// Opens a source, decompresses it if it starts as gzip does, and bounds its length.
+pub(crate) fn open(files: &dyn Files, uri: &str, limit: u64) -> Result<Box<dyn Read>, DataError> {
+    let reader = files
+        .open(uri)
+        .map_err(|e| cannot("open", &e).in_file(uri))?;
+    plain(reader, limit).map_err(|e| e.in_file(uri))
+}
+
+/// The decompressed bytes of `reader`, at most `limit` of them.
+pub(crate) fn plain<'a>(
+    reader: impl Read + 'a,
+    limit: u64,
+) -> Result<Box<dyn Read + 'a>, DataError> {
+    let mut reader = BufReader::with_capacity(1 << 16, reader);
+    let head = fill(&mut reader).map_err(|e| cannot("read", &e))?;
+    if head.starts_with(&[0x1f, 0x8b]) {
+        let inner = flate2::bufread::MultiGzDecoder::new(reader);
+        return Ok(Box::new(Bounded { inner, left: limit }));
+    }
+    Ok(Box::new(Bounded {
+        inner: reader,
+        left: limit,
+    }))
+}
+
+fn fill<R: Read>(reader: &mut BufReader<R>) -> io::Result<&[u8]> {
+    loop {
+        match reader.fill_buf() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            _ => break,
+        }
+    }
+    reader.fill_buf()
+}
+
+/// A read error in the words of this crate; `verb` is `open` or `read`.
+pub(crate) fn cannot(verb: &str, error: &io::Error) -> DataError {
+    let kind = match error.kind() {
+        io::ErrorKind::InvalidInput => ErrorKind::Options,
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => ErrorKind::Data,
+        io::ErrorKind::FileTooLarge => ErrorKind::Limit,
+        _ => ErrorKind::Io,
+    };
+    DataError::new(kind, format!("cannot {verb} it: {error}"), "")
+}
+
+/// A reader that fails, rather than ends, past its bound: a cut file must not look whole.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let got = self.inner.read(out)?;
+        match self.left.checked_sub(got as u64) {
+            Some(left) => self.left = left,
+            None => {
+                let why = "the file is longer than the limit; split it";
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+            }
+        }
+        Ok(got)
+    }
+}

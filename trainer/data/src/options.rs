@@ -1,0 +1,152 @@
+//! What to load and how.
+
+use serde::{Deserialize, Serialize};
+
+/// What the model predicts; decides how labels are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Task {
+    /// Two classes; the label of a row is 0 or 1.
+    Binary,
+    /// Two or more classes; the label of a row is the index of its class.
+    Multiclass,
+    /// A number; the label of a row is that number, not normalized.
+    Regression,
+}
+
+/// What to do about a missing value.
+///
+/// In a numeric column a field is missing when it is empty, `NA`, `N/A`, `NaN`, `null` or `?`
+/// (in any case of letters); in a categorical column only when it is empty, because any text may
+/// be a category. Labels can never be missing, except where [`Missing::DropRow`] drops their row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Missing {
+    /// Refuse the file.
+    #[default]
+    Error,
+    /// A number becomes the mean of the column's training rows; a category becomes all zeros.
+    Mean,
+    /// Leave the row out.
+    DropRow,
+}
+
+/// How numeric inputs are scaled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Normalization {
+    /// `(x - mean) / std` with the mean and the population standard deviation of the training
+    /// rows, for each numeric column (CSV), column (two-dimensional arrays) or channel (images).
+    #[default]
+    Standardize,
+    /// As they are.
+    None,
+}
+
+/// A CSV file with a header line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CsvOptions {
+    /// Where the file is, as [`Files`](crate::Files) understands it.
+    pub uri: String,
+    /// Name of the column that holds the label.
+    pub label: String,
+    /// The byte between fields, `b','` as a rule.
+    pub delimiter: u8,
+    /// Columns to leave out.
+    pub exclude: Vec<String>,
+    /// Columns to encode one-hot, their categories sorted and taken from the training rows.
+    pub categorical: Vec<String>,
+    /// What to do about missing values.
+    pub missing: Missing,
+}
+
+impl CsvOptions {
+    /// A comma-separated file without categorical columns or missing values.
+    pub fn new(uri: impl Into<String>, label: impl Into<String>) -> Self {
+        Self {
+            uri: uri.into(),
+            label: label.into(),
+            delimiter: b',',
+            exclude: Vec::new(),
+            categorical: Vec::new(),
+            missing: Missing::Error,
+        }
+    }
+}
+
+/// Where rows come from. Any of the files may be gzipped; its first bytes tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceSpec {
+    /// A CSV file.
+    Csv(CsvOptions),
+    /// Two NumPy arrays: features `[rows, features]`, `[rows, height, width]` or `[rows, channels,
+    /// height, width]`, and labels `[rows]`.
+    Npy {
+        /// URI of the features.
+        features: String,
+        /// URI of the labels.
+        labels: String,
+    },
+    /// Two arrays in the IDX format of MNIST, with the same shapes as [`SourceSpec::Npy`].
+    Idx {
+        /// URI of the images.
+        images: String,
+        /// URI of the labels.
+        labels: String,
+    },
+}
+
+/// Where validation rows come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Validation {
+    /// Nowhere.
+    None,
+    /// This share of the training source, chosen by the seed.
+    Fraction(f64),
+    /// A source of its own, of the same kind as the training source.
+    Source(SourceSpec),
+}
+
+/// Bounds on what a file may make this process hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one file, after decompression.
+    pub file_bytes: u64,
+    /// Bytes of one CSV record.
+    pub record_bytes: u64,
+    /// Columns of a CSV file, and inputs of a row after one-hot encoding.
+    pub columns: usize,
+    /// Distinct values of one categorical column or of a label.
+    pub categories: usize,
+    /// Encoded values of one table (rows times inputs).
+    pub values: u64,
+}
+
+impl Default for Limits {
+    /// 64 GiB a file, 16 MiB a record, 1,048,576 columns, 65,536 categories, 2^33 values (32 GiB).
+    fn default() -> Self {
+        Self {
+            file_bytes: 64 << 30,
+            record_bytes: 16 << 20,
+            columns: 1 << 20,
+            categories: 1 << 16,
+            values: 1 << 33,
+        }
+    }
+}
+
+/// Everything that [`load`](crate::load) needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadOptions {
+    /// How labels are read.
+    pub task: Task,
+    /// The training rows.
+    pub train: SourceSpec,
+    /// The validation rows.
+    pub validation: Validation,
+    /// How numeric inputs are scaled.
+    pub normalization: Normalization,
+    /// Seed of the split; used by [`Validation::Fraction`] alone.
+    pub seed: u64,
+    /// Bounds.
+    pub limits: Limits,
+}

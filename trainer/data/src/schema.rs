@@ -1,0 +1,242 @@
+//! What a model's inputs and labels mean: the part of `model.json` that prediction needs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{DataError, quoted};
+use crate::options::{Missing, Task};
+
+/// How rows become tensors: fitted once on the training rows, then carried in the artifact.
+///
+/// Deserializing checks it ([`InputSchema::check`]), so a schema in hand is one that can encode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", try_from = "Unchecked")]
+pub struct InputSchema {
+    /// What the model predicts.
+    pub task: Task,
+    /// The inputs.
+    pub input: InputKind,
+    /// The label.
+    pub label: Label,
+}
+
+/// The two kinds of input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum InputKind {
+    /// Named columns of a text file.
+    Columns(ColumnsInput),
+    /// An array of numbers.
+    Array(ArrayInput),
+}
+
+/// Named columns; the inputs of a row are theirs one after the other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ColumnsInput {
+    /// The byte between fields.
+    pub delimiter: u8,
+    /// What to do about missing values.
+    pub missing: Missing,
+    /// The columns, in the order of the training file. Files for prediction may order them as
+    /// they like and hold others beside them.
+    pub columns: Vec<Column>,
+}
+
+/// One named column.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Column {
+    /// Its name in the header.
+    pub name: String,
+    /// Its type.
+    #[serde(flatten)]
+    pub kind: ColumnKind,
+}
+
+/// Type of a column.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum ColumnKind {
+    /// One input: `(x - mean) / std`, computed in f64 and rounded once.
+    Numeric {
+        /// Mean of the training rows; 0 without normalization.
+        mean: f64,
+        /// Population standard deviation of the training rows; 1 for a constant column or
+        /// without normalization.
+        std: f64,
+        /// What stands for a missing value, before normalization: the mean of the training rows.
+        fill: f64,
+    },
+    /// One input a category: 1 for the row's own, 0 for the others. A category that no training
+    /// row has is all zeros.
+    Categorical {
+        /// The categories of the training rows, sorted by their bytes.
+        categories: Vec<String>,
+    },
+}
+
+impl ColumnKind {
+    /// Inputs that the column becomes.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Numeric { .. } => 1,
+            Self::Categorical { categories } => categories.len(),
+        }
+    }
+}
+
+/// An array of numbers; a row is one slice along its first axis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArrayInput {
+    /// Shape of one row: `[features]` or `[channels, height, width]`.
+    pub shape: Vec<u64>,
+    /// Element type of the training file in NumPy's notation without byte order, such as `u1` or
+    /// `f4`. Prediction accepts any type.
+    pub dtype: String,
+    /// Mean of each feature or channel over the training rows; 0 without normalization.
+    pub mean: Vec<f64>,
+    /// Standard deviation of each; 1 where it is constant or without normalization.
+    pub std: Vec<f64>,
+}
+
+/// What is predicted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Label {
+    /// Name of the label's column; `label` for arrays.
+    pub name: String,
+    /// Names of the classes by index, for binary tasks `[class 0, class 1]`; empty for
+    /// regression. Sorted: by value if all are numbers, else by bytes.
+    pub classes: Vec<String>,
+    /// Whether all classes are numbers, which then compare by value (`1` and `1.0` are one).
+    pub numeric: bool,
+}
+
+impl InputSchema {
+    /// Shape of one row: `[features]` or `[channels, height, width]`.
+    pub fn input_shape(&self) -> Vec<u64> {
+        match &self.input {
+            InputKind::Columns(columns) => vec![columns.width() as u64],
+            InputKind::Array(array) => array.shape.clone(),
+        }
+    }
+
+    /// Width of the model's output: 1 for binary and regression, classes for multiclass.
+    pub fn outputs(&self) -> u64 {
+        match self.task {
+            Task::Binary | Task::Regression => 1,
+            Task::Multiclass => self.label.classes.len() as u64,
+        }
+    }
+
+    /// Checks what no type can say: sizes agree, deviations are positive, names are unique.
+    pub fn check(&self) -> Result<(), DataError> {
+        self.problem().map_or(Ok(()), |problem| {
+            Err(DataError::data(
+                format!("input schema: {problem}"),
+                "the file was changed or cut; export the artifact again",
+            ))
+        })
+    }
+
+    fn problem(&self) -> Option<String> {
+        let classes = self.label.classes.len();
+        let wrong = match self.task {
+            Task::Binary => classes != 2,
+            Task::Multiclass => classes < 2,
+            Task::Regression => classes != 0,
+        };
+        if wrong {
+            return Some(format!(
+                "{classes} classes do not fit the task {:?}",
+                self.task
+            ));
+        }
+        match &self.input {
+            InputKind::Columns(columns) => columns.problem(),
+            InputKind::Array(array) => array.problem(),
+        }
+    }
+}
+
+impl ColumnsInput {
+    /// Inputs of one row.
+    pub fn width(&self) -> usize {
+        self.columns.iter().map(|c| c.kind.width()).sum()
+    }
+
+    fn problem(&self) -> Option<String> {
+        let mut names = std::collections::HashSet::new();
+        for column in &self.columns {
+            let name = quoted(&column.name);
+            if !names.insert(&column.name) {
+                return Some(format!("column {name} occurs twice"));
+            }
+            match &column.kind {
+                ColumnKind::Numeric { mean, std, fill } => {
+                    if !(mean.is_finite() && fill.is_finite() && std.is_finite() && *std > 0.0) {
+                        return Some(format!("column {name} has no usable mean or deviation"));
+                    }
+                }
+                ColumnKind::Categorical { categories } => {
+                    if !categories.is_sorted_by(|a, b| a < b) {
+                        return Some(format!("categories of column {name} are not sorted"));
+                    }
+                }
+            }
+        }
+        (self.width() == 0).then(|| "no inputs".to_owned())
+    }
+}
+
+impl ArrayInput {
+    /// Inputs of one row.
+    pub fn width(&self) -> usize {
+        self.shape.iter().map(|&d| d as usize).product()
+    }
+
+    fn problem(&self) -> Option<String> {
+        let groups = match self.shape[..] {
+            [features] => features,
+            [channels, _, _] => channels,
+            _ => return Some(format!("shape {:?} has not 1 or 3 dimensions", self.shape)),
+        };
+        let size = self
+            .shape
+            .iter()
+            .try_fold(1u64, |size, &d| size.checked_mul(d));
+        if !size.is_some_and(|size| (1..=1 << 32).contains(&size)) {
+            return Some(format!("shape {:?} is empty or too large", self.shape));
+        }
+        if self.mean.len() as u64 != groups || self.std.len() as u64 != groups {
+            return Some(format!("{groups} means and deviations expected"));
+        }
+        let usable = self.mean.iter().all(|m| m.is_finite())
+            && self.std.iter().all(|s| s.is_finite() && *s > 0.0);
+        (!usable).then(|| "a mean or deviation is not usable".to_owned())
+    }
+}
+
+/// [`InputSchema`] as it stands in a file, before it is checked.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Unchecked {
+    task: Task,
+    input: InputKind,
+    label: Label,
+}
+
+impl TryFrom<Unchecked> for InputSchema {
+    type Error = DataError;
+
+    fn try_from(raw: Unchecked) -> Result<Self, DataError> {
+        let schema = Self {
+            task: raw.task,
+            input: raw.input,
+            label: raw.label,
+        };
+        schema.check()?;
+        Ok(schema)
+    }
+}

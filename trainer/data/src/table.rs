@@ -1,0 +1,79 @@
+//! The tensors that leave this crate.
+
+use trainyard_core::facts::DataFacts;
+
+use crate::schema::InputSchema;
+
+/// Encoded rows, ready to be copied into a tensor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    /// Number of rows.
+    pub rows: usize,
+    /// Inputs of one row: the product of [`InputSchema::input_shape`].
+    pub width: usize,
+    /// Normalized inputs, row after row: `rows x width`; images are `[channels, height, width]`
+    /// within a row.
+    pub features: Vec<f32>,
+    /// One label a row: 0 or 1 (binary), the index of the class (multiclass), the target
+    /// (regression). Empty where a source for prediction holds none.
+    pub labels: Vec<f32>,
+}
+
+impl Table {
+    /// The inputs of one row.
+    ///
+    /// # Panics
+    /// When `row` is not below [`Table::rows`].
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.features[row * self.width..(row + 1) * self.width]
+    }
+
+    /// Replaces `out` with the inputs of the rows named, in their order, `rows.len() x width`.
+    ///
+    /// # Panics
+    /// When an index is not below [`Table::rows`].
+    pub fn gather(&self, rows: &[u32], out: &mut Vec<f32>) {
+        out.clear();
+        out.reserve(rows.len() * self.width);
+        for &row in rows {
+            out.extend_from_slice(self.row(row as usize));
+        }
+    }
+
+    /// Replaces `out` with the labels of the rows named, in their order.
+    ///
+    /// # Panics
+    /// When an index is not below [`Table::rows`], or the table has no labels.
+    pub fn gather_labels(&self, rows: &[u32], out: &mut Vec<f32>) {
+        out.clear();
+        out.extend(rows.iter().map(|&row| self.labels[row as usize]));
+    }
+}
+
+/// A loaded dataset.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// Rows to train on; at least one.
+    pub train: Table,
+    /// Rows to validate on; at least one where there are any.
+    pub validation: Option<Table>,
+    /// How inputs and labels are encoded.
+    pub schema: InputSchema,
+    /// What a server must know.
+    pub facts: DataFacts,
+    /// What a user should know but need not mend, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Rows encoded for prediction.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Encoded {
+    /// The rows; `labels` is empty where the source has no label column.
+    pub table: Table,
+    /// For text, the 1-based line on which each row starts; empty for arrays.
+    pub lines: Vec<u64>,
+    /// For text, the lines of the rows that [`Missing::DropRow`](crate::Missing) left out.
+    pub dropped: Vec<u64>,
+    /// What a user should know but need not mend, a sentence each.
+    pub warnings: Vec<String>,
+}
