@@ -27,9 +27,15 @@
 //!
 //! The module does no I/O. Payload lengths are checked against bounds before anyone allocates.
 
+mod error;
+mod stream;
+
+pub use error::{Allowed, WireError};
+pub use stream::{ControlDecoder, encode_control};
+
 use crate::round::Tally;
 use crate::tree::Node;
-use serde::{Serialize, de::DeserializeOwned};
+use std::cmp::Ordering;
 
 /// Bytes of a frame's header.
 pub const HEADER_LEN: usize = 64;
@@ -130,6 +136,20 @@ pub struct Header {
     pub body: Body,
 }
 
+/// What a receiver has to do with a frame, by the job and generation that it tells.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// Of our job and generation: use it.
+    Current,
+    /// Of an older generation: drop and count it. It may be a late frame or a process that has
+    /// been replaced without knowing.
+    Older,
+    /// Of a newer generation: drop it, and learn from the coordinator what has changed.
+    Newer,
+    /// Of another job: drop and count it.
+    Foreign,
+}
+
 /// Bounds that a receiver sets.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -141,127 +161,6 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             control: MAX_CONTROL_BYTES,
-        }
-    }
-}
-
-/// Why bytes are not a frame, or a message does not fit one. The connection is of no use after
-/// any of these: close it and count it.
-#[derive(Debug, thiserror::Error)]
-pub enum WireError {
-    /// The peer does not speak this protocol at all.
-    #[error("magic is {0:02x?}, not \"TRYD\": the peer is not a trainyard process")]
-    Magic([u8; 4]),
-    /// The peer speaks another version.
-    #[error("version is {0}, this process speaks {VERSION}: run the same release everywhere")]
-    Version(u8),
-    /// The header was damaged on its way.
-    #[error("checksum is {found:#010x}, the header's bytes give {computed:#010x}")]
-    Checksum {
-        /// As received.
-        found: u32,
-        /// Of the bytes received.
-        computed: u32,
-    },
-    /// A kind that this version does not know.
-    #[error("kind is {0}, which this version does not know")]
-    Kind(u8),
-    /// An encoding that this version does not know.
-    #[error("encoding is {0}, this version knows only 0 (f32)")]
-    Encoding(u8),
-    /// Flags that this version does not know.
-    #[error("flags are {0:#04x}, this version knows none")]
-    Flags(u8),
-    /// A payload length that the kind does not allow.
-    #[error("payload length is {len} in a {kind:?} frame, allowed is {allowed}")]
-    Length {
-        /// The frame's kind.
-        kind: Kind,
-        /// Its payload length in bytes.
-        len: u64,
-        /// What would be allowed.
-        allowed: Allowed,
-    },
-    /// Node 0 does not exist.
-    #[error("node is 0 in a Push frame, nodes are numbered from 1")]
-    Node,
-    /// More rows than a header can tell.
-    #[error("rows are {0}, a frame can tell at most 4294967295")]
-    Rows(u64),
-    /// A field that the kind has no use for is not 0.
-    #[error("{field} is not 0 in a {kind:?} frame")]
-    Unused {
-        /// The frame's kind.
-        kind: Kind,
-        /// The field's name.
-        field: &'static str,
-    },
-    /// A frame that has no place on a control stream.
-    #[error("a {0:?} frame on a control stream, which carries only Hello and Control")]
-    NotControl(Kind),
-    /// A control payload that is not the JSON it should be, or a value that has no JSON form.
-    #[error("payload of a {kind:?} frame: {source}")]
-    Json {
-        /// The frame's kind.
-        kind: Kind,
-        /// What is wrong, and where in the payload.
-        source: serde_json::Error,
-    },
-    /// Bytes were pushed to a [`ControlDecoder`] that holds whole messages nobody took.
-    #[error("{0} bytes of control messages are waiting to be taken")]
-    Backlog(usize),
-}
-
-/// The payload lengths that a kind allows; for messages.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Allowed {
-    /// The least bytes.
-    pub min: u32,
-    /// The most bytes.
-    pub max: u32,
-    /// What the length must be a multiple of.
-    pub multiple: u32,
-}
-
-impl std::fmt::Display for Allowed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} to {}", self.min, self.max)?;
-        if self.multiple > 1 {
-            write!(f, " in multiples of {}", self.multiple)?;
-        }
-        Ok(())
-    }
-}
-
-impl Allowed {
-    fn of(kind: Kind, limits: &Limits) -> Allowed {
-        match kind {
-            Kind::Hello | Kind::Control => Allowed {
-                min: 1,
-                max: limits.control.min(MAX_CONTROL_BYTES),
-                multiple: 1,
-            },
-            Kind::Push | Kind::Param => Allowed {
-                min: 4,
-                max: MAX_CHUNK_BYTES,
-                multiple: 4,
-            },
-            Kind::Bye => Allowed {
-                min: 0,
-                max: 0,
-                multiple: 1,
-            },
-        }
-    }
-
-    fn check(self, kind: Kind, len: u64) -> Result<u32, WireError> {
-        match u32::try_from(len) {
-            Ok(n) if (self.min..=self.max).contains(&n) && n.is_multiple_of(self.multiple) => Ok(n),
-            _ => Err(WireError::Length {
-                kind,
-                len,
-                allowed: self,
-            }),
         }
     }
 }
@@ -418,6 +317,18 @@ impl Header {
         bytes
     }
 
+    /// Judges the frame as a receiver of `job` in `generation` has to, before its content counts.
+    pub fn fence(&self, job: u64, generation: u32) -> Fence {
+        if self.job != job {
+            return Fence::Foreign;
+        }
+        match self.generation.cmp(&generation) {
+            Ordering::Less => Fence::Older,
+            Ordering::Equal => Fence::Current,
+            Ordering::Greater => Fence::Newer,
+        }
+    }
+
     /// Reads a header and checks everything that can be known without the job: what passes has
     /// one encoding only, and a payload within bounds.
     ///
@@ -471,102 +382,4 @@ pub fn as_bytes(floats: &[f32]) -> &[u8] {
 /// `floats` at once.
 pub fn as_bytes_mut(floats: &mut [f32]) -> &mut [u8] {
     bytemuck::cast_slice_mut(floats)
-}
-
-/// A whole frame with `message` as JSON behind `header`.
-///
-/// `header.body` is [`Body::Control`] or [`Body::Hello`]; its length is filled in. JSON has no
-/// NaN and no infinities: such a float is written as `null`, so make it an `Option` or a string.
-///
-/// # Errors
-/// [`WireError::NotControl`] for another kind, [`WireError::Json`] if `message` has no JSON form,
-/// [`WireError::Length`] if that is longer than [`MAX_CONTROL_BYTES`].
-pub fn encode_control<T: Serialize + ?Sized>(
-    mut header: Header,
-    message: &T,
-) -> Result<Vec<u8>, WireError> {
-    let kind = header.body.kind();
-    let mut frame = vec![0; HEADER_LEN];
-    serde_json::to_writer(&mut frame, message)
-        .map_err(|source| WireError::Json { kind, source })?;
-    let payload = (frame.len() - HEADER_LEN) as u64;
-    let len = Allowed::of(kind, &Limits::default()).check(kind, payload);
-    header.body = match kind {
-        Kind::Hello => Body::Hello { len: len? },
-        Kind::Control => Body::Control { len: len? },
-        Kind::Push | Kind::Param | Kind::Bye => return Err(WireError::NotControl(kind)),
-    };
-    frame[..HEADER_LEN].copy_from_slice(&header.encode());
-    Ok(frame)
-}
-
-/// Cuts the bytes of a control stream into messages.
-///
-/// Use: [`push`](Self::push) what was read, [`pop`](Self::pop) until `None`, read on. Memory is
-/// bounded by one largest frame and one push, and grows with the bytes received, not with the
-/// length that a header claims.
-#[derive(Debug)]
-pub struct ControlDecoder {
-    limits: Limits,
-    buffer: Vec<u8>,
-    /// Bytes of `buffer` that were popped already.
-    taken: usize,
-}
-
-impl ControlDecoder {
-    /// A decoder at the start of a stream.
-    pub fn new(limits: Limits) -> Self {
-        ControlDecoder {
-            limits,
-            buffer: Vec::new(),
-            taken: 0,
-        }
-    }
-
-    /// Takes what was read from the stream.
-    ///
-    /// # Errors
-    /// [`WireError::Backlog`] if a largest frame's worth of bytes is already waiting: messages
-    /// must be popped between pushes.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), WireError> {
-        let waiting = self.buffer.len() - self.taken;
-        let largest = HEADER_LEN + self.limits.control.min(MAX_CONTROL_BYTES) as usize;
-        if waiting >= largest {
-            return Err(WireError::Backlog(waiting));
-        }
-        self.buffer.drain(..self.taken);
-        self.taken = 0;
-        self.buffer.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    /// The next message, `None` until it is there in full.
-    ///
-    /// # Errors
-    /// The [`WireError`] that says what is wrong with the stream. It stays wrong: the same error
-    /// comes again, and the connection should be closed.
-    pub fn pop<T: DeserializeOwned>(&mut self) -> Result<Option<(Header, T)>, WireError> {
-        let waiting = &self.buffer[self.taken..];
-        let Some((head, rest)) = waiting.split_first_chunk::<HEADER_LEN>() else {
-            return Ok(None);
-        };
-        let header = Header::decode(head, &self.limits)?;
-        let kind = header.body.kind();
-        if !matches!(kind, Kind::Hello | Kind::Control) {
-            return Err(WireError::NotControl(kind));
-        }
-        let len = header.body.payload_len() as usize;
-        let Some(payload) = rest.get(..len) else {
-            return Ok(None);
-        };
-        let message =
-            serde_json::from_slice(payload).map_err(|source| WireError::Json { kind, source })?;
-        self.taken += HEADER_LEN + len;
-        Ok(Some((header, message)))
-    }
-
-    /// Bytes received and not yet popped.
-    pub fn waiting(&self) -> usize {
-        self.buffer.len() - self.taken
-    }
 }
