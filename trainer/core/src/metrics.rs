@@ -1,1 +1,150 @@
-//! In progress.
+//! Evaluation: losses and metrics, the same bits whoever computes which rows.
+//!
+//! Rows are evaluated in fixed blocks. A block's result is a function of its outputs and labels;
+//! [`summarize`] merges the results in block order. All of it is in f64 and through `libm`, or in
+//! integers, so that it does not depend on the host either.
+
+use serde::{Deserialize, Serialize};
+
+mod block;
+mod loss;
+mod score;
+
+pub use block::{BlockResult, Detail, MetricsError};
+pub use loss::{bce_with_logits, cross_entropy, squared_error};
+
+/// What a model predicts, and so what its outputs mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TaskKind {
+    /// One logit a row; labels 0 and 1. The loss is binary cross-entropy.
+    Binary,
+    /// One logit a class; labels are class indices. The loss is cross-entropy.
+    Multiclass {
+        /// Number of classes.
+        classes: u32,
+    },
+    /// One value a row. The loss is the squared error.
+    Regression,
+}
+
+impl TaskKind {
+    /// Outputs of one row.
+    pub fn outputs(self) -> usize {
+        match self {
+            TaskKind::Binary | TaskKind::Regression => 1,
+            TaskKind::Multiclass { classes } => classes as usize,
+        }
+    }
+
+    /// The class that a row's outputs predict: for binary 1 if the logit is above 0 (a probability
+    /// above one half), for multiclass the first of the greatest logits (NaN is never greatest).
+    /// None for regression, or without outputs.
+    pub fn predicted_class(self, outputs: &[f32]) -> Option<u32> {
+        match self {
+            TaskKind::Binary => outputs.first().map(|&logit| u32::from(logit > 0.0)),
+            TaskKind::Multiclass { .. } => {
+                let mut best = (0, *outputs.first()?);
+                for (class, &logit) in outputs.iter().enumerate() {
+                    if logit > best.1 || best.1.is_nan() {
+                        best = (class as u32, logit);
+                    }
+                }
+                Some(best.0)
+            }
+            TaskKind::Regression => None,
+        }
+    }
+}
+
+/// Metrics of a set of rows. One that the task does not have, that is undefined on these rows
+/// (such as AUC with one class only), or that is not finite is absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Metrics {
+    /// Mean loss of a row.
+    #[serde(skip_serializing_if = "not_finite")]
+    pub loss: Option<f64>,
+    /// Share of rows classified right.
+    #[serde(skip_serializing_if = "not_finite")]
+    pub accuracy: Option<f64>,
+    /// Binary: area under the ROC curve.
+    #[serde(skip_serializing_if = "not_finite")]
+    pub auc: Option<f64>,
+    /// Binary: F1 of class 1. Multiclass: its mean over the classes that were seen or predicted.
+    #[serde(skip_serializing_if = "not_finite")]
+    pub f1: Option<f64>,
+    /// Regression: root of the mean squared error.
+    #[serde(skip_serializing_if = "not_finite")]
+    pub rmse: Option<f64>,
+    /// Regression: coefficient of determination.
+    #[serde(skip_serializing_if = "not_finite")]
+    pub r2: Option<f64>,
+}
+
+fn not_finite(value: &Option<f64>) -> bool {
+    !value.is_some_and(f64::is_finite)
+}
+
+impl Metrics {
+    /// All metrics that are there and finite, by name, in a fixed order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let named = [
+            ("loss", self.loss),
+            ("accuracy", self.accuracy),
+            ("auc", self.auc),
+            ("f1", self.f1),
+            ("rmse", self.rmse),
+            ("r2", self.r2),
+        ];
+        named
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.filter(|v| v.is_finite())?)))
+    }
+
+    /// The metric of that name, if it is there and finite.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value)
+    }
+}
+
+/// Whether `a` improves on `b` by more than `min_delta`: lower is better for `loss` and `rmse`,
+/// higher for every other metric. Nothing is better than, or beaten by, NaN.
+pub fn better(metric: &str, a: f64, b: f64, min_delta: f64) -> bool {
+    match metric {
+        "loss" | "rmse" => a < b - min_delta,
+        _ => a > b + min_delta,
+    }
+}
+
+/// Merges the results of all blocks, in their order, into metrics.
+///
+/// Blocks of another task than `task` ([`BlockResult::fits`]) are left out; without rows there are no
+/// metrics.
+pub fn summarize(task: TaskKind, blocks: &[BlockResult]) -> Metrics {
+    let blocks: Vec<&BlockResult> = blocks.iter().filter(|block| block.fits(task)).collect();
+    let rows = blocks
+        .iter()
+        .map(|block| block.rows)
+        .fold(0, u64::saturating_add);
+    if rows == 0 {
+        return Metrics::default();
+    }
+    let loss = blocks.iter().map(|block| block.loss_sum).sum::<f64>() / rows as f64;
+    let metrics = match task {
+        TaskKind::Binary => score::binary(&blocks),
+        TaskKind::Multiclass { classes } => score::multiclass(&blocks, classes),
+        TaskKind::Regression => score::regression(&blocks, loss),
+    };
+    let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+    Metrics {
+        loss: finite(Some(loss)),
+        accuracy: finite(metrics.accuracy),
+        auc: finite(metrics.auc),
+        f1: finite(metrics.f1),
+        rmse: finite(metrics.rmse),
+        r2: finite(metrics.r2),
+    }
+}

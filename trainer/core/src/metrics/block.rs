@@ -1,0 +1,256 @@
+//! The result of evaluating one block of rows.
+
+use serde::{Deserialize, Serialize};
+
+use super::TaskKind;
+use super::loss::{bce_with_logits, cross_entropy, squared_error};
+
+/// Why a block cannot be evaluated.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum MetricsError {
+    /// There are not as many outputs as the labels need.
+    #[error("{rows} rows need {expected} outputs, the model gave {actual}")]
+    Outputs {
+        /// Labels given.
+        rows: usize,
+        /// Outputs that go with them.
+        expected: usize,
+        /// Outputs given.
+        actual: usize,
+    },
+    /// A label does not belong to the task.
+    #[error("row {row} of the block has label {label}: {expected}")]
+    Label {
+        /// Row within the block.
+        row: usize,
+        /// Its label.
+        label: f32,
+        /// What labels must be.
+        expected: String,
+    },
+}
+
+/// What one block of rows contributes to the metrics.
+///
+/// Serialized, floats are their bits as integers: exact through JSON, NaN included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockResult {
+    /// Rows in the block.
+    pub rows: u64,
+    /// Sum of the rows' losses, in row order.
+    #[serde(with = "bits64")]
+    pub loss_sum: f64,
+    /// What the task's metrics need beyond the loss.
+    pub detail: Detail,
+}
+
+/// The part of a block's result that depends on the task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Detail {
+    /// Every row's logit and whether its label is 1, in row order: AUC needs them all.
+    Binary {
+        /// Logits.
+        #[serde(with = "bits32")]
+        scores: Vec<f32>,
+        /// Labels.
+        labels: Vec<bool>,
+    },
+    /// For every class, the margins and the diagonal of the confusion matrix.
+    Multiclass {
+        /// Rows of this class.
+        labelled: Vec<u64>,
+        /// Rows predicted to be of this class.
+        predicted: Vec<u64>,
+        /// Rows of this class predicted to be.
+        correct: Vec<u64>,
+    },
+    /// Moments of the labels.
+    Regression {
+        /// Mean of the labels.
+        #[serde(with = "bits64")]
+        mean: f64,
+        /// Sum of the labels' squared deviations from their mean.
+        #[serde(with = "bits64")]
+        deviation: f64,
+    },
+}
+
+impl BlockResult {
+    /// Evaluates one block: `outputs` is `rows x task.outputs()` (row-major) and there is one label a
+    /// row (0 or 1, a class index, or the target).
+    ///
+    /// # Errors
+    /// If the lengths disagree or a label does not belong to the task. Outputs need not be finite:
+    /// the loss then is not finite either.
+    pub fn from_outputs(
+        task: TaskKind,
+        outputs: &[f32],
+        labels: &[f32],
+    ) -> Result<Self, MetricsError> {
+        let rows = labels.len();
+        let expected = rows.saturating_mul(task.outputs());
+        if outputs.len() != expected {
+            return Err(MetricsError::Outputs {
+                rows,
+                expected,
+                actual: outputs.len(),
+            });
+        }
+        let (loss_sum, detail) = match task {
+            TaskKind::Binary => binary(outputs, labels)?,
+            TaskKind::Multiclass { classes } => multiclass(task, classes, outputs, labels)?,
+            TaskKind::Regression => regression(outputs, labels),
+        };
+        Ok(BlockResult {
+            rows: rows as u64,
+            loss_sum,
+            detail,
+        })
+    }
+
+    /// Whether the result is one of this task, and consistent in itself. A result that came from
+    /// elsewhere may not be.
+    pub fn fits(&self, task: TaskKind) -> bool {
+        match (&self.detail, task) {
+            (Detail::Binary { scores, labels }, TaskKind::Binary) => {
+                scores.len() as u64 == self.rows && labels.len() as u64 == self.rows
+            }
+            (
+                Detail::Multiclass {
+                    labelled,
+                    predicted,
+                    correct,
+                },
+                TaskKind::Multiclass { classes },
+            ) => {
+                let lengths = [labelled, predicted, correct].map(Vec::len);
+                let sums = [labelled, predicted].map(|counts| total(counts));
+                lengths == [classes as usize; 3] && sums == [Some(self.rows); 2] && {
+                    let bounds = labelled.iter().zip(predicted).map(|(a, b)| a.min(b));
+                    correct
+                        .iter()
+                        .zip(bounds)
+                        .all(|(correct, bound)| correct <= bound)
+                }
+            }
+            (Detail::Regression { .. }, TaskKind::Regression) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Sum without overflow.
+fn total(counts: &[u64]) -> Option<u64> {
+    counts
+        .iter()
+        .try_fold(0_u64, |sum, &count| sum.checked_add(count))
+}
+
+fn binary(outputs: &[f32], labels: &[f32]) -> Result<(f64, Detail), MetricsError> {
+    if let Some((row, &label)) = labels
+        .iter()
+        .enumerate()
+        .find(|(_, label)| **label != 0.0 && **label != 1.0)
+    {
+        return Err(MetricsError::Label {
+            row,
+            label,
+            expected: "it must be 0 or 1".to_owned(),
+        });
+    }
+    let losses = outputs
+        .iter()
+        .zip(labels)
+        .map(|(&logit, &label)| bce_with_logits(logit, label));
+    let detail = Detail::Binary {
+        scores: outputs.to_vec(),
+        labels: labels.iter().map(|&label| label == 1.0).collect(),
+    };
+    Ok((losses.sum(), detail))
+}
+
+fn multiclass(
+    task: TaskKind,
+    classes: u32,
+    outputs: &[f32],
+    labels: &[f32],
+) -> Result<(f64, Detail), MetricsError> {
+    let width = classes as usize;
+    let mut counts = [vec![0; width], vec![0; width], vec![0; width]];
+    let mut loss_sum = 0.0;
+    for (row, (logits, &label)) in outputs.chunks_exact(width.max(1)).zip(labels).enumerate() {
+        let class = label as usize;
+        if class as f32 != label || class >= width {
+            let expected = format!(
+                "it must be a class index from 0 to {}",
+                i64::from(classes) - 1
+            );
+            return Err(MetricsError::Label {
+                row,
+                label,
+                expected,
+            });
+        }
+        loss_sum += cross_entropy(logits, class);
+        let guess = task.predicted_class(logits).unwrap_or(0) as usize;
+        counts[0][class] += 1;
+        counts[1][guess] += 1;
+        counts[2][class] += u64::from(guess == class);
+    }
+    let [labelled, predicted, correct] = counts;
+    Ok((
+        loss_sum,
+        Detail::Multiclass {
+            labelled,
+            predicted,
+            correct,
+        },
+    ))
+}
+
+fn regression(outputs: &[f32], labels: &[f32]) -> (f64, Detail) {
+    let losses = outputs
+        .iter()
+        .zip(labels)
+        .map(|(&output, &label)| squared_error(output, label));
+    let mean = labels.iter().copied().map(f64::from).sum::<f64>() / (labels.len().max(1)) as f64;
+    let deviations = labels
+        .iter()
+        .map(|&label| (f64::from(label) - mean) * (f64::from(label) - mean));
+    (
+        losses.sum(),
+        Detail::Regression {
+            mean,
+            deviation: deviations.sum(),
+        },
+    )
+}
+
+/// An f64 as its bits.
+mod bits64 {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        value.to_bits().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        u64::deserialize(deserializer).map(f64::from_bits)
+    }
+}
+
+/// A list of f32 as their bits.
+mod bits32 {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(values: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().map(|value| value.to_bits()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
+        let bits = Vec::<u32>::deserialize(deserializer)?;
+        Ok(bits.into_iter().map(f32::from_bits).collect())
+    }
+}
