@@ -1,1 +1,17 @@
-//! Part of Trainyard; see ARCHITECTURE.md.
+//! The Trainyard API as Rust types: `TrainingJob` of group `trainyard.dev`, version `v1alpha1`, with its schema, defaults and CEL rules, and a
+//! reader of manifest files that judges as the Kubernetes API server would.
+//!
+//! There is no client here and no I/O: everything else in the workspace depends on this crate.
+//!
+//! The schema that users install is made from these types by [`schema::crds`]; the copy in `crds/yaml/` is checked to be current by a test.
+
+mod rules;
+pub mod schema;
+pub mod training_job;
+
+pub use training_job::{TrainingJob, TrainingJobSpec, TrainingJobStatus};
+
+/// API group of every kind in this crate.
+pub const GROUP: &str = "trainyard.dev";
+/// Version of the API that this crate holds.
+pub const VERSION: &str = "v1alpha1";

@@ -1,0 +1,178 @@
+//! The CEL rules of the API, as `x-kubernetes-validations`. A rule stands on the object whose fields it compares, so that `self.x` of a required
+//! parent is always there.
+
+use serde_json::{Value, json};
+
+fn rule(rule: &str, message: &str) -> Value {
+    json!({"rule": rule, "message": message})
+}
+
+/// Like [`rule`], with the place that the API server reports. It must be a field of the object that the rule stands on.
+fn rule_at(field_path: &str, rule: &str, message: &str) -> Value {
+    json!({"rule": rule, "message": message, "fieldPath": field_path})
+}
+
+/// A field of `self` that may not change. On the parent, because a rule on an optional field does not see the field removed and put back.
+fn immutable(field: &str) -> Value {
+    rule_at(
+        &format!(".{field}"),
+        &format!("has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"),
+        &format!("{field} cannot change while the job exists; create another job"),
+    )
+}
+
+/// Rules of `spec`.
+pub(crate) fn spec() -> Value {
+    let mut rules: Vec<Value> = ["image", "task", "model", "data", "training", "servers", "checkpoint"]
+        .map(immutable)
+        .into();
+    rules.extend([
+        rule_at(
+            ".workers.maxReplicas",
+            "!has(self.workers.maxReplicas) || self.workers.maxReplicas <= self.training.microBatches",
+            "maxReplicas must not exceed training.microBatches, the most workers that can share a step",
+        ),
+        rule_at(
+            ".workers.replicas",
+            "self.workers.replicas <= self.training.microBatches",
+            "replicas must not exceed training.microBatches, the most workers that can share a step",
+        ),
+        rule_at(
+            ".training.batchSize",
+            "self.training.batchSize >= self.training.microBatches",
+            "batchSize must be at least microBatches, so that each of the parts of a batch has a row",
+        ),
+        rule_at(
+            ".training.earlyStopping",
+            "!has(self.training.earlyStopping) || has(self.data.validation)",
+            "earlyStopping needs data.validation",
+        ),
+        rule_at(
+            ".training.earlyStopping.metric",
+            "!has(self.training.earlyStopping) || self.training.earlyStopping.metric in \
+             (has(self.task.regression) ? ['loss', 'rmse', 'r2'] : \
+             has(self.task.binaryClassification) ? ['loss', 'accuracy', 'auc', 'f1'] : ['loss', 'accuracy', 'f1'])",
+            "metric must suit the task: loss, rmse or r2 for regression; loss, accuracy, auc or f1 for binaryClassification; \
+             loss, accuracy or f1 for multiclassClassification",
+        ),
+        rule_at(
+            ".data.train",
+            "!(has(self.model.cnn) && has(self.data.train.csv))",
+            "a cnn needs images: use idx or npy data, or an mlp",
+        ),
+    ]);
+    Value::Array(rules)
+}
+
+/// Rules of `spec.workers`.
+pub(crate) fn workers() -> Value {
+    const FIXED: [&str; 19] = [
+        "labels",
+        "annotations",
+        "resources",
+        "env",
+        "envFrom",
+        "volumes",
+        "volumeMounts",
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+        "topologySpreadConstraints",
+        "priorityClassName",
+        "runtimeClassName",
+        "schedulerName",
+        "serviceAccountName",
+        "imagePullSecrets",
+        "imagePullPolicy",
+        "securityContext",
+        "terminationGracePeriodSeconds",
+    ];
+    let mut rules: Vec<Value> = FIXED.map(immutable).into();
+    rules.extend([
+        rule_at(
+            ".minReplicas",
+            "!has(self.minReplicas) || self.minReplicas <= self.replicas",
+            "minReplicas must not exceed replicas",
+        ),
+        rule_at(
+            ".maxReplicas",
+            "!has(self.maxReplicas) || self.replicas <= self.maxReplicas",
+            "maxReplicas must be at least replicas",
+        ),
+        rule_at(
+            ".maxReplicas",
+            "!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
+            "maxReplicas must be at least minReplicas",
+        ),
+    ]);
+    Value::Array(rules)
+}
+
+/// Rules of `spec.data`.
+pub(crate) fn data() -> Value {
+    json!([rule_at(
+        ".validation",
+        "!has(self.validation) || has(self.validation.fraction) || (has(self.validation.csv) == has(self.train.csv) && \
+         has(self.validation.npy) == has(self.train.npy) && has(self.validation.idx) == has(self.train.idx))",
+        "validation must have the format of train, or be a fraction of it",
+    )])
+}
+
+/// Rules of `spec.data.train.csv`.
+pub(crate) fn csv() -> Value {
+    json!([
+        rule_at(".exclude", "!(self.label in self.exclude)", "exclude must not name the label column"),
+        rule_at(".categorical", "!(self.label in self.categorical)", "categorical must not name the label column"),
+        rule_at(
+            ".categorical",
+            "!self.categorical.exists(c, c in self.exclude)",
+            "a column must not be both categorical and excluded",
+        ),
+    ])
+}
+
+/// Rules of one of the `spec.model.cnn.blocks`.
+pub(crate) fn conv_block() -> Value {
+    json!([
+        rule_at(
+            ".kernelSize",
+            "self.kernelSize % 2 == 1",
+            "kernelSize must be odd, so that padding keeps the size",
+        ),
+        rule_at(
+            ".groups",
+            "!has(self.groups) || self.channels % self.groups == 0",
+            "groups must divide channels",
+        ),
+    ])
+}
+
+/// Rules of `spec.training.optimizer.sgd`.
+pub(crate) fn sgd() -> Value {
+    json!([rule_at(
+        ".nesterov",
+        "!self.nesterov || (self.momentum > 0.0 && self.dampening == 0.0)",
+        "nesterov needs a momentum above 0 and a dampening of 0",
+    )])
+}
+
+/// Rules of `spec.training.microBatches`.
+pub(crate) fn micro_batches() -> Value {
+    json!([rule(
+        "self in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]",
+        "microBatches must be a power of two: 1, 2, 4, 8, 16, 32, 64, 128, 256, 512 or 1024",
+    )])
+}
+
+/// The rule of a choice: exactly one of `names`.
+pub(crate) fn exactly_one(names: &[&str]) -> Value {
+    let all = names.join(", ");
+    let present: Vec<String> = names.iter().map(|name| format!("has(self.{name})")).collect();
+    match names {
+        [one] => rule(&present[0], &format!("{one} must be set")),
+        _ => rule(
+            &format!("[{}].exists_one(set, set)", present.join(", ")),
+            &format!("exactly one of {all} must be set"),
+        ),
+    }
+}

@@ -1,0 +1,172 @@
+//! What the operator reports about a job (`status`).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema::{bare, structural};
+
+/// What the operator reports about a job.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = structural)]
+pub struct TrainingJobStatus {
+    /// Where the job is in its life, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// Conditions of the job, one a type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]),
+        schema_with = "bare::<Vec<Condition>>"
+    )]
+    pub conditions: Vec<Condition>,
+    /// `metadata.generation` that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Generation of the training group. It is raised before a lost server is replaced; nothing of an older one is accepted.
+    #[serde(default)]
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
+    pub generation: u64,
+    /// Image of the trainer, resolved once for the life of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// How far training is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// How often pods were replaced.
+    #[serde(default)]
+    pub restarts: RestartCounts,
+    /// The job's servers.
+    #[serde(default)]
+    pub servers: RoleStatus,
+    /// The job's workers.
+    #[serde(default)]
+    pub workers: WorkersStatus,
+    /// The last checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointStatus>,
+    /// When the first pod was created, or the job was last resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bare::<Time>")]
+    pub start_time: Option<Time>,
+    /// When the job finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bare::<Time>")]
+    pub completion_time: Option<Time>,
+    /// Digest of the finished model, in hexadecimal: name, shape, type and bytes of its parameters and buffers in name order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    pub model_sha256: Option<String>,
+}
+
+/// Where a job is in its life.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema)]
+pub enum Phase {
+    /// Not all servers and no worker run yet.
+    Pending,
+    /// Training.
+    Running,
+    /// Something was lost and is being replaced.
+    Restarting,
+    /// Stopped by `suspend`.
+    Suspended,
+    /// Finished, with a model.
+    Succeeded,
+    /// Ended without a model.
+    Failed,
+}
+
+impl Phase {
+    /// Whether the job has ended; it stays so.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Phase::Succeeded | Phase::Failed)
+    }
+}
+
+/// How far training is. Values that are not finite are left out.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Optimizer steps done.
+    #[serde(default)]
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
+    pub step: u64,
+    /// Optimizer steps of the whole job.
+    #[serde(default)]
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
+    pub total_steps: u64,
+    /// Epochs done.
+    #[serde(default)]
+    pub epoch: u32,
+    /// Training loss of the last step reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Rows trained on in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples_per_second: Option<f64>,
+    /// Validation metrics of the last epoch, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub validation: BTreeMap<String, f64>,
+    /// When these values were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bare::<Time>")]
+    pub time: Option<Time>,
+}
+
+/// How often pods were replaced.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartCounts {
+    /// Failures, which count against `backoffLimit`.
+    #[serde(default)]
+    pub failures: u32,
+    /// Evictions, preemptions, drained and lost nodes, which do not.
+    #[serde(default)]
+    pub disruptions: u32,
+}
+
+/// The servers of a job.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleStatus {
+    /// Pods that exist and have not finished.
+    #[serde(default)]
+    pub replicas: u32,
+    /// Pods that are ready.
+    #[serde(default)]
+    pub ready: u32,
+}
+
+/// The workers of a job.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkersStatus {
+    /// Pods that exist and have not finished.
+    #[serde(default)]
+    pub replicas: u32,
+    /// Pods that take part in training.
+    #[serde(default)]
+    pub ready: u32,
+    /// Label selector of the workers' pods, for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+}
+
+/// A checkpoint.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointStatus {
+    /// Optimizer steps that it holds.
+    #[serde(default)]
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
+    pub step: u64,
+    /// When it was committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bare::<Time>")]
+    pub time: Option<Time>,
+}
