@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assignment;
+pub mod control;
 pub mod coordinator;
 pub mod facts;
 pub mod layout;

@@ -1,0 +1,248 @@
+//! The messages of the control stream between the coordinator and everyone else.
+//!
+//! They travel as JSON in `Control` frames ([`crate::wire`]). Nothing here is sent per step by a
+//! worker: losses ride on the push headers, and assignment is a pure function of the membership
+//! in a [`View`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::DataFacts;
+use crate::metrics::{BlockResult, Metrics};
+
+/// Rows in one block of an evaluation pass. Fixed, because the bits of a forward pass may depend
+/// on the number of rows in it.
+pub const EVALUATION_BLOCK_ROWS: u64 = 1024;
+
+/// Who a peer says it is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind", content = "index")]
+pub enum Role {
+    /// Owner of the `index`-th range of chunks.
+    Server(u32),
+    /// Computes leaves.
+    Worker(u32),
+    /// Watches progress and may ask for a stop: `trainyard run`.
+    Observer,
+}
+
+/// The first message on a control stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Join {
+    /// Role and index of the sender.
+    pub role: Role,
+    /// Random number that tells this process life from any other under the same index.
+    pub incarnation: u64,
+    /// Highest generation the sender knows.
+    pub generation: u32,
+    /// Digest of all that determines the model: task, model, data options, training.
+    pub spec_digest: String,
+    /// Workers: the numeric capability (libtorch build, CPU kernels, thread settings).
+    pub capability: Option<String>,
+    /// Workers: facts about the data they loaded.
+    pub facts: Option<DataFacts>,
+    /// Servers: where workers reach their bulk port.
+    pub address: Option<String>,
+    /// Servers whose control stream broke while their state is intact: the version they hold.
+    pub ready: Option<u64>,
+}
+
+/// What a worker needs to know to compute, sent when membership or the limit changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct View {
+    /// Counts membership changes within a generation.
+    pub epoch: u64,
+    /// This worker's place among the members, or none if it computes nothing for now.
+    pub rank: Option<u32>,
+    /// Number of members that share the leaves.
+    pub members: u32,
+    /// Steps `>= limit` may not be begun.
+    pub limit: u64,
+    /// Bulk addresses of the servers, in index order.
+    pub servers: Vec<String>,
+}
+
+/// Which rows an evaluation block is cut from.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RowSet {
+    /// Training rows in file order.
+    Train,
+    /// Validation rows in file order.
+    Validation,
+}
+
+/// One block of an evaluation pass: rows `block * 1024 ..` of a set.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Block(pub RowSet, pub u64);
+
+/// How a peer's part in the job ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum Release {
+    /// The job is complete.
+    Done,
+    /// Everything is checkpointed and stopped on request.
+    Stopped,
+    /// This peer asked to leave and is no longer needed; the job goes on.
+    Drained,
+    /// The job cannot succeed; trying again will not help.
+    Failed {
+        /// One sentence: what happened and what to do.
+        message: String,
+    },
+}
+
+/// What peers tell the coordinator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum ToCoordinator {
+    /// Must be first.
+    Join(Join),
+    /// "I am alive."
+    Heartbeat,
+    /// A server finished loading, or a worker holds its first whole version.
+    Ready {
+        /// The version held.
+        version: u64,
+        /// Servers: chunks in the range; a server without any takes no part in versions.
+        chunks: u32,
+    },
+    /// Every chunk of this server's range has reached `version`.
+    Applied {
+        /// The version reached.
+        version: u64,
+    },
+    /// This server's part of the checkpoint of `version` is durable.
+    ShardWritten {
+        /// The version written.
+        version: u64,
+        /// The shard's record as the checkpoint crate defines it.
+        record: serde_json::Value,
+    },
+    /// This server could not write its part of a checkpoint.
+    ShardFailed {
+        /// The version that failed.
+        version: u64,
+        /// Why, in one sentence.
+        message: String,
+    },
+    /// Results of evaluation blocks.
+    Blocks {
+        /// The evaluation's id.
+        id: u64,
+        /// Finished blocks.
+        results: Vec<(Block, BlockResult)>,
+    },
+    /// Answer to [`FromCoordinator::Halt`]: the first step this worker has not begun.
+    Halted {
+        /// The halt's id.
+        id: u64,
+        /// First step not begun.
+        next: u64,
+    },
+    /// A loss is NaN or infinite; the gradient was not pushed.
+    NonFinite {
+        /// The step, or the version under evaluation.
+        step: u64,
+        /// Where: `leaf 3`, `validation block 0`.
+        place: String,
+        /// The value, as text.
+        value: String,
+    },
+    /// This process was asked to terminate and wants to be released.
+    Drain,
+    /// From an observer: checkpoint and stop the job.
+    Stop,
+    /// This peer met an error that will repeat anywhere.
+    Failed {
+        /// One sentence.
+        message: String,
+    },
+}
+
+/// What the coordinator tells its peers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum FromCoordinator {
+    /// The join is accepted.
+    Welcome {
+        /// The generation in force.
+        generation: u32,
+    },
+    /// The join is refused; the difference is named.
+    Refused {
+        /// One sentence.
+        reason: String,
+    },
+    /// To a server: set up your range from these facts and this checkpoint.
+    Open {
+        /// Facts of the data.
+        facts: DataFacts,
+        /// The manifest to load, or none to initialize.
+        manifest: Option<serde_json::Value>,
+    },
+    /// To a worker: membership, limit, addresses.
+    View(View),
+    /// To a worker: evaluate these blocks on `version`.
+    Evaluate {
+        /// Names this pass in the answer.
+        id: u64,
+        /// The version to evaluate.
+        version: u64,
+        /// The blocks to compute.
+        blocks: Vec<Block>,
+    },
+    /// To a server: checkpoint `version`, which you hold and nobody is changing.
+    Snapshot {
+        /// The version held.
+        version: u64,
+    },
+    /// To a server: publish the parameters of this checkpoint as `version`.
+    Restore {
+        /// The version number to publish it under.
+        version: u64,
+        /// The checkpoint's manifest.
+        manifest: serde_json::Value,
+    },
+    /// To a worker: begin no further step, and say where you stopped.
+    Halt {
+        /// Names this halt in the answer.
+        id: u64,
+    },
+    /// You may go.
+    Release(Release),
+    /// To an observer: where the job is.
+    Progress(Box<Progress>),
+}
+
+/// Where a job is, as `/status` and the progress bar show it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// What the coordinator is doing: `WaitingForWorkers`, `Training`, ...
+    pub phase: String,
+    /// Generation in force.
+    pub generation: u32,
+    /// Steps applied.
+    pub step: u64,
+    /// Steps in the whole job; 0 while the data is unknown.
+    pub total_steps: u64,
+    /// Epoch in progress, from 0.
+    pub epoch: u64,
+    /// Epochs in the whole job.
+    pub epochs: u64,
+    /// Training samples used so far.
+    pub samples: u64,
+    /// Mean training loss of the epoch so far.
+    pub loss: Option<f64>,
+    /// Metrics of the latest validation pass.
+    pub validation: Option<Metrics>,
+    /// Workers that share the leaves.
+    pub workers: u32,
+    /// Servers that are ready.
+    pub servers: u32,
+    /// Step of the newest committed checkpoint.
+    pub checkpoint: Option<u64>,
+}

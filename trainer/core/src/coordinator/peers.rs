@@ -1,0 +1,281 @@
+//! Who is there: servers by index, workers, observers, and the views sent to workers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::PeerId;
+use crate::control::{Join, Role, View};
+use crate::facts::DataFacts;
+
+#[derive(Clone, Debug)]
+struct Peer {
+    role: Role,
+    incarnation: u64,
+    last_heard: Duration,
+    /// Workers: holds a whole version.
+    ready: bool,
+    /// Workers: asked to leave when this many steps were counted.
+    draining: Option<u64>,
+    view: Option<View>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Server {
+    peer: Option<PeerId>,
+    incarnation: Option<u64>,
+    address: String,
+    opened: bool,
+    /// Version held by all its chunks, and how many chunks it owns.
+    ready: Option<(u64, u32)>,
+}
+
+/// Everybody with a control connection.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    timeout: Duration,
+    servers: Vec<Server>,
+    peers: BTreeMap<PeerId, Peer>,
+    epoch: u64,
+    members: Vec<PeerId>,
+}
+
+impl Peers {
+    pub fn new(servers: u32, timeout: Duration) -> Self {
+        let servers = (0..servers.max(1)).map(|_| Server::default()).collect();
+        Peers { timeout, servers, peers: BTreeMap::new(), epoch: 0, members: Vec::new() }
+    }
+
+    pub fn role(&self, peer: PeerId) -> Option<Role> {
+        self.peers.get(&peer).map(|p| p.role)
+    }
+
+    pub fn heard(&mut self, peer: PeerId, now: Duration) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.last_heard = now;
+        }
+    }
+
+    /// Peers silent for too long. An observer may be silent.
+    pub fn silent(&self, now: Duration) -> Vec<PeerId> {
+        let late = |p: &Peer| p.role != Role::Observer && now.saturating_sub(p.last_heard) > self.timeout;
+        self.peers.iter().filter(|(_, p)| late(p)).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether a server's slot is free for this process.
+    pub fn admissible(&self, join: &Join) -> Result<(), String> {
+        let Role::Server(index) = join.role else { return Ok(()) };
+        let count = self.servers.len();
+        let Some(slot) = self.servers.get(index as usize) else {
+            return Err(format!("server index {index} is out of range: this job has {count} servers"));
+        };
+        match slot.incarnation {
+            None => Ok(()),
+            Some(known) if known == join.incarnation => Ok(()),
+            Some(_) => Err(format!(
+                "server {index} of this generation is known under another incarnation; its state is gone with it, \
+                 so a replacement must come with a higher generation"
+            )),
+        }
+    }
+
+    /// Takes a peer in; returns the connection that it replaces, if any.
+    pub fn admit(&mut self, peer: PeerId, join: &Join, now: Duration) -> Option<PeerId> {
+        let twin = self
+            .peers
+            .iter()
+            .find(|(_, p)| p.role == join.role && p.role != Role::Observer && p.incarnation == join.incarnation)
+            .map(|(id, _)| *id);
+        if let Some(twin) = twin {
+            self.remove(twin);
+        }
+        let entry = Peer {
+            role: join.role,
+            incarnation: join.incarnation,
+            last_heard: now,
+            ready: false,
+            draining: None,
+            view: None,
+        };
+        self.peers.insert(peer, entry);
+        if let Role::Server(index) = join.role
+            && let Some(slot) = self.servers.get_mut(index as usize)
+        {
+            slot.peer = Some(peer);
+            slot.incarnation = Some(join.incarnation);
+            slot.address = join.address.clone().unwrap_or_default();
+            slot.opened = join.ready.is_some() && slot.ready.is_some();
+            if let (Some(version), Some(ready)) = (join.ready, &mut slot.ready) {
+                ready.0 = ready.0.max(version);
+            }
+        }
+        twin
+    }
+
+    pub fn remove(&mut self, peer: PeerId) {
+        if let Some(Peer { role: Role::Server(index), .. }) = self.peers.remove(&peer)
+            && let Some(slot) = self.servers.get_mut(index as usize)
+            && slot.peer == Some(peer)
+        {
+            slot.peer = None;
+        }
+        self.update_members();
+    }
+
+    /// Servers that have joined and were not told what to set up; they count as told from now on.
+    pub fn unopened_servers(&mut self) -> Vec<PeerId> {
+        let open = |slot: &mut Server| {
+            let peer = slot.peer.filter(|_| !slot.opened)?;
+            slot.opened = true;
+            Some(peer)
+        };
+        self.servers.iter_mut().filter_map(open).collect()
+    }
+
+    fn slot(&mut self, peer: PeerId) -> Option<&mut Server> {
+        self.servers.iter_mut().find(|slot| slot.peer == Some(peer))
+    }
+
+    pub fn server_ready(&mut self, peer: PeerId, version: u64, chunks: u32) {
+        if let Some(slot) = self.slot(peer) {
+            slot.ready = Some((version, chunks));
+        }
+    }
+
+    pub fn applied(&mut self, peer: PeerId, version: u64) {
+        if let Some(Server { ready: Some((held, _)), .. }) = self.slot(peer) {
+            *held = (*held).max(version);
+        }
+    }
+
+    pub fn worker_ready(&mut self, peer: PeerId) {
+        if let Some(worker) = self.peers.get_mut(&peer) {
+            worker.ready = true;
+        }
+        self.update_members();
+    }
+
+    pub fn drain(&mut self, peer: PeerId, step: u64) {
+        if let Some(worker) = self.peers.get_mut(&peer) {
+            worker.draining.get_or_insert(step);
+        }
+        self.update_members();
+    }
+
+    /// Draining workers that may go: a step has ended since they asked, or none is under way.
+    pub fn drained(&self, step: u64, training: bool) -> Vec<PeerId> {
+        let gone = |p: &Peer| p.draining.is_some_and(|asked| !training || !p.ready || step > asked);
+        self.peers.iter().filter(|(_, p)| gone(p)).map(|(id, _)| *id).collect()
+    }
+
+    pub fn server_peers(&self) -> Vec<PeerId> {
+        self.servers.iter().filter_map(|slot| slot.peer).collect()
+    }
+
+    pub fn server_peer(&self, index: u32) -> Option<PeerId> {
+        self.servers.get(index as usize)?.peer
+    }
+
+    pub fn servers_ready(&self) -> u32 {
+        self.servers.iter().filter(|s| s.peer.is_some() && s.ready.is_some()).count() as u32
+    }
+
+    pub fn all_servers_ready(&self) -> bool {
+        self.servers_ready() as usize == self.servers.len()
+    }
+
+    /// Indices of servers that own chunks; empty until all are ready.
+    pub fn owners(&self) -> Vec<u32> {
+        if self.servers.iter().any(|slot| slot.ready.is_none()) {
+            return Vec::new();
+        }
+        let owns = |(index, slot): (usize, &Server)| {
+            slot.ready.is_some_and(|(_, chunks)| chunks > 0).then_some(index as u32)
+        };
+        self.servers.iter().enumerate().filter_map(owns).collect()
+    }
+
+    /// The lowest version among servers that own chunks.
+    pub fn version(&self) -> u64 {
+        let versions = self.servers.iter().map(|slot| match slot.ready {
+            Some((_, 0)) => u64::MAX,
+            Some((version, _)) => version,
+            None => 0,
+        });
+        versions.min().unwrap_or(0)
+    }
+
+    /// Workers that share the leaves, in (index, incarnation) order.
+    pub fn members(&self) -> Vec<PeerId> {
+        self.members.clone()
+    }
+
+    /// Every worker with a connection.
+    pub fn joined_workers(&self) -> Vec<PeerId> {
+        let worker = |p: &Peer| matches!(p.role, Role::Worker(_));
+        self.peers.iter().filter(|(_, p)| worker(p)).map(|(id, _)| *id).collect()
+    }
+
+    /// Everybody.
+    pub fn all(&self) -> Vec<PeerId> {
+        self.peers.keys().copied().collect()
+    }
+
+    fn update_members(&mut self) {
+        let member = |p: &Peer| matches!(p.role, Role::Worker(_)) && p.ready && p.draining.is_none();
+        let mut members: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| member(p))
+            .map(|(id, p)| ((p.role, p.incarnation), *id))
+            .collect();
+        members.sort();
+        let members: Vec<PeerId> = members.into_iter().map(|(_, id)| id).collect();
+        if members != self.members {
+            self.members = members;
+            self.epoch += 1;
+        }
+    }
+
+    /// Views that differ from what each worker was last sent. A draining worker keeps the one it
+    /// has until it is released, and so goes on computing.
+    pub fn changed_views(&mut self, leaves: u32, limit: u64) -> Vec<(PeerId, View)> {
+        let sharing = &self.members[..self.members.len().min(leaves as usize)];
+        let addresses: Vec<String> = self.servers.iter().map(|slot| slot.address.clone()).collect();
+        let mut changed = Vec::new();
+        for (id, peer) in &mut self.peers {
+            if !matches!(peer.role, Role::Worker(_)) || peer.draining.is_some() {
+                continue;
+            }
+            let view = View {
+                epoch: self.epoch,
+                rank: sharing.iter().position(|member| member == id).map(|rank| rank as u32),
+                members: sharing.len() as u32,
+                limit,
+                servers: addresses.clone(),
+            };
+            if peer.view.as_ref() != Some(&view) {
+                peer.view = Some(view.clone());
+                changed.push((*id, view));
+            }
+        }
+        changed
+    }
+}
+
+/// Names what differs between two sets of facts.
+pub fn describe_difference(ours: &DataFacts, theirs: &DataFacts) -> String {
+    let pairs = [
+        ("training rows", ours.train_rows.to_string(), theirs.train_rows.to_string()),
+        ("validation rows", ours.validation_rows.to_string(), theirs.validation_rows.to_string()),
+        ("input shape", format!("{:?}", ours.input_shape), format!("{:?}", theirs.input_shape)),
+        ("outputs", ours.outputs.to_string(), theirs.outputs.to_string()),
+        ("data digest", ours.digest.clone(), theirs.digest.clone()),
+        ("schema", ours.schema.to_string(), theirs.schema.to_string()),
+    ];
+    match pairs.into_iter().find(|(_, a, b)| a != b) {
+        Some((what, ours, theirs)) => format!(
+            "{what} differ: this job has {ours}, the joining worker {theirs}; all workers must read the same files"
+        ),
+        None => "data facts differ".into(),
+    }
+}

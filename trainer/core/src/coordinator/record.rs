@@ -1,0 +1,146 @@
+//! What the job has learned so far: losses, validation metrics, the best epoch.
+//!
+//! A [`Record`] travels in every checkpoint, so that a resumed job reports and decides as if it
+//! had never stopped.
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::{self, Metrics};
+use crate::round::Tally;
+use crate::sampling::Plan;
+
+/// Epochs kept in [`Record::history`]; older ones are dropped, so a manifest stays small.
+pub const HISTORY_LIMIT: usize = 512;
+
+/// When to stop before the last epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EarlyStopping {
+    /// Name of the validation metric to watch.
+    pub metric: String,
+    /// Epochs without improvement before the job stops.
+    pub patience: u64,
+    /// Smallest change that counts as an improvement.
+    pub min_delta: f64,
+    /// Whether the best epoch's parameters are the result.
+    pub restore_best: bool,
+}
+
+/// One finished epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EpochRecord {
+    /// Epoch, from 0.
+    pub epoch: u64,
+    /// Version at its end.
+    pub step: u64,
+    /// Mean loss over the epoch's samples, each at the parameters it was used with.
+    pub train_loss: f64,
+    /// Metrics on the validation rows at the epoch's last parameters.
+    pub validation: Option<Metrics>,
+}
+
+/// The epoch with the best validation metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Best {
+    /// Epoch, from 0.
+    pub epoch: u64,
+    /// Version at its end.
+    pub step: u64,
+    /// The metric's value.
+    pub value: f64,
+    /// All metrics of that epoch.
+    pub metrics: Metrics,
+}
+
+/// Accumulated facts about training up to a version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Steps folded in: the version this record describes.
+    pub step: u64,
+    /// Samples used.
+    pub samples: u64,
+    /// Sum of losses of the epoch in progress.
+    pub epoch_loss: f64,
+    /// Samples of the epoch in progress.
+    pub epoch_samples: u64,
+    /// Finished epochs, oldest first, at most [`HISTORY_LIMIT`].
+    pub history: Vec<EpochRecord>,
+    /// The best epoch so far, when early stopping is on.
+    pub best: Option<Best>,
+    /// Epochs since the best one.
+    pub stale_epochs: u64,
+    /// Whether early stopping has fired.
+    pub stopped_early: bool,
+}
+
+impl Record {
+    /// Adds the reduced tally of step `self.step`.
+    pub fn fold(&mut self, plan: &Plan, tally: Tally) {
+        let epoch = plan.position(self.step).epoch;
+        self.step += 1;
+        self.samples += tally.rows;
+        self.epoch_samples += tally.rows;
+        self.epoch_loss += tally.loss;
+        if self.step.is_multiple_of(plan.steps_per_epoch()) {
+            if self.history.len() == HISTORY_LIMIT {
+                self.history.remove(0);
+            }
+            self.history.push(EpochRecord {
+                epoch,
+                step: self.step,
+                train_loss: self.epoch_loss / self.epoch_samples.max(1) as f64,
+                validation: None,
+            });
+            self.epoch_loss = 0.0;
+            self.epoch_samples = 0;
+        }
+    }
+
+    /// Whether the epoch that ended at this version still waits for its validation pass.
+    pub fn awaits_validation(&self) -> bool {
+        self.history
+            .last()
+            .is_some_and(|last| last.step == self.step && last.validation.is_none())
+    }
+
+    /// Stores the validation metrics of the epoch that just ended and applies early stopping.
+    pub fn validated(&mut self, metrics: Metrics, early: Option<&EarlyStopping>) {
+        let Some(last) = self.history.last_mut() else {
+            return;
+        };
+        let (epoch, step) = (last.epoch, last.step);
+        last.validation = Some(metrics.clone());
+        let Some(early) = early else { return };
+        let value = metrics.get(&early.metric);
+        let improved = match (value, &self.best) {
+            (Some(new), Some(best)) => {
+                metrics::better(&early.metric, new, best.value, early.min_delta)
+            }
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if let (true, Some(value)) = (improved, value) {
+            self.best = Some(Best { epoch, step, value, metrics });
+            self.stale_epochs = 0;
+        } else {
+            self.stale_epochs += 1;
+            self.stopped_early = self.stale_epochs >= early.patience;
+        }
+    }
+
+    /// Mean training loss of the epoch in progress, or of the last finished one.
+    pub fn loss(&self) -> Option<f64> {
+        if self.epoch_samples > 0 {
+            return Some(self.epoch_loss / self.epoch_samples as f64);
+        }
+        self.history.last().map(|last| last.train_loss)
+    }
+
+    /// Metrics of the latest validation pass.
+    pub fn validation(&self) -> Option<&Metrics> {
+        self.history.iter().rev().find_map(|epoch| epoch.validation.as_ref())
+    }
+}
