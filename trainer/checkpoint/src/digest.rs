@@ -1,0 +1,37 @@
+//! SHA-256 digests as lower-case hex.
+
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+
+/// SHA-256 of `bytes`, as 64 lower-case hex digits.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    let mut hasher = Sha256Hex::new();
+    hasher.update(bytes);
+    hasher.finish()
+}
+
+/// A digest that is fed piece by piece.
+#[derive(Clone, Debug, Default)]
+pub struct Sha256Hex(Sha256);
+
+impl Sha256Hex {
+    /// A digest of nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes added, as 64 lower-case hex digits.
+    pub fn finish(self) -> String {
+        let mut hex = String::with_capacity(64);
+        for byte in self.0.finalize() {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+        }
+        hex
+    }
+}

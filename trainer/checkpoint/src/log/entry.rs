@@ -1,0 +1,120 @@
+//! Entries of the log, and their text.
+
+use crate::digest::sha256_hex;
+use crate::error::Error;
+use crate::manifest::{JobIdentity, Manifest};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// Folder of the log.
+pub(super) const LOG: &str = "log/";
+/// The format written, and the newest that is read.
+const FORMAT: u64 = 1;
+/// Largest entry read, in bytes. A manifest has tens of kilobytes.
+pub(super) const LIMIT: u64 = 64 << 20;
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Entry {
+    pub identity: JobIdentity,
+    /// Generation of the writer.
+    pub generation: u64,
+    /// The writer, among all of its generation.
+    pub holder: String,
+    pub record: Record,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(super) enum Record {
+    /// From here on only this writer commits.
+    Claim,
+    Commit {
+        /// Numbers of the commits before this one that were not cleaned when it was written.
+        retained: Vec<u64>,
+        manifest: Box<Manifest>,
+    },
+    /// What remains of a commit whose shards were deleted: its number stays taken.
+    Cleaned { step: u64 },
+}
+
+/// What is stored. The digest is over the very text of `entry`.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    format: u64,
+    sha256: &'a str,
+    entry: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
+}
+
+#[derive(Deserialize)]
+struct Sealed<'a> {
+    sha256: String,
+    #[serde(borrow)]
+    entry: &'a RawValue,
+}
+
+/// Key of the entry of a number.
+pub(super) fn key(number: u64) -> String {
+    format!("{LOG}{number:012}.json")
+}
+
+/// Number of the entry under a key.
+pub(super) fn parse_key(key: &str) -> Option<u64> {
+    let digits = key.strip_prefix(LOG)?.strip_suffix(".json")?;
+    digits.parse().ok()
+}
+
+impl Entry {
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        let invalid = |e: serde_json::Error| Error::Invalid {
+            reason: e.to_string(),
+        };
+        let entry = serde_json::value::to_raw_value(self).map_err(invalid)?;
+        let sha256 = sha256_hex(entry.get().as_bytes());
+        let envelope = Envelope {
+            format: FORMAT,
+            sha256: &sha256,
+            entry: &entry,
+        };
+        let bytes = serde_json::to_vec(&envelope).map_err(invalid)?;
+        if bytes.len() as u64 > LIMIT {
+            let reason = format!(
+                "its manifest has {} bytes, {LIMIT} are allowed",
+                bytes.len()
+            );
+            return Err(Error::Invalid { reason });
+        }
+        Ok(bytes)
+    }
+
+    pub fn decode(key: &str, bytes: &[u8]) -> Result<Self, Error> {
+        let corrupt = |reason: String| Error::Corrupt {
+            key: key.to_owned(),
+            reason,
+        };
+        let json = |e: serde_json::Error| corrupt(e.to_string());
+        let Format { format } = serde_json::from_slice(bytes).map_err(json)?;
+        if format > FORMAT {
+            return Err(Error::UnsupportedFormat {
+                key: key.to_owned(),
+                format,
+                supported: FORMAT,
+            });
+        }
+        let sealed: Sealed<'_> = serde_json::from_slice(bytes).map_err(json)?;
+        if sha256_hex(sealed.entry.get().as_bytes()) != sealed.sha256 {
+            return Err(corrupt("its digest does not match its text".to_owned()));
+        }
+        let entry: Self = serde_json::from_str(sealed.entry.get()).map_err(json)?;
+        if let Record::Commit { manifest, .. } = &entry.record {
+            manifest.check()?;
+        }
+        Ok(entry)
+    }
+}

@@ -1,0 +1,88 @@
+//! Finding a checkpoint that can be loaded.
+
+use super::{Log, entry};
+use crate::error::{Error, Skipped};
+use crate::manifest::Manifest;
+use crate::shard::verify_shard;
+use std::collections::BTreeMap;
+
+/// How closely [`Log::newest_loadable`] looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Every shard is there and has the right size: one listing.
+    Sizes,
+    /// Every shard's bytes have the right digest: everything is read.
+    Digests,
+}
+
+/// The checkpoint to resume from.
+#[derive(Debug)]
+pub struct Loadable<'a> {
+    /// The checkpoint.
+    pub manifest: &'a Manifest,
+    /// Newer ones that were passed over, newest first: worth a warning.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Log {
+    /// The newest commit whose shards are all there; `None` if nothing was ever committed.
+    ///
+    /// # Errors
+    /// [`Error::NothingLoadable`] with all reasons if there are commits and none will do.
+    pub fn newest_loadable(&self, check: Check) -> Result<Option<Loadable<'_>>, Error> {
+        // Unreadable entries are newer than any commit that could be read in their place, or were
+        // named by it; either way the user should know.
+        let mut skipped = self.damaged.clone();
+        for (&number, manifest) in self.live.iter().rev() {
+            match self.fault(manifest, check)? {
+                None => return Ok(Some(Loadable { manifest, skipped })),
+                Some(reason) => skipped.push(Skipped {
+                    key: entry::key(number),
+                    step: Some(manifest.step),
+                    reason,
+                }),
+            }
+        }
+        match skipped.is_empty() {
+            true => Ok(None),
+            false => Err(Error::NothingLoadable { skipped }),
+        }
+    }
+
+    /// What keeps a checkpoint from being loaded, if anything.
+    fn fault(&self, manifest: &Manifest, check: Check) -> Result<Option<String>, Error> {
+        let mut sizes = BTreeMap::new();
+        for shard in &manifest.shards {
+            if sizes.contains_key(&shard.key) {
+                continue;
+            }
+            let folder = shard.key.rsplit_once('/').map_or("", |(folder, _)| folder);
+            for object in self.storage.list(folder)? {
+                sizes.insert(object.key, object.bytes);
+            }
+        }
+        for shard in &manifest.shards {
+            let key = &shard.key;
+            let (step, bytes) = (manifest.step, shard.bytes);
+            let fault = match sizes.get(key) {
+                None => Some(format!("shard {key} of step {step} is missing")),
+                Some(&found) if found != bytes => Some(format!(
+                    "shard {key} of step {step} has {found} of {bytes} bytes"
+                )),
+                Some(_) if check == Check::Digests => {
+                    match verify_shard(&*self.storage, shard) {
+                        Ok(()) => None,
+                        // A storage that fails now says nothing of the checkpoint.
+                        Err(Error::Storage(error)) => return Err(error.into()),
+                        Err(error) => Some(error.to_string()),
+                    }
+                }
+                Some(_) => None,
+            };
+            if fault.is_some() {
+                return Ok(fault);
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,273 @@
+//! The commit log, which is also the fence between coordinators.
+
+mod clean;
+mod entry;
+mod loadable;
+mod read;
+
+pub use clean::Cleaned;
+pub use loadable::{Check, Loadable};
+
+use crate::error::{Error, Skipped};
+use crate::manifest::{JobIdentity, Manifest};
+use crate::storage::{Storage, StorageError};
+use entry::{Entry, Record};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How often a claim or commit moves to the next number before it gives up.
+const ATTEMPTS: u32 = 10_000;
+
+/// Who may write: the newest claim that was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Number of its entry.
+    pub number: u64,
+    /// Generation of the coordinator.
+    pub generation: u64,
+    /// The coordinator, among all of its generation.
+    pub holder: String,
+}
+
+/// The log of one job, as last read, and the right to write it once it is claimed.
+pub struct Log {
+    storage: Arc<dyn Storage>,
+    identity: JobIdentity,
+    /// Commits that count and are not cleaned, by number.
+    live: BTreeMap<u64, Manifest>,
+    /// Entries that cannot be read.
+    damaged: Vec<Skipped>,
+    /// The newest claim, whose generation is the highest.
+    claim: Option<Claim>,
+    /// Whether `claim` is ours.
+    held: bool,
+    /// The first number that was free when the log was last read.
+    next: u64,
+}
+
+impl Log {
+    /// Reads the log of a job; an empty storage has an empty log.
+    ///
+    /// # Errors
+    /// [`Error::OtherJob`] if the storage belongs to another job.
+    pub fn open(storage: Arc<dyn Storage>, identity: JobIdentity) -> Result<Self, Error> {
+        read::open(storage, Some(identity))
+    }
+
+    /// Reads the log of whatever job the storage holds, as `inspect` and `export` do.
+    ///
+    /// # Errors
+    /// [`Error::NoLog`] if there is none.
+    pub fn open_any(storage: Arc<dyn Storage>) -> Result<Self, Error> {
+        read::open(storage, None)
+    }
+
+    /// The job.
+    pub fn identity(&self) -> &JobIdentity {
+        &self.identity
+    }
+
+    /// The storage that holds log and shards.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// The newest claim.
+    pub fn current_claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
+    /// All commits that count and are not cleaned, oldest first.
+    pub fn manifests(&self) -> impl DoubleEndedIterator<Item = &Manifest> {
+        self.live.values()
+    }
+
+    /// The newest commit.
+    pub fn latest(&self) -> Option<&Manifest> {
+        self.live.values().next_back()
+    }
+
+    /// The newest commit that was the best so far when it was committed.
+    pub fn best(&self) -> Option<&Manifest> {
+        self.live.values().rev().find(|manifest| manifest.best)
+    }
+
+    /// The newest commit that finished the job.
+    pub fn complete(&self) -> Option<&Manifest> {
+        self.live.values().rev().find(|manifest| manifest.complete)
+    }
+
+    /// Entries that cannot be read.
+    pub fn damaged(&self) -> &[Skipped] {
+        &self.damaged
+    }
+
+    /// Makes this the only log that can commit and clean.
+    ///
+    /// `holder` tells this coordinator from all others of its generation, and must be new for
+    /// each process. What the log holds when this returns is final: nobody else can add to it.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] if a higher generation has claimed the log. After an error of the
+    /// storage the claim may or may not be made; it may be tried again.
+    pub fn claim(&mut self, generation: u64, holder: &str) -> Result<(), Error> {
+        self.held = false;
+        for _ in 0..ATTEMPTS {
+            // Everything up to the free number must be known before it is taken.
+            while self.read_next()? {}
+            if let Some(claim) = &self.claim {
+                if claim.generation > generation {
+                    return Err(fenced(claim));
+                }
+                if claim.generation == generation && claim.holder == holder {
+                    // Ours, from an attempt whose answer was lost.
+                    self.held = true;
+                    return Ok(());
+                }
+            }
+            let entry = self.entry(generation, holder, Record::Claim);
+            if self.put_next(&entry.encode()?)? {
+                self.apply(self.next, entry);
+                self.next += 1;
+                self.held = true;
+                return Ok(());
+            }
+        }
+        Err(self.contended())
+    }
+
+    /// Commits a checkpoint whose shards are durable. It counts once this returns `Ok`.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] if a newer coordinator has claimed the log, [`Error::Invalid`] for a
+    /// manifest of another job or generation or with a gap. After an error of the storage the
+    /// commit may or may not be made; it may be tried again.
+    pub fn commit(&mut self, manifest: Manifest) -> Result<(), Error> {
+        let claim = self.held_claim()?.clone();
+        self.check(&manifest, &claim)?;
+        let record = Record::Commit {
+            retained: self.live.keys().copied().collect(),
+            manifest: Box::new(manifest),
+        };
+        let entry = self.entry(claim.generation, &claim.holder, record);
+        let bytes = entry.encode()?;
+        for _ in 0..ATTEMPTS {
+            if self.put_next(&bytes)? || self.next_is(&bytes)? {
+                self.apply(self.next, entry);
+                self.next += 1;
+                return Ok(());
+            }
+            self.pass_next()?;
+        }
+        Err(self.contended())
+    }
+
+    fn check(&self, manifest: &Manifest, claim: &Claim) -> Result<(), Error> {
+        let differences = self.identity.differences(&manifest.identity);
+        if !differences.is_empty() {
+            return Err(Error::OtherJob { differences });
+        }
+        if manifest.generation != claim.generation {
+            let (theirs, ours) = (manifest.generation, claim.generation);
+            let reason = format!("it has generation {theirs}, the log is claimed for {ours}");
+            return Err(Error::Invalid { reason });
+        }
+        manifest.check()
+    }
+
+    fn entry(&self, generation: u64, holder: &str, record: Record) -> Entry {
+        Entry {
+            identity: self.identity.clone(),
+            generation,
+            holder: holder.to_owned(),
+            record,
+        }
+    }
+
+    /// Our claim, or why there is none.
+    fn held_claim(&self) -> Result<&Claim, Error> {
+        match &self.claim {
+            Some(claim) if self.held => Ok(claim),
+            _ => Err(Error::NotClaimed),
+        }
+    }
+
+    /// Takes the next number; `false` if it is taken.
+    fn put_next(&self, bytes: &[u8]) -> Result<bool, Error> {
+        match self.storage.put_if_absent(&entry::key(self.next), bytes) {
+            Ok(()) => Ok(true),
+            Err(StorageError::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the next number holds these very bytes: the answer to an earlier put was lost.
+    fn next_is(&self, bytes: &[u8]) -> Result<bool, Error> {
+        Ok(self.storage.get(&entry::key(self.next), entry::LIMIT)? == bytes)
+    }
+
+    /// Moves past the next number if what it holds does not count; if it does, we are fenced.
+    fn pass_next(&mut self) -> Result<(), Error> {
+        let key = entry::key(self.next);
+        let found = Entry::decode(&key, &self.storage.get(&key, entry::LIMIT)?)?;
+        let ours = self.held_claim()?;
+        if found.generation >= ours.generation {
+            let claim = Claim {
+                number: self.next,
+                generation: found.generation,
+                holder: found.holder,
+            };
+            let error = fenced(&claim);
+            self.claim = Some(claim);
+            self.held = false;
+            return Err(error);
+        }
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Takes in the entry of the next number, if it is taken.
+    fn read_next(&mut self) -> Result<bool, Error> {
+        let key = entry::key(self.next);
+        let bytes = match self.storage.get(&key, entry::LIMIT) {
+            Err(StorageError::NotFound { .. }) => return Ok(false),
+            result => result?,
+        };
+        read::take(self, self.next, &key, &bytes)?;
+        self.next += 1;
+        Ok(true)
+    }
+
+    /// Takes in an entry if it counts: none of a higher generation comes before it.
+    fn apply(&mut self, number: u64, entry: Entry) {
+        let highest = self.claim.as_ref().map_or(0, |claim| claim.generation);
+        if entry.generation < highest {
+            return;
+        }
+        match entry.record {
+            Record::Commit { manifest, .. } => {
+                self.live.insert(number, *manifest);
+            }
+            Record::Cleaned { .. } => {}
+            Record::Claim => {
+                self.claim = Some(Claim {
+                    number,
+                    generation: entry.generation,
+                    holder: entry.holder,
+                });
+            }
+        }
+    }
+
+    fn contended(&self) -> Error {
+        let reason = "other coordinators keep writing the log; run only one".to_owned();
+        Error::Invalid { reason }
+    }
+}
+
+fn fenced(claim: &Claim) -> Error {
+    Error::Fenced {
+        by: claim.generation,
+        holder: claim.holder.clone(),
+    }
+}
