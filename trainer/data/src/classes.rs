@@ -1,1 +1,222 @@
-//! In progress.
+//! Labels: raw values as read, and the classes fitted from them.
+
+use std::collections::HashMap;
+
+use crate::error::{DataError, few, quoted};
+use crate::options::{Limits, Task};
+use crate::schema::Label;
+
+/// Distinct texts, numbered in the order of their first appearance.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Interner {
+    numbers: HashMap<String, u32>,
+    names: Vec<String>,
+}
+
+impl Interner {
+    /// The number of `name`, new if need be; an error past the limit.
+    pub(crate) fn intern(&mut self, name: &str, limits: &Limits) -> Result<u32, DataError> {
+        if let Some(&number) = self.numbers.get(name) {
+            return Ok(number);
+        }
+        if self.names.len() >= limits.categories {
+            let problem = format!("more than {} distinct values", limits.categories);
+            return Err(DataError::limit(
+                problem,
+                "exclude the column, or read it as numbers",
+            ));
+        }
+        let number = self.names.len() as u32;
+        self.numbers.insert(name.to_owned(), number);
+        self.names.push(name.to_owned());
+        Ok(number)
+    }
+
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+}
+
+/// Labels of a source, row by row.
+#[derive(Clone, Debug)]
+pub(crate) enum RawLabels {
+    /// Classes, not yet in order.
+    Codes { names: Interner, codes: Vec<u32> },
+    /// Targets of a regression.
+    Targets(Vec<f64>),
+}
+
+impl RawLabels {
+    pub(crate) fn new(task: Task) -> Self {
+        match task {
+            Task::Binary | Task::Multiclass => Self::Codes {
+                names: Interner::default(),
+                codes: Vec::new(),
+            },
+            Task::Regression => Self::Targets(Vec::new()),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Codes { codes, .. } => codes.len(),
+            Self::Targets(targets) => targets.len(),
+        }
+    }
+
+    /// Fits the label: which classes there are, and in which order.
+    pub(crate) fn fit(&self, task: Task, name: &str) -> Result<Label, DataError> {
+        let mut label = Label {
+            name: name.to_owned(),
+            classes: Vec::new(),
+            numeric: true,
+        };
+        if let Self::Codes { names, .. } = self {
+            (label.classes, label.numeric) = order(names.names());
+        }
+        let found = label.classes.len();
+        let shown = few(&label.classes);
+        match task {
+            Task::Regression => Ok(label),
+            Task::Binary if found == 2 => Ok(label),
+            Task::Multiclass if found >= 2 => Ok(label),
+            _ if found < 2 => Err(DataError::data(
+                format!("expected at least two classes, found only {shown}"),
+                "train on rows of every class, or name another label column",
+            )),
+            _ => Err(DataError::data(
+                format!("expected two classes, found {found}: {shown}"),
+                "set the task to multiclassClassification or regression, or mend the labels",
+            )),
+        }
+    }
+
+    /// Encodes the labels of some rows.
+    pub(crate) fn encode(&self, label: &Label, rows: &[u32]) -> Result<Vec<f32>, UnknownLabel> {
+        match self {
+            Self::Targets(targets) => Ok(rows
+                .iter()
+                .map(|&row| targets[row as usize] as f32)
+                .collect()),
+            Self::Codes { names, codes } => {
+                let index = ClassIndex::new(label);
+                let classes: Vec<Option<f32>> =
+                    names.names().iter().map(|name| index.find(name)).collect();
+                rows.iter()
+                    .map(|&row| {
+                        let code = codes[row as usize] as usize;
+                        let value = &names.names()[code];
+                        classes[code].ok_or_else(|| UnknownLabel {
+                            row,
+                            value: value.clone(),
+                        })
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    /// Rows of each class among `rows`.
+    pub(crate) fn unseen(&self, label: &Label, rows: &[u32]) -> Vec<String> {
+        let Ok(values) = self.encode(label, rows) else {
+            return Vec::new();
+        };
+        let mut seen = vec![false; label.classes.len()];
+        for value in values {
+            if let Some(seen) = seen.get_mut(value as usize) {
+                *seen = true;
+            }
+        }
+        let classes = label.classes.iter().zip(seen);
+        classes
+            .filter(|(_, seen)| !seen)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+}
+
+/// A label that is none of the classes.
+#[derive(Debug)]
+pub(crate) struct UnknownLabel {
+    pub row: u32,
+    pub value: String,
+}
+
+impl UnknownLabel {
+    /// The error in words, without its place.
+    pub(crate) fn error(&self, label: &Label) -> DataError {
+        DataError::data(
+            format!(
+                "label {} is none of the classes of the training data: {}",
+                quoted(&self.value),
+                few(&label.classes)
+            ),
+            "mend the label, or train on rows of that class too",
+        )
+    }
+
+    /// The error for a source whose places are row numbers.
+    pub(crate) fn error_by_row(&self, label: &Label) -> DataError {
+        let error = self.error(label);
+        DataError {
+            problem: format!("row {} (from 0): {}", self.row, error.problem),
+            ..error
+        }
+    }
+}
+
+/// The distinct classes in order, and whether they are numbers.
+fn order(names: &[String]) -> (Vec<String>, bool) {
+    let numbers: Option<Vec<f64>> = names.iter().map(|name| class_number(name)).collect();
+    if let Some(mut numbers) = numbers.filter(|numbers| !numbers.is_empty()) {
+        numbers.sort_by(f64::total_cmp);
+        numbers.dedup();
+        return (numbers.iter().map(f64::to_string).collect(), true);
+    }
+    let mut names = names.to_vec();
+    names.sort_unstable();
+    (names, false)
+}
+
+/// The number a class name stands for. Integers beyond 2^53 stay text: as f64 two of them might
+/// be one.
+fn class_number(name: &str) -> Option<f64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    // Adding zero makes -0 and 0 one class.
+    name.parse()
+        .ok()
+        .filter(|value: &f64| value.abs() <= EXACT)
+        .map(|value| value + 0.0)
+}
+
+/// Finds classes by name.
+struct ClassIndex<'a> {
+    by_name: HashMap<&'a str, usize>,
+    numbers: Option<Vec<f64>>,
+}
+
+impl<'a> ClassIndex<'a> {
+    fn new(label: &'a Label) -> Self {
+        let names = label.classes.iter().enumerate();
+        let numbers = label
+            .classes
+            .iter()
+            .map(|name| class_number(name))
+            .collect();
+        Self {
+            by_name: names.map(|(index, name)| (name.as_str(), index)).collect(),
+            numbers: if label.numeric { numbers } else { None },
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<f32> {
+        let index = match &self.numbers {
+            None => self.by_name.get(name).copied()?,
+            Some(numbers) => {
+                let value = class_number(name)?;
+                numbers.binary_search_by(|n| n.total_cmp(&value)).ok()?
+            }
+        };
+        Some(index as f32)
+    }
+}

@@ -1,1 +1,41 @@
-//! In progress.
+//! The digest that tells whether two workers hold the same data.
+
+use sha2::{Digest, Sha256};
+
+use crate::schema::InputSchema;
+use crate::table::Table;
+
+/// SHA-256 in hex over a version line, the schema as JSON, and each table: its rows and width as
+/// little-endian u64, then features and labels as little-endian f32.
+pub(crate) fn digest(schema_json: &[u8], tables: &[&Table]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(b"trainyard-data/1\n");
+    hash.update((schema_json.len() as u64).to_le_bytes());
+    hash.update(schema_json);
+    for table in tables {
+        hash.update((table.rows as u64).to_le_bytes());
+        hash.update((table.width as u64).to_le_bytes());
+        floats(&mut hash, &table.features);
+        floats(&mut hash, &table.labels);
+    }
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn floats(hash: &mut Sha256, values: &[f32]) {
+    let mut buffer = [0u8; 4096];
+    for block in values.chunks(buffer.len() / 4) {
+        for (bytes, value) in buffer.chunks_exact_mut(4).zip(block) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
+        hash.update(&buffer[..block.len() * 4]);
+    }
+}
+
+/// The schema's JSON: fields in the order of their declaration, whatever features `serde_json`
+/// was built with.
+pub(crate) fn schema_json(schema: &InputSchema) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(schema)
+}

@@ -19,9 +19,11 @@ mod digest;
 mod error;
 mod files;
 mod load;
+mod number;
 mod options;
 mod scale;
 mod schema;
+mod source;
 mod table;
 mod text;
 

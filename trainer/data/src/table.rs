@@ -2,6 +2,8 @@
 
 use trainyard_core::facts::DataFacts;
 
+use crate::error::DataError;
+use crate::options::Limits;
 use crate::schema::InputSchema;
 
 /// Encoded rows, ready to be copied into a tensor.
@@ -76,4 +78,23 @@ pub struct Encoded {
     pub dropped: Vec<u64>,
     /// What a user should know but need not mend, a sentence each.
     pub warnings: Vec<String>,
+}
+
+/// Zeros for `rows x width` values, or an error where that is more than the limit or the memory.
+pub(crate) fn allocate(rows: usize, width: usize, limits: &Limits) -> Result<Vec<f32>, DataError> {
+    let too_much = || {
+        let problem = format!("{rows} rows of {width} inputs do not fit the memory or the limit");
+        DataError::limit(
+            problem,
+            "use fewer rows or columns, or a machine with more memory",
+        )
+    };
+    let values = rows
+        .checked_mul(width)
+        .filter(|&n| n as u64 <= limits.values);
+    let values = values.ok_or_else(too_much)?;
+    let mut out = Vec::new();
+    out.try_reserve_exact(values).map_err(|_| too_much())?;
+    out.resize(values, 0.0);
+    Ok(out)
 }

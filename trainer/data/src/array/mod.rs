@@ -1,0 +1,295 @@
+//! Arrays of numbers: NPY and IDX files, fitted and encoded.
+
+mod encode;
+mod idx;
+mod npy;
+
+use std::io::Read;
+
+use crate::classes::RawLabels;
+use crate::error::DataError;
+use crate::files::cannot;
+use crate::number;
+use crate::options::{Limits, Task};
+
+/// The formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// NumPy's.
+    Npy,
+    /// MNIST's.
+    Idx,
+}
+
+/// Element types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dtype {
+    U8,
+    I8,
+    U16,
+    I16,
+    U32,
+    I32,
+    U64,
+    I64,
+    F32,
+    F64,
+}
+
+impl Dtype {
+    /// Bytes of one element.
+    fn size(self) -> usize {
+        match self {
+            Self::U8 | Self::I8 => 1,
+            Self::U16 | Self::I16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::U64 | Self::I64 | Self::F64 => 8,
+        }
+    }
+
+    /// NumPy's name without the byte order.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::U8 => "u1",
+            Self::I8 => "i1",
+            Self::U16 => "u2",
+            Self::I16 => "i2",
+            Self::U32 => "u4",
+            Self::I32 => "i4",
+            Self::U64 => "u8",
+            Self::I64 => "i8",
+            Self::F32 => "f4",
+            Self::F64 => "f8",
+        }
+    }
+
+    fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F64)
+    }
+}
+
+/// What a header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub dtype: Dtype,
+    pub big_endian: bool,
+    /// Whether the first axis varies fastest.
+    pub fortran: bool,
+    pub shape: Vec<u64>,
+}
+
+/// An array as read: little-endian or big-endian elements, the last axis varying fastest.
+#[derive(Clone, Debug)]
+pub(crate) struct Array {
+    pub dtype: Dtype,
+    big_endian: bool,
+    pub shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Array {
+    /// Reads a whole file. `format` is what it must be; `None` lets its first bytes tell.
+    pub(crate) fn read<'a>(
+        mut source: Box<dyn Read + 'a>,
+        format: Option<Format>,
+        limits: &Limits,
+    ) -> Result<Self, DataError> {
+        let mut magic = [0u8; 4];
+        fill(&mut source, &mut magic)?;
+        let found = match magic {
+            [0x93, b'N', b'U', b'M'] => Some(Format::Npy),
+            [0, 0, ..] => Some(Format::Idx),
+            _ => None,
+        };
+        let header = match found.filter(|found| format.is_none_or(|format| format == *found)) {
+            Some(Format::Npy) => npy::header(&mut source)?,
+            Some(Format::Idx) => idx::header(magic, &mut source)?,
+            None => {
+                let expected = match format {
+                    Some(Format::Npy) => "an NPY file",
+                    Some(Format::Idx) => "an IDX file",
+                    None => "an NPY or IDX file",
+                };
+                let problem = format!("expected {expected}, found other first bytes: {magic:02x?}");
+                return Err(DataError::data(problem, "name a file of that format"));
+            }
+        };
+        Self::payload(source, header, limits)
+    }
+
+    /// Reads what the header announces. Memory grows with the bytes that arrive, not with what
+    /// the header claims.
+    fn payload<'a>(
+        source: Box<dyn Read + 'a>,
+        header: Header,
+        limits: &Limits,
+    ) -> Result<Self, DataError> {
+        let Header {
+            dtype,
+            big_endian,
+            fortran,
+            shape,
+        } = header;
+        let size = dtype.size() as u64;
+        let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
+        let bytes = elements
+            .filter(|&n| n <= limits.values)
+            .and_then(|n| n.checked_mul(size))
+            .filter(|&n| n <= limits.file_bytes && usize::try_from(n).is_ok());
+        let Some(expected) = bytes else {
+            let problem = format!("the header's shape {shape:?} is larger than the limit");
+            return Err(DataError::limit(
+                problem,
+                "split the array, or mend the header",
+            ));
+        };
+        let mut bytes = Vec::new();
+        let read = source.take(expected + 1).read_to_end(&mut bytes);
+        read.map_err(|e| match e.kind() {
+            std::io::ErrorKind::OutOfMemory => {
+                DataError::limit("the array does not fit the memory", "use a larger machine")
+            }
+            _ => cannot("read", &e),
+        })?;
+        let found = bytes.len() as u64;
+        if found < expected {
+            let problem = format!("the header announces {expected} bytes of data, found {found}");
+            return Err(DataError::data(
+                problem,
+                "the file is cut short; write it again",
+            ));
+        }
+        if found > expected {
+            let problem = format!("the header announces {expected} bytes of data, found more");
+            return Err(DataError::data(
+                problem,
+                "keep one array a file; write it again",
+            ));
+        }
+        // Fits: the product was checked, and an axis of length zero leaves no elements to index.
+        let shape: Vec<usize> = shape.iter().map(|&d| d as usize).collect();
+        let mut array = Self {
+            dtype,
+            big_endian,
+            shape,
+            bytes,
+        };
+        if array.shape.contains(&0) || array.shape.is_empty() {
+            let problem = format!("the array of shape {:?} holds no rows", array.shape);
+            return Err(DataError::data(
+                problem,
+                "the first axis must count rows, at least one",
+            ));
+        }
+        if fortran {
+            array.reorder();
+        }
+        Ok(array)
+    }
+
+    /// Rows: the length of the first axis.
+    pub(crate) fn rows(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// Reorders elements from first-axis-fastest to last-axis-fastest.
+    fn reorder(&mut self) {
+        let size = self.dtype.size();
+        let mut strides = vec![1; self.shape.len()];
+        for axis in 1..self.shape.len() {
+            strides[axis] = strides[axis - 1] * self.shape[axis - 1];
+        }
+        let mut index = vec![0; self.shape.len()];
+        let mut source = 0;
+        let mut out = Vec::with_capacity(self.bytes.len());
+        for _ in 0..self.bytes.len() / size {
+            out.extend_from_slice(&self.bytes[source * size..(source + 1) * size]);
+            for axis in (0..index.len()).rev() {
+                index[axis] += 1;
+                source += strides[axis];
+                if index[axis] < self.shape[axis] {
+                    break;
+                }
+                source -= strides[axis] * self.shape[axis];
+                index[axis] = 0;
+            }
+        }
+        self.bytes = out;
+    }
+
+    /// Element at a flat index, last axis fastest. Integers beyond 2^53 round to the nearest f64.
+    pub(crate) fn get(&self, index: usize) -> f64 {
+        let size = self.dtype.size();
+        let mut raw = [0u8; 8];
+        raw[..size].copy_from_slice(&self.bytes[index * size..(index + 1) * size]);
+        if self.big_endian {
+            raw[..size].reverse();
+        }
+        let word = u64::from_le_bytes(raw);
+        match self.dtype {
+            Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64 => word as f64,
+            Dtype::I8 => f64::from(word as u8 as i8),
+            Dtype::I16 => f64::from(word as u16 as i16),
+            Dtype::I32 => f64::from(word as u32 as i32),
+            Dtype::I64 => word as i64 as f64,
+            Dtype::F32 => f64::from(f32::from_bits(word as u32)),
+            Dtype::F64 => f64::from_bits(word),
+        }
+    }
+
+    /// Refuses values that no f32 holds.
+    pub(crate) fn check_values(&self) -> Result<(), DataError> {
+        if !self.dtype.is_float() {
+            return Ok(());
+        }
+        let width = self.bytes.len() / self.dtype.size() / self.rows();
+        for index in 0..self.bytes.len() / self.dtype.size() {
+            let value = self.get(index);
+            if let Err(problem) = number::check(value) {
+                let (row, at) = (index / width, index % width);
+                let problem =
+                    format!("{problem}, found {value} at row {row} (from 0), element {at}");
+                return Err(DataError::data(problem, "mend or remove the row"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads labels: one number a row, `[rows]` or `[rows, 1]`.
+    pub(crate) fn labels(&self, task: Task, limits: &Limits) -> Result<RawLabels, DataError> {
+        if !matches!(self.shape[..], [_] | [_, 1]) {
+            let problem = format!("expected labels of shape [rows], found {:?}", self.shape);
+            let remedy = "give one number a row (for one-hot labels, the index of the class)";
+            return Err(DataError::data(problem, remedy));
+        }
+        self.check_values()?;
+        let mut labels = RawLabels::new(task);
+        for row in 0..self.rows() {
+            let value = self.get(row);
+            match &mut labels {
+                RawLabels::Targets(targets) => targets.push(value),
+                RawLabels::Codes { names, codes } => {
+                    if value.fract() != 0.0 || value.abs() > 9_007_199_254_740_992.0 {
+                        let problem =
+                            format!("expected a class number, found {value} at row {row}");
+                        let remedy = "store classes as integers, or set the task to regression";
+                        return Err(DataError::data(problem, remedy));
+                    }
+                    codes.push(names.intern(&(value + 0.0).to_string(), limits)?);
+                }
+            }
+        }
+        Ok(labels)
+    }
+}
+
+/// Fills a buffer from the file's header.
+fn fill(source: &mut dyn Read, out: &mut [u8]) -> Result<(), DataError> {
+    source.read_exact(out).map_err(|e| match e.kind() {
+        std::io::ErrorKind::UnexpectedEof => DataError::data(
+            "the file ends within its header",
+            "it is empty or cut short; write it again",
+        ),
+        _ => cannot("read", &e),
+    })
+}

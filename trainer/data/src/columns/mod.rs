@@ -1,0 +1,196 @@
+//! CSV files: read into columns, fitted, encoded.
+
+mod encode;
+mod plan;
+
+use std::io::Read;
+
+pub(crate) use plan::{LabelColumn, Plan};
+
+use crate::classes::{Interner, RawLabels};
+use crate::error::DataError;
+use crate::number;
+use crate::options::{Limits, Missing, Task};
+use crate::text::Records;
+
+/// The columns of a file as read, before any encoding.
+pub(crate) struct Frame {
+    /// Input columns, as the plan orders them.
+    pub columns: Vec<RawColumn>,
+    /// Labels, if the plan has a label column.
+    pub labels: Option<RawLabels>,
+    /// Line on which each row starts.
+    pub lines: Vec<u64>,
+    /// Lines of the rows left out for a missing value.
+    pub dropped: Vec<u64>,
+}
+
+/// One input column.
+pub(crate) struct RawColumn {
+    /// Its name.
+    pub name: String,
+    /// Its values.
+    pub values: RawValues,
+}
+
+/// Values of an input column.
+pub(crate) enum RawValues {
+    /// Numbers; NaN where missing.
+    Numbers(Vec<f64>),
+    /// Categories; [`NO_CATEGORY`] where missing.
+    Codes { names: Interner, codes: Vec<u32> },
+}
+
+/// The code of a missing category.
+pub(crate) const NO_CATEGORY: u32 = u32::MAX;
+
+impl Frame {
+    /// Reads every record of `source`.
+    pub(crate) fn read<'a>(
+        source: Box<dyn Read + 'a>,
+        delimiter: u8,
+        limits: &Limits,
+        plan: impl FnOnce(&[String]) -> Result<Plan, DataError>,
+    ) -> Result<Self, DataError> {
+        let mut records = Records::new(source, delimiter, limits)?;
+        let plan = plan(records.header()).map_err(|e| e.on_line(1))?;
+        let mut frame = Self::empty(&plan);
+        while let Some(line) = records.next()? {
+            let rows = frame.lines.len();
+            let values = (rows as u64 + 1).saturating_mul(plan.columns.len() as u64);
+            if rows >= u32::MAX as usize || values > limits.values {
+                let problem = format!("more than {rows} rows of {} columns", plan.columns.len());
+                return Err(DataError::limit(problem, "split the file").on_line(line));
+            }
+            if frame
+                .push(&records, &plan, limits)
+                .map_err(|e| e.on_line(line))?
+            {
+                frame.lines.push(line);
+            } else {
+                frame.truncate(rows);
+                frame.dropped.push(line);
+            }
+        }
+        if frame.lines.is_empty() {
+            return Err(match frame.dropped.len() {
+                0 => DataError::data("the file has a header but no rows", "add rows"),
+                n => DataError::data(
+                    format!("each of the {n} rows has a missing value"),
+                    "fill them in, exclude the column, or set the missing-value policy to mean",
+                ),
+            });
+        }
+        Ok(frame)
+    }
+
+    fn empty(plan: &Plan) -> Self {
+        let columns = plan.columns.iter().map(|column| RawColumn {
+            name: column.name.clone(),
+            values: match column.categorical {
+                true => RawValues::Codes {
+                    names: Interner::default(),
+                    codes: Vec::new(),
+                },
+                false => RawValues::Numbers(Vec::new()),
+            },
+        });
+        Self {
+            columns: columns.collect(),
+            labels: plan.label.as_ref().map(|_| RawLabels::new(plan.task)),
+            lines: Vec::new(),
+            dropped: Vec::new(),
+        }
+    }
+
+    /// Adds the current record; false if it is to be left out.
+    fn push(&mut self, records: &Records, plan: &Plan, limits: &Limits) -> Result<bool, DataError> {
+        let mut whole = true;
+        for (column, planned) in self.columns.iter_mut().zip(&plan.columns) {
+            let missing = (|| column.values.push(records.field(planned.index)?, limits))()
+                .map_err(|e| e.in_column(&planned.name))?;
+            if missing {
+                match plan.missing {
+                    Missing::Mean => {}
+                    Missing::DropRow => whole = false,
+                    Missing::Error => return Err(missing_value().in_column(&planned.name)),
+                }
+            }
+        }
+        let (true, Some((index, name)), Some(labels)) = (whole, &plan.label, &mut self.labels)
+        else {
+            return Ok(whole);
+        };
+        (|| {
+            let text = records.field(*index)?;
+            if number::is_missing(text) {
+                return match plan.missing {
+                    Missing::DropRow => Ok(false),
+                    _ => Err(missing_label(plan.task)),
+                };
+            }
+            match labels {
+                RawLabels::Codes { names, codes } => codes.push(names.intern(text, limits)?),
+                RawLabels::Targets(targets) => match number::parse(text) {
+                    Ok(value) => targets.extend(value),
+                    Err(problem) => {
+                        let remedy = "mend the value; regression needs a number as its label";
+                        return Err(DataError::data(problem, remedy));
+                    }
+                },
+            }
+            Ok(true)
+        })()
+        .map_err(|e: DataError| e.in_column(name))
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        for column in &mut self.columns {
+            match &mut column.values {
+                RawValues::Numbers(values) => values.truncate(rows),
+                RawValues::Codes { codes, .. } => codes.truncate(rows),
+            }
+        }
+    }
+}
+
+impl RawValues {
+    /// Adds one field; true if its value is missing.
+    fn push(&mut self, text: &str, limits: &Limits) -> Result<bool, DataError> {
+        match self {
+            Self::Numbers(values) => {
+                let value = number::parse(text).map_err(|problem| {
+                    let remedy =
+                        "mend the value, or list the column under `categorical` or `exclude`";
+                    DataError::data(problem, remedy)
+                })?;
+                values.push(value.unwrap_or(f64::NAN));
+                Ok(value.is_none())
+            }
+            Self::Codes { names, codes } => {
+                let missing = text.is_empty();
+                codes.push(if missing {
+                    NO_CATEGORY
+                } else {
+                    names.intern(text, limits)?
+                });
+                Ok(missing)
+            }
+        }
+    }
+}
+
+fn missing_value() -> DataError {
+    DataError::data(
+        "the value is missing",
+        "fill it in, set the missing-value policy to mean or dropRow, or exclude the column",
+    )
+}
+
+fn missing_label(task: Task) -> DataError {
+    let remedy = match task {
+        Task::Regression => "fill it in, or set the missing-value policy to dropRow",
+        _ => "fill it in (a class cannot be called NA or NaN), or set the policy to dropRow",
+    };
+    DataError::data("the label is missing", remedy)
+}

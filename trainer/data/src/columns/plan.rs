@@ -1,0 +1,151 @@
+//! Which column of a file is what.
+
+use std::collections::HashSet;
+
+use crate::error::{DataError, few, quoted};
+use crate::options::{CsvOptions, Missing, Task};
+use crate::schema::{ColumnKind, ColumnsInput};
+
+/// What to read from a file.
+pub(crate) struct Plan {
+    pub columns: Vec<PlannedColumn>,
+    /// Position and name of the label column.
+    pub label: Option<(usize, String)>,
+    pub missing: Missing,
+    pub task: Task,
+}
+
+/// One input column.
+pub(crate) struct PlannedColumn {
+    pub index: usize,
+    pub name: String,
+    pub categorical: bool,
+}
+
+impl Plan {
+    /// For training: every column but the label and those excluded.
+    pub(crate) fn training(
+        header: &[String],
+        options: &CsvOptions,
+        task: Task,
+    ) -> Result<Self, DataError> {
+        let label = find(header, &options.label, "label")?;
+        for name in &options.exclude {
+            find(header, name, "exclude")?;
+        }
+        for name in &options.categorical {
+            find(header, name, "categorical")?;
+        }
+        let excluded: HashSet<&str> = options.exclude.iter().map(String::as_str).collect();
+        let categorical: HashSet<&str> = options.categorical.iter().map(String::as_str).collect();
+        let both = |name: &str, fields: &str| {
+            let problem = format!("{} is named in {fields}", quoted(name));
+            Err(DataError::options(problem, "keep it in one of them"))
+        };
+        if excluded.contains(options.label.as_str()) {
+            return both(&options.label, "both `label` and `exclude`");
+        }
+        if categorical.contains(options.label.as_str()) {
+            return both(&options.label, "both `label` and `categorical`");
+        }
+        if let Some(name) = options
+            .exclude
+            .iter()
+            .find(|n| categorical.contains(n.as_str()))
+        {
+            return both(name, "both `exclude` and `categorical`");
+        }
+        let mut columns = Vec::new();
+        for (index, name) in header.iter().enumerate() {
+            if index == label || excluded.contains(name.as_str()) {
+                continue;
+            }
+            if name.is_empty() {
+                let problem = format!("column {} has no name", index + 1);
+                return Err(DataError::data(
+                    problem,
+                    "name it, or list \"\" under `exclude`",
+                ));
+            }
+            let categorical = categorical.contains(name.as_str());
+            columns.push(PlannedColumn {
+                index,
+                name: name.clone(),
+                categorical,
+            });
+        }
+        if columns.is_empty() {
+            let remedy = "add columns, exclude fewer, or set the delimiter that the file uses";
+            return Err(DataError::options(
+                "no column is left to learn from",
+                remedy,
+            ));
+        }
+        Ok(Self {
+            columns,
+            label: Some((label, options.label.clone())),
+            missing: options.missing,
+            task,
+        })
+    }
+
+    /// For rows encoded by a fitted schema: its columns by name, wherever they stand.
+    pub(crate) fn fitted(
+        header: &[String],
+        input: &ColumnsInput,
+        label: (&str, LabelColumn),
+        task: Task,
+    ) -> Result<Self, DataError> {
+        let mut columns = Vec::with_capacity(input.columns.len());
+        let positions: std::collections::HashMap<&str, usize> = header
+            .iter()
+            .enumerate()
+            .map(|(i, n)| (n.as_str(), i))
+            .collect();
+        for column in &input.columns {
+            let Some(&index) = positions.get(column.name.as_str()) else {
+                return Err(no_column(header, &column.name, "the model needs it"));
+            };
+            columns.push(PlannedColumn {
+                index,
+                name: column.name.clone(),
+                categorical: matches!(column.kind, ColumnKind::Categorical { .. }),
+            });
+        }
+        let (name, rule) = label;
+        let label = match (positions.get(name), rule) {
+            (Some(&index), _) => Some((index, name.to_owned())),
+            (None, LabelColumn::Optional) => None,
+            (None, LabelColumn::Required) => {
+                return Err(no_column(header, name, "`label` names it"));
+            }
+        };
+        Ok(Self {
+            columns,
+            label,
+            missing: input.missing,
+            task,
+        })
+    }
+}
+
+/// Whether a file must have its label column.
+#[derive(Clone, Copy)]
+pub(crate) enum LabelColumn {
+    Required,
+    Optional,
+}
+
+fn find(header: &[String], name: &str, field: &str) -> Result<usize, DataError> {
+    header
+        .iter()
+        .position(|n| n == name)
+        .ok_or_else(|| no_column(header, name, &format!("`{field}` names it")))
+}
+
+fn no_column(header: &[String], name: &str, why: &str) -> DataError {
+    DataError::options(
+        format!("no column is named {} ({why})", quoted(name)),
+        format!("the header names {}; is the delimiter right?", few(header)),
+    )
+}

@@ -1,0 +1,263 @@
+//! A source in memory, whatever its format: the seam between reading and encoding.
+
+use crate::array::{Array, Format};
+use crate::classes::RawLabels;
+use crate::columns::{Frame, LabelColumn, Plan};
+use crate::error::DataError;
+use crate::files::{Files, open};
+use crate::options::{CsvOptions, Limits, Missing, Normalization, SourceSpec, Task};
+use crate::schema::{InputKind, InputSchema, Label};
+use crate::table::Table;
+
+/// Rows as read, not yet encoded.
+pub(crate) struct Source {
+    /// The file of the inputs.
+    file: String,
+    /// The file of the labels; the same for text.
+    label_file: String,
+    label_name: String,
+    labels: Option<RawLabels>,
+    rows: usize,
+    inputs: Inputs,
+}
+
+enum Inputs {
+    Columns {
+        frame: Frame,
+        delimiter: u8,
+        missing: Missing,
+    },
+    Array(Array),
+}
+
+impl Source {
+    /// Reads a training source.
+    pub(crate) fn read(
+        files: &dyn Files,
+        spec: &SourceSpec,
+        task: Task,
+        limits: &Limits,
+    ) -> Result<Self, DataError> {
+        match spec {
+            SourceSpec::Csv(csv) => Self::csv(files, csv, limits, |header| {
+                Plan::training(header, csv, task)
+            }),
+            SourceSpec::Npy { features, labels } => {
+                Self::arrays(files, features, labels, Format::Npy, task, limits)
+            }
+            SourceSpec::Idx { images, labels } => {
+                Self::arrays(files, images, labels, Format::Idx, task, limits)
+            }
+        }
+    }
+
+    /// Reads a validation source for a schema that was fitted on another.
+    pub(crate) fn read_fitted(
+        files: &dyn Files,
+        spec: &SourceSpec,
+        schema: &InputSchema,
+        limits: &Limits,
+    ) -> Result<Self, DataError> {
+        match (&schema.input, spec) {
+            (InputKind::Columns(input), SourceSpec::Csv(csv)) => {
+                Self::csv(files, csv, limits, |header| {
+                    let label = (csv.label.as_str(), LabelColumn::Required);
+                    Plan::fitted(header, input, label, schema.task)
+                })
+            }
+            (InputKind::Array(_), SourceSpec::Npy { .. } | SourceSpec::Idx { .. }) => {
+                Self::read(files, spec, schema.task, limits)
+            }
+            _ => Err(DataError::options(
+                "training and validation are of different kinds (CSV and arrays)",
+                "give both in the same format",
+            )),
+        }
+    }
+
+    fn csv(
+        files: &dyn Files,
+        options: &CsvOptions,
+        limits: &Limits,
+        plan: impl FnOnce(&[String]) -> Result<Plan, DataError>,
+    ) -> Result<Self, DataError> {
+        let bytes = open(files, &options.uri, limits.file_bytes)?;
+        let frame = Frame::read(bytes, options.delimiter, limits, plan)
+            .map_err(|e| e.in_file(&options.uri))?;
+        Ok(Self::of_frame(
+            &options.uri,
+            frame,
+            options.label.clone(),
+            options.delimiter,
+            options.missing,
+        ))
+    }
+
+    /// A source of columns already read.
+    pub(crate) fn of_frame(
+        file: &str,
+        mut frame: Frame,
+        label_name: String,
+        delimiter: u8,
+        missing: Missing,
+    ) -> Self {
+        Self {
+            file: file.to_owned(),
+            label_file: file.to_owned(),
+            label_name,
+            labels: frame.labels.take(),
+            rows: frame.lines.len(),
+            inputs: Inputs::Columns {
+                frame,
+                delimiter,
+                missing,
+            },
+        }
+    }
+
+    fn arrays(
+        files: &dyn Files,
+        features: &str,
+        labels: &str,
+        format: Format,
+        task: Task,
+        limits: &Limits,
+    ) -> Result<Self, DataError> {
+        let read = |uri| {
+            let bytes = open(files, uri, limits.file_bytes)?;
+            Array::read(bytes, Some(format), limits).map_err(|e| e.in_file(uri))
+        };
+        let array = read(features)?;
+        array
+            .row_shape()
+            .and_then(|_| array.check_values())
+            .map_err(|e| e.in_file(features))?;
+        let rows = array.rows();
+        if rows > u32::MAX as usize {
+            let problem = format!("{rows} rows are over {}", u32::MAX);
+            return Err(DataError::limit(problem, "split the file").in_file(features));
+        }
+        let raw = read(labels)?
+            .labels(task, limits)
+            .map_err(|e| e.in_file(labels))?;
+        if raw.len() != rows {
+            let problem = format!(
+                "expected {rows} labels, one a row of {features}, found {}",
+                raw.len()
+            );
+            return Err(DataError::data(problem, "name the labels of that file").in_file(labels));
+        }
+        Ok(Self {
+            file: features.to_owned(),
+            label_file: labels.to_owned(),
+            label_name: "label".to_owned(),
+            labels: Some(raw),
+            rows,
+            inputs: Inputs::Array(array),
+        })
+    }
+
+    /// Rows read.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Every row.
+    pub(crate) fn all_rows(&self) -> Vec<u32> {
+        (0..self.rows as u32).collect()
+    }
+
+    /// The file of the inputs.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Fits the label on all rows.
+    pub(crate) fn fit_label(&self, task: Task) -> Result<Label, DataError> {
+        let labels = self.labels.as_ref();
+        let labels = labels.ok_or_else(|| DataError::options("the source has no labels", ""))?;
+        labels
+            .fit(task, &self.label_name)
+            .map_err(|e| self.label_place(e))
+    }
+
+    /// Classes that none of `rows` has.
+    pub(crate) fn unseen_classes(&self, label: &Label, rows: &[u32]) -> Vec<String> {
+        self.labels
+            .as_ref()
+            .map(|labels| labels.unseen(label, rows))
+            .unwrap_or_default()
+    }
+
+    /// Fits the inputs on `rows`, which are the training rows.
+    pub(crate) fn fit_input(
+        &self,
+        rows: &[u32],
+        normalization: Normalization,
+        limits: &Limits,
+    ) -> Result<InputKind, DataError> {
+        match &self.inputs {
+            Inputs::Columns {
+                frame,
+                delimiter,
+                missing,
+            } => frame
+                .fit(rows, normalization, *delimiter, *missing)
+                .map(InputKind::Columns),
+            Inputs::Array(array) => array.fit(rows, normalization, limits).map(InputKind::Array),
+        }
+        .map_err(|e| e.in_file(&self.file))
+    }
+
+    /// Encodes `rows` with a fitted schema.
+    pub(crate) fn encode(
+        &self,
+        schema: &InputSchema,
+        rows: &[u32],
+        limits: &Limits,
+        warnings: &mut Vec<String>,
+    ) -> Result<Table, DataError> {
+        let features = match (&self.inputs, &schema.input) {
+            (Inputs::Columns { frame, .. }, InputKind::Columns(input)) => {
+                frame.encode(input, rows, limits, warnings)
+            }
+            (Inputs::Array(array), InputKind::Array(input)) => array.encode(input, rows, limits),
+            _ => Err(DataError::options("the source does not fit the schema", "")),
+        }
+        .map_err(|e| e.in_file(&self.file))?;
+        let labels = match &self.labels {
+            None => Vec::new(),
+            Some(labels) => labels.encode(&schema.label, rows).map_err(|unknown| {
+                self.label_place(match &self.inputs {
+                    Inputs::Columns { frame, .. } => {
+                        frame.at_row(unknown.error(&schema.label), unknown.row)
+                    }
+                    Inputs::Array(_) => unknown.error_by_row(&schema.label),
+                })
+            })?,
+        };
+        let width = features.len().checked_div(rows.len()).unwrap_or(0);
+        Ok(Table {
+            rows: rows.len(),
+            width,
+            features,
+            labels,
+        })
+    }
+
+    /// For text, the lines of the rows and of those left out.
+    pub(crate) fn into_lines(self) -> (Vec<u64>, Vec<u64>) {
+        match self.inputs {
+            Inputs::Columns { frame, .. } => (frame.lines, frame.dropped),
+            Inputs::Array(_) => Default::default(),
+        }
+    }
+
+    fn label_place(&self, error: DataError) -> DataError {
+        let error = error.in_file(&self.label_file);
+        match &self.inputs {
+            Inputs::Columns { .. } => error.in_column(&self.label_name),
+            Inputs::Array(_) => error,
+        }
+    }
+}
