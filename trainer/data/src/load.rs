@@ -185,10 +185,7 @@ impl InputSchema {
             let rows: Vec<u32> = (0..labels.len() as u32).collect();
             labels
                 .encode(&self.label, &rows)
-                .map_err(|(row, e)| DataError {
-                    problem: format!("{} at row {row} (from 0)", e.problem),
-                    ..e
-                })
+                .map_err(|unknown| unknown.error_by_row(&self.label))
         };
         encode().map_err(|e: DataError| e.in_file(name))
     }
