@@ -43,7 +43,8 @@ impl Step {
                 for (l, r) in left.0.iter_mut().zip(right.0) {
                     *l += r;
                 }
-                left.1 = left.1 + right.1;
+                left.1.rows += right.1.rows;
+                left.1.loss += right.1.loss;
             },
         )
     }
