@@ -12,11 +12,12 @@ pub trait Files {
     fn open(&self, uri: &str) -> io::Result<Box<dyn Read + Send>>;
 }
 
-/// Files below one folder: the mount of a volume, or the folder of a manifest.
+/// Files by path: relative ones below a folder (the mount of a volume, or the folder of a
+/// manifest), absolute ones as they are.
 ///
-/// Only relative paths are served, and none that climbs with `..`: a manifest that names
-/// anything else would find other files on another machine. Symbolic links are followed, since
-/// whoever owns the folder made them (a ConfigMap's mount consists of them).
+/// A relative path that climbs with `..` is refused: it would name another file wherever the
+/// folder is mounted elsewhere. Symbolic links are followed, since whoever owns the folder made
+/// them (a ConfigMap's mount consists of them).
 #[derive(Clone, Debug)]
 pub struct Folder(PathBuf);
 
@@ -32,22 +33,15 @@ impl Folder {
             return refuse("the URI is empty; name a file");
         }
         if uri.contains("://") {
-            return refuse("only files are supported here; give a path relative to the volume");
+            return refuse(
+                "only paths of files are supported; give one relative to the data volume",
+            );
         }
         let path = Path::new(uri);
-        for part in path.components() {
-            match part {
-                Component::Normal(_) | Component::CurDir => {}
-                Component::ParentDir => {
-                    return refuse("the path must not contain \"..\"; put the file in the volume");
-                }
-                Component::RootDir | Component::Prefix(_) => {
-                    return refuse(
-                        "the path must be relative; put (or link) the file in the volume",
-                    );
-                }
-            }
+        if path.components().any(|part| part == Component::ParentDir) {
+            return refuse("the path must not contain \"..\"; put the file below the data volume");
         }
+        // An absolute path replaces the folder.
         Ok(self.0.join(path))
     }
 }
@@ -55,10 +49,12 @@ impl Folder {
 impl Files for Folder {
     fn open(&self, uri: &str) -> io::Result<Box<dyn Read + Send>> {
         let path = self.resolve(uri)?;
-        let place = || format!("no such file in {}", self.0.display());
         // Looked at before opening: to open a named pipe would wait for a writer for ever.
         let meta = std::fs::metadata(&path).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => io::Error::new(e.kind(), place()),
+            io::ErrorKind::NotFound => {
+                let why = format!("there is no file {}", path.display());
+                io::Error::new(io::ErrorKind::InvalidInput, why)
+            }
             _ => e,
         })?;
         if !meta.is_file() {

@@ -18,8 +18,7 @@ pub(crate) fn parse(text: &str) -> Result<Option<f64>, String> {
 
 /// Whether text stands for no number; see [`Missing`](crate::Missing).
 pub(crate) fn is_missing(text: &str) -> bool {
-    const MARKS: [&str; 5] = ["NA", "N/A", "NaN", "null", "?"];
-    text.is_empty() || MARKS.iter().any(|mark| text.eq_ignore_ascii_case(mark))
+    text.is_empty() || text.eq_ignore_ascii_case("NA") || text.eq_ignore_ascii_case("NaN")
 }
 
 /// Whether a value is a finite f32 once rounded. The error is the problem in words.

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub enum Task {
     /// Two classes; the label of a row is 0 or 1.
+    #[serde(rename = "binaryClassification")]
     Binary,
     /// Two or more classes; the label of a row is the index of its class.
+    #[serde(rename = "multiclassClassification")]
     Multiclass,
     /// A number; the label of a row is that number, not normalized.
     Regression,
@@ -16,9 +18,9 @@ pub enum Task {
 
 /// What to do about a missing value.
 ///
-/// In a numeric column a field is missing when it is empty, `NA`, `N/A`, `NaN`, `null` or `?`
-/// (in any case of letters); in a categorical column only when it is empty, because any text may
-/// be a category. Labels can never be missing, except where [`Missing::DropRow`] drops their row.
+/// A number or a label is missing when its field is empty, `NA` or `NaN` (in any case of
+/// letters); a category only when its field is empty, because any text may be a category. Labels
+/// can never be missing, except where [`Missing::DropRow`] drops their row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Missing {

@@ -64,7 +64,7 @@ impl Plan {
                 let problem = format!("column {} has no name", index + 1);
                 return Err(DataError::data(
                     problem,
-                    "name it, or list \"\" under `exclude`",
+                    "name it (pandas writes its index without a name unless told index=False)",
                 ));
             }
             let categorical = categorical.contains(name.as_str());
