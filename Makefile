@@ -1,0 +1,50 @@
+# Everything is built in one target directory with one profile (dev, optimized:
+# see Cargo.toml), so that no target here builds what another has built.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# cargo uses all cores by itself.
+.NOTPARALLEL:
+
+# In CI the lock file is the law; at a desk a changed Cargo.toml may update it.
+LOCKED := $(if $(CI),--locked)
+TRAINYARD := $(or $(CARGO_TARGET_DIR),target)/debug/trainyard
+DEMO := runs/demo
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## Train the breast-cancer example and predict a few rows with the result
+	@rm -rf $(DEMO)
+	$(TRAINYARD) run examples/breast-cancer/job.yaml --out $(DEMO)
+	@head -n 6 examples/breast-cancer/breast-cancer.csv > $(DEMO)/rows.csv
+	$(TRAINYARD) predict $(DEMO)/artifact --csv $(DEMO)/rows.csv
+
+build: libtorch ## Build the trainyard binary
+	cargo build $(LOCKED) --package trainyard
+
+test: libtorch ## Run everything that must hold
+	cargo test $(LOCKED) --workspace
+
+lint: lint-prerequisites libtorch ## Check formatting, clippy and docs, warnings denied
+	cargo fmt --all --check
+	cargo clippy $(LOCKED) --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc $(LOCKED) --workspace --no-deps
+
+clean: ## Remove what was built and the demo's output; libtorch stays in its cache
+	cargo clean
+	rm -rf $(DEMO)
+
+libtorch: prerequisites ## Provision libtorch (once a machine) and tell cargo where it is
+	@directory=$$(scripts/libtorch.sh); \
+	setting=$$(printf "[env]\nLIBTORCH = '%s'" "$$directory"); \
+	[[ "$$(cat .cargo/libtorch.toml 2>/dev/null)" == "$$setting" ]] || \
+		printf '%s\n' "$$setting" > .cargo/libtorch.toml
+
+prerequisites: ## Name what is missing on this machine, and how to install it
+	@scripts/check-prerequisites.sh
+
+lint-prerequisites:
+	@scripts/check-prerequisites.sh lint
+
+.PHONY: help demo build test lint clean libtorch prerequisites lint-prerequisites
