@@ -1,0 +1,219 @@
+//! Losses and metrics against PyTorch and scikit-learn, and their independence of who computed what.
+
+use proptest::prelude::*;
+use serde_json::Value;
+use trainyard_core::metrics::{
+    BlockResult, Metrics, MetricsError, TaskKind, bce_with_logits, better, cross_entropy, summarize,
+};
+
+const MULTICLASS: TaskKind = TaskKind::Multiclass { classes: 5 };
+
+fn fixture(task: &str) -> Value {
+    let mut all: Value = serde_json::from_str(include_str!("fixtures/metrics.json")).unwrap();
+    all[task].take()
+}
+
+fn floats(value: &Value) -> Vec<f32> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+/// Results of blocks of `rows` rows each.
+fn evaluate(task: TaskKind, outputs: &[f32], labels: &[f32], rows: usize) -> Vec<BlockResult> {
+    let outputs = outputs.chunks(rows * task.outputs());
+    let blocks = outputs.zip(labels.chunks(rows));
+    blocks
+        .map(|(outputs, labels)| BlockResult::from_outputs(task, outputs, labels).unwrap())
+        .collect()
+}
+
+/// Every metric of the fixture, and no other.
+fn check(task: TaskKind, name: &str, tolerance: f64) {
+    let fixture = fixture(name);
+    let (outputs, labels) = (floats(&fixture["outputs"]), floats(&fixture["labels"]));
+    for rows in [labels.len(), 16, 1] {
+        let metrics = summarize(task, &evaluate(task, &outputs, &labels, rows));
+        for metric in ["loss", "accuracy", "auc", "f1", "rmse", "r2"] {
+            match (metrics.get(metric), fixture[metric].as_f64()) {
+                (Some(actual), Some(expected)) => {
+                    let error = (actual - expected).abs();
+                    assert!(
+                        error <= tolerance * expected.abs(),
+                        "{name} {metric}: {actual}, not {expected}"
+                    );
+                }
+                (actual, expected) => assert_eq!(actual, expected, "{name} {metric}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn metrics_equal_scikit_learn() {
+    check(TaskKind::Binary, "binary", 1e-12);
+    check(MULTICLASS, "multiclass", 1e-12);
+    check(TaskKind::Regression, "regression", 1e-11);
+}
+
+proptest! {
+    /// AUC as it is defined: over all pairs, ties counting one half.
+    #[test]
+    fn auc_counts_pairs(rows in prop::collection::vec((-4_i8..4, any::<bool>()), 1..60), block in 1_usize..20) {
+        let outputs: Vec<f32> = rows.iter().map(|(score, _)| f32::from(*score)).collect();
+        let labels: Vec<f32> = rows.iter().map(|(_, label)| f32::from(*label)).collect();
+        let (mut pairs, mut won) = (0.0, 0.0);
+        for (high, _) in rows.iter().filter(|row| row.1) {
+            for (low, _) in rows.iter().filter(|row| !row.1) {
+                pairs += 1.0;
+                won += if high > low { 1.0 } else if high == low { 0.5 } else { 0.0 };
+            }
+        }
+        let metrics = summarize(TaskKind::Binary, &evaluate(TaskKind::Binary, &outputs, &labels, block));
+        prop_assert_eq!(metrics.auc, (pairs > 0.0).then(|| won / pairs));
+    }
+
+    /// JSON carries a result exactly, whatever the model gave.
+    #[test]
+    fn results_survive_json(bits in prop::collection::vec(any::<u32>(), 1..20), task in 0_usize..3) {
+        let task = [TaskKind::Binary, TaskKind::Multiclass { classes: 1 }, TaskKind::Regression][task];
+        let outputs: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
+        let labels = vec![0.0; outputs.len()];
+        let result = BlockResult::from_outputs(task, &outputs, &labels).unwrap();
+        prop_assert!(result.fits(task));
+        let text = serde_json::to_string(&result).unwrap();
+        let back: BlockResult = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(result.loss_sum.to_bits(), back.loss_sum.to_bits());
+        prop_assert_eq!(serde_json::to_string(&back).unwrap(), text);
+    }
+}
+
+#[test]
+fn losses_neither_overflow_nor_cancel() {
+    assert_eq!(bce_with_logits(0.0, 1.0), 2.0_f64.ln());
+    assert_eq!(bce_with_logits(1000.0, 0.0), 1000.0);
+    assert_eq!(bce_with_logits(-1000.0, 0.0), 0.0);
+    assert!(bce_with_logits(40.0, 1.0) > 0.0);
+    assert!(bce_with_logits(f32::NAN, 0.0).is_nan());
+    assert_eq!(cross_entropy(&[1000.0, 1000.0], 0), 2.0_f64.ln());
+    assert_eq!(cross_entropy(&[0.0, 3e38], 0), f64::from(3e38_f32));
+    assert!(cross_entropy(&[f32::NAN, 0.0], 1).is_nan());
+    assert!(cross_entropy(&[0.0], 1).is_nan());
+}
+
+#[test]
+fn undefined_metrics_are_absent() {
+    let metrics = |task, outputs: &[f32], labels: &[f32]| {
+        summarize(
+            task,
+            &[BlockResult::from_outputs(task, outputs, labels).unwrap()],
+        )
+    };
+    let one_class = metrics(TaskKind::Binary, &[-1.0, 2.0], &[0.0, 0.0]);
+    assert_eq!(
+        (one_class.auc, one_class.f1, one_class.accuracy),
+        (None, Some(0.0), Some(0.5))
+    );
+    let same_label = metrics(TaskKind::Regression, &[1.0, 3.0], &[2.0, 2.0]);
+    assert_eq!(
+        (same_label.r2, same_label.rmse, same_label.loss),
+        (None, Some(1.0), Some(1.0))
+    );
+    let broken = metrics(TaskKind::Binary, &[f32::NAN, 1.0], &[0.0, 1.0]);
+    assert_eq!(
+        (broken.loss, broken.auc, broken.accuracy),
+        (None, None, Some(1.0))
+    );
+    for task in [TaskKind::Binary, MULTICLASS, TaskKind::Regression] {
+        assert_eq!(metrics(task, &[], &[]), Metrics::default());
+        assert_eq!(summarize(task, &[]), Metrics::default());
+    }
+    let infinite = Metrics {
+        loss: Some(f64::INFINITY),
+        f1: Some(0.5),
+        ..Metrics::default()
+    };
+    assert_eq!(infinite.get("loss"), None);
+    assert_eq!(serde_json::to_string(&infinite).unwrap(), r#"{"f1":0.5}"#);
+    assert_eq!(
+        serde_json::from_str::<Metrics>("{}").unwrap(),
+        Metrics::default()
+    );
+}
+
+#[test]
+fn predicted_classes() {
+    assert_eq!(TaskKind::Binary.predicted_class(&[0.0]), Some(0));
+    assert_eq!(TaskKind::Binary.predicted_class(&[1e-9]), Some(1));
+    assert_eq!(
+        MULTICLASS.predicted_class(&[1.0, 3.0, 3.0, 2.0, f32::NAN]),
+        Some(1)
+    );
+    assert_eq!(MULTICLASS.predicted_class(&[f32::NAN, -1.0]), Some(1));
+    assert_eq!(MULTICLASS.predicted_class(&[]), None);
+    assert_eq!(TaskKind::Regression.predicted_class(&[1.0]), None);
+}
+
+#[test]
+fn bad_rows_are_named() {
+    let short = BlockResult::from_outputs(MULTICLASS, &[0.0; 9], &[0.0, 1.0]);
+    assert_eq!(
+        short,
+        Err(MetricsError::Outputs {
+            rows: 2,
+            expected: 10,
+            actual: 9
+        })
+    );
+    for (task, label) in [
+        (TaskKind::Binary, 0.5),
+        (TaskKind::Binary, f32::NAN),
+        (MULTICLASS, 5.0),
+    ] {
+        let outputs = vec![0.0; 2 * task.outputs()];
+        let error = BlockResult::from_outputs(task, &outputs, &[0.0, label]).unwrap_err();
+        assert!(
+            matches!(error, MetricsError::Label { row: 1, .. }),
+            "{error}"
+        );
+    }
+    for label in [-1.0, 0.5, f32::NAN, f32::INFINITY] {
+        let result = BlockResult::from_outputs(MULTICLASS, &[0.0; 5], &[label]);
+        assert!(
+            matches!(result, Err(MetricsError::Label { row: 0, .. })),
+            "{label}"
+        );
+    }
+}
+
+/// A result from elsewhere may be of another task or contradict itself: it is left out.
+#[test]
+fn results_that_do_not_fit_are_left_out() {
+    let good = BlockResult::from_outputs(MULTICLASS, &[0.0; 10], &[0.0, 1.0]).unwrap();
+    let text = serde_json::to_string(&good).unwrap();
+    for (from, to) in [
+        (r#""rows":2"#, r#""rows":3"#),
+        (r#""correct":[1,"#, r#""correct":[2,"#),
+        (r#""labelled":[1,"#, r#""labelled":[18446744073709551615,"#),
+        (r#""predicted":[2,0,"#, r#""predicted":[2,"#),
+    ] {
+        assert!(text.contains(from), "{text}");
+        let bad: BlockResult = serde_json::from_str(&text.replace(from, to)).unwrap();
+        assert!(!bad.fits(MULTICLASS), "{to}");
+        let both = summarize(MULTICLASS, &[bad, good.clone()]);
+        assert_eq!(both, summarize(MULTICLASS, std::slice::from_ref(&good)));
+    }
+    assert!(!good.fits(TaskKind::Binary) && !good.fits(TaskKind::Multiclass { classes: 4 }));
+}
+
+#[test]
+fn better_knows_the_direction() {
+    assert!(better("loss", 0.5, 0.6, 0.0) && !better("loss", 0.6, 0.5, 0.0));
+    assert!(better("rmse", 0.5, 0.6, 0.05) && !better("rmse", 0.5, 0.6, 0.2));
+    for metric in ["accuracy", "auc", "f1", "r2"] {
+        assert!(better(metric, 0.6, 0.5, 0.0) && !better(metric, 0.5, 0.6, 0.0));
+        assert!(!better(metric, 0.6, 0.5, 0.2));
+    }
+    assert!(!better("loss", 0.5, 0.5, 0.0) && !better("auc", 0.5, 0.5, 0.0));
+    for (a, b) in [(f64::NAN, 0.5), (0.5, f64::NAN)] {
+        assert!(!better("loss", a, b, 0.0) && !better("auc", a, b, 0.0));
+    }
+}
