@@ -108,11 +108,14 @@ provisioned_libtorch() {
     [[ $(uname -s)/$(uname -m) == Linux/x86_64 ]] ||
         fail "libtorch is provisioned on Linux x86_64 only; install libtorch $version and set LIBTORCH, or PyTorch $version and set LIBTORCH_USE_PYTORCH=1"
     local cache key tree
+    [[ -n ${XDG_CACHE_HOME:-${HOME:-}} ]] || fail "neither HOME nor XDG_CACHE_HOME says where to keep libtorch; set one"
     cache=${XDG_CACHE_HOME:-$HOME/.cache}/trainyard
     key=$({ echo "layout $layout" && grep -o 'sha256:[0-9a-f]*' "$requirements"; } | sha256sum)
     tree=$cache/libtorch-$version-${key:0:12}
     if [[ ! -e $tree/build-version ]]; then
         mkdir -p "$cache"
+        # What a killed run left behind.
+        find "$cache" -maxdepth 1 -name '.libtorch.*' -mmin +1440 -exec rm -rf {} +
         # Not local: the trap runs after this function has returned.
         work=$(mktemp -d "$cache/.libtorch.XXXXXX")
         trap 'rm -rf "$work"' EXIT
