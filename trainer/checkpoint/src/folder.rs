@@ -16,6 +16,8 @@ const TEMPORARY: &str = ".tmp";
 const ATTEMPTS: u32 = 16;
 /// How deep [`Storage::list`] follows folders; keys of this crate have three segments.
 const DEPTH: usize = 16;
+/// "Operation not permitted", on every Unix.
+const EPERM: i32 = 1;
 
 /// A [`Storage`] in a folder of a local or network file system with hard links.
 ///
@@ -132,8 +134,11 @@ impl<D: Disk> FolderStorage<D> {
                 let published = publish(&self.disk, &temporary, &target);
                 result = published.map_err(|e| publish_error(&target, e));
             }
-            if result.is_ok() {
-                result = self.sync_parents(key);
+            match result {
+                Ok(()) => result = self.sync_parents(key),
+                // Whose ever it is, the caller may build on it, so it must not vanish.
+                Err(StorageError::AlreadyExists { .. }) => self.sync_parents(key)?,
+                Err(_) => {}
             }
             // After a rename there is nothing left to remove.
             let _ = self.disk.unlink(&temporary);
@@ -237,7 +242,14 @@ impl<D: Disk> Storage for FolderStorage<D> {
     }
 
     fn put_if_absent(&self, key: &str, bytes: &[u8]) -> Result<(), StorageError> {
-        self.put_by(key, &[bytes], D::hard_link)
+        self.put_by(key, &[bytes], |disk, from, to| {
+            disk.hard_link(from, to)
+                .map_err(|error| match error.raw_os_error() {
+                    // What link(2) says of FAT and its like; access that is denied is EACCES.
+                    Some(EPERM) => io::ErrorKind::Unsupported.into(),
+                    _ => error,
+                })
+        })
     }
 
     fn read(

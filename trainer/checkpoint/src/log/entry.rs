@@ -1,5 +1,6 @@
 //! Entries of the log, and their text.
 
+use super::Claim;
 use crate::digest::sha256_hex;
 use crate::error::Error;
 use crate::manifest::{JobIdentity, Manifest};
@@ -31,6 +32,8 @@ pub(super) enum Record {
     /// From here on only this writer commits.
     Claim,
     Commit {
+        /// Number of the writer's claim, which a reader of the newest commit need not look for.
+        claim: u64,
         /// Numbers of the commits before this one that were not cleaned when it was written.
         retained: Vec<u64>,
         manifest: Box<Manifest>,
@@ -71,6 +74,19 @@ pub(super) fn parse_key(key: &str) -> Option<u64> {
 }
 
 impl Entry {
+    /// The claim that the entry makes or rests on, given its own number.
+    pub fn claim(&self, number: u64) -> Claim {
+        let number = match self.record {
+            Record::Commit { claim, .. } => claim,
+            Record::Claim | Record::Cleaned { .. } => number,
+        };
+        Claim {
+            number,
+            generation: self.generation,
+            holder: self.holder.clone(),
+        }
+    }
+
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let invalid = |e: serde_json::Error| Error::Invalid {
             reason: e.to_string(),
@@ -106,6 +122,9 @@ impl Entry {
                 format,
                 supported: FORMAT,
             });
+        }
+        if format == 0 {
+            return Err(corrupt("there is no format 0".to_owned()));
         }
         let sealed: Sealed<'_> = serde_json::from_slice(bytes).map_err(json)?;
         if sha256_hex(sealed.entry.get().as_bytes()) != sealed.sha256 {

@@ -1,6 +1,6 @@
 //! Finding a checkpoint that can be loaded.
 
-use super::{Log, entry};
+use super::{Log, entry, fenced};
 use crate::error::{Error, Skipped};
 use crate::manifest::Manifest;
 use crate::shard::verify_shard;
@@ -28,7 +28,8 @@ impl Log {
     /// The newest commit whose shards are all there; `None` if nothing was ever committed.
     ///
     /// # Errors
-    /// [`Error::NothingLoadable`] with all reasons if there are commits and none will do.
+    /// [`Error::NothingLoadable`] with all reasons if there are commits and none will do;
+    /// [`Error::Fenced`] if that is so because a newer coordinator has taken over.
     pub fn newest_loadable(&self, check: Check) -> Result<Option<Loadable<'_>>, Error> {
         // Unreadable entries are newer than any commit that could be read in their place, or were
         // named by it; either way the user should know.
@@ -43,9 +44,23 @@ impl Log {
                 }),
             }
         }
-        match skipped.is_empty() {
-            true => Ok(None),
-            false => Err(Error::NothingLoadable { skipped }),
+        if skipped.is_empty() {
+            return Ok(None);
+        }
+        // A newer coordinator may have cleaned what we knew.
+        self.refuse_if_fenced()?;
+        Err(Error::NothingLoadable { skipped })
+    }
+
+    fn refuse_if_fenced(&self) -> Result<(), Error> {
+        let Ok(ours) = self.held_claim() else {
+            return Ok(());
+        };
+        match self.entry_at(self.next)? {
+            Some(entry) if entry.generation >= ours.generation => {
+                Err(fenced(&entry.claim(self.next)))
+            }
+            _ => Ok(()),
         }
     }
 

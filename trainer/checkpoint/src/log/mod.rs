@@ -13,6 +13,7 @@ use crate::manifest::{JobIdentity, Manifest};
 use crate::storage::{Storage, StorageError};
 use entry::{Entry, Record};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// How often a claim or commit moves to the next number before it gives up.
@@ -29,6 +30,17 @@ pub struct Claim {
     pub holder: String,
 }
 
+/// What we may do with the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Right {
+    /// Nobody asked for more.
+    Read,
+    /// The newest claim is ours, as far as we know.
+    Write,
+    /// It was ours.
+    Lost,
+}
+
 /// The log of one job, as last read, and the right to write it once it is claimed.
 pub struct Log {
     storage: Arc<dyn Storage>,
@@ -39,8 +51,7 @@ pub struct Log {
     damaged: Vec<Skipped>,
     /// The newest claim, whose generation is the highest.
     claim: Option<Claim>,
-    /// Whether `claim` is ours.
-    held: bool,
+    right: Right,
     /// The first number that was free when the log was last read.
     next: u64,
 }
@@ -111,7 +122,7 @@ impl Log {
     /// [`Error::Fenced`] if a higher generation has claimed the log. After an error of the
     /// storage the claim may or may not be made; it may be tried again.
     pub fn claim(&mut self, generation: u64, holder: &str) -> Result<(), Error> {
-        self.held = false;
+        self.right = Right::Read;
         for _ in 0..ATTEMPTS {
             // Everything up to the free number must be known before it is taken.
             while self.read_next()? {}
@@ -121,7 +132,7 @@ impl Log {
                 }
                 if claim.generation == generation && claim.holder == holder {
                     // Ours, from an attempt whose answer was lost.
-                    self.held = true;
+                    self.right = Right::Write;
                     return Ok(());
                 }
             }
@@ -129,7 +140,7 @@ impl Log {
             if self.put_next(&entry.encode()?)? {
                 self.apply(self.next, entry);
                 self.next += 1;
-                self.held = true;
+                self.right = Right::Write;
                 return Ok(());
             }
         }
@@ -146,6 +157,7 @@ impl Log {
         let claim = self.held_claim()?.clone();
         self.check(&manifest, &claim)?;
         let record = Record::Commit {
+            claim: claim.number,
             retained: self.live.keys().copied().collect(),
             manifest: Box::new(manifest),
         };
@@ -186,8 +198,9 @@ impl Log {
 
     /// Our claim, or why there is none.
     fn held_claim(&self) -> Result<&Claim, Error> {
-        match &self.claim {
-            Some(claim) if self.held => Ok(claim),
+        match (&self.claim, self.right) {
+            (Some(claim), Right::Write) => Ok(claim),
+            (Some(claim), Right::Lost) => Err(fenced(claim)),
             _ => Err(Error::NotClaimed),
         }
     }
@@ -208,22 +221,28 @@ impl Log {
 
     /// Moves past the next number if what it holds does not count; if it does, we are fenced.
     fn pass_next(&mut self) -> Result<(), Error> {
-        let key = entry::key(self.next);
-        let found = Entry::decode(&key, &self.storage.get(&key, entry::LIMIT)?)?;
-        let ours = self.held_claim()?;
-        if found.generation >= ours.generation {
-            let claim = Claim {
-                number: self.next,
-                generation: found.generation,
-                holder: found.holder,
-            };
-            let error = fenced(&claim);
-            self.claim = Some(claim);
-            self.held = false;
-            return Err(error);
+        let ours = self.held_claim()?.generation;
+        if let Some(found) = self.entry_at(self.next)? {
+            if found.generation >= ours {
+                let claim = found.claim(self.next);
+                let error = fenced(&claim);
+                self.claim = Some(claim);
+                self.right = Right::Lost;
+                return Err(error);
+            }
+            self.next += 1;
         }
-        self.next += 1;
         Ok(())
+    }
+
+    /// The entry of a number, if it is taken.
+    fn entry_at(&self, number: u64) -> Result<Option<Entry>, Error> {
+        let key = entry::key(number);
+        match self.storage.get(&key, entry::LIMIT) {
+            Err(StorageError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(bytes) => Entry::decode(&key, &bytes).map(Some),
+        }
     }
 
     /// Takes in the entry of the next number, if it is taken.
@@ -244,24 +263,29 @@ impl Log {
         if entry.generation < highest {
             return;
         }
-        match entry.record {
-            Record::Commit { manifest, .. } => {
-                self.live.insert(number, *manifest);
-            }
-            Record::Cleaned { .. } => {}
-            Record::Claim => {
-                self.claim = Some(Claim {
-                    number,
-                    generation: entry.generation,
-                    holder: entry.holder,
-                });
-            }
+        if !matches!(entry.record, Record::Cleaned { .. }) {
+            self.claim = Some(entry.claim(number));
+        }
+        if let Record::Commit { manifest, .. } = entry.record {
+            self.live.insert(number, *manifest);
         }
     }
 
     fn contended(&self) -> Error {
         let reason = "other coordinators keep writing the log; run only one".to_owned();
         Error::Invalid { reason }
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("identity", &self.identity)
+            .field("commits", &self.live.keys())
+            .field("claim", &self.claim)
+            .field("right", &self.right)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
     }
 }
 

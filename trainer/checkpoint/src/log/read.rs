@@ -1,7 +1,7 @@
 //! Reading a log from its end.
 
-use super::Log;
 use super::entry::{self, Entry, Record};
+use super::{Log, Right};
 use crate::error::{Error, Skipped};
 use crate::manifest::JobIdentity;
 use crate::storage::{Storage, StorageError};
@@ -49,7 +49,7 @@ pub(super) fn open(storage: Arc<dyn Storage>, identity: Option<JobIdentity>) -> 
         live: BTreeMap::new(),
         damaged,
         claim: None,
-        held: false,
+        right: Right::Read,
         next,
     };
     for (number, entry) in entries {

@@ -1,0 +1,188 @@
+//! A folder of the real file system.
+
+use crate::support::{checkpoint, open, resume};
+use std::fs::{self, File};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use trainyard_checkpoint::{FolderStorage, Storage, StorageError};
+
+#[test]
+fn a_job_checkpoints_cleans_and_resumes_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("runs/new/digits");
+    let storage: Arc<dyn Storage> = Arc::new(FolderStorage::open(&root).unwrap());
+    let mut log = open(&storage);
+    log.claim(1, "server-0").unwrap();
+    for step in [50, 100, 150] {
+        checkpoint(&*storage, &mut log, step, 1, 3).unwrap();
+        log.clean(2).unwrap();
+    }
+    let storage: Arc<dyn Storage> = Arc::new(FolderStorage::open_existing(&root).unwrap());
+    assert_eq!(resume(&storage, &open(&storage)).unwrap(), Some(150));
+    let names = |folder: &str| -> Vec<String> {
+        let entries = fs::read_dir(root.join(folder)).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        names("checkpoints"),
+        ["000000000100-g0001", "000000000150-g0001"]
+    );
+    assert_eq!(names(".tmp"), [""; 0]);
+    assert_eq!(names(""), [".tmp", "checkpoints", "log"]);
+}
+
+#[test]
+fn a_folder_is_a_storage() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = FolderStorage::open(folder.path()).unwrap();
+    storage.put("a/b/c", &[b"one", b" two"]).unwrap();
+    assert_eq!(storage.get("a/b/c", 7).unwrap(), b"one two");
+    let refused = storage.get("a/b/c", 6).unwrap_err();
+    assert!(matches!(refused, StorageError::TooLarge { limit: 6, .. }));
+    storage.put("a/b/c", &[b"three"]).unwrap();
+    assert_eq!(storage.get("a/b/c", 100).unwrap(), b"three");
+    let taken = storage.put_if_absent("a/b/c", b"four").unwrap_err();
+    assert!(matches!(taken, StorageError::AlreadyExists { .. }));
+    storage.put_if_absent("a/bc", b"five").unwrap();
+    let keys = |prefix: &str| -> Vec<String> {
+        let objects = storage.list(prefix).unwrap();
+        objects.into_iter().map(|object| object.key).collect()
+    };
+    assert_eq!(keys(""), ["a/b/c", "a/bc"]);
+    assert_eq!(keys("a/b"), ["a/b/c", "a/bc"]);
+    assert_eq!(keys("a/b/"), ["a/b/c"]);
+    assert_eq!(keys("b"), [""; 0]);
+    assert_eq!(storage.list("a/b/").unwrap()[0].bytes, 5);
+    storage.delete("a/b/c").unwrap();
+    storage.delete("a/b/c").unwrap();
+    assert!(
+        !folder.path().join("a/b").exists(),
+        "an empty folder is left"
+    );
+    let gone = storage.get("a/b/c", 100).unwrap_err();
+    assert!(matches!(gone, StorageError::NotFound { .. }));
+}
+
+#[test]
+fn keys_cannot_leave_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = FolderStorage::open(folder.path().join("root")).unwrap();
+    let long = "x".repeat(256);
+    for key in [
+        "",
+        "/etc/passwd",
+        "..",
+        "../x",
+        "a/../b",
+        "a//b",
+        "a/",
+        ".tmp/x",
+        "a\\b",
+        "a b",
+        "ä",
+        "a\0b",
+        &long,
+    ] {
+        let results = [
+            storage.put(key, &[b"x"]),
+            storage.put_if_absent(key, b"x"),
+            storage.get(key, 10).map(drop),
+            storage.delete(key),
+        ];
+        for result in results {
+            assert!(
+                matches!(result, Err(StorageError::InvalidKey { .. })),
+                "{key:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn of_many_put_if_absent_exactly_one_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = Barrier::new(8);
+    for round in 0..20 {
+        let key = format!("log/{round}");
+        let winners: Vec<u8> = thread::scope(|scope| {
+            let race = |id: u8| {
+                let (start, key, root) = (&start, &key, folder.path());
+                scope.spawn(move || {
+                    let storage = FolderStorage::open(root).unwrap();
+                    start.wait();
+                    match storage.put_if_absent(key, &[id; 1000]) {
+                        Ok(()) => Some(id),
+                        Err(StorageError::AlreadyExists { .. }) => None,
+                        Err(error) => panic!("{error}"),
+                    }
+                })
+            };
+            let racers: Vec<_> = (0..8).map(race).collect();
+            racers
+                .into_iter()
+                .filter_map(|racer| racer.join().unwrap())
+                .collect()
+        });
+        assert_eq!(winners.len(), 1);
+        let storage = FolderStorage::open(folder.path()).unwrap();
+        assert_eq!(storage.get(&key, 1000).unwrap(), [winners[0]; 1000]);
+    }
+}
+
+/// Deleting a folder's last object removes the folder, which another process may be about to use.
+#[test]
+fn puts_and_deletes_in_one_folder_do_not_disturb_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    thread::scope(|scope| {
+        for id in 0..4 {
+            let root = folder.path();
+            scope.spawn(move || {
+                let storage = FolderStorage::open(root).unwrap();
+                let key = format!("a/b/{id}");
+                for i in 0..100u8 {
+                    storage.put(&key, &[&[i]]).unwrap();
+                    assert_eq!(storage.get(&key, 1).unwrap(), [i]);
+                    storage.delete(&key).unwrap();
+                }
+            });
+        }
+    });
+    let storage = FolderStorage::open(folder.path()).unwrap();
+    assert_eq!(storage.list("").unwrap(), []);
+}
+
+#[test]
+fn only_files_that_nobody_writes_are_stale() {
+    let folder = tempfile::tempdir().unwrap();
+    FolderStorage::open(folder.path()).unwrap();
+    let temporary = folder.path().join(".tmp");
+    let stale = temporary.join("1-1");
+    fs::write(&stale, b"x").unwrap();
+    let written = temporary.join("1-2");
+    let file = File::create(&written).unwrap();
+    file.lock().unwrap();
+    FolderStorage::open(folder.path()).unwrap();
+    assert!(!stale.exists() && written.exists());
+    drop(file);
+    FolderStorage::open(folder.path()).unwrap();
+    assert!(!written.exists());
+}
+
+#[test]
+fn t09_a_root_that_cannot_be_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, b"x").unwrap();
+    for root in [file.clone(), file.join("below")] {
+        let error = FolderStorage::open(&root).unwrap_err().to_string();
+        assert!(error.contains("file"), "{error}");
+    }
+    let missing = folder.path().join("missing");
+    let error = FolderStorage::open_existing(&missing).unwrap_err();
+    assert!(matches!(error, StorageError::NotFound { .. }));
+    assert!(!missing.exists());
+}

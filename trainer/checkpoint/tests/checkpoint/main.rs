@@ -1,0 +1,11 @@
+//! Checkpoints under crashes, faults, corruption and rival coordinators.
+#![allow(missing_docs)]
+
+mod crash;
+mod disk;
+mod faults;
+mod fencing;
+mod folder;
+mod pause;
+mod reshard;
+mod support;
