@@ -66,12 +66,12 @@ proptest! {
         for placed in layout.params() {
             prop_assert!(previous < Some(placed.param.name.as_bytes()));
             previous = Some(placed.param.name.as_bytes());
-            prop_assert_eq!(placed.offset % ALIGNMENT, 0);
+            prop_assert!(placed.offset.is_multiple_of(ALIGNMENT));
             prop_assert!(placed.offset >= end && placed.offset - end < ALIGNMENT);
             prop_assert_eq!(placed.len as u64, placed.param.shape.iter().product::<u64>());
             end = placed.range().end;
         }
-        prop_assert!(layout.len() - end < ALIGNMENT && layout.len() % ALIGNMENT == 0);
+        prop_assert!(layout.len() - end < ALIGNMENT && layout.len().is_multiple_of(ALIGNMENT));
         prop_assert_eq!(layout.params().len(), params.len());
 
         let mut turned = params;
