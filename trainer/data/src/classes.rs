@@ -178,14 +178,16 @@ fn order(names: &[String]) -> (Vec<String>, bool) {
     (names, false)
 }
 
-/// The number a class name stands for. Integers beyond 2^53 stay text: as f64 two of them might
+/// Below this, which is 2^53, each integer has an f64 of its own.
+pub(crate) const DISTINCT: f64 = 9_007_199_254_740_992.0;
+
+/// The number a class name stands for. From 2^53 on integers stay text: as f64 two of them might
 /// be one.
 fn class_number(name: &str) -> Option<f64> {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
     // Adding zero makes -0 and 0 one class.
     name.parse()
         .ok()
-        .filter(|value: &f64| value.abs() <= EXACT)
+        .filter(|value: &f64| value.abs() < DISTINCT)
         .map(|value| value + 0.0)
 }
 

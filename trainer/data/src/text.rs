@@ -269,8 +269,12 @@ impl<R: Read> Read for Strict<R> {
             return Ok(0);
         }
         let mut got = self.head.read(out)?;
-        if got == 0 {
-            got = self.inner.read(out)?;
+        while got == 0 {
+            match self.inner.read(out) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) => break,
+                read => got = read?,
+            }
         }
         if got == 0 {
             self.ended = true;

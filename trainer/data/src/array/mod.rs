@@ -6,7 +6,7 @@ mod npy;
 
 use std::io::Read;
 
-use crate::classes::RawLabels;
+use crate::classes::{DISTINCT, RawLabels};
 use crate::error::DataError;
 use crate::files::cannot;
 use crate::number;
@@ -269,7 +269,7 @@ impl Array {
             match &mut labels {
                 RawLabels::Targets(targets) => targets.push(value),
                 RawLabels::Codes { names, codes } => {
-                    if value.fract() != 0.0 || value.abs() > 9_007_199_254_740_992.0 {
+                    if value.fract() != 0.0 || value.abs() >= DISTINCT {
                         let problem =
                             format!("expected a class number, found {value} at row {row}");
                         let remedy = "store classes as integers, or set the task to regression";

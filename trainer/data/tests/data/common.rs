@@ -1,0 +1,142 @@
+//! Files in memory, and writers of the array formats.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+
+use trainyard_data::{
+    CsvOptions, DataError, Dataset, Files, Limits, LoadOptions, Normalization, SourceSpec, Task,
+    Validation, load,
+};
+
+/// Files by name.
+#[derive(Default)]
+pub struct Memory(HashMap<String, Vec<u8>>);
+
+impl Memory {
+    pub fn with(mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.0.insert(name.to_owned(), bytes.into());
+        self
+    }
+}
+
+impl Files for Memory {
+    fn open(&self, uri: &str) -> io::Result<Box<dyn Read + Send>> {
+        match self.0.get(uri) {
+            Some(bytes) => Ok(Box::new(io::Cursor::new(bytes.clone()))),
+            None => Err(io::Error::new(io::ErrorKind::NotFound, "not here")),
+        }
+    }
+}
+
+/// Options for a source, with small limits.
+pub fn options(task: Task, train: SourceSpec) -> LoadOptions {
+    LoadOptions {
+        task,
+        train,
+        validation: Validation::None,
+        normalization: Normalization::Standardize,
+        seed: 7,
+        limits: Limits {
+            file_bytes: 64 << 20,
+            record_bytes: 1 << 20,
+            columns: 2000,
+            categories: 100,
+            values: 1 << 22,
+        },
+    }
+}
+
+/// Options for `a.csv` with the label `y`.
+pub fn csv_options(task: Task) -> LoadOptions {
+    options(task, SourceSpec::Csv(CsvOptions::new("a.csv", "y")))
+}
+
+/// Changes the CSV options of the training source.
+pub fn edit(options: &mut LoadOptions, change: impl FnOnce(&mut CsvOptions)) {
+    match &mut options.train {
+        SourceSpec::Csv(csv) => change(csv),
+        _ => panic!("not a CSV source"),
+    }
+}
+
+/// Loads one CSV text.
+pub fn load_csv(text: impl Into<Vec<u8>>, options: &LoadOptions) -> Result<Dataset, DataError> {
+    load(&Memory::default().with("a.csv", text), options)
+}
+
+/// Loads a pair of arrays.
+pub fn load_npy(
+    features: Vec<u8>,
+    labels: Vec<u8>,
+    options: &LoadOptions,
+) -> Result<Dataset, DataError> {
+    load(
+        &Memory::default().with("x", features).with("y", labels),
+        options,
+    )
+}
+
+/// Options for the arrays `x` and `y`.
+pub fn npy_options(task: Task) -> LoadOptions {
+    options(
+        task,
+        SourceSpec::Npy {
+            features: "x".into(),
+            labels: "y".into(),
+        },
+    )
+}
+
+/// An NPY file.
+pub fn npy(descr: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
+    let order = if fortran { "True" } else { "False" };
+    npy_raw(
+        &format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n"),
+        data,
+    )
+}
+
+/// An NPY file with any header.
+pub fn npy_raw(header: &str, data: &[u8]) -> Vec<u8> {
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.as_bytes());
+    out.extend(data);
+    out
+}
+
+/// An IDX file.
+pub fn idx(kind: u8, shape: &[u32], data: &[u8]) -> Vec<u8> {
+    let mut out = vec![0, 0, kind, shape.len() as u8];
+    out.extend(shape.iter().flat_map(|d| d.to_be_bytes()));
+    out.extend(data);
+    out
+}
+
+/// Little-endian f32.
+pub fn f32s(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// Asserts that an error's text holds every fragment.
+pub fn assert_error<T: std::fmt::Debug>(
+    case: &str,
+    result: Result<T, DataError>,
+    fragments: &[&str],
+) {
+    let error = match result {
+        Ok(value) => panic!("{case}: accepted as {value:?}"),
+        Err(error) => error.to_string(),
+    };
+    for fragment in fragments {
+        assert!(
+            error.contains(fragment),
+            "{case}: {fragment:?} is not in: {error}"
+        );
+    }
+    assert!(
+        error.len() < 1000,
+        "{case}: a message of {} bytes: {error}",
+        error.len()
+    );
+}

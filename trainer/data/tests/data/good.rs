@@ -1,0 +1,282 @@
+//! What is accepted, and what it becomes.
+
+use std::io::Write;
+
+use trainyard_data::{CsvOptions, Missing, Normalization, SourceSpec, Task, Validation, load};
+
+use crate::common::{
+    Memory, csv_options, edit, f32s, idx, load_csv, load_npy, npy, npy_options, npy_raw, options,
+};
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    out.write_all(bytes).unwrap();
+    out.finish().unwrap()
+}
+
+#[test]
+fn t15_marks_line_ends_quotes_and_blanks_do_not_change_the_table() {
+    let plain = "a,b,y\n1,2,u\n3,5,v\n-4,1e2,u\n";
+    let options = csv_options(Task::Binary);
+    let expected = load_csv(plain, &options).unwrap();
+    assert_eq!(expected.train.labels, [0.0, 1.0, 0.0]);
+    assert_eq!(expected.schema.label.classes, ["u", "v"]);
+    let variants: &[Vec<u8>] = &[
+        [b"\xef\xbb\xbf", plain.as_bytes()].concat(),
+        plain.replace('\n', "\r\n").into(),
+        plain.replace('\n', "\r").into(),
+        plain.trim_end().into(),
+        plain.replace('\n', "\n\n\r\n").into(),
+        plain.replace(',', " ,  ").into(),
+        plain.replace("3,5,v", "\"3\",\"\n5\r\n\",\"v\"").into(),
+        plain.replace("a,b,y", "\"a\",\"b\",\"y\"").into(),
+        plain.replace("-4,1e2", "-4.0,+100").into(),
+        gzip(plain.as_bytes()),
+        [gzip(&plain.as_bytes()[..9]), gzip(&plain.as_bytes()[9..])].concat(),
+    ];
+    for variant in variants {
+        let loaded = load_csv(variant.clone(), &options).unwrap();
+        assert_eq!(loaded, expected, "{:?}", String::from_utf8_lossy(variant));
+    }
+    for delimiter in [b';', b'\t', b'|', b' '] {
+        let mut options = options.clone();
+        edit(&mut options, |csv| csv.delimiter = delimiter);
+        let text = plain.replace(',', std::str::from_utf8(&[delimiter]).unwrap());
+        assert_eq!(load_csv(text, &options).unwrap().train, expected.train);
+    }
+}
+
+#[test]
+fn names_and_categories_may_hold_anything_that_quotes_can_hold() {
+    let text = "\"size, \"\"in\"\"\ncm\",c,y\n1,\"a,\"\"b\"\"\n\",0\n2,5\" disk,1\n";
+    let mut options = csv_options(Task::Binary);
+    edit(&mut options, |csv| csv.categorical = vec!["c".into()]);
+    let data = load_csv(text, &options).unwrap();
+    let schema = serde_json::to_value(&data.schema).unwrap();
+    let columns = &schema["input"]["columns"]["columns"];
+    assert_eq!(columns[0]["name"], "size, \"in\"\ncm");
+    assert_eq!(
+        columns[1]["categories"],
+        serde_json::json!(["5\" disk", "a,\"b\""])
+    );
+    assert_eq!(data.train.row(0), [-1.0, 0.0, 1.0]);
+    assert_eq!(data.train.row(1), [1.0, 1.0, 0.0]);
+}
+
+#[test]
+fn classes_are_sorted_by_value_if_numbers_and_by_bytes_otherwise() {
+    let classes = |labels: &[&str]| {
+        let rows: String = labels.iter().map(|label| format!("1,{label}\n")).collect();
+        let data = load_csv(format!("a,y\n{rows}"), &csv_options(Task::Multiclass)).unwrap();
+        assert_eq!(data.facts.outputs, data.schema.label.classes.len() as u64);
+        (data.schema.label.classes, data.train.labels)
+    };
+    let (names, labels) = classes(&["10", "9", "-1.5", "9.0", "-0", "0"]);
+    assert_eq!(names, ["-1.5", "0", "9", "10"]);
+    assert_eq!(labels, [3.0, 2.0, 0.0, 2.0, 1.0, 1.0]);
+    let (names, labels) = classes(&["b", "10", "9", "B"]);
+    assert_eq!(names, ["10", "9", "B", "b"]);
+    assert_eq!(labels, [3.0, 0.0, 1.0, 2.0]);
+    // As f64 these two are one number; as classes they are two.
+    let (names, _) = classes(&["9007199254740993", "9007199254740992"]);
+    assert_eq!(names.len(), 2);
+}
+
+#[test]
+fn missing_values_follow_the_policy() {
+    let text = "a,c,y\n1,u,0\nNA,v,1\n5,,1\n3,u,\n";
+    let policy = |missing| {
+        let mut options = csv_options(Task::Binary);
+        options.normalization = Normalization::None;
+        edit(&mut options, |csv| {
+            csv.categorical = vec!["c".into()];
+            csv.missing = missing;
+        });
+        options
+    };
+    let dropped = load_csv(format!("{text}4,w,1\n"), &policy(Missing::DropRow)).unwrap();
+    assert_eq!(dropped.train.features, [1.0, 1.0, 0.0, 4.0, 0.0, 1.0]);
+    assert_eq!(dropped.train.labels, [0.0, 1.0]);
+    let text = text.replace("3,u,\n", "3,u,0\n");
+    let filled = load_csv(text, &policy(Missing::Mean)).unwrap();
+    let expected = [1.0, 1.0, 0.0, 3.0, 0.0, 1.0, 5.0, 0.0, 0.0, 3.0, 1.0, 0.0];
+    assert_eq!(filled.train.features, expected);
+}
+
+#[test]
+fn a_dropped_row_adds_no_class_and_no_category() {
+    let mut options = csv_options(Task::Multiclass);
+    edit(&mut options, |csv| {
+        csv.categorical = vec!["c".into()];
+        csv.missing = Missing::DropRow;
+    });
+    let data = load_csv("a,c,y\n1,u,0\n,ghost,9\n2,v,1\n", &options).unwrap();
+    assert_eq!(data.schema.label.classes, ["0", "1"]);
+    assert_eq!(data.train.width, 3);
+}
+
+#[test]
+fn excluded_columns_may_hold_anything() {
+    let mut options = csv_options(Task::Regression);
+    edit(&mut options, |csv| csv.exclude = vec!["note".into()]);
+    let data = load_csv("a,note,y\n1,x,2.5\n2,,-7\n", &options).unwrap();
+    assert_eq!(data.train.labels, [2.5, -7.0]);
+    assert_eq!(data.facts.outputs, 1);
+}
+
+#[test]
+fn every_element_type_and_order_gives_the_same_table() {
+    let values = [[1i8, 2, 3], [40, 50, 61]];
+    let labels = npy("|b1", false, "(2,)", &[0, 1]);
+    let options = npy_options(Task::Binary);
+    let flat: Vec<i8> = values.concat();
+    fn bytes<const N: usize>(values: &[i8], to: impl Fn(i8) -> [u8; N]) -> Vec<u8> {
+        values.iter().flat_map(|&v| to(v)).collect()
+    }
+    let expected = load_npy(
+        npy("|i1", false, "(2, 3)", &bytes(&flat, i8::to_le_bytes)),
+        labels.clone(),
+        &options,
+    )
+    .unwrap();
+    assert_eq!(expected.train.width, 3);
+    let by_column: Vec<i8> = (0..3).flat_map(|c| values.map(|row| row[c])).collect();
+    let cases = [
+        npy("|u1", false, "(2, 3)", &bytes(&flat, i8::to_le_bytes)),
+        npy(
+            "<i2",
+            false,
+            "(2, 3)",
+            &bytes(&flat, |v| i16::from(v).to_le_bytes()),
+        ),
+        npy(
+            ">i2",
+            false,
+            "(2, 3)",
+            &bytes(&flat, |v| i16::from(v).to_be_bytes()),
+        ),
+        npy(
+            "<u4",
+            false,
+            "(2, 3)",
+            &bytes(&flat, |v| (v as u32).to_le_bytes()),
+        ),
+        npy(
+            "<i8",
+            false,
+            "(2, 3)",
+            &bytes(&flat, |v| i64::from(v).to_le_bytes()),
+        ),
+        npy(
+            "<f4",
+            false,
+            "(2, 3)",
+            &bytes(&flat, |v| f32::from(v).to_le_bytes()),
+        ),
+        npy(
+            ">f8",
+            false,
+            "(2, 3)",
+            &bytes(&flat, |v| f64::from(v).to_be_bytes()),
+        ),
+        npy(
+            "<f8",
+            true,
+            "(2, 3)",
+            &bytes(&by_column, |v| f64::from(v).to_le_bytes()),
+        ),
+        npy_raw(
+            "{\"shape\": (2L, 3L,), \"fortran_order\":False,'descr':'|u1'}",
+            &bytes(&flat, i8::to_le_bytes),
+        ),
+        gzip(&npy("|u1", false, "(2, 3)", &bytes(&flat, i8::to_le_bytes))),
+    ];
+    for (case, file) in cases.into_iter().enumerate() {
+        let data = load_npy(file, labels.clone(), &options).unwrap();
+        assert_eq!(data.train, expected.train, "case {case}");
+    }
+}
+
+#[test]
+fn fortran_images_are_reordered() {
+    let shape = [2usize, 3, 2, 4];
+    let value = |n: usize, c: usize, h: usize, w: usize| (n * 100 + c * 30 + h * 10 + w) as u8;
+    let mut by_row = Vec::new();
+    let mut by_column = Vec::new();
+    for i in 0..shape.iter().product() {
+        let [n, c, h, w] = [i / 24, i / 8 % 3, i / 4 % 2, i % 4];
+        by_row.push(value(n, c, h, w));
+        let [n, c, h, w] = [i % 2, i / 2 % 3, i / 6 % 2, i / 12];
+        by_column.push(value(n, c, h, w));
+    }
+    let labels = npy("|u1", false, "(2, 1)", &[4, 2]);
+    let options = npy_options(Task::Binary);
+    let plain = npy("|u1", false, "(2, 3, 2, 4)", &by_row);
+    let expected = load_npy(plain, labels.clone(), &options).unwrap();
+    let turned = npy("|u1", true, "(2, 3, 2, 4)", &by_column);
+    assert_eq!(load_npy(turned, labels, &options).unwrap(), expected);
+    assert_eq!(expected.facts.input_shape, [3, 2, 4]);
+    assert_eq!(expected.train.labels, [1.0, 0.0]);
+}
+
+#[test]
+fn idx_and_npy_agree() {
+    let pixels: Vec<u8> = (0..24).collect();
+    let source = SourceSpec::Idx {
+        images: "x".into(),
+        labels: "y".into(),
+    };
+    let files = Memory::default()
+        .with("x", gzip(&idx(8, &[4, 2, 3], &pixels)))
+        .with("y", idx(8, &[4], &[7, 1, 7, 3]));
+    let from_idx = load(&files, &options(Task::Multiclass, source)).unwrap();
+    let features = npy("|u1", false, "(4, 1, 2, 3)", &pixels);
+    let labels = npy(
+        "<i8",
+        false,
+        "(4,)",
+        &[7i64, 1, 7, 3].map(i64::to_le_bytes).concat(),
+    );
+    let from_npy = load_npy(features, labels, &npy_options(Task::Multiclass)).unwrap();
+    assert_eq!(from_idx, from_npy);
+    assert_eq!(from_idx.facts.input_shape, [1, 2, 3]);
+    assert_eq!(from_idx.schema.label.classes, ["1", "3", "7"]);
+    assert_eq!(from_idx.train.labels, [2.0, 0.0, 2.0, 1.0]);
+}
+
+#[test]
+fn an_unknown_category_is_all_zeros_and_told() {
+    let mut options = csv_options(Task::Binary);
+    edit(&mut options, |csv| csv.categorical = vec!["c".into()]);
+    options.validation = Validation::Source(SourceSpec::Csv(CsvOptions::new("v.csv", "y")));
+    let files = Memory::default()
+        .with("a.csv", "c,y\nu,0\nv,1\n")
+        .with("v.csv", "y,extra,c\n1,?,v\n0,?,w\n0,?,w\n");
+    let data = load(&files, &options).unwrap();
+    let validation = data.validation.unwrap();
+    assert_eq!(validation.features, [0.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(validation.labels, [1.0, 0.0, 0.0]);
+    assert_eq!(data.warnings.len(), 1);
+    for fragment in ["\"c\"", "2 rows", "\"w\" on line 3", "zeros"] {
+        assert!(data.warnings[0].contains(fragment), "{}", data.warnings[0]);
+    }
+}
+
+#[test]
+fn gather_copies_the_rows_named() {
+    let features = npy(
+        "<f4",
+        false,
+        "(3, 2)",
+        &f32s(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+    );
+    let labels = npy("<f4", false, "(3,)", &f32s(&[0.5, 1.5, 2.5]));
+    let mut options = npy_options(Task::Regression);
+    options.normalization = Normalization::None;
+    let table = load_npy(features, labels, &options).unwrap().train;
+    let (mut features, mut labels) = (vec![9.0; 99], vec![9.0; 99]);
+    table.gather(&[2, 0, 2], &mut features);
+    table.gather_labels(&[2, 0, 2], &mut labels);
+    assert_eq!(features, [5.0, 6.0, 1.0, 2.0, 5.0, 6.0]);
+    assert_eq!(labels, [2.5, 0.5, 2.5]);
+}

@@ -1,0 +1,10 @@
+//! Tests of the crate through its public interface; one binary, since each would link anew.
+
+mod bad_arrays;
+mod bad_csv;
+mod common;
+mod examples;
+mod good;
+mod normalization;
+mod properties;
+mod schema;

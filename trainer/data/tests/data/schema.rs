@@ -1,0 +1,158 @@
+//! The schema as a document, and encoding for prediction.
+
+use serde_json::{Value, json};
+use trainyard_data::{InputSchema, Limits, Task};
+
+use crate::common::{assert_error, csv_options, edit, load_csv, load_npy, npy, npy_options};
+
+fn schema() -> InputSchema {
+    let mut options = csv_options(Task::Binary);
+    edit(&mut options, |csv| csv.categorical = vec!["c".into()]);
+    load_csv("a,c,y\n1,u,B\n3,v,M\n", &options).unwrap().schema
+}
+
+#[test]
+fn the_schema_reads_as_documented() {
+    let expected = json!({
+        "task": "binaryClassification",
+        "input": {"columns": {
+            "delimiter": 44,
+            "missing": "error",
+            "columns": [
+                {"name": "a", "type": "numeric", "mean": 2.0, "std": 1.0, "fill": 2.0},
+                {"name": "c", "type": "categorical", "categories": ["u", "v"]},
+            ],
+        }},
+        "label": {"name": "y", "classes": ["B", "M"], "numeric": false},
+    });
+    assert_eq!(serde_json::to_value(schema()).unwrap(), expected);
+    let labels = npy("|u1", false, "(2,)", &[0, 1]);
+    let features = npy("<i2", false, "(2, 1)", &[1, 0, 3, 0]);
+    let array = load_npy(features, labels, &npy_options(Task::Regression))
+        .unwrap()
+        .schema;
+    let expected = json!({
+        "task": "regression",
+        "input": {"array": {"shape": [1], "dtype": "i2", "mean": [2.0], "std": [1.0]}},
+        "label": {"name": "label", "classes": [], "numeric": true},
+    });
+    assert_eq!(serde_json::to_value(&array).unwrap(), expected);
+    assert_eq!(
+        serde_json::from_value::<InputSchema>(expected).unwrap(),
+        array
+    );
+}
+
+#[test]
+fn a_damaged_schema_does_not_deserialize() {
+    let refused = |path: &str, value: Value, fragment: &str| {
+        let mut json = serde_json::to_value(schema()).unwrap();
+        *json.pointer_mut(path).expect(path) = value;
+        let error = serde_json::from_value::<InputSchema>(json)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(fragment), "{path}: {error}");
+    };
+    let columns = "/input/columns/columns";
+    refused(
+        &format!("{columns}/0/std"),
+        json!(0.0),
+        "no usable mean or deviation",
+    );
+    refused(&format!("{columns}/0/std"), json!(null), "");
+    refused(&format!("{columns}/1/name"), json!("a"), "occurs twice");
+    refused(
+        &format!("{columns}/1/categories"),
+        json!(["v", "u"]),
+        "not sorted",
+    );
+    refused(
+        &format!("{columns}/1/categories"),
+        json!(["u", "u"]),
+        "not sorted",
+    );
+    refused(columns, json!([]), "no inputs");
+    refused("/label/classes", json!(["B"]), "1 classes");
+    refused("/task", json!("regression"), "2 classes");
+    let array =
+        |shape: Value| json!({"array": {"shape": shape, "dtype": "u1", "mean": [0], "std": [1]}});
+    refused("/input", array(json!([1, 2])), "1 or 3 dimensions");
+    refused("/input", array(json!([2])), "2 means");
+    refused("/input", array(json!([1, 0, 4])), "empty or too large");
+    refused(
+        "/input",
+        array(json!([1, u64::MAX, 2])),
+        "empty or too large",
+    );
+}
+
+#[test]
+fn prediction_finds_columns_by_name_and_labels_if_there() {
+    let schema = schema();
+    let limits = Limits::default();
+    let encoded = schema
+        .encode_csv("p.csv", &b"c,id,a\nv,7,5\n\nw,8,2\n"[..], &limits)
+        .unwrap();
+    assert_eq!(encoded.table.features, [3.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+    assert_eq!((encoded.table.rows, encoded.table.width), (2, 3));
+    assert!(encoded.table.labels.is_empty());
+    assert_eq!(encoded.lines, [2, 4]);
+    assert_eq!(encoded.warnings.len(), 1);
+    let encoded = schema
+        .encode_csv("p.csv", &b"c,y,a\nv,M,5\nu,B,0\n"[..], &limits)
+        .unwrap();
+    assert_eq!(encoded.table.labels, [1.0, 0.0]);
+}
+
+#[test]
+fn t15_bad_prediction_inputs_are_refused() {
+    let schema = schema();
+    let limits = Limits::default();
+    let cases: &[(&str, &[u8], &[&str])] = &[
+        (
+            "no column",
+            b"a\n1\n",
+            &["p.csv:1:", "\"c\"", "the model needs it"],
+        ),
+        (
+            "missing",
+            b"a,c\n,u\n",
+            &["p.csv:2:", "column \"a\"", "missing"],
+        ),
+        (
+            "label",
+            b"a,c,y\n1,u,Q\n",
+            &["p.csv:2:", "column \"y\"", "\"Q\"", "\"B\", \"M\""],
+        ),
+        ("empty", b"", &["p.csv:", "empty"]),
+    ];
+    for (case, text, fragments) in cases {
+        assert_error(case, schema.encode_csv("p.csv", *text, &limits), fragments);
+    }
+    let array = schema.encode_array("x.npy", &b""[..], &limits);
+    assert_error("array", array, &["x.npy:", "named columns", "CSV"]);
+
+    // Far outside of what was seen, a scaled value can pass what an f32 holds.
+    let narrow = load_csv("a,y\n1,0\n1.0000000001,1\n", &csv_options(Task::Binary))
+        .unwrap()
+        .schema;
+    let far = narrow.encode_csv("p.csv", &b"a\n1\n3e38\n"[..], &limits);
+    assert_error("far", far, &["p.csv:3:", "column \"a\"", "infinite"]);
+
+    let labels = npy("|u1", false, "(2,)", &[0, 1]);
+    let features = npy("|u1", false, "(2, 3)", &[1, 2, 3, 4, 5, 6]);
+    let array = load_npy(features, labels, &npy_options(Task::Binary))
+        .unwrap()
+        .schema;
+    let other = npy("|u1", false, "(2, 4)", &[0; 8]);
+    let result = array.encode_array("x.npy", other.as_slice(), &limits);
+    assert_error("shape", result, &["x.npy:", "[3]", "[4]"]);
+    assert_error(
+        "csv",
+        array.encode_csv("p", &b""[..], &limits),
+        &["p:", "arrays, not CSV"],
+    );
+    let unknown = npy("|u1", false, "(2,)", &[0, 9]);
+    let result = array.encode_labels("y.npy", unknown.as_slice(), &limits);
+    assert_error("label", result, &["y.npy:", "row 1", "\"9\""]);
+}
