@@ -60,21 +60,14 @@ impl Array {
 
     /// Visits the elements of `rows` in order, each with the feature or channel it belongs to.
     fn visit(&self, rows: &[u32], groups: usize, mut each: impl FnMut(usize, f64)) {
-        let width = self.width();
-        let size = width / groups;
+        let size = self.width() / groups;
+        let mut values = Vec::new();
         for &row in rows {
-            let start = row as usize * width;
-            for group in 0..groups {
-                for index in group * size..(group + 1) * size {
-                    each(group, self.get(start + index));
-                }
+            self.row(row as usize, &mut values);
+            for (group, values) in values.chunks_exact(size).enumerate() {
+                values.iter().for_each(|&value| each(group, value));
             }
         }
-    }
-
-    /// Elements of one row.
-    pub(crate) fn width(&self) -> usize {
-        self.shape[1..].iter().product()
     }
 
     /// Encodes `rows`, one after the other.

@@ -217,23 +217,38 @@ impl Array {
         self.bytes = out;
     }
 
-    /// Element at a flat index, last axis fastest. Integers beyond 2^53 round to the nearest f64.
-    pub(crate) fn get(&self, index: usize) -> f64 {
-        let size = self.dtype.size();
-        let mut raw = [0u8; 8];
-        raw[..size].copy_from_slice(&self.bytes[index * size..(index + 1) * size]);
-        if self.big_endian {
-            raw[..size].reverse();
+    /// Elements of one row.
+    pub(crate) fn width(&self) -> usize {
+        self.shape[1..].iter().product()
+    }
+
+    /// Replaces `out` with the elements of one row. Integers beyond 2^53 round to the nearest f64.
+    pub(crate) fn row(&self, row: usize, out: &mut Vec<f64>) {
+        let size = self.width() * self.dtype.size();
+        let bytes = &self.bytes[row * size..(row + 1) * size];
+        out.clear();
+        macro_rules! decode {
+            ($type:ty) => {
+                out.extend(bytes.as_chunks().0.iter().map(|&element| {
+                    let value = match self.big_endian {
+                        true => <$type>::from_be_bytes(element),
+                        false => <$type>::from_le_bytes(element),
+                    };
+                    value as f64
+                }))
+            };
         }
-        let word = u64::from_le_bytes(raw);
         match self.dtype {
-            Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64 => word as f64,
-            Dtype::I8 => f64::from(word as u8 as i8),
-            Dtype::I16 => f64::from(word as u16 as i16),
-            Dtype::I32 => f64::from(word as u32 as i32),
-            Dtype::I64 => word as i64 as f64,
-            Dtype::F32 => f64::from(f32::from_bits(word as u32)),
-            Dtype::F64 => f64::from_bits(word),
+            Dtype::U8 => decode!(u8),
+            Dtype::I8 => decode!(i8),
+            Dtype::U16 => decode!(u16),
+            Dtype::I16 => decode!(i16),
+            Dtype::U32 => decode!(u32),
+            Dtype::I32 => decode!(i32),
+            Dtype::U64 => decode!(u64),
+            Dtype::I64 => decode!(i64),
+            Dtype::F32 => decode!(f32),
+            Dtype::F64 => decode!(f64),
         }
     }
 
@@ -242,11 +257,12 @@ impl Array {
         if !self.dtype.is_float() {
             return Ok(());
         }
-        let width = self.bytes.len() / self.dtype.size() / self.rows();
-        for index in 0..self.bytes.len() / self.dtype.size() {
-            let value = self.get(index);
-            if let Err(problem) = number::check(value) {
-                let (row, at) = (index / width, index % width);
+        let mut values = Vec::new();
+        for row in 0..self.rows() {
+            self.row(row, &mut values);
+            let checks = values.iter().map(|&value| number::check(value)).enumerate();
+            if let Some((at, problem)) = checks.filter_map(|(i, c)| Some((i, c.err()?))).next() {
+                let value = values[at];
                 let problem =
                     format!("{problem}, found {value} at row {row} (from 0), element {at}");
                 return Err(DataError::data(problem, "mend or remove the row"));
@@ -264,8 +280,10 @@ impl Array {
         }
         self.check_values()?;
         let mut labels = RawLabels::new(task);
+        let mut values = Vec::new();
         for row in 0..self.rows() {
-            let value = self.get(row);
+            self.row(row, &mut values);
+            let value = values[0];
             match &mut labels {
                 RawLabels::Targets(targets) => targets.push(value),
                 RawLabels::Codes { names, codes } => {
