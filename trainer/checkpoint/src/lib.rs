@@ -1,4 +1,14 @@
-//! Checkpoints: storage, shards, and the commit log.
+//! Checkpoints: a storage, shards, and the commit log.
+//!
+//! - [`Storage`]: put, put-if-absent, read, list, delete. [`FolderStorage`] keeps it in a folder.
+//! - [`shard`]: every server writes its slice of the arena as one safetensors file
+//!   ([`write_shard`]); any number of servers can load it again ([`load_range`]).
+//! - [`Log`]: numbered entries. A [`Manifest`] committed there makes shards a checkpoint; a claim
+//!   shuts out every older coordinator.
+//!
+//! The order of a checkpoint: all servers write their shards, each durable when its
+//! [`ShardRecord`] is returned; then the coordinator commits the manifest that names them, and
+//! cleans. A crash anywhere leaves shards that no manifest names, which a later cleaning removes.
 #![forbid(unsafe_code)]
 
 pub mod digest;
@@ -15,7 +25,7 @@ pub use digest::sha256_hex;
 pub use error::{Error, Skipped};
 pub use folder::FolderStorage;
 pub use log::{Check, Claim, Cleaned, Loadable, Log};
-pub use manifest::{JobIdentity, Manifest};
+pub use manifest::{JobIdentity, Manifest, spec_differences};
 pub use memory::MemoryStorage;
 pub use shard::{Section, ShardId, ShardRecord, Slice, load_range, verify_shard, write_shard};
 pub use storage::{Object, Storage, StorageError};

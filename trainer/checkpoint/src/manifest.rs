@@ -3,6 +3,8 @@
 use crate::error::Error;
 use crate::shard::ShardRecord;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeSet;
 use trainyard_core::facts::DataFacts;
 
 /// Which job a log belongs to.
@@ -63,9 +65,9 @@ pub struct Manifest {
     pub facts: DataFacts,
     /// The coordinator's own state: early stopping, sums of losses, history, metrics. JSON has no
     /// NaN and no infinity; finite floats come back with the same bits.
-    pub coordinator: serde_json::Value,
+    pub coordinator: Value,
     /// The whole job as the user wrote it, so that an export needs nothing else.
-    pub spec: serde_json::Value,
+    pub spec: Value,
     /// SHA-256 (hex) of the model, where it is known.
     pub model_sha256: Option<String>,
 }
@@ -101,5 +103,32 @@ impl Manifest {
     /// Names of the optimizer's slots, in the order of the shards' tensors.
     pub fn slots(&self) -> &[String] {
         self.shards.first().map_or(&[], |shard| &shard.slots)
+    }
+}
+
+/// One phrase for each value in which two specs differ, as in `training.seed is 7 there, 8 here`.
+pub fn spec_differences(stored: &Value, wanted: &Value) -> Vec<String> {
+    let mut differences = Vec::new();
+    compare("", Some(stored), Some(wanted), &mut differences);
+    differences
+}
+
+fn compare(path: &str, stored: Option<&Value>, wanted: Option<&Value>, found: &mut Vec<String>) {
+    if stored == wanted {
+        return;
+    }
+    let (Some(Value::Object(a)), Some(Value::Object(b))) = (stored, wanted) else {
+        let shown = |value: Option<&Value>| value.map_or("not set".to_owned(), Value::to_string);
+        let (stored, wanted) = (shown(stored), shown(wanted));
+        found.push(format!("{path} is {stored} there, {wanted} here"));
+        return;
+    };
+    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    for name in names {
+        let below = match path {
+            "" => name.clone(),
+            _ => format!("{path}.{name}"),
+        };
+        compare(&below, a.get(name), b.get(name), found);
     }
 }

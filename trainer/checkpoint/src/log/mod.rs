@@ -1,4 +1,44 @@
 //! The commit log, which is also the fence between coordinators.
+//!
+//! Entries are the objects `log/000000000007.json`, numbered without gaps and each put only if its
+//! number is free:
+//! - a *claim*: from here on only this coordinator commits;
+//! - a *commit*: the manifest of a checkpoint, and which older ones are not cleaned;
+//! - *cleaned*: what replaces a commit whose shards were deleted.
+//!
+//! A coordinator claims the log before anything else, reads what came before its claim, and goes
+//! on with the next numbers. An entry counts only if none of a higher generation has a lower
+//! number.
+//!
+//! # Why a paused old coordinator cannot commit
+//! Let `old` be stopped anywhere, and `new` claim the log meanwhile, as the supervisor has it do
+//! with a higher generation.
+//! 1. *Numbers are never freed.* An entry may be replaced by `cleaned`, never deleted. So once a
+//!    number is taken, put-if-absent fails on it for ever, however late it is tried.
+//! 2. *A writer knows all numbers below the one that it takes*: it has read or written them, or a
+//!    later entry by one who had. So when `old` takes a number after the claim of `new`,
+//!    it has read that claim, and stops; and the claim of `new` comes after everything that `old`
+//!    ever committed: `new` knows it all.
+//! 3. *The claim takes the very number that `old` would take next.* If `old` is first, the claim
+//!    fails, `new` reads the commit and claims the number after it. If `new` is first, the commit
+//!    of `old` fails, and `old` finds the claim there: [`Error::Fenced`].
+//!
+//! Nothing in this rests on clocks, leases, or how long anyone is stopped. Two coordinators of
+//! one generation are told apart by `holder`, and the later claim wins.
+//!
+//! # Why it cannot delete what the new one needs
+//! 1. `old` chooses what to keep from the log up to its own newest commit: the newest `keep`, the
+//!    best, the complete. `new` read the same log, so what it resumes from is kept by both; all
+//!    that it commits later is unknown to `old`, whose choice is made among older entries.
+//! 2. Shards that no entry names are deleted only if their generation is older than that of `old`,
+//!    or is its own and their step is before its newest commit. Those of `new` have a newer
+//!    generation in their key.
+//! 3. The entry is replaced first, the shards are deleted after it, so a crash between leaves
+//!    shards without an entry and never an entry without its shards.
+//!
+//! One case is left to `keep`: if every kept checkpoint was damaged from outside, `new` may fall
+//! back to one that `old` is just about to delete. And were both to run on for a while,
+//! they would compute the same bits from the same checkpoint: nothing else could be written.
 
 mod clean;
 mod entry;
@@ -132,19 +172,30 @@ impl Log {
                 }
                 if claim.generation == generation && claim.holder == holder {
                     // Ours, from an attempt whose answer was lost.
-                    self.right = Right::Write;
-                    return Ok(());
+                    return self.take_over();
                 }
             }
             let entry = self.entry(generation, holder, Record::Claim);
             if self.put_next(&entry.encode()?)? {
                 self.apply(self.next, entry);
                 self.next += 1;
-                self.right = Right::Write;
-                return Ok(());
+                return self.take_over();
             }
         }
         Err(self.contended())
+    }
+
+    /// Forgets what the last coordinator cleaned since the log was opened; then the log is ours.
+    fn take_over(&mut self) -> Result<(), Error> {
+        let numbers: Vec<u64> = self.live.keys().copied().collect();
+        for number in numbers {
+            let entry = self.entry_at(number)?;
+            if !entry.is_some_and(|entry| matches!(entry.record, Record::Commit { .. })) {
+                self.live.remove(&number);
+            }
+        }
+        self.right = Right::Write;
+        Ok(())
     }
 
     /// Commits a checkpoint whose shards are durable. It counts once this returns `Ok`.

@@ -7,6 +7,9 @@ use crate::error::Error;
 use crate::storage::Storage;
 use std::ops::Range;
 
+/// From this size on, in bytes, the digest is worth a thread of its own.
+const THREAD_FROM: u64 = 1 << 20;
+
 /// Which shard of which checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardId {
@@ -57,8 +60,8 @@ pub struct Section<'a> {
 /// Writes the shard that holds the floats `range` of the arena; durable when it returns.
 ///
 /// The first section must be the parameters; each must have as many floats as the range. The same
-/// arguments always give the same bytes, so writing a shard again is harmless. The digest is
-/// computed on a second thread while the first writes.
+/// arguments always give the same bytes, so writing a shard again is harmless. The digest of a
+/// large shard is computed on a second thread while the first writes.
 pub fn write_shard(
     storage: &dyn Storage,
     id: ShardId,
@@ -86,20 +89,33 @@ pub fn write_shard(
         );
     }
     let key = id.key();
-    let (sha256, stored) = std::thread::scope(|scope| {
-        let digest = scope.spawn(|| digest_of(&parts));
-        let stored = storage.put(&key, &parts);
-        (digest.join().unwrap_or_else(|_| digest_of(&parts)), stored)
-    });
-    stored?;
+    let bytes = parts.iter().map(|part| part.len() as u64).sum();
+    let sha256 = put_and_digest(storage, &key, &parts, bytes)?;
     Ok(ShardRecord {
         key,
         start: about.start,
         end: about.end,
         slots: names[1..].iter().map(|&name| name.to_owned()).collect(),
-        bytes: parts.iter().map(|part| part.len() as u64).sum(),
+        bytes,
         stored_sha256: sha256.clone(),
         sha256,
+    })
+}
+
+fn put_and_digest(
+    storage: &dyn Storage,
+    key: &str,
+    parts: &[&[u8]],
+    bytes: u64,
+) -> Result<String, Error> {
+    if bytes < THREAD_FROM {
+        storage.put(key, parts)?;
+        return Ok(digest_of(parts));
+    }
+    std::thread::scope(|scope| {
+        let digest = scope.spawn(|| digest_of(parts));
+        storage.put(key, parts)?;
+        Ok(digest.join().unwrap_or_else(|_| digest_of(parts)))
     })
 }
 

@@ -114,13 +114,13 @@ fn t08_a_crash_of_the_recovery_from_a_crash_is_recovered_from() {
     assert_eq!(interval(disk.of_other_process(), 1, 50), Some(50));
     crash_everywhere(
         &disk,
-        97,
+        211,
         |disk| interval(disk, 2, 100),
         |disk, first| {
             let before = first.unwrap_or(50);
             crash_everywhere(
                 &disk,
-                89,
+                173,
                 |disk| interval(disk, 3, 150),
                 |disk, second| {
                     let found = recover(&disk, 4).unwrap();

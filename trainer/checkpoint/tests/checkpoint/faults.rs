@@ -2,10 +2,12 @@
 
 use crate::disk::TestDisk;
 use crate::support::{checkpoint, job, manifest, open, resume, write_shards};
+use serde_json::json;
 use std::io;
 use std::sync::Arc;
 use trainyard_checkpoint::{
-    Check, Error, FolderStorage, JobIdentity, Log, MemoryStorage, Storage, StorageError, load_range,
+    Check, Error, FolderStorage, JobIdentity, Log, MemoryStorage, Storage, StorageError,
+    load_range, spec_differences,
 };
 
 const ENOSPC: i32 = 28;
@@ -228,6 +230,34 @@ fn t25_the_folder_of_another_job_is_refused_with_the_differences() {
     assert_eq!(any.identity(), &job());
     let empty = Log::open_any(Arc::new(MemoryStorage::new())).unwrap_err();
     assert!(matches!(empty, Error::NoLog));
+}
+
+#[test]
+fn t25_the_differing_values_of_two_specs_are_named() {
+    let stored = json!({"seed": 7, "data": {"label": "a", "files": [1, 2]}, "old": true});
+    let wanted = json!({"seed": 8, "data": {"label": "a", "files": [1]}});
+    assert_eq!(
+        spec_differences(&stored, &wanted),
+        [
+            "data.files is [1,2] there, [1] here",
+            "old is true there, not set here",
+            "seed is 7 there, 8 here",
+        ]
+    );
+    assert_eq!(spec_differences(&stored, &stored), [""; 0]);
+}
+
+#[test]
+fn a_claim_forgets_what_was_cleaned_since_the_log_was_opened() {
+    let storage = history();
+    let mut new = open(&storage);
+    let mut old = open(&storage);
+    old.claim(1, "server-0-again").unwrap();
+    checkpoint(&*storage, &mut old, 150, 1, 2).unwrap();
+    old.clean(1).unwrap();
+    new.claim(2, "server-0").unwrap();
+    let steps: Vec<_> = new.manifests().map(|manifest| manifest.step).collect();
+    assert_eq!(steps, [150]);
 }
 
 #[test]

@@ -186,13 +186,17 @@ fn t10_a_claim_paused_anywhere_misses_no_commit() {
         let storage = memory_with_history();
         let mut old = open(&storage);
         old.claim(2, "server-0").unwrap();
-        let old = Arc::new(Mutex::new(old));
+        let old = Arc::new(Mutex::new((old, 100)));
         let (theirs, others) = (old.clone(), storage.clone());
         let paused = PausedStorage::new(storage.clone(), pause, move || {
-            let mut log = theirs.lock().unwrap();
+            let (log, last) = &mut *theirs.lock().unwrap();
             for step in [150, 200, 250] {
-                checkpoint(&*others, &mut log, step, 2, 2).unwrap();
+                match checkpoint(&*others, log, step, 2, 2) {
+                    Err(Error::Fenced { by: 3, .. }) => return,
+                    result => result.unwrap(),
+                }
                 log.clean(1).unwrap();
+                *last = step;
             }
         });
         let mut new = open(&(paused.clone() as Arc<dyn Storage>));
@@ -201,9 +205,11 @@ fn t10_a_claim_paused_anywhere_misses_no_commit() {
             assert!(pause > 4, "only {pause} operations");
             return;
         }
-        assert_eq!(resume(&storage, &new).unwrap(), Some(250));
-        let mut old = old.lock().unwrap();
-        let refused = checkpoint(&*storage, &mut old, 300, 2, 2);
+        let (old, last) = &mut *old.lock().unwrap();
+        // All of them before the claim's own put, none after it.
+        assert!([100, 250].contains(last));
+        assert_eq!(resume(&storage, &new).unwrap(), Some(*last));
+        let refused = checkpoint(&*storage, old, 300, 2, 2);
         assert!(matches!(refused, Err(Error::Fenced { by: 3, .. })));
         assert!(matches!(old.clean(1), Err(Error::Fenced { by: 3, .. })));
     }
