@@ -44,6 +44,9 @@ pub struct Join {
     /// Servers: where workers reach their bulk port.
     pub address: Option<String>,
     /// Servers whose control stream broke while their state is intact: the version they hold.
+    ///
+    /// What was said on the broken stream may be lost. So once welcomed under the same generation,
+    /// such a server says again which version it has applied and which shard it wrote last.
     pub ready: Option<u64>,
 }
 
@@ -127,6 +130,11 @@ pub enum ToCoordinator {
         version: u64,
         /// Why, in one sentence.
         message: String,
+    },
+    /// Answer to [`FromCoordinator::Snapshot`]: some chunk has moved past that version.
+    SnapshotMissed {
+        /// The version asked for.
+        version: u64,
     },
     /// Results of evaluation blocks.
     Blocks {

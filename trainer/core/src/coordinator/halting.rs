@@ -50,13 +50,18 @@ impl Halting {
     pub(super) fn cannot_save(&mut self) {
         self.stage = Stage::Unsaved;
     }
+
+    /// Whether this is the version that is being saved.
+    pub(super) fn saves(&self, version: u64) -> bool {
+        matches!(self.stage, Stage::Saving(saving) if saving == version)
+    }
 }
 
 impl Coordinator {
     /// Begins a halt, or widens one: a stop of the job outweighs the leave of a server.
     pub(super) fn halt(&mut self, now: Duration, leaving: Option<u32>) {
         match &mut self.phase {
-            Phase::Over | Phase::Completing => return,
+            Phase::Over | Phase::Superseded | Phase::Completing => return,
             Phase::Halting(halting) => {
                 match leaving {
                     Some(index) if !halting.leaving.is_empty() => {
@@ -69,56 +74,88 @@ impl Coordinator {
             }
             _ => {}
         }
-        self.evaluations += 1;
-        let id = self.evaluations;
-        let workers = self.peers.joined_workers();
-        let training = matches!(self.phase, Phase::Training);
-        let stage = match (&self.phase, &self.committed) {
-            (Phase::Gathering, _) | (Phase::Idle, _) => Stage::Unsaved,
-            (Phase::Training, _) => {
-                Stage::Asking { open: workers.iter().copied().collect(), next: self.version() }
-            }
-            _ => Stage::Reaching(self.record.step),
+        let version = self.record.step;
+        let stage = match &self.phase {
+            Phase::Training => Stage::Asking { open: BTreeSet::new(), next: self.furthest() },
+            Phase::Validating(_) => Stage::Reaching(version),
+            _ if version == 0 || self.is_committed(version) => Stage::Saving(version),
+            _ => Stage::Unsaved,
         };
-        if training {
+        let asks = matches!(stage, Stage::Asking { .. });
+        self.ids += 1;
+        self.phase = Phase::Halting(Halting {
+            id: self.ids,
+            deadline: now + self.config.grace,
+            leaving: leaving.into_iter().collect(),
+            stage,
+        });
+        if asks {
             self.limit = 0;
-            for peer in workers {
-                self.send(peer, FromCoordinator::Halt { id });
+            for peer in self.peers.joined_workers() {
+                self.ask(peer);
             }
         }
-        let deadline = now + self.config.grace;
-        self.phase = Phase::Halting(Halting { id, deadline, leaving: leaving.into_iter().collect(), stage });
+    }
+
+    /// Asks a worker where it stopped, if a halt wants to know. A newcomer is asked too: it may have
+    /// begun steps before it lost its connection.
+    pub(super) fn ask(&mut self, peer: PeerId) {
+        if let Phase::Halting(Halting { id, stage: Stage::Asking { open, .. }, .. }) = &mut self.phase {
+            open.insert(peer);
+            let id = *id;
+            self.send(peer, FromCoordinator::Halt { id });
+        }
+    }
+
+    /// The furthest version that any server is known to have reached.
+    fn furthest(&self) -> u64 {
+        self.peers.furthest().max(self.record.step)
     }
 
     pub(super) fn advance_halt(&mut self, now: Duration) {
-        let Phase::Halting(halting) = &mut self.phase else { return };
+        let furthest = self.furthest();
+        let Phase::Halting(halting) = &mut self.phase else {
+            return;
+        };
         if now > halting.deadline {
             halting.stage = Stage::Unsaved;
         }
-        if let Stage::Asking { open, next } = &halting.stage
-            && open.is_empty()
-        {
-            let next = *next;
-            halting.stage = Stage::Reaching(next);
-            self.limit = next;
+        match &halting.stage {
+            Stage::Asking { open, next } if open.is_empty() => {
+                halting.stage = Stage::Reaching((*next).max(furthest));
+            }
+            // A worker that we lost sight of went on; the others finish what it began.
+            Stage::Reaching(version) if furthest > *version => halting.stage = Stage::Reaching(furthest),
+            _ => {}
         }
-        let Phase::Halting(Halting { stage: Stage::Reaching(version), .. }) = self.phase else {
-            return self.leave_when_saved();
-        };
-        if self.version() >= version {
-            self.save(version);
+        if let Stage::Reaching(version) = halting.stage {
+            self.limit = version;
+            if self.version() >= version {
+                self.save(version);
+            }
         }
         self.leave_when_saved();
     }
 
+    /// A server has moved past the version to be saved, in part at least: go on to the next.
+    pub(super) fn snapshot_missed(&mut self, version: u64) {
+        if let Phase::Halting(halting) = &mut self.phase
+            && halting.saves(version)
+        {
+            halting.stage = Stage::Reaching(version + 1);
+            if !self.checkpoint_due(version) {
+                self.pending.remove(&version);
+            }
+        }
+    }
+
     /// Asks for a checkpoint of `version`, unless one exists or is on its way.
     fn save(&mut self, version: u64) {
-        let saved = self.committed.as_ref().is_some_and(|(v, _)| *v >= version);
         let automatic = self.pending.contains_key(&version) && self.checkpoint_due(version);
         if let Phase::Halting(halting) = &mut self.phase {
             halting.stage = Stage::Saving(version);
         }
-        if version > 0 && !saved && !automatic {
+        if version > 0 && !automatic && !self.is_committed(version) {
             let record = self.record.clone();
             self.pending.entry(version).or_default().record = Some(record);
             self.send_servers(FromCoordinator::Snapshot { version });
@@ -126,30 +163,31 @@ impl Coordinator {
     }
 
     fn leave_when_saved(&mut self) {
-        let Phase::Halting(halting) = &self.phase else { return };
+        let Phase::Halting(halting) = &self.phase else {
+            return;
+        };
         let saved = match halting.stage {
-            Stage::Saving(0) => true,
-            Stage::Saving(version) => self.committed.as_ref().is_some_and(|(v, _)| *v >= version),
+            Stage::Saving(version) => version == 0 || self.is_committed(version),
             Stage::Unsaved => false,
             Stage::Asking { .. } | Stage::Reaching(_) => return,
         };
-        let unsaved = matches!(halting.stage, Stage::Unsaved);
-        if !saved && !unsaved {
+        if !saved && !matches!(halting.stage, Stage::Unsaved) {
             return;
         }
         let leaving = halting.leaving.clone();
         if leaving.is_empty() {
-            return self.finish(Release::Stopped, Outcome::Stopped { saved });
+            return self.finish(&Release::Stopped, Outcome::Stopped { saved });
         }
         for index in &leaving {
-            let Some(peer) = self.peers.server_peer(*index) else { continue };
-            self.send(peer, FromCoordinator::Release(Release::Drained));
+            if let Some(peer) = self.peers.server_peer(*index) {
+                self.send(peer, FromCoordinator::Release(Release::Drained));
+            }
         }
+        self.phase = Phase::Idle;
         if leaving.contains(&0) {
+            self.release_drained();
             self.phase = Phase::Over;
             self.actions.push(Action::Finish(Outcome::Drained));
-        } else {
-            self.phase = Phase::Idle;
         }
     }
 }

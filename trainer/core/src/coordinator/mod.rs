@@ -7,23 +7,29 @@
 
 mod evaluation;
 mod halting;
+mod joining;
 mod peers;
 mod record;
+mod saving;
+mod training;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::control::{FromCoordinator, Progress, Release, Role, RowSet, ToCoordinator};
+use crate::control::{FromCoordinator, Progress, Release, Role, ToCoordinator};
 use crate::facts::DataFacts;
-use crate::metrics::{self, Metrics, TaskKind};
+use crate::metrics::{Metrics, TaskKind};
 use crate::round::Tally;
 use crate::sampling::Plan;
 use evaluation::Evaluation;
 use halting::Halting;
 use peers::Peers;
+use saving::Pending;
+
 pub use record::{Best, EarlyStopping, EpochRecord, HISTORY_LIMIT, Record};
+pub use saving::checkpoint_due;
 
 /// A control connection, as the shell numbers it. Numbers are never reused within a session.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,6 +131,8 @@ pub enum Event {
         /// Why, in one sentence.
         message: String,
     },
+    /// A coordinator of a newer generation has claimed the log: this one has been replaced.
+    Fenced,
     /// Time passes.
     Tick,
 }
@@ -139,7 +147,7 @@ pub enum Outcome {
         /// Whether the state at the stop is checkpointed.
         saved: bool,
     },
-    /// Server 0 itself was drained.
+    /// Server 0 itself was drained, or has been replaced; the job goes on without it.
     Drained,
     /// Trying again will not help.
     Failed(String),
@@ -162,6 +170,14 @@ pub enum Action {
         record: Box<Record>,
         /// Whether `keep` must never delete it.
         best: bool,
+    },
+    /// Commit the manifest `source` again, with this record and as the best; answer with
+    /// `Committed` or `CommitFailed`.
+    Amend {
+        /// The newest committed manifest.
+        source: Box<Value>,
+        /// The record at its version, now with validation metrics.
+        record: Box<Record>,
     },
     /// Commit the result: the manifest `source` again, marked complete.
     Complete {
@@ -198,15 +214,10 @@ enum Phase {
     Halting(Halting),
     /// A drained server was released; its successor will bring a new generation.
     Idle,
+    /// A newer generation is known.
+    Superseded,
     /// Everyone was released.
     Over,
-}
-
-/// A checkpoint whose parts are coming in.
-#[derive(Clone, Debug, Default)]
-struct Pending {
-    shards: BTreeMap<u32, Value>,
-    record: Option<Record>,
 }
 
 /// The state machine. See the module's documentation.
@@ -223,8 +234,10 @@ pub struct Coordinator {
     phase: Phase,
     pending: BTreeMap<u64, Pending>,
     committed: Option<(u64, Value)>,
-    best_manifest: Option<Value>,
-    evaluations: u64,
+    /// The checkpoint of `record.best`, by version.
+    best_manifest: Option<(u64, Value)>,
+    /// Evaluations and halts so far: their names.
+    ids: u64,
     actions: Vec<Action>,
 }
 
@@ -244,14 +257,14 @@ impl Coordinator {
             pending: BTreeMap::new(),
             committed: None,
             best_manifest: None,
-            evaluations: 0,
+            ids: 0,
             actions: Vec::new(),
         };
         if let Some(start) = start {
             this.capability = Some(start.capability);
             this.record = start.record;
             this.committed = Some((this.record.step, start.manifest.clone()));
-            this.best_manifest = start.best;
+            this.best_manifest = this.record.best.as_ref().map(|best| best.step).zip(start.best);
             this.start = Some(start.manifest);
             this.adopt(start.facts);
         }
@@ -260,21 +273,38 @@ impl Coordinator {
 
     /// Takes one event; returns what to do, in order.
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Action> {
+        if matches!(self.phase, Phase::Over | Phase::Superseded) {
+            return self.ended(&event);
+        }
         match event {
             Event::Message(peer, message) => self.message(now, peer, message),
             Event::Closed(peer) => self.lost(peer),
             Event::StepReduced { step, tally } => self.reduced(step, tally),
             Event::Committed { version, manifest } => self.committed(version, manifest),
-            Event::Completed => self.finish(Release::Done, Outcome::Done),
+            Event::Completed => self.finish(&Release::Done, Outcome::Done),
             Event::CommitFailed { message } => self.fail(message),
+            // Whoever still follows this coordinator finds the other one.
+            Event::Fenced => {
+                self.peers.take_all().into_iter().for_each(|peer| self.actions.push(Action::Close(peer)));
+                self.phase = Phase::Over;
+                self.actions.push(Action::Finish(Outcome::Drained));
+            }
             Event::Tick => {
                 for peer in self.peers.silent(now) {
-                    self.actions.push(Action::Close(peer));
-                    self.lost(peer);
+                    self.dismiss(peer);
                 }
             }
         }
         self.advance(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// What is left to do once everyone was released: the actions of a constructor that failed, and
+    /// turning away who comes late.
+    fn ended(&mut self, event: &Event) -> Vec<Action> {
+        if let Event::Message(peer, _) = event {
+            self.actions.push(Action::Close(*peer));
+        }
         std::mem::take(&mut self.actions)
     }
 
@@ -324,6 +354,7 @@ impl Coordinator {
             Phase::Final(_) => "Evaluating",
             Phase::Completing => "Completing",
             Phase::Halting(_) | Phase::Idle => "Stopping",
+            Phase::Superseded => "RollingBack",
             Phase::Over => "Finished",
         }
     }
@@ -350,115 +381,41 @@ impl Coordinator {
             return;
         };
         match (role, message) {
-            (Role::Server(_), ToCoordinator::Ready { version, chunks }) => {
-                self.peers.server_ready(peer, version, chunks);
+            (Role::Server(index), ToCoordinator::Ready { version, chunks }) => {
+                self.server_ready(peer, index, version, chunks);
             }
             (Role::Server(_), ToCoordinator::Applied { version }) => self.peers.applied(peer, version),
             (Role::Server(index), ToCoordinator::ShardWritten { version, record }) => {
-                let pending = self.pending.entry(version).or_default();
-                pending.shards.insert(index, record);
+                self.shard_written(index, version, record);
             }
             (Role::Server(index), ToCoordinator::ShardFailed { version, message }) => {
                 self.shard_failed(index, version, &message);
             }
+            (Role::Server(_), ToCoordinator::SnapshotMissed { version }) => self.snapshot_missed(version),
             (Role::Server(index), ToCoordinator::Drain) => self.halt(now, Some(index)),
             (Role::Worker(_), ToCoordinator::Ready { .. }) => self.peers.worker_ready(peer),
-            (Role::Worker(_), ToCoordinator::Blocks { id, results }) => {
-                if let Phase::Validating(pass) | Phase::Final(pass) = &mut self.phase
-                    && pass.id == id
-                {
-                    for (block, result) in results {
-                        pass.accept(block, result);
-                    }
-                }
-            }
+            (Role::Worker(_), ToCoordinator::Blocks { id, results }) => self.evaluated(peer, id, results),
             (Role::Worker(_), ToCoordinator::Halted { id, next }) => {
                 if let Phase::Halting(halting) = &mut self.phase {
                     halting.halted(id, peer, next);
                 }
             }
-            (Role::Worker(_), ToCoordinator::NonFinite { step, place, value }) => self.fail(format!(
-                "the loss is {value} at step {step}, {place}: lower the learning rate or check the data; \
-                 the last good checkpoint is kept"
-            )),
-            (Role::Worker(_), ToCoordinator::Drain) => self.peers.drain(peer, self.record.step),
+            (Role::Worker(_), ToCoordinator::NonFinite { step, place, value }) => {
+                self.not_finite(step, &place, &value);
+            }
+            (Role::Worker(_), ToCoordinator::Drain) => self.peers.drain(peer, self.version()),
             (Role::Observer, ToCoordinator::Stop) => self.halt(now, None),
-            (_, ToCoordinator::Failed { message }) => self.fail(message),
+            (Role::Server(_) | Role::Worker(_), ToCoordinator::Failed { message }) => self.fail(message),
             _ => {}
         }
     }
 
-    fn join(&mut self, now: Duration, peer: PeerId, join: crate::control::Join) {
-        if join.generation > self.config.generation {
-            self.actions.push(Action::Regenerate(join.generation));
-            return;
+    fn server_ready(&mut self, peer: PeerId, index: u32, version: u64, chunks: u32) {
+        let start = self.record.step;
+        if matches!(self.phase, Phase::Gathering) && version != start {
+            return self.fail(format!("server {index} holds step {version}, the job begins at step {start}"));
         }
-        if let Err(reason) = self.admissible(&join) {
-            self.send(peer, FromCoordinator::Refused { reason });
-            self.actions.push(Action::Close(peer));
-            return;
-        }
-        self.send(peer, FromCoordinator::Welcome { generation: self.config.generation });
-        let replaced = self.peers.admit(peer, &join, now);
-        self.actions.extend(replaced.map(Action::Close));
-        if let Role::Worker(_) = join.role {
-            if self.capability.is_none() {
-                self.capability = join.capability;
-            }
-            if let (None, Some(facts)) = (&self.facts, join.facts) {
-                self.adopt(facts);
-            }
-        }
-        self.open_servers();
-    }
-
-    /// Takes over the facts of the data; they stay for the job's life.
-    fn adopt(&mut self, facts: DataFacts) {
-        let Config { batch_size, epochs, seed, .. } = self.config;
-        match Plan::new(facts.train_rows, batch_size, epochs, seed) {
-            Ok(plan) => self.plan = Some(plan),
-            Err(error) => return self.fail(error.to_string()),
-        }
-        self.facts = Some(facts);
-    }
-
-    /// Tells every joined server that has not been told what to set up.
-    fn open_servers(&mut self) {
-        let Some(facts) = self.facts.clone() else { return };
-        for peer in self.peers.unopened_servers() {
-            let manifest = self.start.clone();
-            self.send(peer, FromCoordinator::Open { facts: facts.clone(), manifest });
-        }
-    }
-
-    /// Why a peer may not join, if it may not.
-    fn admissible(&self, join: &crate::control::Join) -> Result<(), String> {
-        if join.role == Role::Observer {
-            return Ok(());
-        }
-        if join.spec_digest != self.config.spec_digest {
-            return Err(format!(
-                "specDigest differs: this job has {}, the joining process {}; it was started from another manifest",
-                self.config.spec_digest, join.spec_digest
-            ));
-        }
-        if let (Some(ours), Some(theirs)) = (&self.capability, &join.capability)
-            && ours != theirs
-        {
-            return Err(format!(
-                "capability differs: this job is computed with `{ours}`, the joining worker has `{theirs}`; \
-                 set training.cpuCapability to one that all machines have"
-            ));
-        }
-        if let (Some(ours), Some(theirs)) = (&self.facts, &join.facts)
-            && ours != theirs
-        {
-            return Err(peers::describe_difference(ours, theirs));
-        }
-        if matches!(join.role, Role::Worker(_)) && (join.facts.is_none() || join.capability.is_none()) {
-            return Err("a worker must say its data facts and its capability".into());
-        }
-        self.peers.admissible(join)
+        self.peers.server_ready(peer, version, chunks);
     }
 
     fn lost(&mut self, peer: PeerId) {
@@ -468,46 +425,7 @@ impl Coordinator {
         self.peers.remove(peer);
     }
 
-    fn reduced(&mut self, step: u64, tally: Tally) {
-        let (Some(plan), true) = (&self.plan, step == self.record.step) else {
-            return;
-        };
-        self.record.fold(plan, tally);
-        let version = self.record.step;
-        if self.checkpoint_due(version) {
-            let record = self.record.clone();
-            self.pending.entry(version).or_default().record = Some(record);
-        }
-    }
-
-    fn committed(&mut self, version: u64, manifest: Value) {
-        self.pending.retain(|v, _| *v > version);
-        if self.record.best.as_ref().is_some_and(|best| best.step == version) {
-            self.best_manifest = Some(manifest.clone());
-        }
-        self.committed = Some((version, manifest));
-    }
-
-    fn shard_failed(&mut self, index: u32, version: u64, message: &str) {
-        match &mut self.phase {
-            Phase::Halting(halting) => halting.cannot_save(),
-            _ => self.fail(format!(
-                "server {index} could not write its part of the checkpoint of step {version}: {message}"
-            )),
-        }
-    }
-
     // ---- decisions --------------------------------------------------------------------------
-
-    /// Versions at which every server writes its part of a checkpoint without being asked.
-    pub fn checkpoint_due(&self, version: u64) -> bool {
-        let Some(plan) = &self.plan else { return false };
-        checkpoint_due(plan, self.config.checkpoint_every, self.config.early_stopping.is_some(), version)
-    }
-
-    fn validates(&self) -> bool {
-        self.facts.as_ref().is_some_and(|facts| facts.validation_rows > 0)
-    }
 
     /// The version that all servers have reached and whose losses are counted.
     fn version(&self) -> u64 {
@@ -524,159 +442,25 @@ impl Coordinator {
             Phase::Restoring => self.finish_restore(),
             Phase::Final(_) => self.finish_final(),
             Phase::Halting(_) => self.advance_halt(now),
-            Phase::Completing | Phase::Idle | Phase::Over => {}
+            Phase::Completing | Phase::Idle | Phase::Superseded | Phase::Over => {}
         }
         self.release_drained();
         self.send_views();
         self.distribute();
     }
 
-    fn begin_when_ready(&mut self) {
-        if self.plan.is_some() && self.peers.all_servers_ready() {
-            self.phase = Phase::Training;
-            self.train();
-        }
-    }
-
-    fn train(&mut self) {
-        let Some(plan) = &self.plan else { return };
-        let (total, epoch_steps) = (plan.total_steps(), plan.steps_per_epoch());
-        let version = self.version();
-        let boundary = version.is_multiple_of(epoch_steps) && version == self.record.step;
-        if version > 0 && boundary && self.validates() && self.record.awaits_validation() {
-            let rows = self.facts.as_ref().map_or(0, |facts| facts.validation_rows);
-            self.phase = Phase::Validating(self.evaluation(version, RowSet::Validation, rows));
-        } else if version >= total || self.record.stopped_early {
-            self.begin_final(version);
-        } else {
-            let next_boundary = (version / epoch_steps + 1) * epoch_steps;
-            self.limit = if self.validates() { next_boundary } else { total };
-        }
-    }
-
-    fn evaluation(&mut self, version: u64, set: RowSet, rows: u64) -> Evaluation {
-        self.evaluations += 1;
-        Evaluation::new(self.evaluations, version, set, rows)
-    }
-
-    /// The metrics of a finished pass.
-    fn summarize(&self, pass: &Evaluation) -> Option<Metrics> {
-        let blocks = pass.complete()?;
-        let outputs = self.facts.as_ref().map_or(1, |facts| facts.outputs);
-        Some(metrics::summarize(self.config.task.kind(outputs), &blocks))
-    }
-
-    fn finish_validation(&mut self) {
-        let Phase::Validating(pass) = &self.phase else { return };
-        let version = pass.version;
-        let Some(metrics) = self.summarize(pass) else { return };
-        self.record.validated(metrics, self.config.early_stopping.as_ref());
-        if let Some(pending) = self.pending.get_mut(&version) {
-            pending.record = Some(self.record.clone());
-        }
-        self.phase = Phase::Training;
-        self.commit_whole();
-        self.train();
-    }
-
-    /// Commits every checkpoint whose parts are all there.
-    fn commit_whole(&mut self) {
-        // An epoch's end is committed with its validation metrics, but a halt does not wait for them.
-        let validates = self.validates() && !matches!(self.phase, Phase::Halting(_));
-        let owners = self.peers.owners();
-        let whole: Vec<u64> = self
-            .pending
-            .iter()
-            .filter(|(_, pending)| {
-                let counted = pending
-                    .record
-                    .as_ref()
-                    .is_some_and(|record| !(validates && record.awaits_validation()));
-                counted && !owners.is_empty() && owners.iter().all(|index| pending.shards.contains_key(index))
-            })
-            .map(|(version, _)| *version)
-            .collect();
-        for version in whole {
-            let Some(pending) = self.pending.get_mut(&version) else { continue };
-            let Some(record) = pending.record.take() else { continue };
-            let best = record.best.as_ref().is_some_and(|best| best.step == version);
-            let shards = std::mem::take(&mut pending.shards).into_values().collect();
-            self.actions.push(Action::Commit { version, shards, record: Box::new(record), best });
-        }
-    }
-
-    /// Everything is trained: publish the best parameters if they are not the last.
-    fn begin_final(&mut self, version: u64) {
-        let last = self.committed.as_ref().is_some_and(|(committed, _)| *committed >= version);
-        if !last {
-            return; // its commit is on the way
-        }
-        let best = self.result_step();
-        let manifest = self.best_manifest.clone().filter(|_| best != version);
-        if let Some(manifest) = manifest {
-            self.phase = Phase::Restoring;
-            self.send_servers(FromCoordinator::Restore { version: version + 1, manifest });
-        } else {
-            self.evaluate_final(version);
-        }
-    }
-
-    /// The step whose parameters are the result.
-    fn result_step(&self) -> u64 {
-        let restore = self.config.early_stopping.as_ref().is_some_and(|early| early.restore_best);
-        match &self.record.best {
-            Some(best) if restore => best.step,
-            _ => self.record.step,
-        }
-    }
-
-    fn finish_restore(&mut self) {
-        let restored = self.record.step + 1;
-        if self.peers.version() >= restored {
-            self.evaluate_final(restored);
-        }
-    }
-
-    fn evaluate_final(&mut self, version: u64) {
-        let rows = self.facts.as_ref().map_or(0, |facts| facts.train_rows);
-        self.phase = Phase::Final(self.evaluation(version, RowSet::Train, rows));
-    }
-
-    fn finish_final(&mut self) {
-        let Phase::Final(pass) = &self.phase else { return };
-        let Some(train) = self.summarize(pass) else { return };
-        let result = self.result_step();
-        let validation = match &self.record.best {
-            Some(best) if best.step == result => Some(best.metrics.clone()),
-            _ => self.record.history.last().and_then(|epoch| epoch.validation.clone()),
-        };
-        let is_last = result == self.record.step;
-        let source = match (&self.best_manifest, &self.committed) {
-            (Some(best), _) if !is_last => best.clone(),
-            (_, Some((_, manifest))) => manifest.clone(),
-            _ => return,
-        };
-        self.phase = Phase::Completing;
-        self.actions.push(Action::Complete {
-            source: Box::new(source),
-            record: Box::new(self.record.clone()),
-            train: Box::new(train),
-            validation: validation.map(Box::new),
-        });
-    }
-
     /// A terminating worker may go at the end of a step, or when no step is under way.
     fn release_drained(&mut self) {
         let training = matches!(self.phase, Phase::Training | Phase::Halting(_));
-        for peer in self.peers.drained(self.record.step, training) {
+        for peer in self.peers.drained(self.version(), training) {
             self.send(peer, FromCoordinator::Release(Release::Drained));
-            self.actions.push(Action::Close(peer));
-            self.lost(peer);
+            self.dismiss(peer);
         }
     }
 
     fn send_views(&mut self) {
-        if self.plan.is_none() || !self.peers.all_servers_ready() || matches!(self.phase, Phase::Over) {
+        let over = matches!(self.phase, Phase::Superseded | Phase::Over);
+        if over || self.plan.is_none() || !self.peers.all_servers_ready() {
             return;
         }
         for (peer, view) in self.peers.changed_views(self.config.leaves, self.limit) {
@@ -684,39 +468,18 @@ impl Coordinator {
         }
     }
 
-    fn distribute(&mut self) {
-        let workers = self.peers.members();
-        let (Phase::Validating(pass) | Phase::Final(pass)) = &mut self.phase else {
-            return;
-        };
-        let (id, version) = (pass.id, pass.version);
-        for (peer, blocks) in pass.distribute(&workers) {
-            self.send(peer, FromCoordinator::Evaluate { id, version, blocks });
-        }
-    }
-
     fn fail(&mut self, message: String) {
         if !matches!(self.phase, Phase::Over) {
-            self.finish(Release::Failed { message: message.clone() }, Outcome::Failed(message));
+            self.finish(&Release::Failed { message: message.clone() }, Outcome::Failed(message));
         }
     }
 
-    fn finish(&mut self, release: Release, outcome: Outcome) {
-        for peer in self.peers.all() {
+    fn finish(&mut self, release: &Release, outcome: Outcome) {
+        for peer in self.peers.take_all() {
             self.send(peer, FromCoordinator::Release(release.clone()));
             self.actions.push(Action::Close(peer));
         }
         self.phase = Phase::Over;
         self.actions.push(Action::Finish(outcome));
     }
-}
-
-/// Versions at which every server writes its part of a checkpoint: multiples of `every`, the end
-/// of the job, and with early stopping every epoch's end, because any may prove the best.
-pub fn checkpoint_due(plan: &Plan, every: u64, early_stopping: bool, version: u64) -> bool {
-    let epoch_end = version.is_multiple_of(plan.steps_per_epoch());
-    version > 0
-        && (version.is_multiple_of(every.max(1))
-            || version == plan.total_steps()
-            || (early_stopping && epoch_end))
 }

@@ -55,9 +55,10 @@ impl Peers {
         }
     }
 
-    /// Peers silent for too long. An observer may be silent.
+    /// Peers silent for too long. An observer may be silent, and server 0 is this very process.
     pub fn silent(&self, now: Duration) -> Vec<PeerId> {
-        let late = |p: &Peer| p.role != Role::Observer && now.saturating_sub(p.last_heard) > self.timeout;
+        let exempt = |p: &Peer| matches!(p.role, Role::Observer | Role::Server(0));
+        let late = |p: &Peer| !exempt(p) && now.saturating_sub(p.last_heard) > self.timeout;
         self.peers.iter().filter(|(_, p)| late(p)).map(|(id, _)| *id).collect()
     }
 
@@ -70,24 +71,23 @@ impl Peers {
         };
         match slot.incarnation {
             None => Ok(()),
-            Some(known) if known == join.incarnation => Ok(()),
+            Some(known) if known == join.incarnation && (slot.ready.is_none() || join.ready.is_some()) => Ok(()),
             Some(_) => Err(format!(
-                "server {index} of this generation is known under another incarnation; its state is gone with it, \
-                 so a replacement must come with a higher generation"
+                "server {index} of this generation has lost its state; a replacement must come with a higher \
+                 generation"
             )),
         }
     }
 
-    /// Takes a peer in; returns the connection that it replaces, if any.
-    pub fn admit(&mut self, peer: PeerId, join: &Join, now: Duration) -> Option<PeerId> {
-        let twin = self
-            .peers
-            .iter()
-            .find(|(_, p)| p.role == join.role && p.role != Role::Observer && p.incarnation == join.incarnation)
-            .map(|(id, _)| *id);
-        if let Some(twin) = twin {
-            self.remove(twin);
-        }
+    /// The connection that this process had before, if it is still counted.
+    pub fn twin(&self, join: &Join) -> Option<PeerId> {
+        let same = |p: &Peer| p.role == join.role && p.incarnation == join.incarnation;
+        let twin = self.peers.iter().find(|(_, p)| p.role != Role::Observer && same(p));
+        twin.map(|(id, _)| *id)
+    }
+
+    /// Takes a peer in.
+    pub fn admit(&mut self, peer: PeerId, join: &Join, now: Duration) {
         let entry = Peer {
             role: join.role,
             incarnation: join.incarnation,
@@ -108,7 +108,6 @@ impl Peers {
                 ready.0 = ready.0.max(version);
             }
         }
-        twin
     }
 
     pub fn remove(&mut self, peer: PeerId) {
@@ -135,9 +134,10 @@ impl Peers {
         self.servers.iter_mut().find(|slot| slot.peer == Some(peer))
     }
 
+    /// A server has set itself up. Later it can only move on by [`Peers::applied`].
     pub fn server_ready(&mut self, peer: PeerId, version: u64, chunks: u32) {
         if let Some(slot) = self.slot(peer) {
-            slot.ready = Some((version, chunks));
+            slot.ready.get_or_insert((version, chunks));
         }
     }
 
@@ -194,6 +194,17 @@ impl Peers {
         self.servers.iter().enumerate().filter_map(owns).collect()
     }
 
+    /// The version that a server holds whole, once it is set up.
+    pub fn version_of(&self, index: u32) -> Option<u64> {
+        self.servers.get(index as usize)?.ready.map(|(version, _)| version)
+    }
+
+    /// The highest version among servers that own chunks.
+    pub fn furthest(&self) -> u64 {
+        let owned = self.servers.iter().filter_map(|slot| slot.ready.filter(|(_, chunks)| *chunks > 0));
+        owned.map(|(version, _)| version).max().unwrap_or(0)
+    }
+
     /// The lowest version among servers that own chunks.
     pub fn version(&self) -> u64 {
         let versions = self.servers.iter().map(|slot| match slot.ready {
@@ -215,13 +226,19 @@ impl Peers {
         self.peers.iter().filter(|(_, p)| worker(p)).map(|(id, _)| *id).collect()
     }
 
-    /// Everybody.
-    pub fn all(&self) -> Vec<PeerId> {
-        self.peers.keys().copied().collect()
+    /// Everybody, none of whom stays.
+    pub fn take_all(&mut self) -> Vec<PeerId> {
+        self.members.clear();
+        self.servers.iter_mut().for_each(|slot| slot.peer = None);
+        std::mem::take(&mut self.peers).into_keys().collect()
     }
 
+    /// Members are the workers that hold a version and mean to stay. If all mean to leave, they
+    /// finish together what they have begun.
     fn update_members(&mut self) {
-        let member = |p: &Peer| matches!(p.role, Role::Worker(_)) && p.ready && p.draining.is_none();
+        let able = |p: &Peer| matches!(p.role, Role::Worker(_)) && p.ready;
+        let staying = self.peers.values().any(|p| able(p) && p.draining.is_none());
+        let member = |p: &Peer| able(p) && (p.draining.is_none() || !staying);
         let mut members: Vec<_> = self
             .peers
             .iter()
@@ -236,14 +253,15 @@ impl Peers {
         }
     }
 
-    /// Views that differ from what each worker was last sent. A draining worker keeps the one it
-    /// has until it is released, and so goes on computing.
+    /// Views that differ from what each worker was last sent. A draining worker whose leaves others
+    /// have taken over keeps the one it has until it is released, and so goes on computing.
     pub fn changed_views(&mut self, leaves: u32, limit: u64) -> Vec<(PeerId, View)> {
         let sharing = &self.members[..self.members.len().min(leaves as usize)];
         let addresses: Vec<String> = self.servers.iter().map(|slot| slot.address.clone()).collect();
         let mut changed = Vec::new();
         for (id, peer) in &mut self.peers {
-            if !matches!(peer.role, Role::Worker(_)) || peer.draining.is_some() {
+            let leaving = peer.draining.is_some() && !self.members.contains(id);
+            if !matches!(peer.role, Role::Worker(_)) || leaving {
                 continue;
             }
             let view = View {

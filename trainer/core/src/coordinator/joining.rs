@@ -1,0 +1,111 @@
+//! Who may join, and what a newcomer is told.
+
+use std::time::Duration;
+
+use super::{Action, Config, Coordinator, PeerId, Phase, peers};
+use crate::control::{FromCoordinator, Join, Role};
+use crate::facts::DataFacts;
+use crate::sampling::Plan;
+
+impl Coordinator {
+    pub(super) fn join(&mut self, now: Duration, peer: PeerId, join: Join) {
+        if self.peers.role(peer).is_some() {
+            return self.refuse(peer, "a connection joins once".into());
+        }
+        if let Err(reason) = self.agrees(&join) {
+            return self.refuse(peer, reason);
+        }
+        if join.role != Role::Observer && join.generation > self.config.generation {
+            self.phase = Phase::Superseded;
+            self.actions.push(Action::Regenerate(join.generation));
+            return;
+        }
+        if let Err(reason) = self.peers.admissible(&join) {
+            return self.refuse(peer, reason);
+        }
+        // The same process again: its former connection is dead, even if we have not heard so.
+        if let Some(former) = self.peers.twin(&join) {
+            self.dismiss(former);
+        }
+        self.send(peer, FromCoordinator::Welcome { generation: self.config.generation });
+        self.peers.admit(peer, &join, now);
+        match join.role {
+            Role::Worker(_) => self.worker_joined(peer, join),
+            Role::Server(index) => self.repeat_orders(peer, index),
+            Role::Observer => {}
+        }
+        self.open_servers();
+    }
+
+    fn worker_joined(&mut self, peer: PeerId, join: Join) {
+        if self.capability.is_none() {
+            self.capability = join.capability;
+        }
+        if let (None, Some(facts)) = (&self.facts, join.facts) {
+            self.adopt(facts);
+        }
+        self.ask(peer);
+    }
+
+    /// Turns a peer away, and says why.
+    pub(super) fn refuse(&mut self, peer: PeerId, reason: String) {
+        self.send(peer, FromCoordinator::Refused { reason });
+        self.dismiss(peer);
+    }
+
+    /// Ends a connection after what was sent to it.
+    pub(super) fn dismiss(&mut self, peer: PeerId) {
+        self.actions.push(Action::Close(peer));
+        self.lost(peer);
+    }
+
+    /// Takes over the facts of the data; they stay for the job's life.
+    pub(super) fn adopt(&mut self, facts: DataFacts) {
+        let Config { batch_size, epochs, seed, .. } = self.config;
+        match Plan::new(facts.train_rows, batch_size, epochs, seed) {
+            Ok(plan) => self.plan = Some(plan),
+            Err(error) => return self.fail(error.to_string()),
+        }
+        self.facts = Some(facts);
+    }
+
+    /// Tells every joined server that has not been told what to set up.
+    fn open_servers(&mut self) {
+        let Some(facts) = self.facts.clone() else {
+            return;
+        };
+        for peer in self.peers.unopened_servers() {
+            let manifest = self.start.clone();
+            self.send(peer, FromCoordinator::Open { facts: facts.clone(), manifest });
+        }
+    }
+
+    /// Whether a process computes the same job on the same data in the same way.
+    fn agrees(&self, join: &Join) -> Result<(), String> {
+        if join.role == Role::Observer {
+            return Ok(());
+        }
+        if join.spec_digest != self.config.spec_digest {
+            return Err(format!(
+                "specDigest differs: this job has {}, the joining process {}; it was started from another manifest",
+                self.config.spec_digest, join.spec_digest
+            ));
+        }
+        if !matches!(join.role, Role::Worker(_)) {
+            return Ok(());
+        }
+        let (Some(facts), Some(capability)) = (&join.facts, &join.capability) else {
+            return Err("a worker must say its data facts and its capability".into());
+        };
+        if let Some(ours) = self.capability.as_ref().filter(|ours| *ours != capability) {
+            return Err(format!(
+                "capability differs: this job is computed with `{ours}`, the joining worker has `{capability}`; \
+                 set training.cpuCapability to one that all machines have"
+            ));
+        }
+        match &self.facts {
+            Some(ours) if ours != facts => Err(peers::describe_difference(ours, facts)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Checkpoints: which versions, when their parts are complete, and what became of them.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Action, Coordinator, PeerId, Phase, Record};
+use crate::control::FromCoordinator;
+use crate::sampling::Plan;
+
+/// A checkpoint whose parts are coming in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pending {
+    pub(super) shards: BTreeMap<u32, Value>,
+    pub(super) record: Option<Record>,
+}
+
+impl Coordinator {
+    /// Versions at which every server writes its part of a checkpoint without being asked.
+    pub fn checkpoint_due(&self, version: u64) -> bool {
+        let Some(plan) = &self.plan else {
+            return false;
+        };
+        let early = self.config.early_stopping.is_some();
+        checkpoint_due(plan, self.config.checkpoint_every, early, version)
+    }
+
+    /// Whether a checkpoint of `version`, or of a later one, is committed.
+    pub(super) fn is_committed(&self, version: u64) -> bool {
+        self.committed.as_ref().is_some_and(|(committed, _)| *committed >= version)
+    }
+
+    /// Takes note of a part of a checkpoint. A part that no checkpoint needs is ignored: one of a
+    /// version that is committed, is no checkpoint, or lies beyond all that can have been reached.
+    pub(super) fn shard_written(&mut self, index: u32, version: u64, record: Value) {
+        let asked = matches!(&self.phase, Phase::Halting(halting) if halting.saves(version));
+        let wanted = asked || (self.checkpoint_due(version) && !self.is_committed(version));
+        // A server may have applied a step that is not counted yet, but not two.
+        let reached = version <= self.record.step + 1;
+        if wanted && reached && self.peers.owners().contains(&index) {
+            self.pending.entry(version).or_default().shards.insert(index, record);
+        }
+    }
+
+    pub(super) fn shard_failed(&mut self, index: u32, version: u64, message: &str) {
+        match &mut self.phase {
+            Phase::Halting(halting) => halting.cannot_save(),
+            _ => self.fail(format!(
+                "server {index} could not write its part of the checkpoint of step {version}: {message}"
+            )),
+        }
+    }
+
+    /// Says again what a server may have missed while its connection was down.
+    pub(super) fn repeat_orders(&mut self, peer: PeerId, index: u32) {
+        let order = match (&self.phase, &self.best_manifest) {
+            (Phase::Halting(halting), _) => self
+                .pending
+                .iter()
+                .find(|(version, pending)| halting.saves(**version) && !pending.shards.contains_key(&index))
+                .map(|(version, _)| FromCoordinator::Snapshot { version: *version }),
+            (Phase::Restoring, Some((_, manifest))) => {
+                let version = self.record.step + 1;
+                let behind = self.peers.version_of(index).is_some_and(|held| held < version);
+                behind.then(|| FromCoordinator::Restore { version, manifest: manifest.clone() })
+            }
+            _ => None,
+        };
+        if let Some(order) = order {
+            self.send(peer, order);
+        }
+    }
+
+    pub(super) fn committed(&mut self, version: u64, manifest: Value) {
+        self.pending.retain(|v, _| *v > version);
+        if self.record.best.as_ref().is_some_and(|best| best.step == version) {
+            self.best_manifest = Some((version, manifest.clone()));
+        }
+        self.committed = Some((version, manifest));
+    }
+
+    /// Commits every checkpoint whose parts are all there.
+    pub(super) fn commit_whole(&mut self) {
+        // An epoch's end is committed with its validation metrics, but a halt does not wait for them.
+        let validates = self.validates() && !matches!(self.phase, Phase::Halting(_));
+        let owners = self.peers.owners();
+        if owners.is_empty() {
+            return;
+        }
+        let mut actions = Vec::new();
+        for (version, pending) in &mut self.pending {
+            let whole = owners.iter().all(|index| pending.shards.contains_key(index));
+            let counted = |record: &mut Record| whole && !(validates && record.awaits_validation());
+            let Some(record) = pending.record.take_if(counted) else {
+                continue;
+            };
+            actions.push(Action::Commit {
+                version: *version,
+                shards: std::mem::take(&mut pending.shards).into_values().collect(),
+                best: record.best.as_ref().is_some_and(|best| best.step == *version),
+                record: Box::new(record),
+            });
+        }
+        self.actions.extend(actions);
+    }
+
+    /// Puts the metrics of an epoch's end into its checkpoint.
+    pub(super) fn save_validated(&mut self, version: u64) {
+        let record = self.record.clone();
+        let best = record.best.as_ref().is_some_and(|best| best.step == version);
+        match (self.pending.get_mut(&version), &self.committed) {
+            (Some(pending), _) => pending.record = Some(record),
+            // A halt committed it before it was validated. As the best it must be known and kept.
+            (None, Some((committed, manifest))) if best && *committed == version => {
+                let source = Box::new(manifest.clone());
+                self.actions.push(Action::Amend { source, record: Box::new(record) });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Versions at which every server writes its part of a checkpoint: multiples of `every`, the end
+/// of the job, and with early stopping every epoch's end, because any may prove the best.
+pub fn checkpoint_due(plan: &Plan, every: u64, early_stopping: bool, version: u64) -> bool {
+    let epoch_end = version.is_multiple_of(plan.steps_per_epoch());
+    version > 0
+        && (version.is_multiple_of(every.max(1))
+            || version == plan.total_steps()
+            || (early_stopping && epoch_end))
+}

@@ -1,0 +1,194 @@
+//! The course of a job: steps, validation at the ends of epochs, the result.
+
+use super::evaluation::{Evaluation, Unfit};
+use super::{Action, Coordinator, PeerId, Phase};
+use crate::control::{Block, FromCoordinator, RowSet};
+use crate::metrics::{self, BlockResult, Metrics};
+use crate::round::Tally;
+
+impl Coordinator {
+    pub(super) fn begin_when_ready(&mut self) {
+        if self.plan.is_some() && self.peers.all_servers_ready() {
+            self.phase = Phase::Training;
+            self.train();
+        }
+    }
+
+    /// Counts a step.
+    pub(super) fn reduced(&mut self, step: u64, tally: Tally) {
+        let (Some(plan), true) = (&self.plan, step == self.record.step) else {
+            return;
+        };
+        if !tally.loss.is_finite() {
+            return self.not_finite(step, "sum over the batch", &tally.loss.to_string());
+        }
+        self.record.fold(plan, tally);
+        let version = self.record.step;
+        if self.checkpoint_due(version) {
+            let record = self.record.clone();
+            self.pending.entry(version).or_default().record = Some(record);
+        }
+    }
+
+    pub(super) fn not_finite(&mut self, step: u64, place: &str, value: &str) {
+        self.fail(format!(
+            "the loss is {value} at step {step}, {place}: lower the learning rate or check the data; \
+             the last good checkpoint is kept"
+        ));
+    }
+
+    pub(super) fn validates(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| facts.validation_rows > 0)
+    }
+
+    pub(super) fn train(&mut self) {
+        let Some(plan) = &self.plan else { return };
+        let (total, epoch_steps) = (plan.total_steps(), plan.steps_per_epoch());
+        let version = self.version();
+        let boundary = version.is_multiple_of(epoch_steps) && version == self.record.step;
+        if version > 0 && boundary && self.validates() && self.record.awaits_validation() {
+            let rows = self.facts.as_ref().map_or(0, |facts| facts.validation_rows);
+            self.phase = Phase::Validating(self.evaluation(version, RowSet::Validation, rows));
+        } else if version >= total || self.record.stopped_early {
+            self.begin_final(version);
+        } else {
+            let next_boundary = (version / epoch_steps + 1) * epoch_steps;
+            self.limit = if self.validates() { next_boundary } else { total };
+        }
+    }
+
+    fn evaluation(&mut self, version: u64, set: RowSet, rows: u64) -> Evaluation {
+        self.ids += 1;
+        Evaluation::new(self.ids, version, set, rows)
+    }
+
+    /// Takes results of the evaluation in progress. A peer whose results cannot be true is sent
+    /// away: others compute its blocks.
+    pub(super) fn evaluated(&mut self, peer: PeerId, id: u64, results: Vec<(Block, BlockResult)>) {
+        let outputs = self.facts.as_ref().map_or(1, |facts| facts.outputs);
+        let task = self.config.task.kind(outputs);
+        let (Phase::Validating(pass) | Phase::Final(pass)) = &mut self.phase else {
+            return;
+        };
+        if pass.id != id {
+            return;
+        }
+        let step = pass.version;
+        for (block, result) in results {
+            let Err(unfit) = pass.accept(task, block, result) else {
+                continue;
+            };
+            let Block(set, number) = block;
+            let set = match set {
+                RowSet::Train => "training",
+                RowSet::Validation => "validation",
+            };
+            let place = format!("{set} block {number}");
+            return match unfit {
+                Unfit::NotFinite(value) => self.not_finite(step, &place, &value.to_string()),
+                Unfit::Inconsistent => self.refuse(peer, format!("the result of {place} is inconsistent")),
+            };
+        }
+    }
+
+    /// The metrics of a finished pass.
+    fn summarize(&self, pass: &Evaluation) -> Option<Metrics> {
+        let blocks = pass.complete()?;
+        let outputs = self.facts.as_ref().map_or(1, |facts| facts.outputs);
+        Some(metrics::summarize(self.config.task.kind(outputs), &blocks))
+    }
+
+    pub(super) fn finish_validation(&mut self) {
+        let Phase::Validating(pass) = &self.phase else {
+            return;
+        };
+        let version = pass.version;
+        let Some(metrics) = self.summarize(pass) else {
+            return;
+        };
+        self.record.validated(metrics, self.config.early_stopping.as_ref());
+        self.save_validated(version);
+        self.phase = Phase::Training;
+        self.commit_whole();
+        self.train();
+    }
+
+    /// Everything is trained: publish the best parameters if they are not the last.
+    fn begin_final(&mut self, version: u64) {
+        if !self.is_committed(version) {
+            return; // its commit is on the way
+        }
+        let result = self.result_step();
+        if result == version {
+            return self.evaluate_final(version);
+        }
+        match self.best_manifest.clone() {
+            Some((step, manifest)) if step == result => {
+                self.phase = Phase::Restoring;
+                self.send_servers(FromCoordinator::Restore { version: version + 1, manifest });
+            }
+            _ => self.fail(format!(
+                "the checkpoint of the best epoch (step {result}) is gone from the storage: restore it, \
+                 or train again with earlyStopping.restoreBest: false"
+            )),
+        }
+    }
+
+    /// The step whose parameters are the result.
+    fn result_step(&self) -> u64 {
+        let restore = self.config.early_stopping.as_ref().is_some_and(|early| early.restore_best);
+        match &self.record.best {
+            Some(best) if restore => best.step,
+            _ => self.record.step,
+        }
+    }
+
+    pub(super) fn finish_restore(&mut self) {
+        let restored = self.record.step + 1;
+        if self.peers.version() >= restored {
+            self.evaluate_final(restored);
+        }
+    }
+
+    fn evaluate_final(&mut self, version: u64) {
+        let rows = self.facts.as_ref().map_or(0, |facts| facts.train_rows);
+        self.phase = Phase::Final(self.evaluation(version, RowSet::Train, rows));
+    }
+
+    pub(super) fn finish_final(&mut self) {
+        let Phase::Final(pass) = &self.phase else {
+            return;
+        };
+        let Some(train) = self.summarize(pass) else {
+            return;
+        };
+        let result = self.result_step();
+        let validation = match &self.record.best {
+            Some(best) if best.step == result => Some(best.metrics.clone()),
+            _ => self.record.history.last().and_then(|epoch| epoch.validation.clone()),
+        };
+        let source = match (&self.best_manifest, &self.committed) {
+            (Some((step, best)), _) if *step == result => best.clone(),
+            (_, Some((_, manifest))) => manifest.clone(),
+            _ => return,
+        };
+        self.phase = Phase::Completing;
+        self.actions.push(Action::Complete {
+            source: Box::new(source),
+            record: Box::new(self.record.clone()),
+            train: Box::new(train),
+            validation: validation.map(Box::new),
+        });
+    }
+
+    pub(super) fn distribute(&mut self) {
+        let workers = self.peers.members();
+        let (Phase::Validating(pass) | Phase::Final(pass)) = &mut self.phase else {
+            return;
+        };
+        let (id, version) = (pass.id, pass.version);
+        for (peer, blocks) in pass.distribute(&workers) {
+            self.send(peer, FromCoordinator::Evaluate { id, version, blocks });
+        }
+    }
+}
