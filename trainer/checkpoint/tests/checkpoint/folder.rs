@@ -1,10 +1,12 @@
 //! A folder of the real file system.
 
-use crate::support::{checkpoint, open, resume};
+use crate::support::{checkpoint, manifest, open, resume};
 use std::fs::{self, File};
 use std::sync::{Arc, Barrier};
 use std::thread;
-use trainyard_checkpoint::{FolderStorage, Storage, StorageError};
+use trainyard_checkpoint::{
+    FolderStorage, Section, ShardId, Storage, StorageError, load_range, sha256_hex, write_shard,
+};
 
 #[test]
 fn a_job_checkpoints_cleans_and_resumes_in_a_folder() {
@@ -65,6 +67,36 @@ fn a_folder_is_a_storage() {
     );
     let gone = storage.get("a/b/c", 100).unwrap_err();
     assert!(matches!(gone, StorageError::NotFound { .. }));
+}
+
+/// Large enough for its digest to be computed beside the writing, and for several reads.
+#[test]
+fn a_large_shard_in_chunks_is_loaded_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = FolderStorage::open(folder.path()).unwrap();
+    let floats: Vec<f32> = (0..400_001).map(|i| (i as f32).sqrt()).collect();
+    let id = ShardId {
+        generation: 1,
+        step: 50,
+        index: 0,
+        of: 1,
+    };
+    let section = |name| Section {
+        name,
+        parts: floats.chunks(65_536).collect(),
+    };
+    let sections = [section("parameters"), section("exp_avg")];
+    let record = write_shard(&storage, id, 0..floats.len(), &sections).unwrap();
+    let bytes = fs::read(folder.path().join(&record.key)).unwrap();
+    assert_eq!(record.sha256, sha256_hex(&bytes));
+    let mut manifest = manifest(50, 1, vec![record]);
+    manifest.floats = floats.len() as u64;
+    let slice = load_range(&storage, &manifest, 70_001..400_001).unwrap();
+    assert_eq!(slice.parameters, floats[70_001..]);
+    assert_eq!(
+        slice.slots,
+        [("exp_avg".to_owned(), floats[70_001..].to_vec())]
+    );
 }
 
 #[test]
