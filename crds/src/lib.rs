@@ -5,6 +5,8 @@
 //!
 //! The schema that users install is made from these types by [`schema::crds`]; the copy in `crds/yaml/` is checked to be current by a test.
 
+#[cfg(feature = "manifest")]
+pub mod manifest;
 mod rules;
 pub mod schema;
 pub mod training_job;

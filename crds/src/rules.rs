@@ -1,29 +1,45 @@
 //! The CEL rules of the API, as `x-kubernetes-validations`. A rule stands on the object whose fields it compares, so that `self.x` of a required
 //! parent is always there.
 
-use serde_json::{Value, json};
+use kube::core::Rule;
 
-fn rule(rule: &str, message: &str) -> Value {
-    json!({"rule": rule, "message": message})
+fn rule(rule: impl Into<String>, message: impl Into<String>) -> Rule {
+    Rule::new(rule).message(message.into().as_str())
 }
 
 /// Like [`rule`], with the place that the API server reports. It must be a field of the object that the rule stands on.
-fn rule_at(field_path: &str, rule: &str, message: &str) -> Value {
-    json!({"rule": rule, "message": message, "fieldPath": field_path})
+fn rule_at(field_path: &str, rule: impl Into<String>, message: impl Into<String>) -> Rule {
+    Rule { field_path: Some(field_path.into()), ..self::rule(rule, message) }
 }
 
 /// A field of `self` that may not change. On the parent, because a rule on an optional field does not see the field removed and put back.
-fn immutable(field: &str) -> Value {
+fn immutable(field: &str) -> Rule {
     rule_at(
         &format!(".{field}"),
-        &format!("has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"),
-        &format!("{field} cannot change while the job exists; create another job"),
+        format!("has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"),
+        format!("{field} cannot change while the job exists; create another job"),
+    )
+}
+
+/// Longest name of a job: pods and services add up to 23 characters to it and must stay within a label of 63.
+pub(crate) const MAX_NAME: usize = 40;
+/// Names of jobs, as a service's: a label of RFC 1035.
+pub(crate) const NAME: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
+/// What is said about any other name.
+pub(crate) const NAME_MESSAGE: &str = "metadata.name must be at most 40 characters of a-z, 0-9 and '-', beginning with a letter and not \
+     ending with '-', because pods and services are named after it";
+
+/// Rule of the whole object.
+pub(crate) fn root() -> Rule {
+    rule(
+        format!("self.metadata.name.size() <= {MAX_NAME} && self.metadata.name.matches('{NAME}')"),
+        NAME_MESSAGE,
     )
 }
 
 /// Rules of `spec`.
-pub(crate) fn spec() -> Value {
-    let mut rules: Vec<Value> = ["image", "task", "model", "data", "training", "servers", "checkpoint"]
+pub(crate) fn spec() -> Vec<Rule> {
+    let mut rules: Vec<Rule> = ["image", "task", "model", "data", "training", "servers", "checkpoint"]
         .map(immutable)
         .into();
     rules.extend([
@@ -61,11 +77,11 @@ pub(crate) fn spec() -> Value {
             "a cnn needs images: use idx or npy data, or an mlp",
         ),
     ]);
-    Value::Array(rules)
+    rules
 }
 
 /// Rules of `spec.workers`.
-pub(crate) fn workers() -> Value {
+pub(crate) fn workers() -> Vec<Rule> {
     const FIXED: [&str; 19] = [
         "labels",
         "annotations",
@@ -87,7 +103,7 @@ pub(crate) fn workers() -> Value {
         "securityContext",
         "terminationGracePeriodSeconds",
     ];
-    let mut rules: Vec<Value> = FIXED.map(immutable).into();
+    let mut rules: Vec<Rule> = FIXED.map(immutable).into();
     rules.extend([
         rule_at(
             ".minReplicas",
@@ -105,22 +121,22 @@ pub(crate) fn workers() -> Value {
             "maxReplicas must be at least minReplicas",
         ),
     ]);
-    Value::Array(rules)
+    rules
 }
 
 /// Rules of `spec.data`.
-pub(crate) fn data() -> Value {
-    json!([rule_at(
+pub(crate) fn data() -> Vec<Rule> {
+    vec![rule_at(
         ".validation",
         "!has(self.validation) || has(self.validation.fraction) || (has(self.validation.csv) == has(self.train.csv) && \
          has(self.validation.npy) == has(self.train.npy) && has(self.validation.idx) == has(self.train.idx))",
         "validation must have the format of train, or be a fraction of it",
-    )])
+    )]
 }
 
 /// Rules of `spec.data.train.csv`.
-pub(crate) fn csv() -> Value {
-    json!([
+pub(crate) fn csv() -> Vec<Rule> {
+    vec![
         rule_at(".exclude", "!(self.label in self.exclude)", "exclude must not name the label column"),
         rule_at(".categorical", "!(self.label in self.categorical)", "categorical must not name the label column"),
         rule_at(
@@ -128,12 +144,12 @@ pub(crate) fn csv() -> Value {
             "!self.categorical.exists(c, c in self.exclude)",
             "a column must not be both categorical and excluded",
         ),
-    ])
+    ]
 }
 
 /// Rules of one of the `spec.model.cnn.blocks`.
-pub(crate) fn conv_block() -> Value {
-    json!([
+pub(crate) fn conv_block() -> Vec<Rule> {
+    vec![
         rule_at(
             ".kernelSize",
             "self.kernelSize % 2 == 1",
@@ -144,35 +160,40 @@ pub(crate) fn conv_block() -> Value {
             "!has(self.groups) || self.channels % self.groups == 0",
             "groups must divide channels",
         ),
-    ])
+    ]
 }
 
 /// Rules of `spec.training.optimizer.sgd`.
-pub(crate) fn sgd() -> Value {
-    json!([rule_at(
+pub(crate) fn sgd() -> Vec<Rule> {
+    vec![rule_at(
         ".nesterov",
         "!self.nesterov || (self.momentum > 0.0 && self.dampening == 0.0)",
         "nesterov needs a momentum above 0 and a dampening of 0",
-    )])
+    )]
 }
 
 /// Rules of `spec.training.microBatches`.
-pub(crate) fn micro_batches() -> Value {
-    json!([rule(
+pub(crate) fn micro_batches() -> Vec<Rule> {
+    vec![rule(
         "self in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]",
         "microBatches must be a power of two: 1, 2, 4, 8, 16, 32, 64, 128, 256, 512 or 1024",
-    )])
+    )]
 }
 
 /// The rule of a choice: exactly one of `names`.
-pub(crate) fn exactly_one(names: &[&str]) -> Value {
+pub(crate) fn exactly_one(names: &[&str]) -> Rule {
     let all = names.join(", ");
     let present: Vec<String> = names.iter().map(|name| format!("has(self.{name})")).collect();
     match names {
-        [one] => rule(&present[0], &format!("{one} must be set")),
+        [one] => rule(present[0].as_str(), format!("{one} must be set")),
         _ => rule(
-            &format!("[{}].exists_one(set, set)", present.join(", ")),
-            &format!("exactly one of {all} must be set"),
+            format!("[{}].exists_one(set, set)", present.join(", ")),
+            format!("exactly one of {all} must be set"),
         ),
     }
+}
+
+/// Whether `rule` was made by [`exactly_one`].
+pub(crate) fn is_exactly_one(rule: &str) -> bool {
+    rule.ends_with("].exists_one(set, set)")
 }

@@ -1,9 +1,12 @@
 //! The structural schema of the API, from the Rust types.
 //!
-//! What `schemars` derives is turned into what the API server reads best: a choice is an object with a CEL rule that says in words what is wrong, where `oneOf` would answer
-//! `<nil>: Found 2 valid alternatives`; an optional field is one that may be absent, never `null`; integers have formats and bounds that Kubernetes knows.
+//! What `schemars` derives is turned into what the API server reads best: a choice is an object with a CEL rule that says in words what is wrong,
+//! where `oneOf` would answer `<nil>: Found 2 valid alternatives`; an optional field is one that may be absent, never `null`; integers have formats
+//! and bounds that Kubernetes knows.
 
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -20,6 +23,20 @@ pub(crate) fn bare<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let mut value = generator.subschema_for::<T>().to_value();
     strip_descriptions(&mut value, false);
     Schema::try_from(value).unwrap_or_default()
+}
+
+/// Schema of `resources`, with the syntax of quantities, which Kubernetes' own schema leaves to code.
+pub(crate) fn resources(generator: &mut SchemaGenerator) -> Schema {
+    const QUANTITY: &str =
+        r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+))?$";
+    let mut schema = bare::<ResourceRequirements>(generator);
+    for list in ["limits", "requests"] {
+        let quantity = schema.pointer_mut(&format!("/properties/{list}/additionalProperties"));
+        if let Some(quantity) = quantity.and_then(Value::as_object_mut) {
+            quantity.insert("pattern".into(), QUANTITY.into());
+        }
+    }
+    schema
 }
 
 /// Removes `description` where it is a keyword; `is_properties` says that keys of this map are field names.
@@ -46,6 +63,7 @@ pub(crate) fn structural(schema: &mut Schema) {
 }
 
 fn rewrite(map: &mut Map<String, Value>) {
+    describe(map);
     for (key, child) in map.iter_mut() {
         match (key.as_str(), child) {
             ("properties", Value::Object(properties)) => {
@@ -60,6 +78,11 @@ fn rewrite(map: &mut Map<String, Value>) {
     }
     optional(map);
     choice(map);
+    if let Some(Value::String(meanings)) = map.remove("x-meanings") {
+        let description = map.get("description").and_then(Value::as_str).unwrap_or_default();
+        let both = format!("{description}\n\n{meanings}").trim().to_owned();
+        map.insert("description".into(), both.into());
+    }
     integer(map);
     if map.get("additionalProperties") == Some(&Value::Bool(false)) {
         map.remove("additionalProperties");
@@ -97,40 +120,62 @@ fn merge(into: &mut Map<String, Value>, from: Value) {
     }
 }
 
+/// Descriptions come from doc comments, with the line breaks of the source.
+fn describe(map: &mut Map<String, Value>) {
+    if let Some(Value::String(text)) = map.get_mut("description") {
+        let paragraphs: Vec<String> = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+        *text = paragraphs.join("\n\n");
+    }
+}
+
 /// An enum: of strings, a `string` with `enum`; of objects with one field each, an object with all the fields and the rule that one be set.
 fn choice(map: &mut Map<String, Value>) {
     let Some(Value::Array(variants)) = map.remove("oneOf") else { return };
+    let fields: Vec<(String, Value)> = variants.iter().flat_map(variant_fields).collect();
+    if fields.is_empty() {
+        return string_enum(map, &variants);
+    }
+    let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+    let rule = rules::exactly_one(&names);
+    if let Value::Array(rules) = map.entry("x-kubernetes-validations").or_insert_with(|| json!([])) {
+        rules.push(json!(rule));
+    }
+    map.insert("type".into(), "object".into());
+    map.insert("properties".into(), Value::Object(fields.into_iter().collect()));
+}
+
+/// The field of a variant that is an object, with the variant's description.
+fn variant_fields(variant: &Value) -> Vec<(String, Value)> {
+    let Some(Value::Object(properties)) = variant.get("properties") else { return Vec::new() };
+    let describe = |(name, field): (&String, &Value)| {
+        let mut field = field.clone();
+        if let (Some(description), Some(field)) = (variant.get("description"), field.as_object_mut()) {
+            field.insert("description".into(), description.clone());
+        }
+        (name.clone(), field)
+    };
+    properties.iter().map(describe).collect()
+}
+
+/// An enum of strings. The values' own descriptions are appended to the field's, for `kubectl explain`.
+fn string_enum(map: &mut Map<String, Value>, variants: &[Value]) {
     let mut names = Vec::new();
-    let mut properties = Map::new();
+    let mut meanings = Vec::new();
     for variant in variants {
-        if let Some(name) = variant.get("const") {
-            names.push(name.clone());
+        if let Some(name) = variant.get("const").and_then(Value::as_str) {
+            names.push(json!(name));
+            if let Some(description) = variant.get("description").and_then(Value::as_str) {
+                meanings.push(format!("{name}: {description}"));
+            }
         } else if let Some(values) = variant.get("enum").and_then(Value::as_array) {
             names.extend(values.iter().cloned());
-        } else if let Some(Value::Object(fields)) = variant.get("properties") {
-            for (name, field) in fields {
-                let mut field = field.clone();
-                if let (Some(description), Some(field)) = (variant.get("description"), field.as_object_mut()) {
-                    field.insert("description".into(), description.clone());
-                }
-                properties.insert(name.clone(), field);
-            }
         }
     }
-    if properties.is_empty() {
-        map.insert("type".into(), "string".into());
-        map.insert("enum".into(), names.into());
-        return;
+    map.insert("type".into(), "string".into());
+    map.insert("enum".into(), names.into());
+    if !meanings.is_empty() {
+        map.insert("x-meanings".into(), meanings.join("\n").into());
     }
-    let names: Vec<&str> = properties.keys().map(String::as_str).collect();
-    let rule = rules::exactly_one(&names);
-    map.insert("type".into(), "object".into());
-    map.insert("properties".into(), Value::Object(properties));
-    map.entry("x-kubernetes-validations")
-        .or_insert_with(|| json!([]))
-        .as_array_mut()
-        .into_iter()
-        .for_each(|rules| rules.push(rule.clone()));
 }
 
 /// Kubernetes knows `int32` and `int64`; an unsigned type becomes one of them with bounds.
@@ -144,4 +189,24 @@ fn integer(map: &mut Map<String, Value>) {
     let max = map.entry("maximum").or_insert(max).clone();
     let format = if max.as_f64().is_some_and(|m| m <= f64::from(i32::MAX)) { "int32" } else { format };
     map.insert("format".into(), format.into());
+}
+
+/// The schema of a kind, as it is installed on clusters.
+pub fn open_api<K: CustomResourceExt>() -> Value {
+    let crd = K::crd();
+    let version = crd.spec.versions.into_iter().next();
+    let schema = version.and_then(|version| version.schema).and_then(|schema| schema.open_api_v3_schema);
+    serde_json::to_value(schema).unwrap_or_default()
+}
+
+/// Schema of `metadata`, which the API server adds to every kind by itself. `managedFields` is left to it.
+pub(crate) fn metadata() -> Value {
+    let settings = schemars::generate::SchemaSettings::openapi3().with(|s| s.inline_subschemas = true);
+    let mut schema = bare::<ObjectMeta>(&mut settings.into_generator()).to_value();
+    schema["required"] = json!(["name"]);
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.insert("managedFields".into(), json!({"x-kubernetes-preserve-unknown-fields": true}));
+        properties.remove("generateName");
+    }
+    schema
 }

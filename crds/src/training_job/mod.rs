@@ -48,6 +48,7 @@ use crate::{rules, schema};
     namespaced,
     status = "TrainingJobStatus",
     derive = "PartialEq",
+    validation = rules::root(),
     doc = "A TrainingJob trains one model. The model does not depend on how many servers and workers computed it.",
     scale(
         spec_replicas_path = ".spec.workers.replicas",

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::schema::bare;
+use crate::schema::{bare, resources};
 
 /// Settings of a role's pods, under the names of Kubernetes' `PodSpec` and `Container`. A local run uses `env` (values written out) alone.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
@@ -25,7 +25,7 @@ pub struct PodSettings {
     pub annotations: BTreeMap<String, String>,
     /// Compute resources of the container: CPU, memory, accelerators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "bare::<ResourceRequirements>")]
+    #[schemars(schema_with = "resources")]
     pub resources: Option<ResourceRequirements>,
     /// Environment variables of the container. Names that start with `TRAINYARD_` are the operator's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

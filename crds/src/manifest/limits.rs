@@ -1,0 +1,103 @@
+//! Bounds that a schema sets on values of the right type.
+
+use regex::Regex;
+use serde_json::Value;
+
+use super::{suggest, value};
+
+/// What is wrong, and what to do about it.
+type Broken = Option<(String, String)>;
+
+/// The bound that `value`, a string or a number, breaks.
+pub(super) fn broken(schema: &Value, value: &Value) -> Broken {
+    match value {
+        Value::String(text) => broken_enum(schema, text)
+            .or_else(|| broken_length(schema, text))
+            .or_else(|| broken_pattern(schema, text)),
+        Value::Number(number) => broken_range(schema, number.as_f64()?, &number.to_string()),
+        _ => None,
+    }
+}
+
+fn broken_enum(schema: &Value, text: &str) -> Broken {
+    let names: Vec<&str> = schema.get("enum")?.as_array()?.iter().filter_map(Value::as_str).collect();
+    if names.contains(&text) {
+        return None;
+    }
+    let remedy = match suggest::nearest(text, &names) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => String::new(),
+    };
+    Some((format!("expected one of {}, found {}", names.join(", "), value::quote(text)), remedy))
+}
+
+fn broken_length(schema: &Value, text: &str) -> Broken {
+    let bound = |name: &str| schema.get(name).and_then(Value::as_u64);
+    let length = text.chars().count() as u64;
+    if let Some(min) = bound("minLength").filter(|min| length < *min) {
+        let what = if length == 0 {
+            "must not be empty".to_owned()
+        } else {
+            format!("must have at least {min} characters, has {length}")
+        };
+        return Some((what, String::new()));
+    }
+    let max = bound("maxLength").filter(|max| length > *max)?;
+    Some((format!("must have at most {max} character{}, has {length}", plural(max)), String::new()))
+}
+
+fn broken_pattern(schema: &Value, text: &str) -> Broken {
+    let pattern = schema.get("pattern")?.as_str()?;
+    match Regex::new(pattern) {
+        Ok(regex) if regex.is_match(text) => None,
+        // The API server refuses a definition with such a pattern; a test compiles each of ours.
+        Err(_) => None,
+        Ok(_) => Some((format!("{} does not have the form {pattern}", value::quote(text)), String::new())),
+    }
+}
+
+fn broken_range(schema: &Value, number: f64, text: &str) -> Broken {
+    let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
+    let exclusive = |name: &str| schema.get(name) == Some(&Value::Bool(true));
+    if let Some(min) = bound("minimum") {
+        if exclusive("exclusiveMinimum") && number <= min {
+            return Some((format!("must be more than {min}, is {text}"), String::new()));
+        }
+        if number < min {
+            return Some((format!("must be at least {min}, is {text}"), String::new()));
+        }
+    }
+    let max = bound("maximum")?;
+    if exclusive("exclusiveMaximum") && number >= max {
+        return Some((format!("must be less than {max}, is {text}"), String::new()));
+    }
+    (number > max).then(|| (format!("must be at most {max}, is {text}"), String::new()))
+}
+
+/// The bound on a number of elements or fields (`keyword` is `Items` or `Properties`) that `count` breaks.
+pub(super) fn broken_count(schema: &Value, keyword: &str, noun: &str, count: usize) -> Broken {
+    let bound = |name: &str| schema.get(format!("{name}{keyword}")).and_then(Value::as_u64);
+    let count = count as u64;
+    if let Some(min) = bound("min").filter(|min| count < *min) {
+        return Some((format!("must have at least {min} {noun}, has {count}"), String::new()));
+    }
+    let max = bound("max").filter(|max| count > *max)?;
+    Some((format!("must have at most {max} {noun}, has {count}"), String::new()))
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// What must differ between the elements of a list of this schema: the element of a set, the keys of a map; `None` where equal elements are allowed.
+pub(super) fn identity(schema: &Value, element: &Value) -> Option<Vec<Value>> {
+    match schema.get("x-kubernetes-list-type")?.as_str()? {
+        "set" => Some(vec![element.clone()]),
+        "map" => {
+            let keys = schema.get("x-kubernetes-list-map-keys")?.as_array()?;
+            let keys = keys.iter().filter_map(Value::as_str);
+            Some(keys.map(|key| element.get(key).cloned().unwrap_or_default()).collect())
+        }
+        _ => None,
+    }
+}
