@@ -9,14 +9,19 @@ fn rule(rule: impl Into<String>, message: impl Into<String>) -> Rule {
 
 /// Like [`rule`], with the place that the API server reports. It must be a field of the object that the rule stands on.
 fn rule_at(field_path: &str, rule: impl Into<String>, message: impl Into<String>) -> Rule {
-    Rule { field_path: Some(field_path.into()), ..self::rule(rule, message) }
+    Rule {
+        field_path: Some(field_path.into()),
+        ..self::rule(rule, message)
+    }
 }
 
 /// A field of `self` that may not change. On the parent, because a rule on an optional field does not see the field removed and put back.
 fn immutable(field: &str) -> Rule {
     rule_at(
         &format!(".{field}"),
-        format!("has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"),
+        format!(
+            "has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+        ),
         format!("{field} cannot change while the job exists; create another job"),
     )
 }
@@ -26,7 +31,7 @@ pub(crate) const MAX_NAME: usize = 40;
 /// Names of jobs, as a service's: a label of RFC 1035.
 pub(crate) const NAME: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 /// What is said about any other name.
-pub(crate) const NAME_MESSAGE: &str = "metadata.name must be at most 40 characters of a-z, 0-9 and '-', beginning with a letter and not \
+pub(crate) const NAME_MESSAGE: &str = "name must be at most 40 characters of a-z, 0-9 and '-', beginning with a letter and not \
      ending with '-', because pods and services are named after it";
 
 /// Rule of the whole object.
@@ -39,9 +44,17 @@ pub(crate) fn root() -> Rule {
 
 /// Rules of `spec`.
 pub(crate) fn spec() -> Vec<Rule> {
-    let mut rules: Vec<Rule> = ["image", "task", "model", "data", "training", "servers", "checkpoint"]
-        .map(immutable)
-        .into();
+    let mut rules: Vec<Rule> = [
+        "image",
+        "task",
+        "model",
+        "data",
+        "training",
+        "servers",
+        "checkpoint",
+    ]
+    .map(immutable)
+    .into();
     rules.extend([
         rule_at(
             ".workers.maxReplicas",
@@ -67,7 +80,7 @@ pub(crate) fn spec() -> Vec<Rule> {
             ".training.earlyStopping.metric",
             "!has(self.training.earlyStopping) || self.training.earlyStopping.metric in \
              (has(self.task.regression) ? ['loss', 'rmse', 'r2'] : \
-             has(self.task.binaryClassification) ? ['loss', 'accuracy', 'auc', 'f1'] : ['loss', 'accuracy', 'f1'])",
+             has(self.task.multiclassClassification) ? ['loss', 'accuracy', 'f1'] : ['loss', 'accuracy', 'auc', 'f1'])",
             "metric must suit the task: loss, rmse or r2 for regression; loss, accuracy, auc or f1 for binaryClassification; \
              loss, accuracy or f1 for multiclassClassification",
         ),
@@ -137,8 +150,16 @@ pub(crate) fn data() -> Vec<Rule> {
 /// Rules of `spec.data.train.csv`.
 pub(crate) fn csv() -> Vec<Rule> {
     vec![
-        rule_at(".exclude", "!(self.label in self.exclude)", "exclude must not name the label column"),
-        rule_at(".categorical", "!(self.label in self.categorical)", "categorical must not name the label column"),
+        rule_at(
+            ".exclude",
+            "!(self.label in self.exclude)",
+            "exclude must not name the label column",
+        ),
+        rule_at(
+            ".categorical",
+            "!(self.label in self.categorical)",
+            "categorical must not name the label column",
+        ),
         rule_at(
             ".categorical",
             "!self.categorical.exists(c, c in self.exclude)",
@@ -183,7 +204,10 @@ pub(crate) fn micro_batches() -> Vec<Rule> {
 /// The rule of a choice: exactly one of `names`.
 pub(crate) fn exactly_one(names: &[&str]) -> Rule {
     let all = names.join(", ");
-    let present: Vec<String> = names.iter().map(|name| format!("has(self.{name})")).collect();
+    let present: Vec<String> = names
+        .iter()
+        .map(|name| format!("has(self.{name})"))
+        .collect();
     match names {
         [one] => rule(present[0].as_str(), format!("{one} must be set")),
         _ => rule(

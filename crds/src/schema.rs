@@ -25,10 +25,11 @@ pub(crate) fn bare<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     Schema::try_from(value).unwrap_or_default()
 }
 
+/// Syntax of a quantity.
+pub(crate) const QUANTITY: &str = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+))?$";
+
 /// Schema of `resources`, with the syntax of quantities, which Kubernetes' own schema leaves to code.
 pub(crate) fn resources(generator: &mut SchemaGenerator) -> Schema {
-    const QUANTITY: &str =
-        r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+))?$";
     let mut schema = bare::<ResourceRequirements>(generator);
     for list in ["limits", "requests"] {
         let quantity = schema.pointer_mut(&format!("/properties/{list}/additionalProperties"));
@@ -50,7 +51,9 @@ fn strip_descriptions(value: &mut Value, is_properties: bool) {
                 strip_descriptions(child, !is_properties && key == "properties");
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| strip_descriptions(item, false)),
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| strip_descriptions(item, false)),
         _ => {}
     }
 }
@@ -67,11 +70,17 @@ fn rewrite(map: &mut Map<String, Value>) {
     for (key, child) in map.iter_mut() {
         match (key.as_str(), child) {
             ("properties", Value::Object(properties)) => {
-                properties.values_mut().filter_map(Value::as_object_mut).for_each(rewrite);
+                properties
+                    .values_mut()
+                    .filter_map(Value::as_object_mut)
+                    .for_each(rewrite);
             }
             ("items" | "additionalProperties", Value::Object(child)) => rewrite(child),
             ("oneOf" | "anyOf", Value::Array(variants)) => {
-                variants.iter_mut().filter_map(Value::as_object_mut).for_each(rewrite);
+                variants
+                    .iter_mut()
+                    .filter_map(Value::as_object_mut)
+                    .for_each(rewrite);
             }
             _ => {}
         }
@@ -79,7 +88,10 @@ fn rewrite(map: &mut Map<String, Value>) {
     optional(map);
     choice(map);
     if let Some(Value::String(meanings)) = map.remove("x-meanings") {
-        let description = map.get("description").and_then(Value::as_str).unwrap_or_default();
+        let description = map
+            .get("description")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let both = format!("{description}\n\n{meanings}").trim().to_owned();
         map.insert("description".into(), both.into());
     }
@@ -123,33 +135,48 @@ fn merge(into: &mut Map<String, Value>, from: Value) {
 /// Descriptions come from doc comments, with the line breaks of the source.
 fn describe(map: &mut Map<String, Value>) {
     if let Some(Value::String(text)) = map.get_mut("description") {
-        let paragraphs: Vec<String> = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+        let paragraphs: Vec<String> = text
+            .split("\n\n")
+            .map(|paragraph| paragraph.replace('\n', " "))
+            .collect();
         *text = paragraphs.join("\n\n");
     }
 }
 
 /// An enum: of strings, a `string` with `enum`; of objects with one field each, an object with all the fields and the rule that one be set.
 fn choice(map: &mut Map<String, Value>) {
-    let Some(Value::Array(variants)) = map.remove("oneOf") else { return };
+    let Some(Value::Array(variants)) = map.remove("oneOf") else {
+        return;
+    };
     let fields: Vec<(String, Value)> = variants.iter().flat_map(variant_fields).collect();
     if fields.is_empty() {
         return string_enum(map, &variants);
     }
     let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
     let rule = rules::exactly_one(&names);
-    if let Value::Array(rules) = map.entry("x-kubernetes-validations").or_insert_with(|| json!([])) {
+    if let Value::Array(rules) = map
+        .entry("x-kubernetes-validations")
+        .or_insert_with(|| json!([]))
+    {
         rules.push(json!(rule));
     }
     map.insert("type".into(), "object".into());
-    map.insert("properties".into(), Value::Object(fields.into_iter().collect()));
+    map.insert(
+        "properties".into(),
+        Value::Object(fields.into_iter().collect()),
+    );
 }
 
 /// The field of a variant that is an object, with the variant's description.
 fn variant_fields(variant: &Value) -> Vec<(String, Value)> {
-    let Some(Value::Object(properties)) = variant.get("properties") else { return Vec::new() };
+    let Some(Value::Object(properties)) = variant.get("properties") else {
+        return Vec::new();
+    };
     let describe = |(name, field): (&String, &Value)| {
         let mut field = field.clone();
-        if let (Some(description), Some(field)) = (variant.get("description"), field.as_object_mut()) {
+        if let (Some(description), Some(field)) =
+            (variant.get("description"), field.as_object_mut())
+        {
             field.insert("description".into(), description.clone());
         }
         (name.clone(), field)
@@ -187,7 +214,11 @@ fn integer(map: &mut Map<String, Value>) {
     };
     map.entry("minimum").or_insert(json!(0));
     let max = map.entry("maximum").or_insert(max).clone();
-    let format = if max.as_f64().is_some_and(|m| m <= f64::from(i32::MAX)) { "int32" } else { format };
+    let format = if max.as_f64().is_some_and(|m| m <= f64::from(i32::MAX)) {
+        "int32"
+    } else {
+        format
+    };
     map.insert("format".into(), format.into());
 }
 
@@ -195,17 +226,23 @@ fn integer(map: &mut Map<String, Value>) {
 pub fn open_api<K: CustomResourceExt>() -> Value {
     let crd = K::crd();
     let version = crd.spec.versions.into_iter().next();
-    let schema = version.and_then(|version| version.schema).and_then(|schema| schema.open_api_v3_schema);
+    let schema = version
+        .and_then(|version| version.schema)
+        .and_then(|schema| schema.open_api_v3_schema);
     serde_json::to_value(schema).unwrap_or_default()
 }
 
 /// Schema of `metadata`, which the API server adds to every kind by itself. `managedFields` is left to it.
 pub(crate) fn metadata() -> Value {
-    let settings = schemars::generate::SchemaSettings::openapi3().with(|s| s.inline_subschemas = true);
+    let settings =
+        schemars::generate::SchemaSettings::openapi3().with(|s| s.inline_subschemas = true);
     let mut schema = bare::<ObjectMeta>(&mut settings.into_generator()).to_value();
     schema["required"] = json!(["name"]);
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-        properties.insert("managedFields".into(), json!({"x-kubernetes-preserve-unknown-fields": true}));
+        properties.insert(
+            "managedFields".into(),
+            json!({"x-kubernetes-preserve-unknown-fields": true}),
+        );
         properties.remove("generateName");
     }
     schema

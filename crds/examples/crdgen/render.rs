@@ -13,7 +13,9 @@ pub fn yaml(crd: &CustomResourceDefinition) -> Result<String, Box<dyn std::error
     let mut value = serde_json::to_value(crd)?;
     whole_numbers(&mut value);
     let body = serde_saphyr::to_string(&value)?;
-    Ok(format!("# Generated from the types in crds/src: cargo run -p trainyard-crds --example crdgen\n{body}"))
+    Ok(format!(
+        "# Generated from the types in crds/src: cargo run -p trainyard-crds --example crdgen\n{body}"
+    ))
 }
 
 /// Bounds are f64 in the Rust types; `1024.0` reads better as `1024`.
@@ -22,7 +24,10 @@ fn whole_numbers(value: &mut Value) {
         Value::Object(map) => map.values_mut().for_each(whole_numbers),
         Value::Array(items) => items.iter_mut().for_each(whole_numbers),
         Value::Number(number) => {
-            if let Some(float) = number.as_f64().filter(|f| number.is_f64() && f.fract() == 0.0 && f.abs() < 9.1e15) {
+            if let Some(float) = number
+                .as_f64()
+                .filter(|f| number.is_f64() && f.fract() == 0.0 && f.abs() < 9.1e15)
+            {
                 *number = (float as i64).into();
             }
         }

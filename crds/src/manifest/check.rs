@@ -10,8 +10,18 @@ use super::{limits, suggest, value};
 
 /// The document as JSON, with defaults, or `None` if errors leave nothing of it. Errors go to `report`.
 pub(super) fn check(schema: &Value, root: &Node, report: &mut Report) -> Option<Value> {
-    let mut walker = Walker { root: schema, report };
-    walker.node(schema, root, &At { path: String::new(), place: root.place })
+    let mut walker = Walker {
+        root: schema,
+        report,
+    };
+    walker.node(
+        schema,
+        root,
+        &At {
+            path: String::new(),
+            place: root.place,
+        },
+    )
 }
 
 /// The field that is looked at: its path, and the place of its name.
@@ -22,12 +32,19 @@ struct At {
 
 impl At {
     fn field(&self, name: &str, place: Place) -> At {
-        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
+        let path = if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        };
         At { path, place }
     }
 
     fn item(&self, index: usize, place: Place) -> At {
-        At { path: format!("{}[{index}]", self.path), place }
+        At {
+            path: format!("{}[{index}]", self.path),
+            place,
+        }
     }
 }
 
@@ -52,10 +69,16 @@ impl Walker<'_, '_, '_> {
             (None, _) => Some(value::to_json(node)),
             (Some("object"), Kind::Map(entries)) => Some(self.object(schema, entries, at)),
             (Some("array"), Kind::List(items)) => Some(self.array(schema, items, at)),
-            (Some("string"), Kind::String(text)) => self.bounded(schema, text.as_str().into(), node, at),
+            (Some("string"), Kind::String(text)) => {
+                self.bounded(schema, text.as_str().into(), node, at)
+            }
             (Some("boolean"), Kind::Bool(value, _)) => Some((*value).into()),
-            (Some("integer"), Kind::Integer(number)) => self.bounded(schema, (*number).into(), node, at),
-            (Some("number"), Kind::Integer(number)) => self.bounded(schema, (*number as f64).into(), node, at),
+            (Some("integer"), Kind::Integer(number)) => {
+                self.bounded(schema, (*number).into(), node, at)
+            }
+            (Some("number"), Kind::Integer(number)) => {
+                self.bounded(schema, (*number as f64).into(), node, at)
+            }
             (Some("number"), Kind::Float(number)) if number.is_finite() => {
                 self.bounded(schema, (*number).into(), node, at)
             }
@@ -72,8 +95,12 @@ impl Walker<'_, '_, '_> {
             Kind::Integer(number) => Some((*number).into()),
             Kind::String(text) => self.bounded(schema, text.as_str().into(), node, at),
             found => {
-                let what = format!("expected a whole number or a string, found {}", value::describe(found));
-                self.report.add(node.place, &at.path, what, "quote the value");
+                let what = format!(
+                    "expected a whole number or a string, found {}",
+                    value::describe(found)
+                );
+                self.report
+                    .add(node.place, &at.path, what, "quote the value");
                 None
             }
         }
@@ -92,18 +119,30 @@ impl Walker<'_, '_, '_> {
 
     fn object(&mut self, schema: &Value, entries: &[Entry], at: &At) -> Value {
         let none = Map::new();
-        let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
-        let additional = schema.get("additionalProperties").filter(|schema| schema.is_object());
+        let properties = schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .unwrap_or(&none);
+        let additional = schema
+            .get("additionalProperties")
+            .filter(|schema| schema.is_object());
         let mut object = Map::new();
         let mut seen = BTreeSet::new();
+        let mut meant = Vec::new();
         for entry in entries {
             let here = at.field(&entry.name, entry.place);
             if !seen.insert(entry.name.as_str()) {
-                self.report.add_surplus(entry.place, &here.path, "this field is there twice".into(), "remove one of them");
+                self.report.add_surplus(
+                    entry.place,
+                    &here.path,
+                    "this field is there twice".into(),
+                    "remove one of them",
+                );
                 continue;
             }
             match properties.get(&entry.name).or(additional) {
-                Some(schema) if matches!(entry.node.kind, Kind::Null) && !flag(schema, "nullable") => {}
+                Some(schema)
+                    if matches!(entry.node.kind, Kind::Null) && !flag(schema, "nullable") => {}
                 Some(schema) => {
                     if let Some(value) = self.node(schema, &entry.node, &here) {
                         object.insert(entry.name.clone(), value);
@@ -112,14 +151,13 @@ impl Walker<'_, '_, '_> {
                 None if flag(schema, "x-kubernetes-preserve-unknown-fields") => {
                     object.insert(entry.name.clone(), value::to_json(&entry.node));
                 }
-                None => {
-                    let remedy = suggest::for_field(&entry.name, schema, self.root);
-                    self.report.add_surplus(entry.place, &here.path, "unknown field".into(), remedy);
-                }
+                None => meant.extend(self.unknown(schema, entry, &here)),
             }
         }
-        self.required(schema, entries, at);
-        if let Some((what, remedy)) = limits::broken_count(schema, "Properties", "fields", entries.len()) {
+        self.required(schema, entries, &meant, at);
+        if let Some((what, remedy)) =
+            limits::broken_count(schema, "Properties", "fields", entries.len())
+        {
             self.report.add(at.place, &at.path, what, remedy);
         }
         let mut object = Value::Object(object);
@@ -127,18 +165,52 @@ impl Walker<'_, '_, '_> {
         object
     }
 
-    fn required(&mut self, schema: &Value, entries: &[Entry], at: &At) {
-        let names = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    /// Reports an unknown field and returns the name that was probably meant.
+    fn unknown<'n>(&mut self, schema: &'n Value, entry: &Entry, at: &At) -> Option<&'n str> {
+        let meant = suggest::meant(&entry.name, schema);
+        let remedy = match meant {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => suggest::instead(&entry.name, schema, self.root),
+        };
+        self.report
+            .add_surplus(entry.place, &at.path, "unknown field".into(), remedy);
+        meant
+    }
+
+    /// Reports required fields that are not there. One that was only misspelt (`meant`) has been reported already.
+    fn required(&mut self, schema: &Value, entries: &[Entry], meant: &[&str], at: &At) {
+        let names = schema
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
         for name in names.filter_map(Value::as_str) {
             let found = entries.iter().find(|entry| entry.name == name);
             match found {
-                Some(Entry { node: Node { kind: Kind::Null, .. }, place, .. }) => {
+                Some(Entry {
+                    node: Node {
+                        kind: Kind::Null, ..
+                    },
+                    place,
+                    ..
+                }) => {
                     let path = at.field(name, *place).path;
-                    self.report.add(*place, &path, "required field has no value".into(), hint(schema, name));
+                    self.report.add(
+                        *place,
+                        &path,
+                        "required field has no value".into(),
+                        hint(schema, name),
+                    );
                 }
+                None if meant.contains(&name) => self.report.leave_rules(),
                 None => {
                     let path = at.field(name, at.place).path;
-                    self.report.add(at.place, &path, "required field is missing".into(), hint(schema, name));
+                    self.report.add(
+                        at.place,
+                        &path,
+                        "required field is missing".into(),
+                        hint(schema, name),
+                    );
                 }
                 Some(_) => {}
             }
@@ -146,7 +218,8 @@ impl Walker<'_, '_, '_> {
     }
 
     fn array(&mut self, schema: &Value, items: &[Node], at: &At) -> Value {
-        if let Some((what, remedy)) = limits::broken_count(schema, "Items", "elements", items.len()) {
+        if let Some((what, remedy)) = limits::broken_count(schema, "Items", "elements", items.len())
+        {
             self.report.add(at.place, &at.path, what, remedy);
         }
         let none = Value::Null;
@@ -154,10 +227,21 @@ impl Walker<'_, '_, '_> {
         let mut values = Vec::new();
         for (index, item) in items.iter().enumerate() {
             let here = at.item(index, item.place);
-            let Some(value) = self.node(item_schema, item, &here) else { continue };
+            let Some(value) = self.node(item_schema, item, &here) else {
+                continue;
+            };
             let identity = limits::identity(schema, &value);
-            if identity.is_some() && values.iter().any(|other| limits::identity(schema, other) == identity) {
-                self.report.add(item.place, &here.path, "this element is there twice".into(), "remove one of them");
+            if identity.is_some()
+                && values
+                    .iter()
+                    .any(|other| limits::identity(schema, other) == identity)
+            {
+                self.report.add(
+                    item.place,
+                    &here.path,
+                    "this element is there twice".into(),
+                    "remove one of them",
+                );
             }
             values.push(value);
         }
@@ -171,9 +255,10 @@ fn flag(schema: &Value, name: &str) -> bool {
 
 /// Adds the defaults of fields that are absent, also within what is there.
 fn fill_defaults(schema: &Value, value: &mut Value) {
-    let (Some(properties), Some(object)) =
-        (schema.get("properties").and_then(Value::as_object), value.as_object_mut())
-    else {
+    let (Some(properties), Some(object)) = (
+        schema.get("properties").and_then(Value::as_object),
+        value.as_object_mut(),
+    ) else {
         return;
     };
     for (name, schema) in properties {
@@ -190,9 +275,19 @@ fn fill_defaults(schema: &Value, value: &mut Value) {
 
 /// What a missing field is for, or which alternatives it has.
 fn hint(schema: &Value, name: &str) -> String {
-    let field = schema.get("properties").and_then(|properties| properties.get(name));
-    let description = field.and_then(|field| field.get("description")).and_then(Value::as_str).unwrap_or_default();
-    match description.split(". ").next().unwrap_or_default().trim_end_matches('.') {
+    let field = schema
+        .get("properties")
+        .and_then(|properties| properties.get(name));
+    let description = field
+        .and_then(|field| field.get("description"))
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    match description
+        .split(". ")
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches('.')
+    {
         "" => format!("add `{name}`"),
         sentence => format!("add it ({})", lower_first(sentence)),
     }
@@ -216,17 +311,28 @@ fn wrong_type(schema: &Value, wanted: &str, found: &Kind) -> (String, String) {
         _ => "a number",
     };
     let remedy = match (wanted, found) {
-        ("string", Kind::Bool(..) | Kind::Integer(_) | Kind::Float(_)) => "quote the value".to_owned(),
-        ("boolean" | "integer" | "number", Kind::String(text)) if is_quoted_scalar(wanted, text) => {
+        ("string", Kind::Bool(..) | Kind::Integer(_) | Kind::Float(_)) => {
+            "quote the value".to_owned()
+        }
+        ("boolean" | "integer" | "number", Kind::String(text))
+            if is_quoted_scalar(wanted, text) =>
+        {
             "remove the quotes".to_owned()
         }
-        ("object", Kind::String(text)) if schema.pointer(&format!("/properties/{text}")).is_some() => {
+        ("object", Kind::String(text))
+            if schema.pointer(&format!("/properties/{text}")).is_some() =>
+        {
             format!("write `{text}: {{}}`, with its settings in the braces")
         }
-        ("array", Kind::String(_) | Kind::Integer(_) | Kind::Float(_)) => "put it in brackets".to_owned(),
+        ("array", Kind::String(_) | Kind::Integer(_) | Kind::Float(_)) => {
+            "put it in brackets".to_owned()
+        }
         _ => String::new(),
     };
-    (format!("expected {name}, found {}", value::describe(found)), remedy)
+    (
+        format!("expected {name}, found {}", value::describe(found)),
+        remedy,
+    )
 }
 
 fn is_quoted_scalar(wanted: &str, text: &str) -> bool {

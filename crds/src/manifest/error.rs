@@ -96,26 +96,51 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub fn new(file_name: &'a str, set: &'a [String]) -> Self {
-        Report { file_name, set, errors: Vec::new(), left_out: 0, rules_make_sense: true }
+        Report {
+            file_name,
+            set,
+            errors: Vec::new(),
+            left_out: 0,
+            rules_make_sense: true,
+        }
     }
 
     /// Adds an error that leaves a value of another type or none, so that rules about it would mislead.
     pub fn add(&mut self, place: Place, path: &str, what: String, remedy: impl Into<String>) {
-        self.rules_make_sense = false;
+        self.leave_rules();
         self.add_surplus(place, path, what, remedy);
     }
 
     /// Adds an error about something that should not be there; what remains can be judged.
-    pub fn add_surplus(&mut self, place: Place, path: &str, what: String, remedy: impl Into<String>) {
+    pub fn add_surplus(
+        &mut self,
+        place: Place,
+        path: &str,
+        what: String,
+        remedy: impl Into<String>,
+    ) {
         if self.errors.len() == MAX_ERRORS {
             self.left_out += 1;
             return;
         }
         let source = match place {
             Place::Text { .. } => self.file_name.to_owned(),
-            Place::Set(index) => format!("--set {}", self.set.get(index).map_or("", String::as_str)),
+            Place::Set(index) => {
+                format!("--set {}", self.set.get(index).map_or("", String::as_str))
+            }
         };
-        self.errors.push(ManifestError { source, place, path: path.to_owned(), what, remedy: remedy.into() });
+        self.errors.push(ManifestError {
+            source,
+            place,
+            path: path.to_owned(),
+            what,
+            remedy: remedy.into(),
+        });
+    }
+
+    /// Says that something is missing or wrong, so that rules about it would mislead.
+    pub fn leave_rules(&mut self) {
+        self.rules_make_sense = false;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -129,12 +154,20 @@ impl<'a> Report<'a> {
     /// Whether an error stands at `path` or directly below it.
     pub fn knows(&self, path: &str) -> bool {
         self.errors.iter().any(|error| {
-            error.path == path || error.path.rsplit_once('.').is_some_and(|(parent, _)| parent == path)
+            error.path == path
+                || error
+                    .path
+                    .rsplit_once('.')
+                    .is_some_and(|(parent, _)| parent == path)
         })
     }
 
     pub fn finish(mut self) -> ManifestErrors {
-        self.errors.sort_by(|a, b| (a.place, &a.path).cmp(&(b.place, &b.path)));
-        ManifestErrors { errors: self.errors, left_out: self.left_out }
+        self.errors
+            .sort_by(|a, b| (a.place, &a.path).cmp(&(b.place, &b.path)));
+        ManifestErrors {
+            errors: self.errors,
+            left_out: self.left_out,
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! Bounds that a schema sets on values of the right type.
 
 use regex::Regex;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::{suggest, value};
+use crate::schema::QUANTITY;
 
 /// What is wrong, and what to do about it.
 type Broken = Option<(String, String)>;
@@ -14,13 +15,18 @@ pub(super) fn broken(schema: &Value, value: &Value) -> Broken {
         Value::String(text) => broken_enum(schema, text)
             .or_else(|| broken_length(schema, text))
             .or_else(|| broken_pattern(schema, text)),
-        Value::Number(number) => broken_range(schema, number.as_f64()?, &number.to_string()),
+        Value::Number(number) => broken_range(schema, number),
         _ => None,
     }
 }
 
 fn broken_enum(schema: &Value, text: &str) -> Broken {
-    let names: Vec<&str> = schema.get("enum")?.as_array()?.iter().filter_map(Value::as_str).collect();
+    let names: Vec<&str> = schema
+        .get("enum")?
+        .as_array()?
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     if names.contains(&text) {
         return None;
     }
@@ -28,7 +34,14 @@ fn broken_enum(schema: &Value, text: &str) -> Broken {
         Some(near) => format!("did you mean `{near}`?"),
         None => String::new(),
     };
-    Some((format!("expected one of {}, found {}", names.join(", "), value::quote(text)), remedy))
+    Some((
+        format!(
+            "expected one of {}, found {}",
+            names.join(", "),
+            value::quote(text)
+        ),
+        remedy,
+    ))
 }
 
 fn broken_length(schema: &Value, text: &str) -> Broken {
@@ -43,7 +56,13 @@ fn broken_length(schema: &Value, text: &str) -> Broken {
         return Some((what, String::new()));
     }
     let max = bound("maxLength").filter(|max| length > *max)?;
-    Some((format!("must have at most {max} character{}, has {length}", plural(max)), String::new()))
+    Some((
+        format!(
+            "must have at most {max} character{}, has {length}",
+            plural(max)
+        ),
+        String::new(),
+    ))
 }
 
 fn broken_pattern(schema: &Value, text: &str) -> Broken {
@@ -52,11 +71,24 @@ fn broken_pattern(schema: &Value, text: &str) -> Broken {
         Ok(regex) if regex.is_match(text) => None,
         // The API server refuses a definition with such a pattern; a test compiles each of ours.
         Err(_) => None,
-        Ok(_) => Some((format!("{} does not have the form {pattern}", value::quote(text)), String::new())),
+        Ok(_) if pattern == QUANTITY => Some((
+            format!("{} is not a quantity", value::quote(text)),
+            "as in 500m, 2 or 1.5Gi".to_owned(),
+        )),
+        Ok(_) => Some((
+            format!("{} does not have the form {pattern}", value::quote(text)),
+            String::new(),
+        )),
     }
 }
 
-fn broken_range(schema: &Value, number: f64, text: &str) -> Broken {
+fn broken_range(schema: &Value, number: &Number) -> Broken {
+    // As it was written: 1 rather than 1.0.
+    let text = number.as_i64().map_or_else(
+        || format!("{}", number.as_f64().unwrap_or(f64::NAN)),
+        |n| n.to_string(),
+    );
+    let number = number.as_f64()?;
     let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
     let exclusive = |name: &str| schema.get(name) == Some(&Value::Bool(true));
     if let Some(min) = bound("minimum") {
@@ -76,13 +108,23 @@ fn broken_range(schema: &Value, number: f64, text: &str) -> Broken {
 
 /// The bound on a number of elements or fields (`keyword` is `Items` or `Properties`) that `count` breaks.
 pub(super) fn broken_count(schema: &Value, keyword: &str, noun: &str, count: usize) -> Broken {
-    let bound = |name: &str| schema.get(format!("{name}{keyword}")).and_then(Value::as_u64);
+    let bound = |name: &str| {
+        schema
+            .get(format!("{name}{keyword}"))
+            .and_then(Value::as_u64)
+    };
     let count = count as u64;
     if let Some(min) = bound("min").filter(|min| count < *min) {
-        return Some((format!("must have at least {min} {noun}, has {count}"), String::new()));
+        return Some((
+            format!("must have at least {min} {noun}, has {count}"),
+            String::new(),
+        ));
     }
     let max = bound("max").filter(|max| count > *max)?;
-    Some((format!("must have at most {max} {noun}, has {count}"), String::new()))
+    Some((
+        format!("must have at most {max} {noun}, has {count}"),
+        String::new(),
+    ))
 }
 
 fn plural(count: u64) -> &'static str {
@@ -96,7 +138,10 @@ pub(super) fn identity(schema: &Value, element: &Value) -> Option<Vec<Value>> {
         "map" => {
             let keys = schema.get("x-kubernetes-list-map-keys")?.as_array()?;
             let keys = keys.iter().filter_map(Value::as_str);
-            Some(keys.map(|key| element.get(key).cloned().unwrap_or_default()).collect())
+            Some(
+                keys.map(|key| element.get(key).cloned().unwrap_or_default())
+                    .collect(),
+            )
         }
         _ => None,
     }

@@ -5,7 +5,9 @@ use super::tree::{Kind, Node};
 
 /// The steps of a path such as `spec.model.cnn.blocks[0].groups`.
 fn steps(path: &str) -> impl Iterator<Item = &str> {
-    path.split(['.', '[']).map(|step| step.trim_end_matches(']')).filter(|step| !step.is_empty())
+    path.split(['.', '['])
+        .map(|step| step.trim_end_matches(']'))
+        .filter(|step| !step.is_empty())
 }
 
 /// Place of the field at `path`, or of the nearest thing above it that is in the file.
@@ -18,7 +20,11 @@ pub(super) fn place(root: &Node, path: &str) -> Place {
                 Some(entry) => (node, place) = (&entry.node, entry.place),
                 None => break,
             },
-            Kind::List(items) => match step.parse::<usize>().ok().and_then(|index| items.get(index)) {
+            Kind::List(items) => match step
+                .parse::<usize>()
+                .ok()
+                .and_then(|index| items.get(index))
+            {
                 Some(item) => (node, place) = (item, item.place),
                 None => break,
             },
@@ -33,8 +39,14 @@ pub(super) fn fields<'a>(root: &'a Node, path: &str) -> Vec<(&'a str, Place)> {
     let mut node = root;
     for step in steps(path) {
         let next = match &node.kind {
-            Kind::Map(entries) => entries.iter().find(|entry| entry.name == step).map(|entry| &entry.node),
-            Kind::List(items) => step.parse::<usize>().ok().and_then(|index| items.get(index)),
+            Kind::Map(entries) => entries
+                .iter()
+                .find(|entry| entry.name == step)
+                .map(|entry| &entry.node),
+            Kind::List(items) => step
+                .parse::<usize>()
+                .ok()
+                .and_then(|index| items.get(index)),
             _ => None,
         };
         match next {

@@ -45,7 +45,11 @@ pub fn read(file_name: &str, text: &str) -> Result<TrainingJob, ManifestErrors> 
 ///
 /// # Errors
 /// As [`read`]; an error in a change names the change instead of a line.
-pub fn read_with(file_name: &str, text: &str, set: &[String]) -> Result<TrainingJob, ManifestErrors> {
+pub fn read_with(
+    file_name: &str,
+    text: &str,
+    set: &[String],
+) -> Result<TrainingJob, ManifestErrors> {
     let mut report = Report::new(file_name, set);
     let job = judge(text, set, &mut report);
     match job {
@@ -75,7 +79,14 @@ fn judge(text: &str, set: &[String], report: &mut Report) -> Option<TrainingJob>
         return None;
     }
     serde_json::from_value(value)
-        .map_err(|error| report.add(root.place, "", format!("does not decode as a TrainingJob: {error}"), ""))
+        .map_err(|error| {
+            report.add(
+                root.place,
+                "",
+                format!("does not decode as a TrainingJob: {error}"),
+                "",
+            )
+        })
         .ok()
 }
 
@@ -85,15 +96,26 @@ fn identify(root: &Node, report: &mut Report) {
         report.add(
             root.place,
             "",
-            format!("expected a TrainingJob, found {}", value::describe(&root.kind)),
+            format!(
+                "expected a TrainingJob, found {}",
+                value::describe(&root.kind)
+            ),
             "see examples/ for manifests that run",
         );
         return;
     };
-    let expected = [("apiVersion", format!("{GROUP}/{VERSION}")), ("kind", "TrainingJob".to_owned())];
+    let expected = [
+        ("apiVersion", format!("{GROUP}/{VERSION}")),
+        ("kind", "TrainingJob".to_owned()),
+    ];
     for (name, wanted) in expected {
         match entries.iter().find(|entry| entry.name == name) {
-            None => report.add(root.place, name, "required field is missing".into(), format!("add `{name}: {wanted}`")),
+            None => report.add(
+                root.place,
+                name,
+                "required field is missing".into(),
+                format!("add `{name}: {wanted}`"),
+            ),
             Some(entry) => match &entry.node.kind {
                 Kind::String(found) if *found == wanted => {}
                 other => report.add(
@@ -112,12 +134,18 @@ fn document_schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     SCHEMA.get_or_init(|| {
         let mut root = crd_schema().clone();
-        if let Some(properties) = root.pointer_mut("/properties").and_then(Value::as_object_mut) {
+        if let Some(properties) = root
+            .pointer_mut("/properties")
+            .and_then(Value::as_object_mut)
+        {
             properties.insert("apiVersion".into(), json!({"type": "string"}));
             properties.insert("kind".into(), json!({"type": "string"}));
             properties.insert("metadata".into(), schema::metadata());
             // The API server takes no status from whoever creates an object.
-            properties.insert("status".into(), json!({"x-kubernetes-preserve-unknown-fields": true, "x-drop": true}));
+            properties.insert(
+                "status".into(),
+                json!({"x-kubernetes-preserve-unknown-fields": true, "x-drop": true}),
+            );
         }
         root["required"] = json!(["metadata", "spec"]);
         root
@@ -127,5 +155,5 @@ fn document_schema() -> &'static Value {
 /// The schema that is installed on clusters.
 fn crd_schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
-    SCHEMA.get_or_init(|| schema::open_api::<TrainingJob>())
+    SCHEMA.get_or_init(schema::open_api::<TrainingJob>)
 }

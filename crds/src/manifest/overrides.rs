@@ -11,21 +11,39 @@ const MAX_STEPS: usize = 32;
 pub(super) fn apply(root: &mut Node, index: usize, change: &str, report: &mut Report) {
     let place = Place::Set(index);
     let Some((path, text)) = change.split_once('=') else {
-        return report.add(place, "", "expected path=value".into(), "as in spec.training.epochs=3");
+        return report.add(
+            place,
+            "",
+            "expected path=value".into(),
+            "as in spec.training.epochs=3",
+        );
     };
     let path = path.trim();
     let steps = steps(path);
     if steps.len() > MAX_STEPS || steps.iter().any(String::is_empty) {
-        return report.add(place, "", format!("`{path}` is not a path"), "as in spec.training.epochs");
+        return report.add(
+            place,
+            "",
+            format!("`{path}` is not a path"),
+            "as in spec.training.epochs",
+        );
     }
     let first = steps.first().map_or("", String::as_str);
     if first != "spec" && first != "metadata" {
         let near = suggest::nearest(first, &["spec", "metadata"]).unwrap_or("spec");
-        return report.add(place, path, "a path begins with `spec.` or `metadata.`".into(), format!("did you mean `{near}`?"));
+        return report.add(
+            place,
+            path,
+            "a path begins with `spec.` or `metadata.`".into(),
+            format!("did you mean `{near}`?"),
+        );
     }
     let node = match tree::parse_value(text, place) {
         Ok(node) => node,
-        Err(_) if text.trim().is_empty() => Node { place, kind: Kind::Null },
+        Err(_) if text.trim().is_empty() => Node {
+            place,
+            kind: Kind::Null,
+        },
         Err(fault) => return report.add(place, path, fault.what, fault.remedy),
     };
     if let Err(what) = put(root, &steps, node, place) {
@@ -62,12 +80,20 @@ fn push(steps: &mut [String], character: char) {
 fn put(mut at: &mut Node, steps: &[String], node: Node, place: Place) -> Result<(), String> {
     for (index, step) in steps.iter().enumerate() {
         if matches!(at.kind, Kind::Null) {
-            *at = Node { place, kind: Kind::Map(Vec::new()) };
+            *at = Node {
+                place,
+                kind: Kind::Map(Vec::new()),
+            };
         }
         at = match &mut at.kind {
             Kind::Map(entries) => field(entries, step, place, index + 1 == steps.len()),
             Kind::List(items) => item(items, step, place)?,
-            other => return Err(format!("`{step}` is within {}, which has no fields", super::value::describe(other))),
+            other => {
+                return Err(format!(
+                    "`{step}` is within {}, which has no fields",
+                    super::value::describe(other)
+                ));
+            }
         };
     }
     *at = node;
@@ -79,8 +105,15 @@ fn field<'a>(entries: &'a mut Vec<Entry>, name: &str, place: Place, is_last: boo
     let index = match entries.iter().position(|entry| entry.name == name) {
         Some(index) => index,
         None => {
-            let node = Node { place, kind: Kind::Null };
-            entries.push(Entry { name: name.to_owned(), place, node });
+            let node = Node {
+                place,
+                kind: Kind::Null,
+            };
+            entries.push(Entry {
+                name: name.to_owned(),
+                place,
+                node,
+            });
             entries.len() - 1
         }
     };
@@ -97,7 +130,10 @@ fn item<'a>(items: &'a mut Vec<Node>, step: &str, place: Place) -> Result<&'a mu
     match step.parse::<usize>() {
         Ok(index) if index <= count => {
             if index == count {
-                items.push(Node { place, kind: Kind::Null });
+                items.push(Node {
+                    place,
+                    kind: Kind::Null,
+                });
             }
             Ok(&mut items[index])
         }

@@ -10,18 +10,30 @@ use crate::rules::{NAME_MESSAGE, is_exactly_one};
 
 /// Adds an error for each rule that `value`, a checked document with its defaults, breaks.
 pub(super) fn evaluate(value: &Value, root: &Node, report: &mut Report) {
-    let Err(errors) = Validator::new().validate(crd_schema(), value, None) else { return };
+    let Err(errors) = Validator::new().validate(crd_schema(), value, None) else {
+        return;
+    };
     for error in errors.into_vec() {
         if error.message == NAME_MESSAGE {
             let path = "metadata.name";
-            report.add(locate::place(root, path), path, error.message, "rename the job");
+            report.add(
+                locate::place(root, path),
+                path,
+                error.message,
+                "rename the job",
+            );
         } else if is_exactly_one(&error.rule) {
             // An unknown field in a choice is a misspelt alternative; that has been said already.
             if !report.knows(&error.field_path) {
                 choice(&error.field_path, error.message, root, report);
             }
         } else {
-            report.add(locate::place(root, &error.field_path), &error.field_path, error.message, "");
+            report.add(
+                locate::place(root, &error.field_path),
+                &error.field_path,
+                error.message,
+                "",
+            );
         }
     }
 }
@@ -33,7 +45,12 @@ fn choice(path: &str, message: String, root: &Node, report: &mut Report) {
         [] | [_] => report.add(locate::place(root, path), path, message, "none is set"),
         [.., (_, place)] => {
             let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
-            report.add(*place, path, message, format!("found {}; remove all but one", names.join(" and ")));
+            report.add(
+                *place,
+                path,
+                message,
+                format!("found {}; remove all but one", names.join(" and ")),
+            );
         }
     }
 }

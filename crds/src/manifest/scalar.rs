@@ -22,7 +22,9 @@ pub(super) fn resolve(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Resu
     }
     match (tag.suffix.as_str(), plain(text)) {
         ("str", _) => Ok(Kind::String(text.to_owned())),
-        ("int", kind @ Kind::Integer(_)) | ("bool", kind @ Kind::Bool(..)) | ("null", kind @ Kind::Null) => Ok(kind),
+        ("int", kind @ Kind::Integer(_))
+        | ("bool", kind @ Kind::Bool(..))
+        | ("null", kind @ Kind::Null) => Ok(kind),
         ("float", kind @ (Kind::Float(_) | Kind::Integer(_))) => Ok(kind),
         (suffix, _) => Err(format!("`{text}` cannot be read as !!{suffix}")),
     }
@@ -83,10 +85,14 @@ fn integer(text: &str) -> Option<i64> {
 
 /// A decimal number. One that has no fraction is an integer, because that is what is left of it in JSON.
 fn float(text: &str) -> Option<Kind> {
-    if !text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) {
+    if !text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b))
+    {
         return None;
     }
-    let value: f64 = text.parse().ok()?;
+    // A number that overflows is text to Go.
+    let value = text.parse().ok().filter(|value: &f64| value.is_finite())?;
     // 2^63, the first integer that does not fit.
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     if value.fract() == 0.0 && (-LIMIT..LIMIT).contains(&value) {

@@ -5,16 +5,19 @@ use serde_json::Value;
 /// Most valid names that are listed where none is near.
 const MAX_LISTED: usize = 12;
 
-/// The remedy for the unknown field `name` of an object with `schema`, where `root` is the schema of the whole document.
-pub(super) fn for_field(name: &str, schema: &Value, root: &Value) -> String {
-    let mut names: Vec<&str> = properties(schema).map(|(name, _)| name).collect();
-    names.sort_unstable();
-    if let Some(near) = nearest(name, &names) {
-        return format!("did you mean `{near}`?");
+/// The field of an object with `schema` that `name` was probably meant to be.
+pub(super) fn meant<'s>(name: &str, schema: &'s Value) -> Option<&'s str> {
+    let names: Vec<&str> = properties(schema).map(|(name, _)| name).collect();
+    nearest(name, &names)
+}
+
+/// The remedy for an unknown field of an object with `schema` that is near to none, where `root` is the schema of the whole document.
+pub(super) fn instead(name: &str, schema: &Value, root: &Value) -> String {
+    let places = elsewhere(name, root);
+    if !places.is_empty() {
+        return format!("`{name}` belongs to {}", places.join(" or "));
     }
-    if let Some(place) = elsewhere(name, root) {
-        return format!("`{name}` belongs to {place}");
-    }
+    let names: Vec<&str> = properties(schema).map(|(name, _)| name).collect();
     match names.len() {
         0 => "remove it; nothing can be set here".into(),
         1..=MAX_LISTED => format!("fields here: {}", names.join(", ")),
@@ -33,7 +36,12 @@ pub(super) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     }
     names
         .iter()
-        .map(|other| (strsim::damerau_levenshtein(&plain(name), &plain(other)), *other))
+        .map(|other| {
+            (
+                strsim::damerau_levenshtein(&plain(name), &plain(other)),
+                *other,
+            )
+        })
         .filter(|(distance, other)| *distance <= (other.len().max(name.len()) / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, other)| other)
@@ -48,17 +56,25 @@ fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
         .map(|(name, schema)| (name.as_str(), schema))
 }
 
-/// The object of the spec, nearest to its root, that has a field `name`. Kubernetes' own types, which have no descriptions, are left out.
-fn elsewhere(name: &str, root: &Value) -> Option<String> {
-    let mut level = vec![("spec".to_owned(), root.pointer("/properties/spec")?)];
+/// The objects of the spec, nearest to its root, that have a field `name`. Kubernetes' own types, which have no descriptions, are left out.
+fn elsewhere(name: &str, root: &Value) -> Vec<String> {
+    let mut level: Vec<(String, &Value)> = root
+        .pointer("/properties/spec")
+        .map(|spec| ("spec".to_owned(), spec))
+        .into_iter()
+        .collect();
     while !level.is_empty() {
-        if let Some((path, _)) = level.iter().find(|(_, schema)| {
-            schema
-                .get("properties")
-                .and_then(|p| p.get(name))
-                .is_some_and(|field| field.get("description").is_some())
-        }) {
-            return Some(path.clone());
+        let has = |schema: &Value| {
+            properties(schema)
+                .any(|(field, schema)| field == name && schema.get("description").is_some())
+        };
+        let found: Vec<String> = level
+            .iter()
+            .filter(|(_, schema)| has(schema))
+            .map(|(path, _)| path.clone())
+            .collect();
+        if !found.is_empty() {
+            return found;
         }
         level = level
             .iter()
@@ -67,5 +83,5 @@ fn elsewhere(name: &str, root: &Value) -> Option<String> {
             })
             .collect();
     }
-    None
+    Vec::new()
 }

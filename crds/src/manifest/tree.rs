@@ -43,14 +43,21 @@ pub(super) struct Entry {
 /// Parses the one document of `text`. On `None` at least one error has been added.
 pub(super) fn parse(text: &str, report: &mut Report) -> Option<Node> {
     if text.len() > MAX_BYTES {
-        let what = format!("the file has {} bytes, the limit is {MAX_BYTES}", text.len());
+        let what = format!(
+            "the file has {} bytes, the limit is {MAX_BYTES}",
+            text.len()
+        );
         report.add(Place::START, "", what, "keep data in their own files");
         return None;
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match Builder::new(&Place::at_span).build(text) {
         Ok(node) => Some(node),
-        Err(Fault { place, what, remedy }) => {
+        Err(Fault {
+            place,
+            what,
+            remedy,
+        }) => {
             report.add(place, "", what, remedy);
             None
         }
@@ -65,7 +72,10 @@ pub(super) fn parse_value(text: &str, place: Place) -> Result<Node, Fault> {
 
 impl Place {
     fn at_span(span: &Span) -> Place {
-        Place::Text { line: span.start.line(), column: span.start.col() + 1 }
+        Place::Text {
+            line: span.start.line(),
+            column: span.start.col() + 1,
+        }
     }
 }
 
@@ -77,7 +87,11 @@ pub(super) struct Fault {
 }
 
 fn fault<T>(place: Place, what: impl Into<String>, remedy: &'static str) -> Result<T, Fault> {
-    Err(Fault { place, what: what.into(), remedy })
+    Err(Fault {
+        place,
+        what: what.into(),
+        remedy,
+    })
 }
 
 /// A collection that is not complete yet.
@@ -104,7 +118,14 @@ struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     fn new(place_of: &'a dyn Fn(&Span) -> Place) -> Self {
-        Builder { place_of, stack: Vec::new(), anchors: HashMap::new(), weight: 0, root: None, documents: 0 }
+        Builder {
+            place_of,
+            stack: Vec::new(),
+            anchors: HashMap::new(),
+            weight: 0,
+            root: None,
+            documents: 0,
+        }
     }
 
     fn build(mut self, text: &str) -> Result<Node, Fault> {
@@ -116,13 +137,21 @@ impl<'a> Builder<'a> {
                 }
                 Err(error) => {
                     let place = (self.place_of)(&Span::empty(*error.marker()));
-                    return fault(place, format!("not valid YAML: {}", error.info()), "check indentation, quotes and brackets");
+                    return fault(
+                        place,
+                        format!("not valid YAML: {}", error.info()),
+                        "check indentation, quotes and brackets",
+                    );
                 }
             }
         }
         match self.root {
             Some(root) => Ok(root),
-            None => fault((self.place_of)(&Span::empty(saphyr_parser::Marker::new(0, 1, 0))), "the file is empty", "see examples/ for manifests that run"),
+            None => fault(
+                (self.place_of)(&Span::empty(saphyr_parser::Marker::new(0, 1, 0))),
+                "the file is empty",
+                "see examples/ for manifests that run",
+            ),
         }
     }
 
@@ -131,7 +160,11 @@ impl<'a> Builder<'a> {
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 && self.root.is_some() {
-                    return fault(place, "a second document begins here", "put each job into a file of its own");
+                    return fault(
+                        place,
+                        "a second document begins here",
+                        "put each job into a file of its own",
+                    );
                 }
                 Ok(())
             }
@@ -160,28 +193,50 @@ impl<'a> Builder<'a> {
         if self.stack.len() == MAX_DEPTH {
             return too_deep(place);
         }
-        if let Some(Frame { open: Open::Map(_, None), .. }) = self.stack.last() {
+        if let Some(Frame {
+            open: Open::Map(_, None),
+            ..
+        }) = self.stack.last()
+        {
             return fault(place, "a key that is a list or a map", "a key is a name");
         }
-        self.stack.push(Frame { open, place, anchor });
+        self.stack.push(Frame {
+            open,
+            place,
+            anchor,
+        });
         Ok(())
     }
 
     fn close(&mut self, place: Place) -> Result<(), Fault> {
         let Some(frame) = self.stack.pop() else {
-            return fault(place, "a list or map ends that never began", "check the brackets");
+            return fault(
+                place,
+                "a list or map ends that never began",
+                "check the brackets",
+            );
         };
         let kind = match frame.open {
             Open::List(items) => Kind::List(items),
             Open::Map(entries, _) => Kind::Map(entries),
         };
-        self.value(Node { place: frame.place, kind }, frame.anchor)
+        self.value(
+            Node {
+                place: frame.place,
+                kind,
+            },
+            frame.anchor,
+        )
     }
 
     /// A copy of an anchored value, with its own places: an error in it is mended there.
     fn alias(&mut self, id: usize, place: Place) -> Result<(), Fault> {
         let Some((node, size)) = self.anchors.get(&id) else {
-            return fault(place, "an alias within its own anchor", "write the value out");
+            return fault(
+                place,
+                "an alias within its own anchor",
+                "write the value out",
+            );
         };
         self.weight += size.weight;
         if self.weight > MAX_WEIGHT {
@@ -222,11 +277,19 @@ impl<'a> Builder<'a> {
 }
 
 fn too_large<T>(place: Place) -> Result<T, Fault> {
-    fault(place, "the file has too many values", "keep data in their own files, and check the aliases")
+    fault(
+        place,
+        "the file has too many values",
+        "keep data in their own files, and check the aliases",
+    )
 }
 
 fn too_deep<T>(place: Place) -> Result<T, Fault> {
-    fault(place, format!("nested deeper than {MAX_DEPTH} levels"), "check the brackets and the indentation")
+    fault(
+        place,
+        format!("nested deeper than {MAX_DEPTH} levels"),
+        "check the brackets and the indentation",
+    )
 }
 
 /// What a copy of a value costs.
@@ -251,10 +314,18 @@ fn measure(node: &Node) -> Size {
             .iter()
             .map(|entry| {
                 let Size { weight, depth } = measure(&entry.node);
-                Size { weight: weight + 1 + entry.name.len() / 16, depth }
+                Size {
+                    weight: weight + 1 + entry.name.len() / 16,
+                    depth,
+                }
             })
             .collect(),
-        _ => return Size { weight: own_weight(&node.kind), depth: 0 },
+        _ => {
+            return Size {
+                weight: own_weight(&node.kind),
+                depth: 0,
+            };
+        }
     };
     Size {
         weight: own_weight(&node.kind) + children.iter().map(|size| size.weight).sum::<usize>(),
@@ -271,16 +342,22 @@ fn key(node: &Node) -> Result<String, Fault> {
         _ => return fault(node.place, "a key that is not a name", "quote it"),
     };
     if name == "<<" {
-        return fault(node.place, "merge keys (`<<`) are not supported", "write the fields out");
+        return fault(
+            node.place,
+            "merge keys (`<<`) are not supported",
+            "write the fields out",
+        );
     }
     Ok(name)
 }
 
 fn refuse_tag(tag: Option<&saphyr_parser::Tag>, own: &str, place: Place) -> Result<(), Fault> {
     match tag {
-        Some(tag) if !(tag.is_yaml_core_schema() && tag.suffix == own) => {
-            fault(place, format!("the tag {tag} is not supported"), "remove it")
-        }
+        Some(tag) if !(tag.is_yaml_core_schema() && tag.suffix == own) => fault(
+            place,
+            format!("the tag {tag} is not supported"),
+            "remove it",
+        ),
         _ => Ok(()),
     }
 }

@@ -35,8 +35,11 @@ pub(super) fn to_json(node: &Node) -> Value {
         Kind::Float(number) => Number::from_f64(*number).map_or(Value::Null, Value::Number),
         Kind::String(text) => text.as_str().into(),
         Kind::List(items) => items.iter().map(to_json).collect(),
-        Kind::Map(entries) => {
-            Value::Object(entries.iter().map(|entry| (entry.name.clone(), to_json(&entry.node))).collect())
-        }
+        Kind::Map(entries) => Value::Object(
+            entries
+                .iter()
+                .map(|entry| (entry.name.clone(), to_json(&entry.node)))
+                .collect(),
+        ),
     }
 }

@@ -24,7 +24,11 @@ pub struct Checkpoint {
 
 impl Default for Checkpoint {
     fn default() -> Self {
-        Checkpoint { every_steps: default_every_steps(), keep: default_keep(), storage: None }
+        Checkpoint {
+            every_steps: default_every_steps(),
+            keep: default_keep(),
+            storage: None,
+        }
     }
 }
 
@@ -43,7 +47,10 @@ pub enum Storage {
 #[serde(rename_all = "camelCase")]
 pub struct S3Storage {
     /// Name of the bucket.
-    #[schemars(length(min = 3, max = 63), regex(pattern = r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$"))]
+    #[schemars(
+        length(min = 3, max = 63),
+        regex(pattern = r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$")
+    )]
     pub bucket: String,
     /// Prefix of every key, without a slash at its end.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -13,7 +13,8 @@ mod volume;
 
 pub use checkpoint::{Checkpoint, S3Storage, Storage};
 pub use data::{
-    CsvFile, CsvSource, Data, Dataset, IdxSource, MissingPolicy, Normalization, NpySource, Validation,
+    CsvFile, CsvSource, Data, Dataset, IdxSource, MissingPolicy, Normalization, NpySource,
+    Validation,
 };
 pub use model::{Activation, Cnn, ConvBlock, Mlp, Model, Task};
 pub use optimizer::{Adagrad, Adam, AdamW, Optimizer, Sgd};
@@ -24,7 +25,9 @@ pub use status::{
     CheckpointStatus, Phase, Progress, RestartCounts, RoleStatus, TrainingJobStatus, WorkersStatus,
 };
 pub use training::{Consistency, CpuCapability, EarlyStopping, Metric, Training};
-pub use volume::{ConfigMapVolume, EmptyDirVolume, HostPathVolume, PersistentVolumeClaimVolume, Volume};
+pub use volume::{
+    ConfigMapVolume, EmptyDirVolume, HostPathVolume, PersistentVolumeClaimVolume, Volume,
+};
 
 use kube::CustomResource;
 use schemars::JsonSchema;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, EnvFromSource, EnvVar, LocalObjectReference, PodSecurityContext, ResourceRequirements,
-    Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+    Affinity, EnvFromSource, EnvVar, LocalObjectReference, PodSecurityContext,
+    ResourceRequirements, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,10 @@ pub struct PodSettings {
     pub affinity: Option<Affinity>,
     /// How the pods spread over zones and nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), schema_with = "bare::<Vec<TopologySpreadConstraint>>")]
+    #[schemars(
+        length(max = 16),
+        schema_with = "bare::<Vec<TopologySpreadConstraint>>"
+    )]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
     /// Priority class of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -20,7 +20,10 @@ pub struct Servers {
 
 impl Default for Servers {
     fn default() -> Self {
-        Servers { replicas: default_server_replicas(), pod: PodSettings::default() }
+        Servers {
+            replicas: default_server_replicas(),
+            pod: PodSettings::default(),
+        }
     }
 }
 
