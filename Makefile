@@ -17,8 +17,7 @@ help: ## List the targets
 demo: build ## Train the breast-cancer example and predict a few rows with the result
 	@rm -rf $(DEMO)
 	$(TRAINYARD) run examples/breast-cancer/job.yaml --out $(DEMO)
-	@head -n 6 examples/breast-cancer/breast-cancer.csv > $(DEMO)/rows.csv
-	$(TRAINYARD) predict $(DEMO)/artifact --csv $(DEMO)/rows.csv
+	$(TRAINYARD) predict $(DEMO)/artifact --csv examples/breast-cancer/breast-cancer.csv --limit 5
 
 build: libtorch ## Build the trainyard binary
 	cargo build $(LOCKED) --package trainyard
