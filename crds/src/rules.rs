@@ -31,7 +31,7 @@ pub(crate) const MAX_NAME: usize = 40;
 /// Names of jobs, as a service's: a label of RFC 1035.
 pub(crate) const NAME: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 /// What is said about any other name.
-pub(crate) const NAME_MESSAGE: &str = "name must be at most 40 characters of a-z, 0-9 and '-', beginning with a letter and not \
+pub(crate) const NAME_MESSAGE: &str = "metadata.name must be at most 40 characters of a-z, 0-9 and '-', beginning with a letter and not \
      ending with '-', because pods and services are named after it";
 
 /// Rule of the whole object.
@@ -218,6 +218,7 @@ pub(crate) fn exactly_one(names: &[&str]) -> Rule {
 }
 
 /// Whether `rule` was made by [`exactly_one`].
+#[cfg(feature = "manifest")]
 pub(crate) fn is_exactly_one(rule: &str) -> bool {
     rule.ends_with("].exists_one(set, set)")
 }

@@ -6,6 +6,7 @@
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+#[cfg(feature = "manifest")]
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -233,6 +234,7 @@ pub fn open_api<K: CustomResourceExt>() -> Value {
 }
 
 /// Schema of `metadata`, which the API server adds to every kind by itself. `managedFields` is left to it.
+#[cfg(feature = "manifest")]
 pub(crate) fn metadata() -> Value {
     let settings =
         schemars::generate::SchemaSettings::openapi3().with(|s| s.inline_subschemas = true);
