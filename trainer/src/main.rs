@@ -1,0 +1,234 @@
+//! `trainyard`: train, and use what was trained.
+
+use std::net::TcpListener;
+use std::os::fd::{FromRawFd, RawFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use trainyard::exit::{BadInput, Exit};
+use trainyard::job::Job;
+use trainyard::net::Timing;
+use trainyard::ui::{Mode, Ui, colour_allowed};
+use trainyard::{capability, commands, run, server, worker};
+
+/// Deterministic elastic training: the model does not depend on who computed it.
+#[derive(Parser)]
+#[command(name = "trainyard", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a job on this machine, with real server and worker processes.
+    Run(RunArgs),
+    /// Predict with an artifact.
+    Predict(commands::PredictArgs),
+    /// Show what is in a run's folder or an artifact.
+    Inspect(commands::InspectArgs),
+    /// Write an artifact from a checkpoint.
+    Export(commands::ExportArgs),
+    /// Be one server of a job (started by `run` or the operator).
+    #[command(hide = true)]
+    Server(ServerArgs),
+    /// Be one worker of a job (started by `run` or the operator).
+    #[command(hide = true)]
+    Worker(WorkerArgs),
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Manifest of a TrainingJob.
+    file: PathBuf,
+    /// Number of workers, instead of the manifest's.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    workers: Option<u32>,
+    /// Number of servers, instead of the manifest's.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    servers: Option<u32>,
+    /// Folder for checkpoints, logs and the artifact [default: runs/NAME].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on from the newest checkpoint in the folder.
+    #[arg(long)]
+    resume: bool,
+    /// Change a field of the manifest, such as spec.training.epochs=3. May be repeated.
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
+    /// Print JSON lines on standard output, the result last.
+    #[arg(long)]
+    json: bool,
+    /// Leaves that each worker computes side by side [default: cores / workers].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Connections from each worker to each server, in each direction.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    connections: u32,
+}
+
+#[derive(Args)]
+struct RoleArgs {
+    /// The resolved job, as JSON.
+    #[arg(long)]
+    job: PathBuf,
+    /// Index within the role.
+    #[arg(long)]
+    index: u32,
+    /// Address of server 0.
+    #[arg(long)]
+    coordinator: String,
+    /// End when the process that started this one ends.
+    #[arg(long)]
+    supervised: bool,
+}
+
+#[derive(Args)]
+struct ServerArgs {
+    #[command(flatten)]
+    role: RoleArgs,
+    /// Number of servers.
+    #[arg(long)]
+    servers: u32,
+    /// Generation given by the supervisor.
+    #[arg(long)]
+    generation: u32,
+    /// Folder of checkpoints.
+    #[arg(long)]
+    storage: PathBuf,
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: String,
+    /// Address under which workers reach this server [default: the one it listens on].
+    #[arg(long)]
+    advertise: Option<String>,
+    /// Address for /status, /healthz and /metrics.
+    #[arg(long)]
+    http: Option<String>,
+    /// An inherited listener, instead of --listen.
+    #[arg(long, hide = true)]
+    listen_fd: Option<RawFd>,
+    /// An inherited listener, instead of --http.
+    #[arg(long, hide = true)]
+    http_fd: Option<RawFd>,
+}
+
+#[derive(Args)]
+struct WorkerArgs {
+    #[command(flatten)]
+    role: RoleArgs,
+    /// Folder that relative data URIs resolve in.
+    #[arg(long)]
+    data: PathBuf,
+    /// Leaves computed side by side.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Connections to each server, in each direction.
+    #[arg(long, default_value_t = 2)]
+    connections: u32,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(args) => return run_job(args),
+        Command::Predict(args) => commands::predict(args),
+        Command::Inspect(args) => commands::inspect(args),
+        Command::Export(args) => commands::export(args),
+        Command::Server(args) => be_server(args),
+        Command::Worker(args) => be_worker(args),
+    };
+    let exit = result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        exit_of(&error)
+    });
+    ExitCode::from(exit.code())
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    if error.is::<BadInput>() { Exit::BadInput } else { Exit::Error }
+}
+
+fn run_job(args: RunArgs) -> ExitCode {
+    let mut ui = Ui::new(Mode::detect(args.json), colour_allowed());
+    let options = run::Options {
+        file: args.file,
+        set: args.set,
+        workers: args.workers,
+        servers: args.servers,
+        out: args.out,
+        resume: args.resume,
+        threads: args.threads.map(usize::from),
+        connections: args.connections,
+    };
+    let exit = run::run(options, &mut ui).unwrap_or_else(|error| {
+        ui.failed(&format!("{error:#}"));
+        exit_of(&error)
+    });
+    ExitCode::from(exit.code())
+}
+
+fn role(args: &RoleArgs) -> Result<Job> {
+    if args.supervised {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    }
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TRAINYARD_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+    let text = std::fs::read_to_string(&args.job)
+        .with_context(|| format!("the job {} cannot be read", args.job.display()))?;
+    Job::from_json(&text)
+}
+
+/// A listener that the supervisor opened, so that its address outlives this process.
+fn inherited(fd: RawFd) -> Result<TcpListener> {
+    // SAFETY: the number comes from the supervisor, which opened the listener for this process
+    // alone; nothing else here owns it. A wrong number is an error of the next call, not worse.
+    let listener = unsafe { TcpListener::from_raw_fd(fd) };
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC).context("the inherited listener is not open")?;
+    Ok(listener)
+}
+
+fn listener(fd: Option<RawFd>, address: &str) -> Result<TcpListener> {
+    match fd {
+        Some(fd) => inherited(fd),
+        None => TcpListener::bind(address).map_err(|error| {
+            BadInput(format!("cannot listen on {address}: {error}; choose another address or end what uses it")).into()
+        }),
+    }
+}
+
+fn be_server(args: ServerArgs) -> Result<Exit> {
+    let job = role(&args.role)?;
+    let http = match (args.http_fd, &args.http) {
+        (None, None) => None,
+        (fd, address) => Some(listener(fd, address.as_deref().unwrap_or_default())?),
+    };
+    server::run(server::Options {
+        job,
+        index: args.role.index,
+        servers: args.servers,
+        generation: args.generation,
+        coordinator: args.role.coordinator,
+        advertise: args.advertise,
+        listener: listener(args.listen_fd, &args.listen)?,
+        http,
+        storage: args.storage,
+        timing: Timing::default(),
+    })
+}
+
+fn be_worker(args: WorkerArgs) -> Result<Exit> {
+    let job = role(&args.role)?;
+    capability::pin(job.manifest.spec.training.cpu_capability)?;
+    worker::run(worker::Options {
+        job,
+        index: args.role.index,
+        coordinator: args.role.coordinator,
+        data: args.data,
+        threads: args.threads,
+        connections: args.connections,
+        timing: Timing::default(),
+    })
+}

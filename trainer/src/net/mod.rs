@@ -1,0 +1,184 @@
+//! Connections: framing over a byte stream, the first frame, and the control stream.
+//!
+//! One port of a server takes every connection of the protocol; the first frame says what it is
+//! for. Bulk connections carry data one way, so that no two full socket buffers ever face each
+//! other. Everything above works on `Read + Write`, so that another transport can take TCP's place.
+
+mod control;
+
+pub use control::{ControlReceiver, ControlSender};
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use trainyard_core::control::Role;
+use trainyard_core::wire::{Body, Fence, HEADER_LEN, Header, Limits};
+
+/// Bounds on waiting.
+#[derive(Copy, Clone, Debug)]
+pub struct Timing {
+    /// How often peers say that they are alive.
+    pub heartbeat_interval: Duration,
+    /// A peer silent for this long is lost.
+    pub heartbeat_timeout: Duration,
+    /// How long a stop may take before the previous checkpoint has to do.
+    pub grace: Duration,
+    /// How long a connection may take to be made and introduced.
+    pub connect: Duration,
+    /// How long a process looks for a coordinator before it gives up with exit code 75.
+    pub orphaned: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing {
+            heartbeat_interval: Duration::from_millis(500),
+            heartbeat_timeout: Duration::from_secs(5),
+            grace: Duration::from_secs(20),
+            connect: Duration::from_secs(10),
+            orphaned: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Who a process is on the wire.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The job's id.
+    pub job: u64,
+    /// Generation in force.
+    pub generation: u32,
+    /// Which start of the process this is.
+    pub incarnation: u64,
+}
+
+impl Identity {
+    /// A header from this process.
+    pub fn header(&self, body: Body) -> Header {
+        Header { job: self.job, generation: self.generation, incarnation: self.incarnation, body }
+    }
+}
+
+/// What a connection is for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Channel {
+    /// Messages to and from the coordinator.
+    Control,
+    /// Gradients, worker to server.
+    Push,
+    /// Parameters, server to worker: chunks `c` with `c % of == index`.
+    Pull {
+        /// Which of the parallel connections.
+        index: u32,
+        /// How many there are.
+        of: u32,
+    },
+}
+
+/// Payload of the first frame of a connection.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hello {
+    /// What the connection is for.
+    pub channel: Channel,
+    /// Who opens it.
+    pub role: Role,
+}
+
+fn refused(why: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.to_string())
+}
+
+/// Reads and checks a header.
+///
+/// # Errors
+/// Of the stream; [`io::ErrorKind::InvalidData`] for bytes that are no header.
+pub fn read_header(stream: &mut impl Read, limits: &Limits) -> io::Result<Header> {
+    let mut bytes = [0; HEADER_LEN];
+    stream.read_exact(&mut bytes)?;
+    Header::decode(&bytes, limits).map_err(refused)
+}
+
+/// Writes a header and its payload with as few system calls as the stream allows.
+///
+/// # Errors
+/// Of the stream.
+pub fn write_frame(stream: &mut impl Write, header: &Header, payload: &[u8]) -> io::Result<()> {
+    let head = header.encode();
+    let total = head.len() + payload.len();
+    let mut sent = 0;
+    while sent < total {
+        let result = if sent < head.len() {
+            stream.write_vectored(&[IoSlice::new(&head[sent..]), IoSlice::new(payload)])
+        } else {
+            stream.write(&payload[sent - head.len()..])
+        };
+        match result {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => sent += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Opens a connection and introduces this process.
+///
+/// # Errors
+/// If no address of `to` accepts in time.
+pub fn connect(to: &str, identity: Identity, hello: Hello, timing: &Timing) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{to} has no address"));
+    for address in to.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, timing.connect) {
+            Ok(mut stream) => {
+                prepare(&stream)?;
+                let payload = serde_json::to_vec(&hello)?;
+                let header = identity.header(Body::Hello { len: payload.len() as u32 });
+                write_frame(&mut stream, &header, &payload)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(io::Error::new(last.kind(), format!("cannot connect to {to}: {last}")))
+}
+
+/// Small frames leave at once, and a vanished host is noticed.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    rustix::net::sockopt::set_socket_keepalive(stream, true)?;
+    Ok(())
+}
+
+/// Reads the first frame of an accepted connection. Whoever takes too long, speaks another
+/// protocol, or is of another job or an older generation is refused.
+///
+/// # Errors
+/// Of the stream; [`io::ErrorKind::InvalidData`] naming what was refused.
+pub fn accept(stream: &mut TcpStream, ours: Identity, timing: &Timing) -> io::Result<(Hello, Header)> {
+    stream.set_read_timeout(Some(timing.connect))?;
+    prepare(stream)?;
+    let header = read_header(stream, &Limits { control: 4096 })?;
+    let Body::Hello { len } = header.body else {
+        return Err(refused("the first frame is no hello"));
+    };
+    let mut payload = vec![0; len as usize];
+    stream.read_exact(&mut payload)?;
+    let hello: Hello = serde_json::from_slice(&payload).map_err(refused)?;
+    let fence = header.fence(ours.job, ours.generation);
+    // A newer generation on a control stream is news for the coordinator, an older one is told so.
+    let allowed = match (hello.channel, fence) {
+        (_, Fence::Current) => true,
+        (Channel::Control, Fence::Newer | Fence::Older) => true,
+        _ => false,
+    };
+    if !allowed {
+        return Err(refused(format!("a connection of {fence:?} origin: {:?} {:?}", hello.role, hello.channel)));
+    }
+    stream.set_read_timeout(None)?;
+    Ok((hello, header))
+}

@@ -1,0 +1,457 @@
+//! `trainyard run`: real server and worker processes on this machine.
+
+mod folder;
+mod observer;
+pub mod policy;
+pub mod process;
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use rustix::process::Signal;
+use serde::Serialize;
+use trainyard_checkpoint::{Log, Manifest};
+use trainyard_core::control::{Progress, Release};
+use trainyard_core::coordinator::Record;
+
+use crate::artifact;
+use crate::exit::{BadInput, Exit};
+use crate::job::Job;
+use crate::net::Timing;
+use crate::server::{METRICS, RECORD};
+use crate::ui::{Note, Started, Summary, SummaryMetrics, Ui};
+use folder::Folder;
+use observer::{Heard, Observer, relay};
+use policy::{End, Restarts, Verdict};
+use process::{Common, Exited, Member};
+
+/// How long processes may take to leave once the job is over.
+const FAREWELL: Duration = Duration::from_secs(25);
+
+/// What `trainyard run` is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The manifest.
+    pub file: PathBuf,
+    /// Changes to it, `path=value`.
+    pub set: Vec<String>,
+    /// Workers, instead of the manifest's.
+    pub workers: Option<u32>,
+    /// Servers, instead of the manifest's.
+    pub servers: Option<u32>,
+    /// The run's folder, instead of `runs/NAME`.
+    pub out: Option<PathBuf>,
+    /// Go on from the newest checkpoint.
+    pub resume: bool,
+    /// Threads of a worker; the cores shared evenly if none.
+    pub threads: Option<usize>,
+    /// Bulk connections of a worker to each server, in each direction.
+    pub connections: u32,
+}
+
+/// Reads a manifest as `run` does.
+///
+/// # Errors
+/// [`BadInput`] with file, line, column, path and remedy.
+pub fn read_job(file: &Path, set: &[String]) -> Result<Job> {
+    let name = file.display().to_string();
+    let bytes = std::fs::read(file).map_err(|error| BadInput(format!("{name} cannot be read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        BadInput(format!("{name} is not UTF-8: the first wrong byte is at offset {}", error.utf8_error().valid_up_to()))
+    })?;
+    let manifest = trainyard_crds::manifest::read_with(&name, &text, set).map_err(|errors| BadInput(errors.to_string()))?;
+    Job::new(manifest)
+}
+
+/// Runs a job to its end.
+///
+/// # Errors
+/// [`BadInput`] for what the user must mend, anything else if the job has failed.
+pub fn run(options: Options, ui: &mut Ui) -> Result<Exit> {
+    let begin = Instant::now();
+    let job = read_job(&options.file, &options.set)?;
+    let out = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&job.name));
+    let folder = Folder::open(&out)?;
+    let log = folder.log(&job)?;
+    if let Some(latest) = log.latest().filter(|_| !options.resume) {
+        let message = format!(
+            "{} already holds a run of this job up to step {}: go on with --resume, or choose another folder with --out",
+            out.display(),
+            latest.step
+        );
+        return Err(BadInput(message).into());
+    }
+    if log.complete().is_none() {
+        let mut supervisor = Supervisor::new(&options, &job, &folder, &log, ui)?;
+        let end = supervisor.supervise();
+        supervisor.dismiss();
+        match end? {
+            Over::Done => {}
+            Over::Stopped => {
+                let step = supervisor.progress.step;
+                let total = supervisor.progress.total_steps;
+                let saved = folder.log(&job)?.latest().is_some_and(|manifest| manifest.step == step);
+                ui.stopped(step, total, saved, &resume_command(&options));
+                return Ok(Exit::Interrupted);
+            }
+        }
+    }
+    let log = folder.log(&job)?;
+    let manifest = log.complete().context("the job has ended without a complete checkpoint")?;
+    let artifact = folder.path.join("artifact");
+    artifact::export(std::sync::Arc::clone(log.storage()), manifest, &artifact)?;
+    ui.finished(&summary(&job, manifest, &out, begin.elapsed())?);
+    Ok(Exit::Done)
+}
+
+fn resume_command(options: &Options) -> String {
+    let mut command = format!("trainyard run {}", options.file.display());
+    for set in &options.set {
+        command += &format!(" --set '{set}'");
+    }
+    if let Some(out) = &options.out {
+        command += &format!(" --out {}", out.display());
+    }
+    command + " --resume"
+}
+
+fn summary(job: &Job, manifest: &Manifest, out: &Path, elapsed: Duration) -> Result<Summary> {
+    let record: Record = serde_json::from_value(manifest.coordinator[RECORD].clone())?;
+    let metrics: SummaryMetrics = serde_json::from_value(manifest.coordinator[METRICS].clone())?;
+    Ok(Summary {
+        job: job.name.clone(),
+        steps: record.step,
+        epochs: job.plan(manifest.facts.train_rows)?.position(record.step).epoch,
+        metrics,
+        model_sha256: manifest.model_sha256.clone().unwrap_or_default(),
+        artifact: out.join("artifact").display().to_string(),
+        checkpoint: out.display().to_string(),
+        elapsed_seconds: elapsed.as_secs_f64(),
+    })
+}
+
+enum Over {
+    Done,
+    Stopped,
+}
+
+#[derive(Debug)]
+enum Input {
+    Heard(Heard),
+    Exited(Exited),
+    Terminate,
+}
+
+/// A member's process, or when it is to be started.
+enum Place {
+    Running { pid: u32, since: Instant },
+    Waiting { until: Instant },
+}
+
+/// `DIR/run.json`: who is running, for people and tools that look in from outside.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Roster {
+    pid: u32,
+    generation: u32,
+    coordinator: String,
+    http: String,
+    processes: Vec<RosterEntry>,
+}
+
+#[derive(Serialize)]
+struct RosterEntry {
+    #[serde(flatten)]
+    member: Member,
+    pid: u32,
+}
+
+struct Supervisor<'a> {
+    common: Common,
+    backoff_limit: u32,
+    generation: u32,
+    listeners: [TcpListener; 2],
+    places: BTreeMap<Member, Place>,
+    restarts: Restarts,
+    inputs: Receiver<Input>,
+    exits: Sender<Exited>,
+    observer: Observer,
+    folder: &'a Folder,
+    ui: &'a mut Ui,
+    begin: Instant,
+    progress: Progress,
+    stopping: bool,
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(options: &Options, job: &Job, folder: &'a Folder, log: &Log, ui: &'a mut Ui) -> Result<Self> {
+        let spec = &job.manifest.spec;
+        let servers = options.servers.unwrap_or(spec.servers.replicas).max(1);
+        let workers = options.workers.unwrap_or(spec.workers.replicas).max(1);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = options.threads.unwrap_or((cores / workers as usize).clamp(1, job.tree.leaves() as usize));
+        let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+        let coordinator = listeners[0].local_addr()?.to_string();
+        let http = format!("http://{}/status", listeners[1].local_addr()?);
+        folder.write("job.json", &job.manifest)?;
+        let data = match options.file.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        let common = Common {
+            folder: folder.path.clone(),
+            data: std::fs::canonicalize(data)?,
+            coordinator: coordinator.clone(),
+            servers,
+            threads: threads.max(1),
+            connections: options.connections,
+        };
+        let (sender, inputs) = channel();
+        let observer = Observer::default();
+        observer.start(coordinator, job.id, Timing::default(), relay(sender.clone(), Input::Heard));
+        crate::signals::termination()?.forward(sender.clone(), || Input::Terminate);
+        ui.started(&Started {
+            job: job.name.clone(),
+            model: describe(job),
+            servers,
+            workers,
+            leaves: job.tree.leaves(),
+            out: options.out.clone().unwrap_or_else(|| Path::new("runs").join(&job.name)).display().to_string(),
+            status_url: http,
+            resumed_from: log.latest().map(|manifest| manifest.step),
+        });
+        let members = (0..servers).map(Member::Server).chain((0..workers).map(Member::Worker));
+        let now = Instant::now();
+        let (exits, exited) = channel();
+        std::thread::spawn(move || {
+            while let Ok(exit) = exited.recv() {
+                if sender.send(Input::Exited(exit)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Supervisor {
+            common,
+            backoff_limit: spec.backoff_limit,
+            generation: log.current_claim().map_or(0, |claim| claim.generation as u32) + 1,
+            listeners,
+            places: members.map(|member| (member, Place::Waiting { until: now })).collect(),
+            restarts: Restarts::default(),
+            inputs,
+            exits,
+            observer,
+            folder,
+            ui,
+            begin: now,
+            progress: Progress::default(),
+            stopping: false,
+        })
+    }
+
+    fn supervise(&mut self) -> Result<Over> {
+        let mut stop_deadline = None;
+        loop {
+            self.start_due()?;
+            let wait = self.next_start().unwrap_or(Duration::from_millis(500));
+            match self.inputs.recv_timeout(wait) {
+                Ok(Input::Heard(Heard::Progress(progress))) => {
+                    self.progress = *progress;
+                    self.ui.progress(self.begin.elapsed(), &self.progress);
+                }
+                Ok(Input::Heard(Heard::Released(release))) => match release {
+                    Release::Done => return Ok(Over::Done),
+                    Release::Stopped => return Ok(Over::Stopped),
+                    Release::Failed { message } => return Err(anyhow!(message)),
+                    Release::Drained => {}
+                },
+                Ok(Input::Exited(exited)) => {
+                    if let Some(over) = self.exited(&exited)? {
+                        return Ok(over);
+                    }
+                }
+                Ok(Input::Terminate) => {
+                    self.ui.note(&Note::Stopping);
+                    self.stopping = true;
+                    self.observer.stop();
+                    stop_deadline = Some(Instant::now() + FAREWELL);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the run's own threads have ended")),
+            }
+            if stop_deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                return Ok(Over::Stopped); // the previous checkpoint stands
+            }
+        }
+    }
+
+    fn next_start(&self) -> Option<Duration> {
+        let due = |place: &Place| match place {
+            Place::Waiting { until } => Some(until.saturating_duration_since(Instant::now())),
+            Place::Running { .. } => None,
+        };
+        self.places.values().filter_map(due).min()
+    }
+
+    fn start_due(&mut self) -> Result<()> {
+        if self.stopping {
+            // Nobody new is needed; a lost server cannot be saved from here.
+            self.places.retain(|_, place| matches!(place, Place::Running { .. }));
+            return Ok(());
+        }
+        let now = Instant::now();
+        let due = |(member, place): (&Member, &Place)| match place {
+            Place::Waiting { until } if *until <= now => Some(*member),
+            _ => None,
+        };
+        let members: Vec<Member> = self.places.iter().filter_map(due).collect();
+        if members.is_empty() {
+            return Ok(());
+        }
+        for member in members {
+            let pid = process::start(&self.common, member, self.generation, &self.listeners, self.exits.clone())?;
+            self.places.insert(member, Place::Running { pid, since: now });
+        }
+        self.write_roster()
+    }
+
+    fn write_roster(&self) -> Result<()> {
+        let entry = |(member, place): (&Member, &Place)| match place {
+            Place::Running { pid, .. } => Some(RosterEntry { member: *member, pid: *pid }),
+            Place::Waiting { .. } => None,
+        };
+        self.folder.write(
+            "run.json",
+            &Roster {
+                pid: std::process::id(),
+                generation: self.generation,
+                coordinator: self.common.coordinator.clone(),
+                http: self.listeners[1].local_addr()?.to_string(),
+                processes: self.places.iter().filter_map(entry).collect(),
+            },
+        )
+    }
+
+    /// Decides what follows the end of a process.
+    fn exited(&mut self, exited: &Exited) -> Result<Option<Over>> {
+        let Exited { member, pid, status } = *exited;
+        let Some(Place::Running { pid: running, since }) = self.places.get(&member) else {
+            return Ok(None);
+        };
+        if *running != pid {
+            return Ok(None);
+        }
+        let end = End::of(status.code());
+        let lived = since.elapsed();
+        if end == End::Clean && (member == Member::Server(0) || self.finished()) {
+            // The release that explains it may still be on its way to us.
+            self.places.remove(&member);
+            return self.explained();
+        }
+        if self.stopping {
+            self.places.remove(&member);
+            return Ok(None);
+        }
+        let how = process::describe(status);
+        match self.restarts.judge(end, lived, self.backoff_limit) {
+            Verdict::Restart(wait) => {
+                if matches!(member, Member::Server(_)) {
+                    // Durable before its effect: the claim in the log is made by server 0 itself.
+                    self.generation += 1;
+                }
+                self.ui.note(&Note::Restarting { member: member.to_string(), how, wait });
+                self.places.insert(member, Place::Waiting { until: Instant::now() + wait });
+                Ok(None)
+            }
+            verdict => {
+                self.places.remove(&member);
+                let said = process::last_error(&self.common.log(member));
+                let log = self.common.log(member);
+                let message = match (verdict, said) {
+                    (Verdict::Fail, Some(said)) => said,
+                    (_, said) => format!(
+                        "{member} ended with {how} and the {} restarts that backoffLimit allows are used up{}; see {}",
+                        self.backoff_limit,
+                        said.map_or(String::new(), |said| format!(" (last error: {said})")),
+                        log.display()
+                    ),
+                };
+                match end {
+                    End::Permanent(2) => Err(BadInput(message).into()),
+                    _ => Err(anyhow!(message)),
+                }
+            }
+        }
+    }
+
+    fn finished(&self) -> bool {
+        self.progress.phase == "Finished" || self.progress.phase == "Completing"
+    }
+
+    /// After server 0 has left in order: hears how the job ended, or reads it from the log.
+    fn explained(&mut self) -> Result<Option<Over>> {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while let Ok(input) = self.inputs.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if let Input::Heard(Heard::Released(release)) = input {
+                return match release {
+                    Release::Done => Ok(Some(Over::Done)),
+                    Release::Failed { message } => Err(anyhow!(message)),
+                    Release::Stopped | Release::Drained => Ok(Some(Over::Stopped)),
+                };
+            }
+        }
+        let stopping = self.stopping;
+        Ok(Some(if stopping { Over::Stopped } else { Over::Done }))
+    }
+
+    /// Sees every process off: time to leave, then the end.
+    fn dismiss(&mut self) {
+        self.observer.close();
+        let deadline = Instant::now() + FAREWELL;
+        self.places.retain(|_, place| matches!(place, Place::Running { .. }));
+        let mut told = false;
+        while !self.places.is_empty() {
+            let patience = if told { deadline } else { Instant::now() + Duration::from_secs(2) };
+            match self.inputs.recv_timeout(patience.saturating_duration_since(Instant::now())) {
+                Ok(Input::Exited(exited)) => {
+                    self.places.remove(&exited.member);
+                }
+                Ok(_) => {}
+                Err(_) if told => break,
+                Err(_) => {
+                    told = true;
+                    self.signal_all(Signal::TERM);
+                }
+            }
+        }
+        self.signal_all(Signal::KILL);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for place in self.places.values() {
+            if let Place::Running { pid, .. } = place {
+                process::signal(*pid, signal);
+            }
+        }
+    }
+}
+
+/// The job in a few words, such as `binary classification, mlp 128-64-32`.
+fn describe(job: &Job) -> String {
+    use trainyard_core::coordinator::Task;
+    use trainyard_crds::training_job::Model;
+    let task = match job.task {
+        Task::Binary => "binary classification",
+        Task::Multiclass => "multiclass classification",
+        Task::Regression => "regression",
+    };
+    let join = |widths: Vec<String>| widths.join("-");
+    let model = match &job.manifest.spec.model {
+        Model::Mlp(mlp) => format!("mlp {}", join(mlp.hidden.iter().map(u32::to_string).collect())),
+        Model::Cnn(cnn) => format!("cnn {}", join(cnn.blocks.iter().map(|b| b.channels.to_string()).collect())),
+    };
+    format!("{task}, {model}")
+}

@@ -1,0 +1,113 @@
+//! The run's own line to the coordinator: progress in, a stop out.
+
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use trainyard_core::control::{FromCoordinator, Join, Progress, Release, Role, ToCoordinator};
+
+use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
+
+/// What the observer hears.
+#[derive(Debug)]
+pub enum Heard {
+    /// Where the job is.
+    Progress(Box<Progress>),
+    /// How it ended.
+    Released(Release),
+}
+
+/// A connection to the coordinator that is made again when it breaks.
+#[derive(Clone, Default)]
+pub struct Observer(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    sender: Option<Arc<ControlSender>>,
+    stop: bool,
+    over: bool,
+}
+
+impl Observer {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the coordinator to checkpoint and stop, now and after every reconnection.
+    pub fn stop(&self) {
+        let mut state = self.lock();
+        state.stop = true;
+        if let Some(sender) = &state.sender {
+            let _ = sender.send(&ToCoordinator::Stop);
+        }
+    }
+
+    /// Ends the observing thread.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.over = true;
+        if let Some(sender) = state.sender.take() {
+            sender.close();
+        }
+    }
+
+    /// Observes on a thread of its own.
+    pub fn start(&self, coordinator: String, job: u64, timing: Timing, heard: impl Fn(Heard) -> bool + Send + 'static) {
+        let this = self.clone();
+        std::thread::spawn(move || {
+            while !this.lock().over {
+                if this.observe(&coordinator, job, &timing, &heard).is_none() {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        });
+    }
+
+    fn observe(&self, to: &str, job: u64, timing: &Timing, heard: &impl Fn(Heard) -> bool) -> Option<()> {
+        let identity = Identity { job, generation: 0, incarnation: crate::incarnation() };
+        let hello = Hello { channel: Channel::Control, role: Role::Observer };
+        let stream = net::connect(to, identity, hello, timing).ok()?;
+        let sender = Arc::new(ControlSender::new(&stream, identity).ok()?);
+        let mut receiver = ControlReceiver::new(stream);
+        sender.send(&ToCoordinator::Join(join(identity.incarnation))).ok()?;
+        {
+            let mut state = self.lock();
+            if state.stop {
+                sender.send(&ToCoordinator::Stop).ok()?;
+            }
+            state.sender = Some(sender);
+        }
+        loop {
+            let heard_more = match receiver.receive() {
+                Ok(FromCoordinator::Progress(progress)) => heard(Heard::Progress(progress)),
+                Ok(FromCoordinator::Release(release)) => heard(Heard::Released(release)),
+                Ok(_) => true,
+                Err(_) => break,
+            };
+            if !heard_more {
+                self.close();
+                break;
+            }
+        }
+        self.lock().sender = None;
+        None
+    }
+}
+
+fn join(incarnation: u64) -> Join {
+    Join {
+        role: Role::Observer,
+        incarnation,
+        generation: 0,
+        spec_digest: String::new(),
+        capability: None,
+        facts: None,
+        address: None,
+        ready: None,
+    }
+}
+
+/// Where messages of the run's threads meet.
+pub fn relay<T: Send + 'static>(to: Sender<T>, wrap: impl Fn(Heard) -> T + Send + 'static) -> impl Fn(Heard) -> bool + Send {
+    move |heard| to.send(wrap(heard)).is_ok()
+}

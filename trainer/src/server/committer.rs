@@ -1,0 +1,178 @@
+//! Commits manifests, off the coordinator's thread: storage may be slow, heartbeats may not.
+
+use std::sync::mpsc::{Receiver, Sender};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use trainyard_checkpoint::{Log, Manifest, ShardRecord, load_range};
+use trainyard_core::coordinator::{Event, Record};
+use trainyard_core::facts::DataFacts;
+use trainyard_core::layout::{CHUNK, Layout, ModelHasher};
+use trainyard_core::metrics::Metrics;
+
+use super::coordination::Input;
+use crate::job::{Job, hex};
+
+/// What to commit.
+pub enum Work {
+    /// A checkpoint.
+    Commit {
+        /// The version.
+        version: u64,
+        /// Shard records as JSON.
+        shards: Vec<Value>,
+        /// The record at that version.
+        record: Box<Record>,
+        /// Whether it is the best so far.
+        best: bool,
+        /// Facts of the data.
+        facts: Box<DataFacts>,
+        /// Numeric capability.
+        capability: String,
+    },
+    /// A committed checkpoint again, with a later record and as the best.
+    Amend {
+        /// The manifest.
+        source: Box<Value>,
+        /// The record, now with validation metrics.
+        record: Box<Record>,
+    },
+    /// The result.
+    Complete {
+        /// The manifest that holds the result's parameters.
+        source: Box<Value>,
+        /// The final record.
+        record: Box<Record>,
+        /// Metrics on the training rows.
+        train: Box<Metrics>,
+        /// Metrics on the validation rows.
+        validation: Option<Box<Metrics>>,
+    },
+}
+
+/// What a finished job's manifest carries as the coordinator's state.
+pub const METRICS: &str = "metrics";
+/// Key of the record in a manifest's coordinator state.
+pub const RECORD: &str = "record";
+
+/// Owns the log while a coordinator of this generation works.
+pub struct Committer {
+    job: Job,
+    generation: u32,
+    log: Log,
+}
+
+impl Committer {
+    /// A committer that has claimed the log.
+    pub fn new(job: Job, generation: u32, log: Log) -> Self {
+        Committer { job, generation, log }
+    }
+
+    /// Does what comes, in order, until the senders are gone; gives the log back.
+    pub fn run(mut self, work: &Receiver<Work>, events: &Sender<Input>) {
+        while let Ok(work) = work.recv() {
+            let event = self.carry_out(work).unwrap_or_else(|error| match error.downcast_ref() {
+                Some(trainyard_checkpoint::Error::Fenced { .. }) => Event::Fenced,
+                _ => Event::CommitFailed {
+                    message: format!("the checkpoint could not be committed: {error:#}"),
+                },
+            });
+            if events.send(Input::Event(event)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, work: Work) -> Result<Event> {
+        match work {
+            Work::Commit { version, shards, record, best, facts, capability } => {
+                let manifest = self.manifest(version, shards, &record, best, *facts, capability)?;
+                self.log.commit(manifest.clone())?;
+                let keep = self.job.manifest.spec.checkpoint.keep as usize;
+                if let Err(error) = self.log.clean(keep) {
+                    tracing::warn!(%error, "old checkpoints could not be cleaned");
+                }
+                Ok(Event::Committed { version, manifest: serde_json::to_value(&manifest)? })
+            }
+            Work::Amend { source, record } => {
+                let mut manifest: Manifest = serde_json::from_value(*source)?;
+                manifest.generation = self.generation.into();
+                manifest.best = true;
+                manifest.coordinator = json!({ RECORD: *record });
+                self.log.commit(manifest.clone())?;
+                let version = manifest.step;
+                Ok(Event::Committed { version, manifest: serde_json::to_value(&manifest)? })
+            }
+            Work::Complete { source, record, train, validation } => {
+                let mut manifest: Manifest = serde_json::from_value(*source)?;
+                let layout = self.job.layout(&manifest.facts)?;
+                manifest.generation = self.generation.into();
+                manifest.complete = true;
+                manifest.coordinator = json!({
+                    RECORD: *record,
+                    METRICS: { "train": *train, "validation": validation },
+                });
+                manifest.model_sha256 = Some(self.model_sha256(&manifest, &layout)?);
+                self.log.commit(manifest)?;
+                Ok(Event::Completed)
+            }
+        }
+    }
+
+    fn manifest(
+        &self,
+        version: u64,
+        shards: Vec<Value>,
+        record: &Record,
+        best: bool,
+        facts: DataFacts,
+        capability: String,
+    ) -> Result<Manifest> {
+        let layout = self.job.layout(&facts)?;
+        let shards: Vec<ShardRecord> = shards
+            .into_iter()
+            .map(serde_json::from_value)
+            .collect::<Result<_, _>>()
+            .context("a server sent a shard record that cannot be decoded")?;
+        let epoch = self.job.plan(facts.train_rows)?.position(version).epoch;
+        Ok(Manifest {
+            identity: self.log.identity().clone(),
+            generation: self.generation.into(),
+            step: version,
+            epoch,
+            complete: false,
+            best,
+            floats: layout.len() as u64,
+            shards,
+            layout_digest: layout_digest(&layout),
+            capability,
+            facts,
+            coordinator: json!({ RECORD: record }),
+            spec: self.job.to_json()?,
+            model_sha256: None,
+        })
+    }
+
+    /// Hashes the model piece by piece, so that no process needs room for all of it.
+    fn model_sha256(&self, manifest: &Manifest, layout: &Layout) -> Result<String> {
+        let mut hasher = ModelHasher::new(layout);
+        for shard in &manifest.shards {
+            let range = shard.start as usize..shard.end as usize;
+            let slice = load_range(self.log.storage().as_ref(), manifest, range)?;
+            for piece in slice.parameters.chunks(CHUNK) {
+                hasher.update(piece)?;
+            }
+        }
+        Ok(hasher.finish()?)
+    }
+}
+
+/// Names a layout: SHA-256 over the names, shapes and offsets.
+pub fn layout_digest(layout: &Layout) -> String {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for placed in layout.params() {
+        hash.update(format!("{}\0{:?}\0{}\n", placed.param.name, placed.param.shape, placed.offset));
+    }
+    hex(&hash.finalize())
+}

@@ -1,0 +1,220 @@
+//! The coordinator's shell: connections in, events to the state machine, actions out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use trainyard_core::control::{FromCoordinator, Progress, Role, ToCoordinator};
+use trainyard_core::coordinator::{Action, Coordinator, Event, Outcome, PeerId};
+
+use super::committer::Work;
+use crate::net::{ControlReceiver, ControlSender, Identity};
+
+/// How often observers and `/status` are refreshed.
+const REFRESH: Duration = Duration::from_millis(50);
+
+/// What the coordinator's thread waits for.
+pub enum Input {
+    /// Something for the state machine.
+    Event(Event),
+    /// A new control connection.
+    Connected(TcpStream, Role),
+    /// Server 0 itself, in this process.
+    Local(Sender<FromCoordinator>),
+    /// The process is asked to terminate.
+    Terminate,
+}
+
+/// How a coordinator's session ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Its work is over.
+    Finished(Outcome),
+    /// A peer brought this generation.
+    Regenerated(u32),
+}
+
+/// What `/status` and `/metrics` show.
+#[derive(Debug, Default)]
+pub struct Board(Mutex<Progress>);
+
+impl Board {
+    /// The latest progress.
+    pub fn read(&self) -> Progress {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn write(&self, progress: Progress) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+}
+
+enum Outlet {
+    Remote(Arc<ControlSender>),
+    Local(Sender<FromCoordinator>),
+}
+
+/// The id of server 0 in its own coordinator.
+const LOCAL: PeerId = PeerId(0);
+
+/// Runs a [`Coordinator`] on real connections.
+pub struct Coordination {
+    coordinator: Coordinator,
+    identity: Identity,
+    inputs: Receiver<Input>,
+    sender: Sender<Input>,
+    work: Sender<Work>,
+    outlets: BTreeMap<PeerId, Outlet>,
+    observers: BTreeSet<PeerId>,
+    next_peer: u64,
+    board: Arc<Board>,
+    shown: Progress,
+    refreshed: Instant,
+}
+
+impl Coordination {
+    /// A shell around `coordinator`. `sender` feeds `inputs`.
+    pub fn new(
+        coordinator: Coordinator,
+        identity: Identity,
+        (sender, inputs): (Sender<Input>, Receiver<Input>),
+        work: Sender<Work>,
+        board: Arc<Board>,
+    ) -> Self {
+        Coordination {
+            coordinator,
+            identity,
+            inputs,
+            sender,
+            work,
+            outlets: BTreeMap::new(),
+            observers: BTreeSet::new(),
+            next_peer: 1,
+            board,
+            shown: Progress::default(),
+            refreshed: Instant::now(),
+        }
+    }
+
+    /// Works until the job or the generation is over. All connections are closed at the end.
+    pub fn run(mut self, begin: Instant) -> Ended {
+        let ended = loop {
+            let event = match self.inputs.recv_timeout(REFRESH) {
+                Ok(Input::Event(event)) => event,
+                Ok(Input::Connected(stream, role)) => {
+                    self.connected(stream, role);
+                    continue;
+                }
+                Ok(Input::Local(sender)) => {
+                    self.outlets.insert(LOCAL, Outlet::Local(sender));
+                    continue;
+                }
+                Ok(Input::Terminate) => Event::Message(LOCAL, ToCoordinator::Drain),
+                Err(RecvTimeoutError::Timeout) => Event::Tick,
+                // We hold a sender ourselves.
+                Err(RecvTimeoutError::Disconnected) => break Ended::Finished(Outcome::Drained),
+            };
+            let actions = self.coordinator.handle(begin.elapsed(), event);
+            if let Some(ended) = self.carry_out(actions) {
+                break ended;
+            }
+            self.refresh(false);
+        };
+        self.refresh(true);
+        for outlet in self.outlets.values() {
+            if let Outlet::Remote(sender) = outlet {
+                sender.close();
+            }
+        }
+        ended
+    }
+
+    fn connected(&mut self, stream: TcpStream, role: Role) {
+        let peer = PeerId(self.next_peer);
+        self.next_peer += 1;
+        let Ok(sender) = ControlSender::new(&stream, self.identity) else {
+            return;
+        };
+        self.outlets.insert(peer, Outlet::Remote(Arc::new(sender)));
+        if role == Role::Observer {
+            self.observers.insert(peer);
+        }
+        let inputs = self.sender.clone();
+        std::thread::spawn(move || {
+            let mut receiver = ControlReceiver::new(stream);
+            while let Ok(message) = receiver.receive() {
+                if inputs.send(Input::Event(Event::Message(peer, message))).is_err() {
+                    return;
+                }
+            }
+            let _ = inputs.send(Input::Event(Event::Closed(peer)));
+        });
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) -> Option<Ended> {
+        let mut ended = None;
+        for action in actions {
+            match action {
+                Action::Send(peer, message) => self.send(peer, message),
+                Action::Close(peer) => self.close(peer),
+                Action::Commit { version, shards, record, best } => {
+                    let (Some(facts), Some(capability)) =
+                        (self.coordinator.facts(), self.coordinator.capability())
+                    else {
+                        continue; // no version exists before both are known
+                    };
+                    let (facts, capability) = (Box::new(facts.clone()), capability.to_owned());
+                    let work = Work::Commit { version, shards, record, best, facts, capability };
+                    let _ = self.work.send(work);
+                }
+                Action::Amend { source, record } => {
+                    let _ = self.work.send(Work::Amend { source, record });
+                }
+                Action::Complete { source, record, train, validation } => {
+                    let _ = self.work.send(Work::Complete { source, record, train, validation });
+                }
+                Action::Regenerate(generation) => ended = Some(Ended::Regenerated(generation)),
+                Action::Finish(outcome) => ended = Some(Ended::Finished(outcome)),
+            }
+        }
+        ended
+    }
+
+    fn send(&mut self, peer: PeerId, message: FromCoordinator) {
+        let sent = match self.outlets.get(&peer) {
+            Some(Outlet::Remote(sender)) => sender.send(&message).is_ok(),
+            Some(Outlet::Local(sender)) => sender.send(message).is_ok(),
+            None => return,
+        };
+        if !sent {
+            self.close(peer);
+            let _ = self.sender.send(Input::Event(Event::Closed(peer)));
+        }
+    }
+
+    fn close(&mut self, peer: PeerId) {
+        self.observers.remove(&peer);
+        if let Some(Outlet::Remote(sender)) = self.outlets.remove(&peer) {
+            sender.close();
+        }
+    }
+
+    /// Shows progress, if it has changed, at a bounded rate.
+    fn refresh(&mut self, now: bool) {
+        if !now && self.refreshed.elapsed() < REFRESH {
+            return;
+        }
+        self.refreshed = Instant::now();
+        let progress = self.coordinator.progress();
+        if progress == self.shown {
+            return;
+        }
+        self.board.write(progress.clone());
+        for peer in self.observers.clone() {
+            self.send(peer, FromCoordinator::Progress(Box::new(progress.clone())));
+        }
+        self.shown = progress;
+    }
+}

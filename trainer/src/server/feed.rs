@@ -1,0 +1,110 @@
+//! One connection on which a worker receives parameters.
+//!
+//! A feed queues chunk ids, never payloads: a chunk that changes again before it was sent is sent
+//! once, in its newest version. So a slow or dead reader costs one chunk in flight.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::atomic::Ordering;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use trainyard_core::wire::{Body, as_bytes};
+
+use super::shard::Shard;
+use crate::net::{Identity, write_frame};
+
+/// The queue of one connection.
+#[derive(Debug)]
+pub struct Feed {
+    first: u32,
+    index: u32,
+    of: u32,
+    queue: Mutex<Queue>,
+    filled: Condvar,
+}
+
+#[derive(Debug)]
+struct Queue {
+    chunks: VecDeque<u32>,
+    waiting: Vec<bool>,
+    closed: bool,
+}
+
+impl Feed {
+    /// A feed of the chunks `c` of `chunks` with `c % of == index`.
+    pub fn new(chunks: std::ops::Range<u32>, index: u32, of: u32) -> Self {
+        Feed {
+            first: chunks.start,
+            index,
+            of: of.max(1),
+            queue: Mutex::new(Queue {
+                chunks: VecDeque::new(),
+                waiting: vec![false; chunks.len()],
+                closed: false,
+            }),
+            filled: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that a chunk has a new version.
+    pub fn offer(&self, chunk: u32) {
+        if chunk % self.of != self.index {
+            return;
+        }
+        let mut queue = self.lock();
+        let Some(waiting) = queue.waiting.get_mut((chunk - self.first) as usize) else {
+            return;
+        };
+        if !std::mem::replace(waiting, true) {
+            queue.chunks.push_back(chunk);
+            drop(queue);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Ends the feed: [`Feed::run`] returns.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_one();
+    }
+
+    fn next(&self) -> Option<u32> {
+        let mut queue = self.lock();
+        loop {
+            if queue.closed {
+                return None;
+            }
+            if let Some(chunk) = queue.chunks.pop_front() {
+                queue.waiting[(chunk - self.first) as usize] = false;
+                return Some(chunk);
+            }
+            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Sends every version that the peer has not had, until the feed is closed or the stream fails.
+    ///
+    /// # Errors
+    /// Of the stream.
+    pub fn run(&self, shard: &Shard, identity: Identity, stream: &mut impl Write) -> std::io::Result<()> {
+        let mut sent: Vec<Option<u64>> = vec![None; shard.chunks().len()];
+        while let Some(chunk) = self.next() {
+            let last = &mut sent[(chunk - self.first) as usize];
+            for (version, values) in shard.versions(chunk).into_iter().flatten() {
+                if last.is_some_and(|last| last >= version) {
+                    continue;
+                }
+                let payload = as_bytes(&values);
+                let body = Body::Param { version, chunk, len: payload.len() as u32 };
+                write_frame(stream, &identity.header(body), payload)?;
+                shard.counters.sent.fetch_add(payload.len() as u64, Ordering::Relaxed);
+                *last = Some(version);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! The door of a server: every connection comes in here and goes where its first frame says.
+
+use std::io;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use trainyard_core::round::Tally;
+use trainyard_core::wire::{Body, Fence, Limits, as_bytes_mut};
+
+use super::coordination::Input;
+use super::feed::Feed;
+use super::shard::{Push, Shard};
+use crate::net::{self, Channel, Identity, Timing, read_header};
+
+/// Connections that may be waiting to introduce themselves.
+const STRANGERS: usize = 256;
+
+/// What connections are routed to; changes with the generation.
+#[derive(Default)]
+struct Routes {
+    identity: Option<Identity>,
+    shard: Option<Arc<Shard>>,
+    coordination: Option<Sender<Input>>,
+    /// Bulk connections in use, to be shut when the generation ends.
+    streams: Vec<TcpStream>,
+}
+
+/// Routes connections to the shard and the coordinator in force.
+pub struct Hub {
+    routes: Mutex<Routes>,
+    strangers: AtomicUsize,
+    timing: Timing,
+}
+
+impl Hub {
+    /// A hub without routes: connections are closed until it has some.
+    pub fn new(timing: Timing) -> Arc<Self> {
+        Arc::new(Hub { routes: Mutex::default(), strangers: AtomicUsize::new(0), timing })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on control connections go to `coordination`.
+    pub fn route_control(&self, identity: Identity, coordination: Option<Sender<Input>>) {
+        let mut routes = self.lock();
+        routes.identity = Some(identity);
+        routes.coordination = coordination;
+    }
+
+    /// From now on bulk connections go to `shard`; those to the one before are shut.
+    pub fn route_bulk(&self, identity: Identity, shard: Option<Arc<Shard>>) {
+        let mut routes = self.lock();
+        routes.identity = Some(identity);
+        routes.shard = shard;
+        for stream in routes.streams.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// The shard in force.
+    pub fn shard(&self) -> Option<Arc<Shard>> {
+        self.lock().shard.clone()
+    }
+
+    /// Accepts connections for the life of the process, on a thread of its own.
+    pub fn listen(self: &Arc<Self>, listener: TcpListener) {
+        let hub = Arc::clone(self);
+        std::thread::spawn(move || {
+            loop {
+                match listener.accept() {
+                    Ok((stream, _)) => hub.admit(stream),
+                    Err(error) => {
+                        // Out of file descriptors, or a peer that left before it was accepted.
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        std::thread::sleep(std::time::Duration::from_millis(10));
+                    }
+                }
+            }
+        });
+    }
+
+    fn admit(self: &Arc<Self>, mut stream: TcpStream) {
+        if self.strangers.fetch_add(1, Ordering::Relaxed) >= STRANGERS {
+            self.strangers.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let hub = Arc::clone(self);
+        std::thread::spawn(move || {
+            let identity = hub.lock().identity;
+            let met = identity.map(|identity| net::accept(&mut stream, identity, &hub.timing));
+            hub.strangers.fetch_sub(1, Ordering::Relaxed);
+            match met {
+                Some(Ok((hello, _))) => hub.serve(stream, hello),
+                Some(Err(error)) => hub.dropped(&error),
+                None => {}
+            }
+        });
+    }
+
+    fn dropped(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::InvalidData {
+            tracing::warn!(%error, "a peer was dropped");
+            if let Some(shard) = self.shard() {
+                shard.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, hello: net::Hello) {
+        if hello.channel == Channel::Control {
+            if let Some(coordination) = &self.lock().coordination {
+                let _ = coordination.send(Input::Connected(stream, hello.role));
+            }
+            return;
+        }
+        let Some((identity, shard)) = self.register(&stream) else {
+            return;
+        };
+        let result = match hello.channel {
+            Channel::Push => receive(&shard, identity, stream),
+            Channel::Pull { index, of } => send(&shard, identity, stream, index, of),
+            Channel::Control => Ok(()),
+        };
+        if let Err(error) = result {
+            self.dropped(&error);
+        }
+    }
+
+    /// Puts a bulk connection on the list of those to shut with the generation.
+    fn register(&self, stream: &TcpStream) -> Option<(Identity, Arc<Shard>)> {
+        let copy = stream.try_clone().ok()?;
+        let mut routes = self.lock();
+        let found = (routes.identity?, routes.shard.clone()?);
+        routes.streams.retain(|stream| stream.peer_addr().is_ok());
+        routes.streams.push(copy);
+        Some(found)
+    }
+}
+
+/// Receives pushes until the connection ends.
+fn receive(shard: &Shard, identity: Identity, mut stream: TcpStream) -> io::Result<()> {
+    let refused = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    let limits = Limits::default();
+    let mut buffer = shard.buffer();
+    loop {
+        let header = read_header(&mut stream, &limits)?;
+        let Body::Push { step, node, chunk, len, rows, loss } = header.body else {
+            let kind = header.body.kind();
+            return match header.body {
+                Body::Bye => Ok(()),
+                _ => Err(refused(format!("a {kind:?} frame on a push connection"))),
+            };
+        };
+        let fence = header.fence(identity.job, identity.generation);
+        if fence != Fence::Current {
+            return Err(refused(format!("a push of {fence:?} origin")));
+        }
+        let expected = shard.chunk_len(chunk).map_err(|error| refused(error.to_string()))?;
+        if len as usize != 4 * expected {
+            return Err(refused(format!("chunk {chunk} has {} bytes, the push {len}", 4 * expected)));
+        }
+        buffer.resize(expected, 0.0);
+        io::Read::read_exact(&mut stream, as_bytes_mut(&mut buffer))?;
+        shard.counters.received.fetch_add(len.into(), Ordering::Relaxed);
+        let push = Push { step, node, chunk, tally: Tally { rows: rows.into(), loss } };
+        buffer = shard.push(push, buffer).map_err(|error| refused(error.to_string()))?;
+    }
+}
+
+/// Sends parameters until the connection ends.
+fn send(shard: &Arc<Shard>, identity: Identity, mut stream: TcpStream, index: u32, of: u32) -> io::Result<()> {
+    let feed = Arc::new(Feed::new(shard.chunks(), index, of));
+    let mut watched = stream.try_clone()?;
+    shard.subscribe(&feed);
+    std::thread::scope(|scope| {
+        // The peer never writes here; the read returns when the connection ends.
+        scope.spawn(|| {
+            let _ = io::Read::read(&mut watched, &mut [0]);
+            feed.close();
+        });
+        let result = feed.run(shard, identity, &mut stream);
+        let _ = stream.shutdown(Shutdown::Both);
+        shard.unsubscribe(&feed);
+        result
+    })
+}

@@ -1,0 +1,87 @@
+//! SIGTERM and SIGINT as requests: the first asks to leave in order, the second ends at once.
+
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use trainyard_core::control::ToCoordinator;
+
+use crate::exit::Exit;
+use crate::net::ControlSender;
+
+type Listener = Box<dyn Fn() + Send>;
+
+#[derive(Default)]
+struct State {
+    requested: bool,
+    listener: Option<Listener>,
+}
+
+/// Whether and by whom termination is waited for.
+#[derive(Clone, Default)]
+pub struct Termination(Arc<Mutex<State>>);
+
+impl Termination {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether termination was asked for.
+    pub fn requested(&self) -> bool {
+        self.lock().requested
+    }
+
+    /// Calls `listener` when termination is asked for, at once if it was already. Replaces the
+    /// listener before.
+    pub fn listen(&self, listener: impl Fn() + Send + 'static) {
+        let mut state = self.lock();
+        if state.requested {
+            listener();
+        }
+        state.listener = Some(Box::new(listener));
+    }
+
+    /// Sends a message to a thread when termination is asked for.
+    pub fn forward<T: Send + 'static>(&self, to: Sender<T>, message: impl Fn() -> T + Send + 'static) {
+        self.listen(move || drop(to.send(message())));
+    }
+
+    /// Asks a coordinator for release when termination is asked for.
+    pub fn send_drain(&self, to: Arc<ControlSender>) {
+        self.listen(move || drop(to.send(&ToCoordinator::Drain)));
+    }
+
+    /// Forgets the listener.
+    pub fn clear(&self) {
+        self.lock().listener = None;
+    }
+
+    fn request(&self) {
+        let mut state = self.lock();
+        state.requested = true;
+        if let Some(listener) = &state.listener {
+            listener();
+        }
+    }
+}
+
+/// Begins to catch SIGTERM and SIGINT. The second signal ends the process at once.
+///
+/// # Errors
+/// If the handlers cannot be installed.
+pub fn termination() -> Result<Termination> {
+    let termination = Termination::default();
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let shared = termination.clone();
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if shared.requested() {
+                std::process::exit(Exit::Interrupted.code().into());
+            }
+            shared.request();
+        }
+    });
+    Ok(termination)
+}

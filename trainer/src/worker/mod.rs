@@ -1,0 +1,338 @@
+//! The worker role: leaves and evaluation blocks, nothing kept.
+
+pub mod arena;
+pub mod board;
+pub mod crew;
+pub mod engine;
+pub mod link;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
+use trainyard_core::tree::Node;
+use trainyard_data::Folder;
+
+use crate::capability;
+use crate::exit::{BadInput, Exit};
+use crate::job::Job;
+use crate::model::Network;
+use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
+use arena::Arena;
+use board::{Board, Ending, Next};
+use crew::{Crew, Order, Product};
+use engine::{Engine, EngineError, Gradient, Workload};
+use link::{Links, Push};
+
+/// Evaluation results sent in one message.
+const BLOCKS_PER_MESSAGE: usize = 64;
+
+/// How a worker is started.
+pub struct Options {
+    /// The job.
+    pub job: Job,
+    /// Index of this worker.
+    pub index: u32,
+    /// Address of server 0.
+    pub coordinator: String,
+    /// Folder that relative data URIs resolve in.
+    pub data: PathBuf,
+    /// Leaves computed side by side.
+    pub threads: usize,
+    /// Bulk connections to each server, in each direction.
+    pub connections: u32,
+    /// Bounds on waiting.
+    pub timing: Timing,
+}
+
+/// Runs a worker until it is released.
+///
+/// # Errors
+/// If it cannot do its work, with what to do about it.
+pub fn run(options: Options) -> Result<Exit> {
+    Engine::pin();
+    let job = &options.job;
+    let load = job.load_options()?;
+    let data = trainyard_data::load(&Folder::new(&options.data), &load)
+        .map_err(|error| BadInput(error.to_string()))?;
+    let architecture = job.architecture(&data.facts).map_err(|error| BadInput(error.to_string()))?;
+    let layout = job.layout(&data.facts)?;
+    let work = Arc::new(Workload {
+        task: job.task,
+        tree: job.tree,
+        plan: job.plan(data.facts.train_rows)?,
+        network: Network::new(&architecture, &layout),
+        layout,
+        data,
+    });
+    let worker = Worker {
+        capability: capability::describe(job.manifest.spec.training.cpu_capability),
+        incarnation: crate::incarnation(),
+        terminate: crate::signals::termination()?,
+        options,
+        work,
+    };
+    worker.work_until_released()
+}
+
+struct Worker {
+    options: Options,
+    work: Arc<Workload>,
+    capability: String,
+    incarnation: u64,
+    terminate: crate::signals::Termination,
+}
+
+impl Worker {
+    /// Joins, works, and joins again when a connection is lost.
+    fn work_until_released(&self) -> Result<Exit> {
+        let mut lost = Instant::now();
+        let mut generation = 0;
+        loop {
+            match self.session(&mut generation)? {
+                Ended::Released(release) => return Exit::of(release),
+                Ended::Lost { welcomed, why } => {
+                    tracing::debug!(why, "joining again");
+                    if welcomed {
+                        lost = Instant::now();
+                    }
+                }
+            }
+            if lost.elapsed() > self.options.timing.orphaned {
+                tracing::error!("no coordinator at {} for too long", self.options.coordinator);
+                return Ok(Exit::TryAgain);
+            }
+            if self.terminate.requested() {
+                return Ok(Exit::Done); // nobody waits for us
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn session(&self, generation: &mut u32) -> Result<Ended> {
+        let lost = |why: String| Ok(Ended::Lost { welcomed: false, why });
+        let mut identity =
+            Identity { job: self.options.job.id, generation: *generation, incarnation: self.incarnation };
+        let hello = Hello { channel: Channel::Control, role: Role::Worker(self.options.index) };
+        let stream = match net::connect(&self.options.coordinator, identity, hello, &self.options.timing) {
+            Ok(stream) => stream,
+            Err(error) => return lost(error.to_string()),
+        };
+        let sender = Arc::new(ControlSender::new(&stream, identity)?);
+        let mut receiver = ControlReceiver::new(stream);
+        if let Err(error) = sender.send(&ToCoordinator::Join(self.join(*generation))) {
+            return lost(error.to_string());
+        }
+        match receiver.receive() {
+            Ok(FromCoordinator::Welcome { generation: current }) => *generation = current,
+            Ok(FromCoordinator::Refused { reason }) => return Err(anyhow!("the join was refused: {reason}")),
+            Ok(FromCoordinator::Release(release)) => return Ok(Ended::Released(release)),
+            Ok(_) => return lost("an unexpected message".into()),
+            Err(error) => return lost(error.to_string()),
+        }
+        identity.generation = *generation;
+        Ok(self.take_part(identity, sender, receiver))
+    }
+
+    fn join(&self, generation: u32) -> Join {
+        Join {
+            role: Role::Worker(self.options.index),
+            incarnation: self.incarnation,
+            generation,
+            spec_digest: self.options.job.spec_digest.clone(),
+            capability: Some(self.capability.clone()),
+            facts: Some(self.work.data.facts.clone()),
+            address: None,
+            ready: None,
+        }
+    }
+
+    fn take_part(&self, identity: Identity, sender: Arc<ControlSender>, mut receiver: ControlReceiver) -> Ended {
+        let board = Board::new(self.work.tree, self.work.layout.chunks());
+        let crew = Crew::default();
+        let length = self.work.layout.len();
+        let mut arenas = [Arena::new(length), Arena::new(length)];
+        let mut engine = || {
+            let [even, odd] = &mut arenas;
+            let variables = [even.variables(&self.work.layout), odd.variables(&self.work.layout)];
+            Engine::new(Arc::clone(&self.work), variables)
+        };
+        let assistants: Vec<Engine> = (1..self.options.threads).map(|_| engine()).collect();
+        let engine = engine();
+        let beating = crate::heartbeat::start(Arc::clone(&sender), self.options.timing.heartbeat_interval);
+        self.terminate.send_drain(Arc::clone(&sender));
+        let ended = std::thread::scope(|scope| {
+            for assistant in assistants {
+                let crew = &crew;
+                scope.spawn(move || crew.assist(assistant));
+            }
+            let (listening, answers) = (&board, Arc::clone(&sender));
+            scope.spawn(move || listen(&mut receiver, listening, &answers));
+            let shift = Shift { worker: self, identity, sender: &sender, board: &board, crew: &crew, engine, spare: Vec::new() };
+            let ended = shift.run(&arenas);
+            crew.close();
+            sender.close();
+            ended
+        });
+        drop(beating);
+        self.terminate.clear();
+        ended
+    }
+}
+
+/// Feeds the board from the control stream.
+fn listen(receiver: &mut ControlReceiver, board: &Board, answers: &ControlSender) {
+    loop {
+        match receiver.receive() {
+            Ok(message) => {
+                if let Some((id, next)) = board.take(message) {
+                    let _ = answers.send(&ToCoordinator::Halted { id, next });
+                }
+            }
+            Err(error) => return board.end(Ending::Lost(format!("the coordinator is gone: {error}"))),
+        }
+    }
+}
+
+enum Ended {
+    Released(Release),
+    Lost { welcomed: bool, why: String },
+}
+
+/// The computing thread of a session.
+struct Shift<'a> {
+    worker: &'a Worker,
+    identity: Identity,
+    sender: &'a ControlSender,
+    board: &'a Board,
+    crew: &'a Crew,
+    engine: Engine,
+    /// Buffers as long as the arena.
+    spare: Vec<Vec<f32>>,
+}
+
+impl Shift<'_> {
+    fn run(mut self, arenas: &[Arena; 2]) -> Ended {
+        let servers = loop {
+            match self.board.next() {
+                Next::Connect(servers) => break servers,
+                Next::End(ending) => return ended(ending),
+                _ => {}
+            }
+        };
+        let Options { index, connections, timing, .. } = &self.worker.options;
+        let work = &self.worker.work;
+        let role = Role::Worker(*index);
+        let links =
+            match Links::connect(work.layout.clone(), work.tree, self.identity, role, &servers, *connections, timing) {
+                Ok(links) => links,
+                Err(error) => return Ended::Lost { welcomed: true, why: error.to_string() },
+            };
+        std::thread::scope(|scope| {
+            links.start(scope, self.board, arenas);
+            let ended = self.work(&links);
+            // Threads that wait for the board must see that it is over.
+            self.board.end(Ending::Lost("the session is over".into()));
+            links.close();
+            ended
+        })
+    }
+
+    fn work(&mut self, links: &Links) -> Ended {
+        loop {
+            let done = match self.board.next() {
+                Next::Ready(version) => {
+                    self.send(&ToCoordinator::Ready { version, chunks: 0 });
+                    Ok(())
+                }
+                Next::Connect(_) => Ok(()),
+                Next::Compute { step, leaves } => self.compute(links, step, &leaves),
+                Next::Evaluate { id, version, blocks } => self.evaluate(id, version, &blocks),
+                Next::End(ending) => return ended(ending),
+            };
+            if let Err(error) = done {
+                return Ended::Lost { welcomed: true, why: format!("{error:#}") };
+            }
+        }
+    }
+
+    fn send(&self, message: &ToCoordinator) {
+        // A broken stream is noticed by the thread that listens to it.
+        let _ = self.sender.send(message);
+    }
+
+    fn compute(&mut self, links: &Links, step: u64, leaves: &[bool]) -> Result<()> {
+        let tree = self.worker.work.tree;
+        let nodes = tree.cover_set(leaves);
+        let parts = crew::split(tree, &nodes, self.worker.options.threads);
+        let orders = parts.iter().map(|node| {
+            Order::Gradient(step, *node, self.spare.pop().unwrap_or_default())
+        });
+        let products = self.crew.produce(&mut self.engine, orders.collect());
+        self.board.computed(step, leaves);
+        let products = match products {
+            Ok(products) => products,
+            Err(error) => return self.report(step, error),
+        };
+        let mut gradients: Vec<Gradient> = products
+            .into_iter()
+            .filter_map(|product| match product {
+                Product::Gradient(gradient) => Some(gradient),
+                Product::Block(..) => None,
+            })
+            .collect();
+        for node in nodes {
+            let below = |part: &mut Gradient| below(node, part.node);
+            let parts = gradients.extract_if(.., below).collect();
+            let parts = links.push(Push { step, node, parts }).context("a server's connection broke")?;
+            self.spare.extend(parts.into_iter().map(|part| part.sum));
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, id: u64, version: u64, blocks: &[trainyard_core::control::Block]) -> Result<()> {
+        let orders = blocks.iter().map(|block| Order::Block(version, *block)).collect();
+        let products = self.crew.produce(&mut self.engine, orders);
+        self.board.computed(u64::MAX, &[]);
+        let products = match products {
+            Ok(products) => products,
+            Err(error) => return self.report(version, error),
+        };
+        let mut results: Vec<_> = products
+            .into_iter()
+            .filter_map(|product| match product {
+                Product::Block(block, result) => Some((block, result)),
+                Product::Gradient(_) => None,
+            })
+            .collect();
+        while !results.is_empty() {
+            let batch = results.drain(..results.len().min(BLOCKS_PER_MESSAGE)).collect();
+            self.send(&ToCoordinator::Blocks { id, results: batch });
+        }
+        Ok(())
+    }
+
+    /// Tells the coordinator what went wrong; it ends the job.
+    fn report(&self, step: u64, error: EngineError) -> Result<()> {
+        self.send(&match error {
+            EngineError::NonFinite { place, value } => ToCoordinator::NonFinite { step, place, value },
+            EngineError::Torch(message) => ToCoordinator::Failed {
+                message: format!("worker {}: {message}", self.worker.options.index),
+            },
+        });
+        Ok(())
+    }
+}
+
+fn below(node: Node, part: Node) -> bool {
+    node.contains(part)
+}
+
+fn ended(ending: Ending) -> Ended {
+    match ending {
+        Ending::Released(release) => Ended::Released(release),
+        Ending::Lost(why) => Ended::Lost { welcomed: true, why },
+    }
+}
