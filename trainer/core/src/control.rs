@@ -35,6 +35,8 @@ pub struct Join {
     pub incarnation: u64,
     /// Highest generation the sender knows.
     pub generation: u32,
+    /// Generation that the sender was started with.
+    pub born: u32,
     /// Digest of all that determines the model: task, model, data options, training.
     pub spec_digest: String,
     /// Workers: the numeric capability (libtorch build, CPU kernels, thread settings).
@@ -219,6 +221,8 @@ pub enum FromCoordinator {
         /// Names this halt in the answer.
         id: u64,
     },
+    /// "I am alive": whoever hears nothing for the heartbeat timeout looks for the coordinator anew.
+    Heartbeat,
     /// You may go.
     Release(Release),
     /// To an observer: where the job is.

@@ -20,6 +20,16 @@ impl Coordinator {
             self.actions.push(Action::Regenerate(join.generation));
             return;
         }
+        if self.peers.is_successor(&join) {
+            if !matches!(self.phase, Phase::Gathering) {
+                // The state that is trained on is the other's. This one gives up in time, and is
+                // replaced under a newer generation.
+                return self.dismiss(peer);
+            }
+            if let Some(zombie) = self.peers.evict(join.role) {
+                self.dismiss(zombie);
+            }
+        }
         if let Err(reason) = self.peers.admissible(&join) {
             return self.refuse(peer, reason);
         }

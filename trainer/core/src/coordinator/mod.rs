@@ -133,7 +133,7 @@ pub enum Event {
     },
     /// A coordinator of a newer generation has claimed the log: this one has been replaced.
     Fenced,
-    /// Time passes.
+    /// Time passes. Due several times within the heartbeat timeout, however busy the shell is.
     Tick,
 }
 
@@ -238,6 +238,10 @@ pub struct Coordinator {
     best_manifest: Option<(u64, Value)>,
     /// Evaluations and halts so far: their names.
     ids: u64,
+    /// The latest tick.
+    ticked: Duration,
+    /// When peers were last told that we are alive.
+    beaten: Duration,
     actions: Vec<Action>,
 }
 
@@ -258,6 +262,8 @@ impl Coordinator {
             committed: None,
             best_manifest: None,
             ids: 0,
+            ticked: Duration::ZERO,
+            beaten: Duration::ZERO,
             actions: Vec::new(),
         };
         if let Some(start) = start {
@@ -289,14 +295,28 @@ impl Coordinator {
                 self.phase = Phase::Over;
                 self.actions.push(Action::Finish(Outcome::Drained));
             }
-            Event::Tick => {
-                for peer in self.peers.silent(now) {
-                    self.dismiss(peer);
-                }
-            }
+            Event::Tick => self.tick(now),
         }
         self.advance(now);
         std::mem::take(&mut self.actions)
+    }
+
+    /// Parts with the silent, and tells the others that we are alive.
+    fn tick(&mut self, now: Duration) {
+        let slept = now.saturating_sub(self.ticked);
+        self.ticked = now;
+        if slept > self.config.heartbeat_timeout / 2 {
+            self.peers.forgive(now); // we have not listened
+        }
+        for peer in self.peers.silent(now) {
+            self.dismiss(peer);
+        }
+        if now >= self.beaten + self.config.heartbeat_timeout / 5 {
+            self.beaten = now;
+            for peer in self.peers.all() {
+                self.send(peer, FromCoordinator::Heartbeat);
+            }
+        }
     }
 
     /// What is left to do once everyone was released: the actions of a constructor that failed, and

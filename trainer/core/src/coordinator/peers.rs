@@ -23,6 +23,8 @@ struct Peer {
 struct Server {
     peer: Option<PeerId>,
     incarnation: Option<u64>,
+    /// Generation its process was started with: tells a replacement from its predecessor.
+    born: u32,
     address: String,
     opened: bool,
     /// Version held by all its chunks, and how many chunks it owns.
@@ -53,6 +55,11 @@ impl Peers {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.last_heard = now;
         }
+    }
+
+    /// Counts everybody as heard.
+    pub fn forgive(&mut self, now: Duration) {
+        self.peers.values_mut().for_each(|peer| peer.last_heard = now);
     }
 
     /// Peers silent for too long. An observer may be silent, and server 0 is this very process.
@@ -86,6 +93,20 @@ impl Peers {
         twin.map(|(id, _)| *id)
     }
 
+    /// Whether this is the replacement of a server that is still here: one that was given up woke up
+    /// and was faster.
+    pub fn is_successor(&self, join: &Join) -> bool {
+        let Role::Server(index) = join.role else { return false };
+        let slot = self.servers.get(index as usize);
+        slot.is_some_and(|s| s.incarnation.is_some_and(|known| known != join.incarnation) && s.born < join.born)
+    }
+
+    /// Gives up a server and what it holds; returns its connection.
+    pub fn evict(&mut self, role: Role) -> Option<PeerId> {
+        let Role::Server(index) = role else { return None };
+        std::mem::take(self.servers.get_mut(index as usize)?).peer
+    }
+
     /// Takes a peer in.
     pub fn admit(&mut self, peer: PeerId, join: &Join, now: Duration) {
         let entry = Peer {
@@ -102,6 +123,7 @@ impl Peers {
         {
             slot.peer = Some(peer);
             slot.incarnation = Some(join.incarnation);
+            slot.born = join.born;
             slot.address = join.address.clone().unwrap_or_default();
             slot.opened = join.ready.is_some() && slot.ready.is_some();
             if let (Some(version), Some(ready)) = (join.ready, &mut slot.ready) {
@@ -224,6 +246,11 @@ impl Peers {
     pub fn joined_workers(&self) -> Vec<PeerId> {
         let worker = |p: &Peer| matches!(p.role, Role::Worker(_));
         self.peers.iter().filter(|(_, p)| worker(p)).map(|(id, _)| *id).collect()
+    }
+
+    /// Everybody.
+    pub fn all(&self) -> Vec<PeerId> {
+        self.peers.keys().copied().collect()
     }
 
     /// Everybody, none of whom stays.

@@ -101,6 +101,10 @@ impl Coordinator {
                 record: Box::new(record),
             });
         }
+        // Nothing older is committed after it.
+        if let Some(Action::Commit { version, .. }) = actions.last() {
+            self.pending.retain(|v, _| v >= version);
+        }
         self.actions.extend(actions);
     }
 

@@ -1,0 +1,198 @@
+//! What goes wrong, and when.
+
+use trainyard_core::control::{Role, ToCoordinator};
+
+use super::world::{Event, Kind, Pid, World};
+
+#[derive(Copy, Clone, Debug)]
+pub enum Fault {
+    /// kill -9 of any process.
+    Crash,
+    /// kill -9 of a worker.
+    CrashWorker,
+    /// A process stops running for a while, perhaps for longer than its heartbeat may be late.
+    Pause,
+    /// A server is paused, taken for dead, replaced, and wakes up.
+    Zombie,
+    /// A control connection breaks.
+    Disconnect,
+    /// Two processes cannot reach each other for a while.
+    Partition,
+    /// A worker is asked to terminate.
+    DrainWorker,
+    /// A server is asked to terminate.
+    DrainServer,
+    /// Everyone is asked to terminate.
+    DrainAll,
+    /// The user stops the job, and resumes it later.
+    Stop,
+    /// One more worker, or one less.
+    Scale,
+}
+
+const FAULTS: [Fault; 14] = [
+    Fault::Crash,
+    Fault::Crash,
+    Fault::CrashWorker,
+    Fault::CrashWorker,
+    Fault::Pause,
+    Fault::Pause,
+    Fault::Zombie,
+    Fault::Disconnect,
+    Fault::Disconnect,
+    Fault::Partition,
+    Fault::DrainWorker,
+    Fault::DrainServer,
+    Fault::Stop,
+    Fault::Scale,
+];
+
+impl World {
+    pub fn plan_faults(&mut self) {
+        let busy = self.rng.chance(75);
+        let window = *self.rng.pick(&[200_000, 1_000_000, 3_000_000]).unwrap_or(&0);
+        self.faults_until = window;
+        let planned = if busy { self.rng.within(1, 8) } else { self.rng.within(0, 1) };
+        self.faults_left = if busy { self.rng.within(0, 6) } else { 0 };
+        for _ in 0..planned {
+            let fault = if busy { self.any_fault() } else { Fault::Stop };
+            let time = self.rng.within(0, window);
+            self.at(time, Event::Fault(fault));
+        }
+        if self.rng.chance(10) {
+            let time = self.rng.within(0, window);
+            self.at(time, Event::Fault(Fault::DrainAll));
+        }
+    }
+
+    fn any_fault(&mut self) -> Fault {
+        *self.rng.pick(&FAULTS).unwrap_or(&Fault::Crash)
+    }
+
+    /// Phases last shorter than the time between faults: some faults aim at their beginnings.
+    pub fn entered(&mut self, phase: &str) {
+        if self.last_phase == phase {
+            return;
+        }
+        self.last_phase = phase.to_owned();
+        if self.faults_left > 0 && self.now < self.faults_until && self.rng.chance(25) {
+            self.faults_left -= 1;
+            let fault = self.any_fault();
+            let delay = self.rng.within(0, 5_000);
+            self.after(delay, Event::Fault(fault));
+        }
+    }
+
+    fn alive(&self, wanted: impl Fn(Role) -> bool) -> Vec<Pid> {
+        let found = self.processes.iter().enumerate().filter(|(_, p)| p.alive && wanted(p.role));
+        found.map(|(process, _)| process).collect()
+    }
+
+    pub fn inflict(&mut self, fault: Fault) {
+        self.tally.faults += 1;
+        self.trace(|| format!("fault {fault:?}"));
+        if !matches!(fault, Fault::Stop) {
+            self.disturbed = self.disturbed.max(self.now);
+        }
+        let servers = self.alive(|role| matches!(role, Role::Server(_)));
+        let workers = self.alive(|role| matches!(role, Role::Worker(_)));
+        let both = [servers.clone(), workers.clone()].concat();
+        let any = self.rng.pick(&both).copied();
+        let server = self.rng.pick(&servers).copied();
+        let worker = self.rng.pick(&workers).copied();
+        match (fault, any, server, worker) {
+            (Fault::Crash, Some(process), ..) | (Fault::CrashWorker, _, _, Some(process)) => self.crash(process),
+            (Fault::Pause, Some(process), ..) => {
+                let time = *self.rng.pick(&[30_000, 300_000, 900_000]).unwrap_or(&0);
+                self.pause(process, time);
+            }
+            (Fault::Zombie, _, Some(process), _) => {
+                let role = self.processes[process].role;
+                if self.running(role) != Some(process) || self.processes[process].paused {
+                    return;
+                }
+                let time = self.rng.within(800_000, 2_000_000);
+                self.pause(process, time);
+                self.generation += 1;
+                self.processes[process].replaced = true;
+                if self.leader == Some(process) {
+                    self.leader = None;
+                }
+                let process = match role {
+                    Role::Server(index) => index,
+                    _ => return,
+                };
+                self.supersede(process);
+            }
+            (Fault::Disconnect, Some(process), ..) => self.disconnect(process),
+            (Fault::Partition, Some(process), Some(server), _) => {
+                let time = self.now + self.rng.within(1_000, 1_200_000);
+                self.partitions.push((process, server, time));
+                self.disturbed = self.disturbed.max(time);
+                self.links.remove(&(process, server));
+                if let Role::Server(index) = self.processes[server].role {
+                    self.redial(index);
+                }
+                let through = self.processes[process].connection.filter(|id| self.connections[*id].host == server);
+                if through.is_some() {
+                    self.disconnect(process);
+                }
+            }
+            (Fault::DrainWorker, _, _, Some(process)) | (Fault::DrainServer, _, Some(process), _) => {
+                self.drain(process);
+            }
+            (Fault::DrainAll, ..) => both.into_iter().for_each(|process| self.drain(process)),
+            (Fault::Stop, ..) => {
+                if self.stopping.is_none() {
+                    self.stopping = Some(self.now);
+                }
+                let observer = self.spawn(Role::Observer, Kind::Observer);
+                self.after(0, Event::Connect(observer));
+            }
+            (Fault::Scale, ..) => self.scale(),
+            _ => {}
+        }
+    }
+
+    fn crash(&mut self, process: Pid) {
+        let role = self.processes[process].role;
+        let current = self.running(role) == Some(process);
+        self.end(process, true);
+        if current {
+            self.replace(role);
+        }
+    }
+
+    fn pause(&mut self, process: Pid, time: u64) {
+        if !std::mem::replace(&mut self.processes[process].paused, true) {
+            self.disturbed = self.disturbed.max(self.now + time);
+            self.after(time, Event::Resume(process));
+        }
+    }
+
+    fn disconnect(&mut self, process: Pid) {
+        let connection = self.processes[process].connection;
+        if let Some(id) = connection.filter(|id| !self.connections[*id].local) {
+            self.cut(id, true);
+        }
+    }
+
+    fn drain(&mut self, process: Pid) {
+        self.tally.drains += 1;
+        self.processes[process].draining = true;
+        self.report(process, ToCoordinator::Drain);
+    }
+
+    fn scale(&mut self) {
+        let last = self.workers.last().copied().unwrap_or(0);
+        if self.workers.len() > 1 && self.rng.chance(50) {
+            self.workers.remove(&last);
+            if let Some(process) = self.running(Role::Worker(last)) {
+                self.drain(process);
+            }
+        } else {
+            self.workers.insert(last + 1);
+            self.after(0, Event::StartWorker(last + 1));
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! A simulation of a whole job: the real coordinator, trees, ledgers, sampling and optimizers in a
+//! made-up world of processes, connections and storage, under a virtual clock.
+
+mod faults;
+mod host;
+mod peer;
+mod reference;
+mod rng;
+mod shard;
+mod storage;
+mod toy;
+mod worker;
+mod world;
+
+pub use world::{Tally, World};

@@ -1,0 +1,544 @@
+//! The simulated world: processes, connections, a clock, and the events between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trainyard_core::control::{Block, FromCoordinator, Role, ToCoordinator};
+use trainyard_core::coordinator::PeerId;
+
+use super::faults::Fault;
+use super::host::Host;
+use super::reference::Reference;
+use super::rng::Rng;
+use super::shard::{Push, Shard, Snapshot, Values};
+use super::storage::Storage;
+use super::toy::{HEARTBEAT, TIMEOUT, Toy};
+use super::worker::Worker;
+
+pub type Pid = usize;
+pub type ConnId = usize;
+
+pub enum Kind {
+    Server { shard: Option<Shard>, report: Option<ToCoordinator> },
+    Worker(Worker),
+    Observer,
+}
+
+pub struct Process {
+    pub role: Role,
+    pub incarnation: u64,
+    pub generation: u32,
+    pub born: u32,
+    pub alive: bool,
+    pub paused: bool,
+    inbox: Vec<Event>,
+    pub connection: Option<ConnId>,
+    pub welcomed: bool,
+    pub draining: bool,
+    /// The supervisor has given it up.
+    pub replaced: bool,
+    /// Heartbeats in a row without a coordinator.
+    missed: u64,
+    /// Servers: when the last shard will be written.
+    pub written: u64,
+    pub kind: Kind,
+}
+
+/// A control connection. Messages of each direction arrive in order.
+pub struct Connection {
+    pub process: Pid,
+    pub host: Pid,
+    pub life: u64,
+    pub peer: PeerId,
+    pub local: bool,
+    /// Nothing that is sent from now on arrives.
+    pub cut: bool,
+    /// Not even what was under way when it was cut.
+    pub torn_up: bool,
+    pub torn_down: bool,
+    last_up: u64,
+    last_down: u64,
+    /// When the process last heard the coordinator.
+    heard: u64,
+}
+
+/// A bulk connection, told from its successors by a number.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub worker: Pid,
+    pub server: Pid,
+    pub number: u64,
+}
+
+pub enum Event {
+    Up(ConnId, ToCoordinator),
+    UpClosed(ConnId),
+    Down(ConnId, FromCoordinator),
+    DownClosed(ConnId),
+    Tick { host: Pid, life: u64 },
+    Work { host: Pid, life: u64 },
+    Beat(Pid),
+    Connect(Pid),
+    Dial { worker: Pid, index: u32, generation: u32 },
+    Push(Link, Push),
+    Feed(Link, u32),
+    Param { link: Link, chunk: u32, version: u64, values: Values },
+    Computed { worker: Pid, generation: u32, step: u64, parameters: Values, leaves: Vec<bool> },
+    Evaluated { worker: Pid, connection: ConnId, id: u64, version: u64, blocks: Vec<Block> },
+    Written { server: Pid, generation: u32, snapshot: Snapshot },
+    Resume(Pid),
+    StartServer(u32),
+    StartWorker(u32),
+    StartAll,
+    Fault(Fault),
+}
+
+pub struct World {
+    pub toy: Toy,
+    pub reference: Reference,
+    pub rng: Rng,
+    pub now: u64,
+    sequence: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    pub processes: Vec<Process>,
+    pub connections: Vec<Connection>,
+    pub links: BTreeMap<(Pid, Pid), u64>,
+    pub last_number: u64,
+    /// Pairs of processes that cannot reach each other, until when.
+    pub partitions: Vec<(Pid, Pid, u64)>,
+    pub hosts: BTreeMap<Pid, Host>,
+    pub leader: Option<Pid>,
+    pub lives: u64,
+    pub generation: u32,
+    pub storage: Storage,
+    pub workers: BTreeSet<u32>,
+    /// When the last fault ended.
+    pub disturbed: u64,
+    /// When a stop was asked for.
+    pub stopping: Option<u64>,
+    /// What else may go wrong.
+    pub faults_left: u64,
+    pub faults_until: u64,
+    pub last_phase: String,
+    pub tally: Tally,
+    pub done: bool,
+    traced: bool,
+}
+
+/// What happened in a run, to see that the simulation simulates something.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub events: u64,
+    pub generations: u64,
+    pub stops: u64,
+    pub unsaved: u64,
+    pub drains: u64,
+    pub fenced: u64,
+    pub missed: u64,
+    pub restores: u64,
+    pub early: u64,
+    pub amended: u64,
+    pub late: u64,
+    pub faults: u64,
+    pub time: u64,
+}
+
+/// How long a process looks for a coordinator.
+const ORPHANED: u64 = 4_000_000;
+
+/// Virtual time in which a job must end once nothing disturbs it.
+const PATIENCE: u64 = 60_000_000;
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let mut rng = Rng::new(seed);
+        let toy = Toy::random(&mut rng);
+        let reference = Reference::run(&toy);
+        let count = rng.within(1, if rng.clone().chance(20) { 2 * u64::from(toy.tree.leaves()) } else { 4 });
+        let mut world = World {
+            toy,
+            reference,
+            rng,
+            now: 0,
+            sequence: 0,
+            queue: BTreeMap::new(),
+            processes: Vec::new(),
+            connections: Vec::new(),
+            links: BTreeMap::new(),
+            last_number: 0,
+            partitions: Vec::new(),
+            hosts: BTreeMap::new(),
+            leader: None,
+            lives: 0,
+            generation: 0,
+            storage: Storage::default(),
+            workers: (0..count.min(9) as u32).collect(),
+            disturbed: 0,
+            stopping: None,
+            faults_left: 0,
+            faults_until: 0,
+            last_phase: String::new(),
+            tally: Tally::default(),
+            done: false,
+            traced: std::env::var_os("SIM_TRACE").is_some(),
+        };
+        world.plan_faults();
+        world.after(0, Event::StartAll);
+        world
+    }
+
+    /// Runs to the end of the job.
+    pub fn run(mut self) -> Tally {
+        while !self.done {
+            let Some(((time, _), event)) = self.queue.pop_first() else {
+                panic!("nothing will ever happen again: {}", self.describe());
+            };
+            self.now = time;
+            self.tally.events += 1;
+            let limit = self.disturbed.max(self.faults_until) + PATIENCE;
+            assert!(time < limit, "the job does not end: {}", self.describe());
+            self.dispatch(event);
+        }
+        self.tally.time = self.now;
+        self.tally.generations = self.generation.into();
+        self.tally
+    }
+
+    fn describe(&self) -> String {
+        let progress: Vec<_> = self.hosts.values().map(|host| host.coordinator.progress()).collect();
+        let processes = self.processes.iter().filter(|p| p.alive).map(|p| {
+            let held = match &p.kind {
+                Kind::Worker(w) => format!("{:?} next {} limit {} {:?}", w.version(), w.next, w.limit, w.view),
+                Kind::Server { shard, .. } => format!("{:?}", shard.as_ref().map(Shard::version)),
+                Kind::Observer => String::new(),
+            };
+            format!("\n{:?} gen {} welcomed {} {held}", p.role, p.generation, p.welcomed)
+        });
+        format!("at {} us, {progress:?}{}", self.now, processes.collect::<String>())
+    }
+
+    /// Tells what happens, if `SIM_TRACE` is set.
+    pub fn trace(&self, what: impl FnOnce() -> String) {
+        if self.traced {
+            eprintln!("{:>9} {}", self.now, what());
+        }
+    }
+
+    pub fn name(&self, id: ConnId) -> String {
+        let connection = &self.connections[id];
+        let process = &self.processes[connection.process];
+        format!("{:?} pid {} connection {id} host {}", process.role, connection.process, connection.host)
+    }
+
+    pub fn after(&mut self, delay: u64, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    pub fn at(&mut self, time: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((time, self.sequence), event);
+    }
+
+    /// The process that an event happens to.
+    fn target(&self, event: &Event) -> Option<Pid> {
+        Some(match event {
+            Event::Up(connection, _) | Event::UpClosed(connection) => self.connections[*connection].host,
+            Event::Down(connection, _) | Event::DownClosed(connection) => self.connections[*connection].process,
+            Event::Tick { host, .. } | Event::Work { host, .. } => *host,
+            Event::Beat(process) | Event::Connect(process) => *process,
+            Event::Dial { worker, .. } | Event::Computed { worker, .. } | Event::Evaluated { worker, .. } => *worker,
+            Event::Push(link, _) | Event::Feed(link, _) => link.server,
+            Event::Param { link, .. } => link.worker,
+            Event::Written { server, .. } => *server,
+            _ => return None,
+        })
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        if let Some(target) = self.target(&event) {
+            let process = &mut self.processes[target];
+            if !process.alive {
+                return;
+            }
+            if process.paused {
+                return process.inbox.push(event);
+            }
+        }
+        match event {
+            Event::Up(connection, message) => self.up(connection, message),
+            Event::UpClosed(connection) => self.up_closed(connection),
+            Event::Down(connection, message) => self.down(connection, message),
+            Event::DownClosed(connection) => self.down_closed(connection),
+            Event::Tick { host, life } => self.tick(host, life),
+            Event::Work { host, life } => self.work(host, life),
+            Event::Beat(process) => self.beat(process),
+            Event::Connect(process) => self.connect(process),
+            Event::Dial { worker, index, generation } => self.dial(worker, index, generation),
+            Event::Push(link, push) => self.push(link, push),
+            Event::Feed(link, chunk) => self.feed(link, chunk),
+            Event::Param { link, chunk, version, values } => self.param(link, chunk, version, values),
+            Event::Computed { worker, generation, step, parameters, leaves } => {
+                self.computed(worker, generation, step, &parameters, &leaves);
+            }
+            Event::Evaluated { worker, connection, id, version, blocks } => {
+                self.evaluated(worker, connection, id, version, &blocks);
+            }
+            Event::Written { server, generation, snapshot } => self.written(server, generation, snapshot),
+            Event::Resume(process) => self.resume(process),
+            Event::StartServer(index) => self.start_server(index),
+            Event::StartWorker(index) => self.start_worker(index),
+            Event::StartAll => self.start_all(),
+            Event::Fault(fault) => self.inflict(fault),
+        }
+    }
+
+    fn resume(&mut self, process: Pid) {
+        self.processes[process].paused = false;
+        self.disturbed = self.now;
+        if let Some(id) = self.processes[process].connection {
+            self.connections[id].heard = self.now;
+        }
+        for event in std::mem::take(&mut self.processes[process].inbox) {
+            self.dispatch(event);
+        }
+    }
+
+    // ---- processes --------------------------------------------------------------------------
+
+    pub fn spawn(&mut self, role: Role, kind: Kind) -> Pid {
+        let process = self.processes.len();
+        self.processes.push(Process {
+            role,
+            incarnation: self.rng.next(),
+            generation: self.generation,
+            born: self.generation,
+            alive: true,
+            paused: false,
+            inbox: Vec::new(),
+            connection: None,
+            welcomed: false,
+            draining: false,
+            replaced: false,
+            missed: 0,
+            written: 0,
+            kind,
+        });
+        self.after(HEARTBEAT, Event::Beat(process));
+        process
+    }
+
+    fn start_server(&mut self, index: u32) {
+        if self.running(Role::Server(index)).is_some() {
+            return;
+        }
+        self.supersede(index);
+    }
+
+    /// Starts a server whether or not its predecessor is gone.
+    pub fn supersede(&mut self, index: u32) {
+        let process = self.spawn(Role::Server(index), Kind::Server { shard: None, report: None });
+        if index == 0 {
+            self.leader = Some(process);
+            self.coordinate(process);
+        } else {
+            self.after(0, Event::Connect(process));
+        }
+    }
+
+    fn start_worker(&mut self, index: u32) {
+        if self.workers.contains(&index) && self.running(Role::Worker(index)).is_none() {
+            let process = self.spawn(Role::Worker(index), Kind::Worker(Worker::default()));
+            self.after(0, Event::Connect(process));
+        }
+    }
+
+    /// A fresh start of everything, as after a stop.
+    fn start_all(&mut self) {
+        for process in 0..self.processes.len() {
+            self.end(process, true);
+        }
+        self.stopping = None;
+        self.generation += 1;
+        for index in 0..self.toy.servers {
+            let delay = self.rng.within(0, 20_000);
+            self.after(delay, Event::StartServer(index));
+        }
+        for index in self.workers.clone() {
+            let delay = self.rng.within(0, 50_000);
+            self.after(delay, Event::StartWorker(index));
+        }
+    }
+
+    /// The process that the supervisor counts as this role.
+    pub fn running(&self, role: Role) -> Option<Pid> {
+        self.processes.iter().position(|p| p.role == role && p.alive && !p.replaced)
+    }
+
+    /// Ends a process; with a crash its connections are torn.
+    pub fn end(&mut self, process: Pid, crash: bool) {
+        if !self.processes[process].alive {
+            return;
+        }
+        if let Some(connection) = self.processes[process].connection.take() {
+            self.cut(connection, crash);
+        }
+        self.end_life(process);
+        self.processes[process].alive = false;
+        self.processes[process].inbox.clear();
+        self.links.retain(|(worker, server), _| *worker != process && *server != process);
+        if self.leader == Some(process) {
+            self.leader = None;
+        }
+        // Bulk connections to a server that ended are made anew to its successor.
+        if let Role::Server(index) = self.processes[process].role {
+            self.redial(index);
+        }
+    }
+
+    fn beat(&mut self, process: Pid) {
+        self.report(process, ToCoordinator::Heartbeat);
+        let silent = |id: &ConnId| !self.connections[*id].local && self.connections[*id].heard + TIMEOUT < self.now;
+        if let Some(id) = self.processes[process].connection.filter(silent) {
+            self.cut(id, true);
+            self.down_closed(id);
+        }
+        self.after(HEARTBEAT, Event::Beat(process));
+        let this = &mut self.processes[process];
+        if this.welcomed {
+            this.missed = 0;
+        } else {
+            this.missed += 1;
+        }
+        // It gives up: exit code 75.
+        if this.missed * HEARTBEAT > ORPHANED {
+            let (role, replaced) = (this.role, this.replaced);
+            self.end(process, true);
+            if !replaced {
+                self.replace(role);
+            }
+        }
+    }
+
+    pub fn is_blocked(&self, a: Pid, b: Pid) -> bool {
+        let hit = |p: &(Pid, Pid, u64)| p.2 > self.now && ((p.0, p.1) == (a, b) || (p.0, p.1) == (b, a));
+        self.partitions.iter().any(hit)
+    }
+
+    // ---- control connections ----------------------------------------------------------------
+
+    fn connect(&mut self, process: Pid) {
+        if self.processes[process].connection.is_some() {
+            return;
+        }
+        let reachable = self.leader.filter(|leader| !self.is_blocked(process, *leader));
+        let Some(host) = reachable.filter(|leader| self.hosts.contains_key(leader)) else {
+            let delay = self.rng.within(5_000, 30_000);
+            return self.after(delay, Event::Connect(process));
+        };
+        self.open(process, host, false);
+        self.join(process);
+    }
+
+    pub fn open(&mut self, process: Pid, host: Pid, local: bool) {
+        let Some(life) = self.hosts.get_mut(&host) else {
+            return;
+        };
+        let connection = Connection {
+            process,
+            host,
+            life: life.life,
+            peer: life.accept(self.connections.len(), local),
+            local,
+            cut: false,
+            torn_up: false,
+            torn_down: false,
+            last_up: self.now,
+            last_down: self.now,
+            heard: self.now,
+        };
+        self.processes[process].connection = Some(self.connections.len());
+        self.processes[process].welcomed = false;
+        self.connections.push(connection);
+    }
+
+    fn delay(&mut self) -> u64 {
+        let long = self.rng.chance(3);
+        self.rng.within(50, if long { 40_000 } else { 2_000 })
+    }
+
+    pub fn send_up(&mut self, id: ConnId, message: ToCoordinator) {
+        let delay = if self.connections[id].local { 0 } else { self.delay() };
+        let connection = &mut self.connections[id];
+        if !connection.cut {
+            connection.last_up = connection.last_up.max(self.now + delay);
+            let time = connection.last_up;
+            self.at(time, Event::Up(id, message));
+        }
+    }
+
+    pub fn send_down(&mut self, id: ConnId, message: FromCoordinator) {
+        let delay = if self.connections[id].local { 0 } else { self.delay() };
+        let connection = &mut self.connections[id];
+        if !connection.cut {
+            connection.last_down = connection.last_down.max(self.now + delay);
+            let time = connection.last_down;
+            self.at(time, Event::Down(id, message));
+        }
+    }
+
+    /// Breaks a connection. Each side hears of it in its own time, the coordinator perhaps only by
+    /// the silence.
+    pub fn cut(&mut self, id: ConnId, torn: bool) {
+        if self.connections[id].cut {
+            return;
+        }
+        self.connections[id].cut = true;
+        let torn_up = torn && self.rng.chance(50);
+        let torn_down = torn && self.rng.chance(50);
+        let (slow, silent) = (self.rng.chance(20), torn && self.rng.chance(20));
+        let up = self.delay();
+        let down = if slow { self.rng.within(1_000, 1_000_000) } else { self.delay() };
+        let connection = &mut self.connections[id];
+        (connection.torn_up, connection.torn_down) = (torn_up, torn_down);
+        let (up, down) = (connection.last_up.max(self.now) + up, connection.last_down.max(self.now) + down);
+        if !silent {
+            self.at(up, Event::UpClosed(id));
+        }
+        self.at(down, Event::DownClosed(id));
+    }
+
+    fn down(&mut self, id: ConnId, message: FromCoordinator) {
+        if message != FromCoordinator::Heartbeat {
+            self.trace(|| format!("{} <- {message:?}", self.name(id)));
+        }
+        self.connections[id].heard = self.now;
+        let Connection { process, torn_down, .. } = self.connections[id];
+        if self.processes[process].connection == Some(id) && !torn_down {
+            self.ordered(process, id, message);
+        }
+    }
+
+    fn down_closed(&mut self, id: ConnId) {
+        let process = self.connections[id].process;
+        let this = &mut self.processes[process];
+        if this.connection != Some(id) {
+            return;
+        }
+        this.connection = None;
+        this.welcomed = false;
+        if let Kind::Worker(worker) = &mut this.kind {
+            worker.orphan();
+        }
+        if this.role == Role::Observer {
+            return self.end(process, false);
+        }
+        self.after(1_000, Event::Connect(process));
+    }
+
+    /// Tells the coordinator, if it is there.
+    pub fn report(&mut self, process: Pid, message: ToCoordinator) {
+        let this = &self.processes[process];
+        if let (Some(connection), true) = (this.connection, this.welcomed) {
+            self.send_up(connection, message);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Whole jobs under random faults: whatever joins, leaves, crashes, sleeps or is cut off, the job
+//! ends, and with the bits of a plain loop.
+//!
+//! A failing run names its seed: `SIM_SEED=n` runs it alone, `SIM_SEEDS=n` runs the first `n`.
+
+mod sim;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sim::{Tally, World};
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn run(seed: u64) -> Tally {
+    match catch_unwind(AssertUnwindSafe(|| World::new(seed).run())) {
+        Ok(tally) => tally,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            panic!("SIM_SEED={seed} fails: {}", text.unwrap_or_default());
+        }
+    }
+}
+
+#[test]
+fn t22_any_membership_ends_with_the_bits_of_a_plain_loop() {
+    if let Some(seed) = number("SIM_SEED") {
+        println!("{:#?}", run(seed));
+        return;
+    }
+    let seeds = number("SIM_SEEDS").unwrap_or(400);
+    let next = AtomicU64::new(0);
+    let all = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut tallies = Vec::new();
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= seeds {
+                            return tallies;
+                        }
+                        tallies.push(run(seed));
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+            .collect::<Vec<_>>()
+    });
+    let sum = |of: fn(&Tally) -> u64| all.iter().map(of).sum::<u64>();
+    println!(
+        "{seeds} seeds: {} events, {} faults, {} generations, {} stops ({} unsaved), {} drains, {} fenced, \
+         {} missed snapshots, {} restores, {} stopped early, {} amended, {} late pushes",
+        sum(|t| t.events),
+        sum(|t| t.faults),
+        sum(|t| t.generations),
+        sum(|t| t.stops),
+        sum(|t| t.unsaved),
+        sum(|t| t.drains),
+        sum(|t| t.fenced),
+        sum(|t| t.missed),
+        sum(|t| t.restores),
+        sum(|t| t.early),
+        sum(|t| t.amended),
+        sum(|t| t.late),
+    );
+}
