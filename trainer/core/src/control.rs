@@ -48,7 +48,8 @@ pub struct Join {
     /// Servers whose control stream broke while their state is intact: the version they hold.
     ///
     /// What was said on the broken stream may be lost. So once welcomed under the same generation,
-    /// such a server says again which version it has applied and which shard it wrote last.
+    /// such a server says again which version it has applied, and
+    /// [which shards it wrote](crate::coordinator::Reports).
     pub ready: Option<u64>,
 }
 

@@ -10,6 +10,7 @@ mod halting;
 mod joining;
 mod peers;
 mod record;
+mod reports;
 mod saving;
 mod training;
 
@@ -29,6 +30,7 @@ use peers::Peers;
 use saving::Pending;
 
 pub use record::{Best, EarlyStopping, EpochRecord, HISTORY_LIMIT, Record};
+pub use reports::Reports;
 pub use saving::checkpoint_due;
 
 /// A control connection, as the shell numbers it. Numbers are never reused within a session.

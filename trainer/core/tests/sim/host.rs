@@ -151,6 +151,9 @@ impl World {
     }
 
     fn carry_out(&mut self, process: Pid, action: Action) {
+        if let Action::Commit { .. } | Action::Amend { .. } | Action::Complete { .. } = &action {
+            self.trace(|| format!("host {process}: {action:?}"));
+        }
         let Some(host) = self.hosts.get_mut(&process) else {
             return;
         };
@@ -209,6 +212,9 @@ impl World {
     }
 
     fn finished(&mut self, process: Pid, outcome: Outcome) {
+        if self.processes[process].replaced {
+            return self.replaced(process); // what it says concerns nobody
+        }
         let host = &self.hosts[&process];
         let record = host.coordinator.record().clone();
         match outcome {

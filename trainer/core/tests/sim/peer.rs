@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use trainyard_core::control::{Block, FromCoordinator, Join, Release, Role, ToCoordinator};
+use trainyard_core::coordinator::Reports;
 
 use super::shard::{Notice, Push, Shard, Snapshot, Values};
 use super::toy::bits;
@@ -65,26 +66,28 @@ impl World {
         assert!(observer || generation >= this.generation, "a coordinator of the past");
         this.welcomed = true;
         this.generation = generation;
-        let mut reports = Vec::new();
+        let mut said = Vec::new();
         match &mut this.kind {
-            Kind::Server { shard, report } if rolled_back => (*shard, *report) = (None, None),
-            Kind::Server { shard, report } => {
-                reports.extend(shard.as_ref().map(|s| ToCoordinator::Applied { version: s.version() }));
-                reports.extend(report.clone());
+            Kind::Server { shard, reports } if rolled_back => {
+                (*shard, *reports) = (None, Reports::new(&self.toy.plan));
+            }
+            Kind::Server { shard, reports } => {
+                said.extend(shard.as_ref().map(|s| ToCoordinator::Applied { version: s.version() }));
+                said.extend(reports.repeat());
             }
             Kind::Worker(worker) if rolled_back => worker.roll_back(),
             _ => {}
         }
         if this.draining {
-            reports.push(ToCoordinator::Drain);
+            said.push(ToCoordinator::Drain);
         }
         if this.role == Role::Observer {
-            reports.push(ToCoordinator::Stop);
+            said.push(ToCoordinator::Stop);
         }
         if rolled_back {
             self.shut(process);
         }
-        for report in reports {
+        for report in said {
             self.report(process, report);
         }
         self.proceed(process);
@@ -129,8 +132,8 @@ impl World {
         self.shut(process);
         let chunks = range.len() as u32;
         let opened = Shard::new(&self.toy, range, version, parts);
-        if let Kind::Server { shard, report } = &mut self.processes[process].kind {
-            (*shard, *report) = (Some(opened), None);
+        if let Kind::Server { shard, reports } = &mut self.processes[process].kind {
+            (*shard, *reports) = (Some(opened), Reports::new(&self.toy.plan));
         }
         self.report(process, ToCoordinator::Ready { version, chunks });
     }
@@ -170,8 +173,8 @@ impl World {
         let version = snapshot.version;
         let record = self.storage.write(generation, index, snapshot);
         let message = ToCoordinator::ShardWritten { version, record };
-        if let Kind::Server { report, .. } = &mut self.processes[server].kind {
-            *report = Some(message.clone());
+        if let Kind::Server { reports, .. } = &mut self.processes[server].kind {
+            reports.keep(version, message.clone());
         }
         self.report(server, message);
     }

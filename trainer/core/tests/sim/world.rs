@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_core::control::{Block, FromCoordinator, Role, ToCoordinator};
-use trainyard_core::coordinator::PeerId;
+use trainyard_core::coordinator::{PeerId, Reports};
 
 use super::faults::Fault;
 use super::host::Host;
@@ -18,7 +18,7 @@ pub type Pid = usize;
 pub type ConnId = usize;
 
 pub enum Kind {
-    Server { shard: Option<Shard>, report: Option<ToCoordinator> },
+    Server { shard: Option<Shard>, reports: Reports },
     Worker(Worker),
     Observer,
 }
@@ -335,7 +335,7 @@ impl World {
 
     /// Starts a server whether or not its predecessor is gone.
     pub fn supersede(&mut self, index: u32) {
-        let process = self.spawn(Role::Server(index), Kind::Server { shard: None, report: None });
+        let process = self.spawn(Role::Server(index), Kind::Server { shard: None, reports: Reports::new(&self.toy.plan) });
         if index == 0 {
             self.leader = Some(process);
             self.coordinate(process);
