@@ -1,0 +1,43 @@
+//! Artifacts: a trained model as a folder that explains, checks and runs itself.
+//!
+//! ```text
+//! model.json           what the model is: architecture, input schema, normalization, parameters
+//! model.safetensors    the parameters by name
+//! model.pt             TorchScript on normalized rows `[n, ...]`, for any n
+//! golden.safetensors   inputs and the outputs that the trainer computed for them
+//! metrics.json         metrics and the history of the epochs
+//! provenance.json      what it was made of, and the digest of every other file
+//! ```
+//!
+//! The same checkpoint always gives the same files: there is no time and no host in them.
+
+mod export;
+mod files;
+mod folder;
+mod load;
+mod script;
+mod tensors;
+
+pub use export::{ArtifactInfo, export};
+pub use files::{
+    Checkpoint, DataProvenance, FORMAT, FileRecord, History, MetricsFile, ModelFile, Output,
+    ParameterShape, Provenance, Versions,
+};
+pub use folder::is_artifact;
+pub use load::{Artifact, Verified, provenance, verify_files};
+pub use script::Golden;
+
+/// What the model is.
+pub const MODEL: &str = "model.json";
+/// The parameters.
+pub const PARAMETERS: &str = "model.safetensors";
+/// The TorchScript module.
+pub const SCRIPT: &str = "model.pt";
+/// Inputs with the outputs that the trainer computed.
+pub const GOLDEN: &str = "golden.safetensors";
+/// Metrics and history.
+pub const METRICS: &str = "metrics.json";
+/// Where the model comes from.
+pub const PROVENANCE: &str = "provenance.json";
+/// The files whose digests [`PROVENANCE`] holds.
+pub const FILES: [&str; 5] = [MODEL, PARAMETERS, SCRIPT, GOLDEN, METRICS];

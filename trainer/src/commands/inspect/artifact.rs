@@ -1,0 +1,318 @@
+//! The files of an artifact.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::Serialize;
+use trainyard_crds::training_job::Model;
+use trainyard_data::{ColumnKind, InputKind};
+
+use super::super::print;
+use crate::artifact::{self, Artifact, METRICS, MetricsFile, ModelFile, Provenance, Verified};
+use crate::exit::BadInput;
+use crate::ui::format::{significant, thousands};
+
+/// Inputs that the text shows; JSON has all.
+const SHOWN_INPUTS: usize = 24;
+
+/// What an artifact holds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    kind: &'static str,
+    path: PathBuf,
+    parameter_count: u64,
+    model: ModelFile,
+    metrics: MetricsFile,
+    provenance: Provenance,
+    files: Vec<File>,
+}
+
+/// A file as it was found.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    name: String,
+    bytes: Option<u64>,
+    sha256: Option<String>,
+    /// What is wrong with it.
+    problem: Option<String>,
+}
+
+impl From<Verified> for File {
+    fn from(file: Verified) -> Self {
+        File {
+            name: file.name,
+            bytes: file.bytes,
+            sha256: file.sha256,
+            problem: file.problem,
+        }
+    }
+}
+
+impl Report {
+    /// Reads all files and checks their digests, and that of the parameters.
+    ///
+    /// # Errors
+    /// [`BadInput`] if what describes the model cannot be read.
+    pub fn read(path: &Path) -> Result<Self> {
+        let provenance = artifact::provenance(path)?;
+        let files = artifact::verify_files(path, &provenance);
+        let damaged: Vec<String> = files
+            .iter()
+            .filter_map(|f| Some(format!("{}: {}", f.name, f.problem.as_ref()?)))
+            .collect();
+        // What cannot be opened says more when the digests have named the file at fault.
+        let opened = Artifact::open(path).map_err(|error| match damaged.is_empty() {
+            true => error,
+            false => BadInput(format!("{error:#} (damaged: {})", damaged.join("; "))).into(),
+        })?;
+        let metrics = std::fs::read(path.join(METRICS))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let mut files: Vec<File> = files.into_iter().map(File::from).collect();
+        if opened.model.model_sha256 != provenance.model_sha256 {
+            let problem = format!("it tells of the model {}", provenance.model_sha256);
+            files.push(File {
+                name: artifact::PROVENANCE.into(),
+                bytes: None,
+                sha256: None,
+                problem: Some(problem),
+            });
+        }
+        let count = |p: &artifact::ParameterShape| p.shape.iter().product::<u64>();
+        Ok(Report {
+            kind: "artifact",
+            path: path.to_owned(),
+            parameter_count: opened.model.parameters.iter().map(count).sum(),
+            model: opened.model,
+            metrics: metrics.unwrap_or_default(),
+            provenance,
+            files,
+        })
+    }
+
+    /// Whether every file is as it was written.
+    pub fn is_sound(&self) -> bool {
+        self.files.iter().all(|file| file.problem.is_none())
+    }
+
+    /// Writes it for people.
+    pub fn write(&self, out: &mut dyn Write) -> Result<()> {
+        let (model, provenance) = (&self.model, &self.provenance);
+        writeln!(
+            out,
+            "{}  artifact in {}",
+            print::bold(&model.job),
+            self.path.display()
+        )?;
+        let task = serde_json::to_value(model.task)?;
+        let shape: Vec<String> = model.input_shape.iter().map(u64::to_string).collect();
+        let checkpoint = &provenance.checkpoint;
+        let state = if checkpoint.complete {
+            "finished"
+        } else {
+            "unfinished"
+        };
+        let rows = [
+            ("task", task.as_str().unwrap_or_default().to_owned()),
+            ("model", describe(&model.architecture)),
+            ("inputs", shape.join(" x ")),
+            ("outputs", self.outputs()),
+            ("parameters", thousands(self.parameter_count)),
+            ("modelSha256", model.model_sha256.clone()),
+            (
+                "step",
+                format!(
+                    "{} (epoch {}, {state})",
+                    thousands(checkpoint.step),
+                    checkpoint.epoch
+                ),
+            ),
+            (
+                "train",
+                self.metrics
+                    .train
+                    .as_ref()
+                    .map_or("not measured".into(), print::metrics),
+            ),
+            (
+                "validation",
+                self.metrics
+                    .validation
+                    .as_ref()
+                    .map_or("not measured".into(), print::metrics),
+            ),
+            (
+                "data",
+                format!(
+                    "{} + {} rows, digest {}",
+                    provenance.data.train_rows,
+                    provenance.data.validation_rows,
+                    provenance.data.digest
+                ),
+            ),
+            ("spec", format!("digest {}", provenance.spec_digest)),
+            ("capability", provenance.capability.clone()),
+            (
+                "written by",
+                format!(
+                    "trainyard {}, libtorch {}",
+                    provenance.versions.trainyard, provenance.versions.libtorch
+                ),
+            ),
+        ];
+        for (name, value) in rows {
+            writeln!(out, "  {name:<12} {value}")?;
+        }
+        writeln!(out, "{}", self.parameters())?;
+        writeln!(out, "{}", self.inputs())?;
+        writeln!(out, "{}", self.files())?;
+        Ok(())
+    }
+
+    fn outputs(&self) -> String {
+        let output = &self.model.output;
+        match output.classes.as_slice() {
+            [] => format!("{} of {}", output.kind, self.model.input_schema.label.name),
+            classes => format!(
+                "{} of {}: {}",
+                output.kind,
+                self.model.input_schema.label.name,
+                few(classes)
+            ),
+        }
+    }
+
+    fn parameters(&self) -> comfy_table::Table {
+        let mut table = print::table(&["parameter", "shape", "count"], &[2]);
+        for parameter in &self.model.parameters {
+            let shape: Vec<String> = parameter.shape.iter().map(u64::to_string).collect();
+            let count = thousands(parameter.shape.iter().product());
+            table.add_row([parameter.name.clone(), shape.join(" x "), count]);
+        }
+        table
+    }
+
+    fn inputs(&self) -> comfy_table::Table {
+        let mut table = print::table(&["input", "type", "mean", "std"], &[2, 3]);
+        let mut add = |rows: &mut dyn Iterator<Item = [String; 4]>| {
+            for row in Iterator::take(&mut *rows, SHOWN_INPUTS) {
+                table.add_row(row);
+            }
+            let more = rows.count();
+            if more > 0 {
+                table.add_row([
+                    format!("and {more} more"),
+                    "see --json".into(),
+                    String::new(),
+                    String::new(),
+                ]);
+            }
+        };
+        match &self.model.input_schema.input {
+            InputKind::Columns(columns) => {
+                add(
+                    &mut columns.columns.iter().map(|column| match &column.kind {
+                        ColumnKind::Numeric { mean, std, .. } => [
+                            column.name.clone(),
+                            "numeric".into(),
+                            significant(*mean),
+                            significant(*std),
+                        ],
+                        ColumnKind::Categorical { categories } => [
+                            column.name.clone(),
+                            format!("one of {}", few(categories)),
+                            String::new(),
+                            String::new(),
+                        ],
+                    }),
+                )
+            }
+            InputKind::Array(array) => {
+                let group = if array.shape.len() == 1 {
+                    "feature"
+                } else {
+                    "channel"
+                };
+                add(&mut array.mean.iter().zip(&array.std).enumerate().map(
+                    |(index, (mean, std))| {
+                        [
+                            format!("{group} {index}"),
+                            array.dtype.clone(),
+                            significant(*mean),
+                            significant(*std),
+                        ]
+                    },
+                ));
+            }
+        }
+        table
+    }
+
+    fn files(&self) -> comfy_table::Table {
+        let mut table = print::table(&["file", "size", "SHA-256", ""], &[1]);
+        for file in &self.files {
+            table.add_row([
+                file.name.clone(),
+                file.bytes.map_or(String::new(), print::size),
+                file.sha256.as_ref().map_or(String::new(), |sha256| {
+                    format!("{}...", &sha256[..12.min(sha256.len())])
+                }),
+                file.problem
+                    .as_ref()
+                    .map_or("ok".into(), |problem| format!("damaged: {problem}")),
+            ]);
+        }
+        table
+    }
+}
+
+fn few(names: &[String]) -> String {
+    let mut shown: Vec<String> = names.iter().take(10).cloned().collect();
+    if names.len() > shown.len() {
+        shown.push(format!("and {} more", names.len() - shown.len()));
+    }
+    shown.join(", ")
+}
+
+/// `mlp 128-64-32, relu`.
+fn describe(model: &Model) -> String {
+    let join = |widths: Vec<String>| widths.join("-");
+    let name = |activation| {
+        serde_json::to_value(activation)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+            .unwrap_or_default()
+    };
+    let (kind, widths, activation, dropout) = match model {
+        Model::Mlp(mlp) => (
+            "mlp",
+            mlp.hidden.iter().map(u32::to_string).collect(),
+            mlp.activation,
+            mlp.dropout,
+        ),
+        Model::Cnn(cnn) => {
+            let blocks = cnn.blocks.iter().map(|block| {
+                format!(
+                    "{}x{}x{}",
+                    block.channels, block.kernel_size, block.kernel_size
+                )
+            });
+            (
+                "cnn",
+                blocks
+                    .chain(cnn.hidden.iter().map(u32::to_string))
+                    .collect(),
+                cnn.activation,
+                cnn.dropout,
+            )
+        }
+    };
+    let mut text = format!("{kind} {}, {}", join(widths), name(activation));
+    if dropout > 0.0 {
+        text.push_str(&format!(", dropout {dropout}"));
+    }
+    text
+}

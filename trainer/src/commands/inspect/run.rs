@@ -1,0 +1,233 @@
+//! The checkpoints of a run.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::Serialize;
+use trainyard_checkpoint::{Error, Log, Manifest, Storage, verify_shard};
+use trainyard_core::metrics::Metrics;
+
+use super::super::export::open_log;
+use super::super::print;
+use crate::artifact::{MetricsFile, is_artifact};
+use crate::ui::format::{significant, thousands};
+
+/// What a run's folder holds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    kind: &'static str,
+    path: PathBuf,
+    job: String,
+    spec_digest: String,
+    /// Generation of the newest coordinator.
+    generation: Option<u64>,
+    /// Oldest first.
+    checkpoints: Vec<Checkpoint>,
+    /// Log entries that cannot be read.
+    damaged: Vec<Damaged>,
+    /// The run's artifact, if it is there.
+    artifact: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Checkpoint {
+    step: u64,
+    epoch: u64,
+    generation: u64,
+    complete: bool,
+    best: bool,
+    shards: usize,
+    bytes: u64,
+    /// Mean training loss of the epoch in progress, or the last finished one.
+    loss: Option<f64>,
+    train: Option<Metrics>,
+    validation: Option<Metrics>,
+    model_sha256: Option<String>,
+    capability: String,
+    /// Why it cannot be loaded.
+    problem: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Damaged {
+    key: String,
+    reason: String,
+}
+
+impl Report {
+    /// Reads the log and looks at the shards: their sizes, or with `verify` all their bytes.
+    ///
+    /// # Errors
+    /// If there is no log, or the storage fails.
+    pub fn read(path: &Path, verify: bool) -> Result<Self> {
+        let log = open_log(path)?;
+        let sizes = sizes(&log)?;
+        let checkpoint = |manifest| Checkpoint::read(&log, manifest, &sizes, verify);
+        let damaged = |s: &trainyard_checkpoint::Skipped| Damaged {
+            key: s.key.clone(),
+            reason: s.reason.clone(),
+        };
+        let artifact = path.join("artifact");
+        Ok(Report {
+            kind: "run",
+            path: path.to_owned(),
+            job: log.identity().job.clone(),
+            spec_digest: log.identity().spec_digest.clone(),
+            generation: log.current_claim().map(|claim| claim.generation),
+            checkpoints: log.manifests().map(checkpoint).collect::<Result<_>>()?,
+            damaged: log.damaged().iter().map(damaged).collect(),
+            artifact: is_artifact(&artifact).then_some(artifact),
+        })
+    }
+
+    /// Whether something can be loaded, or nothing was ever committed.
+    pub fn is_sound(&self) -> bool {
+        let nothing = self.checkpoints.is_empty() && self.damaged.is_empty();
+        nothing
+            || self
+                .checkpoints
+                .iter()
+                .any(|checkpoint| checkpoint.problem.is_none())
+    }
+
+    /// Writes a table, and what is damaged below it.
+    pub fn write(&self, out: &mut dyn Write) -> Result<()> {
+        let generation = self.generation.map_or(String::new(), |generation| {
+            format!("  generation {generation}")
+        });
+        writeln!(
+            out,
+            "{}  run in {}{generation}",
+            print::bold(&self.job),
+            self.path.display()
+        )?;
+        match self.checkpoints.is_empty() {
+            true => writeln!(out, "no checkpoint yet")?,
+            false => writeln!(out, "{}", self.table())?,
+        }
+        for checkpoint in &self.checkpoints {
+            if let Some(sha256) = &checkpoint.model_sha256 {
+                writeln!(out, "modelSha256 of step {}: {sha256}", checkpoint.step)?;
+            }
+        }
+        if let Some(artifact) = &self.artifact {
+            writeln!(out, "artifact: {}", artifact.display())?;
+        }
+        for checkpoint in &self.checkpoints {
+            if let Some(problem) = &checkpoint.problem {
+                writeln!(out, "damaged: step {}: {problem}", checkpoint.step)?;
+            }
+        }
+        for damaged in &self.damaged {
+            writeln!(out, "damaged: {}", damaged.reason)?;
+        }
+        Ok(())
+    }
+
+    fn table(&self) -> comfy_table::Table {
+        let header = [
+            "step",
+            "epoch",
+            "generation",
+            "shards",
+            "size",
+            "loss",
+            "validation",
+            "",
+        ];
+        let mut table = print::table(&header, &[0, 1, 2, 3, 4, 5]);
+        for c in &self.checkpoints {
+            let marks = [
+                (c.complete, "complete"),
+                (c.best, "best"),
+                (c.problem.is_some(), "damaged"),
+            ];
+            let marks: Vec<&str> = marks
+                .iter()
+                .filter(|(set, _)| *set)
+                .map(|(_, mark)| *mark)
+                .collect();
+            table.add_row([
+                thousands(c.step),
+                c.epoch.to_string(),
+                c.generation.to_string(),
+                c.shards.to_string(),
+                print::size(c.bytes),
+                c.loss.map_or(String::new(), significant),
+                c.validation.as_ref().map_or(String::new(), print::metrics),
+                marks.join(", "),
+            ]);
+        }
+        table
+    }
+}
+
+impl Checkpoint {
+    fn read(
+        log: &Log,
+        manifest: &Manifest,
+        sizes: &BTreeMap<String, u64>,
+        verify: bool,
+    ) -> Result<Self> {
+        let record = manifest.coordinator.get(crate::server::RECORD).cloned();
+        let record = record.and_then(|record| {
+            serde_json::from_value::<trainyard_core::coordinator::Record>(record).ok()
+        });
+        // A record of another version is no reason to hide the rest.
+        let metrics = MetricsFile::of(&manifest.coordinator).unwrap_or_default();
+        Ok(Checkpoint {
+            step: manifest.step,
+            epoch: manifest.epoch,
+            generation: manifest.generation,
+            complete: manifest.complete,
+            best: manifest.best,
+            shards: manifest.shards.len(),
+            bytes: manifest.shards.iter().map(|shard| shard.bytes).sum(),
+            loss: record
+                .and_then(|record| record.loss())
+                .filter(|loss| loss.is_finite()),
+            train: metrics.train,
+            validation: metrics.validation,
+            model_sha256: manifest.model_sha256.clone(),
+            capability: manifest.capability.clone(),
+            problem: problem(log.storage().as_ref(), manifest, sizes, verify)?,
+        })
+    }
+}
+
+/// Sizes of all stored shards.
+fn sizes(log: &Log) -> Result<BTreeMap<String, u64>> {
+    let objects = log.storage().list("checkpoints/")?;
+    Ok(objects
+        .into_iter()
+        .map(|object| (object.key, object.bytes))
+        .collect())
+}
+
+fn problem(
+    storage: &dyn Storage,
+    manifest: &Manifest,
+    sizes: &BTreeMap<String, u64>,
+    verify: bool,
+) -> Result<Option<String>> {
+    for shard in &manifest.shards {
+        let (key, bytes) = (&shard.key, shard.bytes);
+        match sizes.get(key) {
+            None => return Ok(Some(format!("shard {key} is missing"))),
+            Some(found) if *found != bytes => {
+                return Ok(Some(format!("shard {key} has {found} of {bytes} bytes")));
+            }
+            Some(_) if verify => match verify_shard(storage, shard) {
+                Ok(()) => {}
+                Err(Error::Storage(error)) => return Err(error.into()),
+                Err(error) => return Ok(Some(error.to_string())),
+            },
+            Some(_) => {}
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,381 @@
+//! `trainyard predict`: what a model makes of a file's rows.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::{Map, Value, json};
+use trainyard_core::metrics::{Metrics, TaskKind};
+use trainyard_crds::training_job::CpuCapability;
+use trainyard_data::{DataError, Encoded, ErrorKind as DataErrorKind, Limits};
+
+use super::print;
+use crate::artifact::{self, Artifact};
+use crate::capability;
+use crate::exit::{BadInput, Exit};
+use crate::ui::format::{significant, thousands};
+
+/// Rows up to which a terminal gets a table.
+const TABLE_ROWS: usize = 10_000;
+
+/// Arguments of `trainyard predict`.
+#[derive(Args, Debug)]
+#[command(group(clap::ArgGroup::new("rows").required(true)))]
+pub struct PredictArgs {
+    /// Folder of an artifact, such as runs/NAME/artifact.
+    artifact: PathBuf,
+    /// CSV file with the columns of the training file, in any order. If it has the label too, the
+    /// metrics are printed.
+    #[arg(long, value_name = "FILE", group = "rows")]
+    csv: Option<PathBuf>,
+    /// NPY or IDX array with rows of the shape used in training.
+    #[arg(long, value_name = "FILE", group = "rows")]
+    npy: Option<PathBuf>,
+    /// NPY or IDX array with the labels of the rows, for the metrics.
+    #[arg(long, value_name = "FILE", requires = "npy")]
+    labels: Option<PathBuf>,
+    /// Print JSON lines.
+    #[arg(long)]
+    json: bool,
+    /// Print only the first N rows; metrics are those of the whole file.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+/// Runs the command. May start the program again, with the kernels pinned that the job has asked for.
+///
+/// # Errors
+/// [`BadInput`] for a damaged artifact or an unsuitable file, naming the place.
+pub fn run(args: PredictArgs) -> Result<Exit> {
+    pin(&args.artifact)?;
+    let artifact = Artifact::open(&args.artifact)?;
+    let encoded = encode(&artifact, &args)?;
+    warn(&encoded);
+    let predictions = Predictions::compute(&artifact, &encoded, args.limit)?;
+    let plain = !print::on_terminal() || predictions.rows.len() > TABLE_ROWS;
+    let exit = print::to_stdout(Exit::Done, |out| match (args.json, plain) {
+        (true, _) => predictions.write_json(out),
+        (false, true) => predictions.write_csv(out),
+        (false, false) => predictions.write_table(out),
+    })?;
+    if let (false, Some(metrics)) = (args.json, &predictions.metrics) {
+        let rows = thousands(encoded.table.rows as u64);
+        eprintln!("metrics on {rows} rows: {}", print::metrics(metrics));
+    }
+    Ok(exit)
+}
+
+/// Pins the kernels of the job, so that a row gets the bits that training gave it.
+fn pin(path: &Path) -> Result<()> {
+    let provenance = artifact::provenance(path).ok();
+    let wanted = provenance.and_then(|provenance| {
+        let name = provenance.spec.pointer("/spec/training/cpuCapability")?;
+        serde_json::from_value::<CpuCapability>(name.clone()).ok()
+    });
+    match wanted {
+        Some(wanted) if !is_supported(wanted) => {
+            eprintln!(
+                "warning: this CPU lacks the kernels that the job has asked for; the last digits may differ"
+            );
+            capability::pin(None)
+        }
+        wanted => capability::pin(wanted),
+    }
+}
+
+fn is_supported(capability: CpuCapability) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return match capability {
+        CpuCapability::Default => true,
+        CpuCapability::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        CpuCapability::Avx512 => {
+            is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+        }
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    return capability == CpuCapability::Default;
+}
+
+fn encode(artifact: &Artifact, args: &PredictArgs) -> Result<Encoded> {
+    let (schema, limits) = (&artifact.model.input_schema, Limits::default());
+    let path = args
+        .csv
+        .as_ref()
+        .or(args.npy.as_ref())
+        .context("give --csv or --npy")?;
+    let name = path.display().to_string();
+    let file = open(path)?;
+    let encoded = match args.csv {
+        Some(_) => schema.encode_csv(&name, file, &limits),
+        None => schema.encode_array(&name, file, &limits),
+    };
+    let mut encoded = encoded.map_err(data_error)?;
+    if let Some(path) = &args.labels {
+        let name = path.display().to_string();
+        let labels = schema
+            .encode_labels(&name, open(path)?, &limits)
+            .map_err(data_error)?;
+        let (rows, found) = (encoded.table.rows, labels.len());
+        if rows != found {
+            bail!(BadInput(format!(
+                "{name}: {found} labels for {rows} rows; give one label a row"
+            )));
+        }
+        encoded.table.labels = labels;
+    }
+    Ok(encoded)
+}
+
+fn open(path: &Path) -> Result<File> {
+    let shown = path.display();
+    let bad = |why: String| anyhow::Error::from(BadInput(format!("{shown}: {why}")));
+    // Looked at before opening: to open a named pipe waits for its writer, which is as wanted, but
+    // a folder can be opened and not read.
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(bad("there is no such file; check the path".into()));
+        }
+        Err(error) => return Err(bad(format!("it cannot be read: {error}"))),
+        Ok(meta) if meta.is_dir() => return Err(bad("it is a folder; give a file".into())),
+        Ok(_) => {}
+    }
+    File::open(path).map_err(|error| bad(format!("it cannot be opened: {error}")))
+}
+
+fn data_error(error: DataError) -> anyhow::Error {
+    match error.kind {
+        DataErrorKind::Io => error.into(),
+        DataErrorKind::Data | DataErrorKind::Limit | DataErrorKind::Options => {
+            BadInput(error.to_string()).into()
+        }
+    }
+}
+
+fn warn(encoded: &Encoded) {
+    for warning in &encoded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if let Some(first) = encoded.dropped.first() {
+        let count = encoded.dropped.len();
+        eprintln!(
+            "warning: {count} rows with missing values are left out, as in training; the first is on line {first}"
+        );
+    }
+}
+
+/// What a model says of a row.
+#[derive(Clone, Debug, PartialEq)]
+struct Prediction {
+    /// Line of the file, or index of the array's row.
+    place: u64,
+    /// The class predicted, or none for regression.
+    class: Option<usize>,
+    /// The value of a regression; for classes, a probability each.
+    values: Vec<f32>,
+    /// The label, if the file has it.
+    label: Option<f32>,
+}
+
+struct Predictions<'a> {
+    classes: &'a [String],
+    /// `line` or `row`.
+    place: &'static str,
+    rows: Vec<Prediction>,
+    total: usize,
+    metrics: Option<Metrics>,
+}
+
+impl<'a> Predictions<'a> {
+    fn compute(artifact: &'a Artifact, encoded: &Encoded, limit: Option<usize>) -> Result<Self> {
+        let (table, kind) = (&encoded.table, artifact.kind());
+        let labelled = table.labels.len() == table.rows && table.rows > 0;
+        let limit = limit.unwrap_or(usize::MAX);
+        let (mut rows, mut blocks) = (Vec::new(), Vec::new());
+        for block in artifact.outputs(table) {
+            let (range, outputs) = block?;
+            for (row, outputs) in range
+                .clone()
+                .zip(outputs.chunks_exact(kind.outputs().max(1)))
+            {
+                if row < limit {
+                    let place = encoded.lines.get(row).copied().unwrap_or(row as u64);
+                    let label = table.labels.get(row).copied();
+                    rows.push(predict(kind, outputs, place, label));
+                }
+            }
+            if labelled {
+                blocks.push(artifact.score(&outputs, &table.labels[range])?);
+            } else if range.end >= limit {
+                break;
+            }
+        }
+        Ok(Predictions {
+            classes: &artifact.model.output.classes,
+            place: if encoded.lines.is_empty() {
+                "row"
+            } else {
+                "line"
+            },
+            rows,
+            total: table.rows,
+            metrics: labelled.then(|| artifact.summarize(&blocks)),
+        })
+    }
+
+    fn class(&self, index: usize) -> &str {
+        self.classes.get(index).map_or("", String::as_str)
+    }
+
+    fn label(&self, row: &Prediction) -> Option<String> {
+        let label = row.label?;
+        Some(match row.class {
+            Some(_) => self.class(label as usize).to_owned(),
+            None => label.to_string(),
+        })
+    }
+
+    /// The column names, and one text for each column of a row.
+    fn header(&self) -> Vec<&str> {
+        let mut header = vec![self.place, "prediction"];
+        if !self.classes.is_empty() {
+            header.push("probability");
+        }
+        if self.metrics.is_some() {
+            header.push("label");
+        }
+        header
+    }
+
+    fn cells(&self, row: &Prediction, number: impl Fn(f32) -> String) -> Vec<String> {
+        let mut cells = vec![row.place.to_string()];
+        match row.class {
+            Some(class) => {
+                cells.push(self.class(class).to_owned());
+                cells.push(number(row.answer()));
+            }
+            None => cells.push(number(row.answer())),
+        }
+        cells.extend(self.label(row));
+        cells
+    }
+
+    fn write_table(&self, out: &mut dyn Write) -> Result<()> {
+        let numbers: &[usize] = if self.classes.is_empty() {
+            &[0, 1, 2]
+        } else {
+            &[0, 2]
+        };
+        let mut table = print::table(&self.header(), numbers);
+        for row in &self.rows {
+            table.add_row(self.cells(row, |value| significant(value.into())));
+        }
+        Ok(writeln!(out, "{table}")?)
+    }
+
+    fn write_csv(&self, out: &mut dyn Write) -> Result<()> {
+        writeln!(out, "{}", self.header().join(","))?;
+        for row in &self.rows {
+            let cells = self.cells(row, |value| value.to_string());
+            let cells: Vec<String> = cells.iter().map(|cell| print::csv_field(cell)).collect();
+            writeln!(out, "{}", cells.join(","))?;
+        }
+        Ok(())
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        for row in &self.rows {
+            let mut object = Map::new();
+            object.insert(self.place.into(), row.place.into());
+            match row.class {
+                Some(class) => {
+                    object.insert("prediction".into(), self.class(class).into());
+                    object.insert("probability".into(), json!(row.answer()));
+                    let each = self.classes.iter().zip(&row.values);
+                    let each: Map<String, Value> =
+                        each.map(|(name, p)| (name.clone(), json!(p))).collect();
+                    object.insert("probabilities".into(), each.into());
+                }
+                None => {
+                    object.insert("prediction".into(), json!(row.answer()));
+                }
+            }
+            match (row.class, row.label) {
+                (Some(_), Some(label)) => {
+                    object.insert("label".into(), self.class(label as usize).into())
+                }
+                (None, Some(label)) => object.insert("label".into(), json!(label)),
+                (_, None) => None,
+            };
+            writeln!(out, "{}", Value::from(object))?;
+        }
+        if let Some(metrics) = &self.metrics {
+            writeln!(out, "{}", json!({ "rows": self.total, "metrics": metrics }))?;
+        }
+        Ok(())
+    }
+}
+
+impl Prediction {
+    /// The probability of the class predicted, or the value of a regression.
+    fn answer(&self) -> f32 {
+        self.values
+            .get(self.class.unwrap_or(0))
+            .copied()
+            .unwrap_or(f32::NAN)
+    }
+}
+
+fn predict(kind: TaskKind, outputs: &[f32], place: u64, label: Option<f32>) -> Prediction {
+    let values = match kind {
+        TaskKind::Binary => {
+            let logit = f64::from(outputs.first().copied().unwrap_or(f32::NAN));
+            vec![sigmoid(-logit) as f32, sigmoid(logit) as f32]
+        }
+        TaskKind::Multiclass { .. } => softmax(outputs),
+        TaskKind::Regression => outputs.to_vec(),
+    };
+    let class = kind.predicted_class(outputs).map(|class| class as usize);
+    Prediction {
+        place,
+        class,
+        values,
+        label,
+    }
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits
+        .iter()
+        .map(|&logit| (f64::from(logit) - f64::from(greatest)).exp())
+        .collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|power| (power / sum) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_add_to_one_even_for_large_logits() {
+        for logits in [[0.0, 0.0, 0.0], [90.0, -90.0, 3.0], [3e38, 1.0, -3e38]] {
+            let sum: f32 = softmax(&logits).iter().sum();
+            assert!((sum - 1.0).abs() < 1e-6, "{logits:?} add to {sum}");
+        }
+        let certain = predict(TaskKind::Binary, &[200.0], 2, Some(1.0));
+        assert_eq!((certain.class, certain.answer()), (Some(1), 1.0));
+        let other = predict(TaskKind::Binary, &[-3.0], 2, None);
+        assert_eq!(other.class, Some(0));
+        assert!(other.answer() > 0.95);
+    }
+}

@@ -1,0 +1,565 @@
+//! Artifacts: exported, verified, run by plain PyTorch, and used for prediction.
+
+#[path = "artifact/fixture.rs"]
+mod fixture;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use fixture::{Example, Run, breast_cancer, diabetes, digits, lines, refused, text, trainyard};
+use serde_json::Value;
+use trainyard::artifact::{FILES, GOLDEN, Golden, MODEL, PARAMETERS, PROVENANCE, SCRIPT};
+
+fn examples() -> [Example; 3] {
+    [breast_cancer(), diabetes(), digits()]
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON")
+}
+
+fn files(artifact: &Path) -> Vec<(String, Vec<u8>)> {
+    let names = FILES.iter().chain([&PROVENANCE]);
+    names
+        .map(|name| {
+            (
+                (*name).to_owned(),
+                fs::read(artifact.join(name)).expect(name),
+            )
+        })
+        .collect()
+}
+
+/// A Python that can import PyTorch.
+fn python() -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/pytorch.sh");
+    let output = Command::new(script)
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("scripts/pytorch.sh runs");
+    assert!(
+        output.status.success(),
+        "scripts/pytorch.sh failed, see above"
+    );
+    PathBuf::from(text(&output.stdout).trim())
+}
+
+#[test]
+fn t18_plain_pytorch_reproduces_the_golden_outputs() {
+    let python = python();
+    let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/artifact_pytorch.py");
+    let runs: Vec<(Run, PathBuf)> = examples()
+        .iter()
+        .map(Run::complete)
+        .map(|run| (run.export(), run))
+        .map(|(a, r)| (r, a))
+        .collect();
+    let output = Command::new(python)
+        .arg(&check)
+        .args(runs.iter().map(|(_, artifact)| artifact))
+        .output();
+    let output = output.expect("Python runs");
+    assert!(
+        output.status.success(),
+        "{}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    // One line an artifact, with the digest that Python has computed from the tensors.
+    let lines: Vec<String> = text(&output.stdout).lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), runs.len(), "{lines:?}");
+    for ((run, _), line) in runs.iter().zip(lines) {
+        assert_eq!(line, format!("{} {}", run.job.name, run.model_sha256));
+    }
+}
+
+#[test]
+fn t18_another_process_loads_the_script_for_any_batch() {
+    let run = Run::complete(&digits());
+    let artifact = run.export();
+    let golden = Golden::read(&artifact.join(GOLDEN)).expect("golden rows");
+    assert_eq!((golden.rtol, golden.atol), (1e-5, 1e-6));
+    assert_eq!(
+        (
+            golden.input_shape.as_slice(),
+            golden.output_shape.as_slice()
+        ),
+        (&[16, 1, 8, 8][..], &[16, 10][..])
+    );
+    golden
+        .check(&artifact.join(SCRIPT))
+        .expect("the golden outputs");
+    let mut other = golden.clone();
+    other.outputs[7] += 1e-4;
+    let error = other
+        .check(&artifact.join(SCRIPT))
+        .expect_err("an output out of tolerance");
+    assert!(error.to_string().contains("output 7"), "{error}");
+}
+
+#[test]
+fn t19_predict_on_the_training_file_gives_the_reported_metrics() {
+    for example in examples() {
+        let run = Run::complete(&example);
+        let artifact = run.export();
+        let csv = example.file(&format!("{}.csv", example.name));
+        let (features, labels) = (
+            example.file("digits-features.npy"),
+            example.file("digits-labels.npy"),
+        );
+        let output = match example.name {
+            "digits" => trainyard(&[
+                &"predict",
+                &artifact,
+                &"--json",
+                &"--npy",
+                &features,
+                &"--labels",
+                &labels,
+            ]),
+            _ => trainyard(&[&"predict", &artifact, &"--json", &"--csv", &csv]),
+        };
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let mut lines = lines(&output);
+        let summary = lines.pop().expect("a summary");
+        assert_eq!(
+            summary["metrics"],
+            serde_json::to_value(&run.train).expect("JSON"),
+            "{}",
+            example.name
+        );
+        assert_eq!(summary["rows"], run.data.facts.train_rows);
+        assert_eq!(lines.len() as u64, run.data.facts.train_rows);
+        assert_eq!(
+            json(&artifact.join("metrics.json"))["train"],
+            summary["metrics"]
+        );
+        if example.name != "diabetes" {
+            let right = lines
+                .iter()
+                .filter(|line| line["prediction"] == line["label"])
+                .count();
+            let accuracy = run.train.accuracy.expect("accuracy");
+            assert_eq!(
+                right as f64 / lines.len() as f64,
+                accuracy,
+                "the rows printed are those measured"
+            );
+        }
+    }
+}
+
+#[test]
+fn predictions_are_well_formed_csv_without_a_terminal() {
+    let run = Run::complete(&breast_cancer());
+    let artifact = run.export();
+    let file = breast_cancer().file("breast-cancer.csv");
+    let output = trainyard(&[&"predict", &artifact, &"--csv", &file, &"--limit", &"3"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let mut reader = csv::Reader::from_reader(output.stdout.as_slice());
+    assert_eq!(
+        reader.headers().expect("a header"),
+        vec!["line", "prediction", "probability", "label"]
+    );
+    let rows: Vec<csv::StringRecord> = reader
+        .records()
+        .map(|record| record.expect("a record"))
+        .collect();
+    assert_eq!(rows.len(), 3);
+    for (index, row) in rows.iter().enumerate() {
+        assert_eq!(row[0], (index + 2).to_string());
+        assert!(["benign", "malignant"].contains(&&row[1]), "{row:?}");
+        assert!(
+            (0.5..=1.0).contains(&row[2].parse::<f32>().expect("a number")),
+            "{row:?}"
+        );
+    }
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("metrics on 569 rows: loss ") && stderr.contains("accuracy "),
+        "{stderr}"
+    );
+    assert!(!stderr.contains('\x1b') && !text(&output.stdout_all()).contains('\x1b'));
+}
+
+trait Everything {
+    fn stdout_all(&self) -> Vec<u8>;
+}
+
+impl Everything for std::process::Output {
+    fn stdout_all(&self) -> Vec<u8> {
+        self.stdout.clone()
+    }
+}
+
+#[test]
+fn rows_predict_the_same_alone_and_without_their_label() {
+    let run = Run::complete(&diabetes());
+    let artifact = run.export();
+    let all = fs::read_to_string(diabetes().file("diabetes.csv")).expect("the data");
+    let whole = trainyard(&[
+        &"predict",
+        &artifact,
+        &"--json",
+        &"--csv",
+        &diabetes().file("diabetes.csv"),
+    ]);
+    // The label is the last column.
+    let cut: Vec<&str> = all
+        .lines()
+        .take(4)
+        .map(|line| line.rsplit_once(',').expect("columns").0)
+        .collect();
+    let few = run.path().join("few.csv");
+    fs::write(&few, cut.join("\n")).expect("a file");
+    let output = trainyard(&[&"predict", &artifact, &"--json", &"--csv", &few]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let (whole, few) = (lines(&whole), lines(&output));
+    assert_eq!(few.len(), 3, "no summary without labels");
+    for (one, other) in few.iter().zip(&whole) {
+        let (one, other) = (
+            one["prediction"].as_f64().expect("a value"),
+            other["prediction"].as_f64().expect("a value"),
+        );
+        assert!(
+            (one - other).abs() <= 1e-5 * other.abs() + 1e-6,
+            "{one} and {other}"
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_stops_early_is_no_error() {
+    let run = Run::complete(&digits());
+    let artifact = run.export();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trainyard"));
+    command
+        .args(["predict", "--json", "--npy"])
+        .arg(digits().file("digits-features.npy"))
+        .arg(&artifact);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!(
+        (output.status.code(), text(&output.stderr).as_str()),
+        (Some(0), "")
+    );
+}
+
+#[test]
+fn t15_a_bad_file_is_refused_with_its_place() {
+    let run = Run::complete(&breast_cancer());
+    let artifact = run.export();
+    let good = fs::read_to_string(breast_cancer().file("breast-cancer.csv")).expect("the data");
+    let bad = run.path().join("bad.csv");
+    let predict = || trainyard(&[&"predict", &artifact, &"--csv", &bad]);
+    let mut rows: Vec<String> = good.lines().take(5).map(str::to_owned).collect();
+    let second = rows[2].clone();
+    rows[2] = format!("oops{}", &second[second.find(',').expect("columns")..]);
+    fs::write(&bad, rows.join("\n")).expect("a file");
+    refused(&predict(), &["bad.csv:3: column", "oops"]);
+    rows[2] = format!("{second},1");
+    fs::write(&bad, rows.join("\n")).expect("a file");
+    refused(&predict(), &["bad.csv:3:"]);
+    fs::write(&bad, "a,b\n1,2\n").expect("a file");
+    refused(&predict(), &["bad.csv:"]);
+    fs::write(&bad, "").expect("a file");
+    refused(&predict(), &["bad.csv"]);
+    fs::remove_file(&bad).expect("removed");
+    refused(&predict(), &["bad.csv", "no such file"]);
+    refused(
+        &trainyard(&[&"predict", &artifact, &"--csv", &run.path()]),
+        &["is a folder"],
+    );
+    refused(
+        &trainyard(&[
+            &"predict",
+            &artifact,
+            &"--npy",
+            &digits().file("digits-features.npy"),
+        ]),
+        &["give a CSV file"],
+    );
+    refused(
+        &trainyard(&[&"predict", &run.path().join("none"), &"--csv", &bad]),
+        &["there is no folder"],
+    );
+    assert_eq!(
+        trainyard(&[&"predict", &artifact]).status.code(),
+        Some(2),
+        "a file must be named"
+    );
+}
+
+#[test]
+fn a_damaged_artifact_is_refused_and_its_file_named() {
+    let run = Run::complete(&diabetes());
+    let artifact = run.export();
+    let file = diabetes().file("diabetes.csv");
+    assert_eq!(trainyard(&[&"inspect", &artifact]).status.code(), Some(0));
+    for name in [MODEL, PARAMETERS, SCRIPT, GOLDEN] {
+        let path = artifact.join(name);
+        let good = fs::read(&path).expect(name);
+        let mut flipped = good.clone();
+        let middle = flipped.len() / 2;
+        flipped[middle] ^= 0x10;
+        for bad in [flipped, good[..good.len() / 2].to_vec(), Vec::new()] {
+            fs::write(&path, bad).expect(name);
+            let output = trainyard(&[&"inspect", &artifact]);
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{name}: {}",
+                text(&output.stderr)
+            );
+            let said = text(&output.stdout) + &text(&output.stderr);
+            assert!(said.contains(name), "{said}");
+            if name == PARAMETERS {
+                refused(
+                    &trainyard(&[&"predict", &artifact, &"--csv", &file]),
+                    &[name, "export the artifact again"],
+                );
+            }
+        }
+        fs::remove_file(&path).expect(name);
+        if [MODEL, PARAMETERS].contains(&name) {
+            refused(
+                &trainyard(&[&"predict", &artifact, &"--csv", &file]),
+                &[name],
+            );
+        }
+        assert_eq!(trainyard(&[&"inspect", &artifact]).status.code(), Some(2));
+        fs::write(&path, good).expect(name);
+    }
+    assert_eq!(trainyard(&[&"inspect", &artifact]).status.code(), Some(0));
+}
+
+#[test]
+fn a_model_file_that_contradicts_itself_is_refused() {
+    let run = Run::complete(&digits());
+    let artifact = run.export();
+    let path = artifact.join(MODEL);
+    let good = json(&path);
+    let features = digits().file("digits-features.npy");
+    let cases: [(&str, Value, &str); 9] = [
+        ("/formatVersion", 2.into(), "has format 2"),
+        ("/formatVersion", 0.into(), "has format 0"),
+        ("/task", "regression".into(), "task differs"),
+        ("/inputShape/1", 9.into(), "input shape differs"),
+        ("/output/width", 3.into(), "output differs"),
+        (
+            "/architecture/cnn/blocks/0/pool",
+            0.into(),
+            "out of the bounds",
+        ),
+        (
+            "/architecture/cnn/hidden/0",
+            31.into(),
+            "not those of its architecture",
+        ),
+        (
+            "/parameters/0/name",
+            "x".into(),
+            "not those of its architecture",
+        ),
+        ("/modelSha256", "00".into(), "has the digest"),
+    ];
+    for (pointer, value, reason) in cases {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).expect(pointer) = value;
+        fs::write(&path, bad.to_string()).expect("a file");
+        let output = trainyard(&[&"predict", &artifact, &"--npy", &features]);
+        let reason = if pointer == "/modelSha256" {
+            "have the digest"
+        } else {
+            reason
+        };
+        refused(&output, &[reason, "model"]);
+    }
+}
+
+#[test]
+fn an_export_is_reproducible_and_replaces_only_artifacts() {
+    let run = Run::complete(&breast_cancer());
+    let artifact = run.export();
+    let first = files(&artifact);
+    fs::write(artifact.join("stray"), "x").expect("a file");
+    run.export();
+    assert!(
+        !artifact.join("stray").exists(),
+        "the folder is replaced as a whole"
+    );
+    for ((name, one), (_, other)) in first.iter().zip(files(&artifact)) {
+        assert!(*one == other, "{name} differs");
+    }
+    let foreign = run.path().join("foreign");
+    fs::create_dir(&foreign).expect("a folder");
+    trainyard(&[&"export", &run.path(), &"--out", &foreign]);
+    assert!(foreign.join(MODEL).exists(), "an empty folder can be used");
+    fs::remove_file(foreign.join(MODEL)).expect("removed");
+    let output = trainyard(&[&"export", &run.path(), &"--out", &foreign]);
+    refused(&output, &["is no artifact, so it is not replaced"]);
+    let left: Vec<String> = fs::read_dir(run.path())
+        .expect("the folder")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .filter(|name| name.starts_with('.') && name != ".tmp")
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_files_say_where_the_model_comes_from() {
+    let run = Run::complete(&diabetes());
+    let artifact = run.export();
+    let provenance = json(&artifact.join(PROVENANCE));
+    assert_eq!(provenance["modelSha256"], run.model_sha256.as_str());
+    assert_eq!(provenance["specDigest"], run.job.spec_digest.as_str());
+    assert_eq!(provenance["data"]["digest"], run.data.facts.digest.as_str());
+    assert_eq!(provenance["checkpoint"]["step"], 40);
+    assert_eq!(provenance["versions"]["libtorch"], "2.13.0");
+    assert_eq!(provenance["spec"], run.job.to_json().expect("JSON"));
+    let schema = serde_json::to_value(&run.data.schema).expect("JSON");
+    assert_eq!(
+        json(&artifact.join(MODEL))["inputSchema"],
+        schema,
+        "T17: the fitted normalization travels along"
+    );
+    let output = trainyard(&[&"inspect", &artifact, &"--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report = &lines(&output)[0];
+    assert_eq!(
+        report["parameterCount"],
+        32 * 11 + 32 + 16 * 32 + 16 + 16 + 1
+    );
+    assert_eq!(report["provenance"], provenance);
+    assert!(
+        report["files"]
+            .as_array()
+            .expect("files")
+            .iter()
+            .all(|file| file["problem"].is_null())
+    );
+}
+
+#[test]
+fn export_chooses_the_result_else_the_newest_that_can_be_loaded() {
+    let mut run = Run::empty(&diabetes());
+    let out = run.path().join("artifact");
+    refused(
+        &trainyard(&[&"export", &run.path(), &"--out", &out]),
+        &["has no checkpoint yet"],
+    );
+    run.commit(10, false);
+    run.commit(20, false);
+    let step = |args: &[&dyn AsRef<std::ffi::OsStr>]| {
+        let output = trainyard(args);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        (
+            json(&out.join(PROVENANCE))["checkpoint"]["step"].as_u64(),
+            text(&output.stderr),
+        )
+    };
+    let all: [&dyn AsRef<std::ffi::OsStr>; 4] = [&"export", &run.path(), &"--out", &out];
+    assert_eq!(step(&all), (Some(20), String::new()));
+    assert_eq!(
+        step(&[&"export", &run.path(), &"--out", &out, &"--step", &"10"]).0,
+        Some(10)
+    );
+    let missing = trainyard(&[&"export", &run.path(), &"--out", &out, &"--step", &"11"]);
+    refused(&missing, &["no checkpoint of step 11; it has: 10, 20"]);
+
+    let shard = run
+        .path()
+        .join("checkpoints/000000000020-g0001/shard-0002-of-0002.safetensors");
+    let mut bytes = fs::read(&shard).expect("a shard");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&shard, bytes).expect("a shard");
+    let (found, warning) = step(&all);
+    assert_eq!(found, Some(10));
+    assert!(
+        warning.contains("passed over") && warning.contains("shard-0002-of-0002"),
+        "{warning}"
+    );
+
+    // The size is right, so only reading it tells.
+    let problems = |args: &[&dyn AsRef<std::ffi::OsStr>]| -> Vec<bool> {
+        let report = lines(&trainyard(args)).remove(0);
+        report["checkpoints"]
+            .as_array()
+            .expect("checkpoints")
+            .iter()
+            .map(|c| !c["problem"].is_null())
+            .collect()
+    };
+    assert_eq!(
+        problems(&[&"inspect", &run.path(), &"--json"]),
+        [false, false]
+    );
+    assert_eq!(
+        problems(&[&"inspect", &run.path(), &"--json", &"--verify"]),
+        [false, true]
+    );
+    fs::remove_file(&shard).expect("removed");
+    assert_eq!(
+        problems(&[&"inspect", &run.path(), &"--json"]),
+        [false, true]
+    );
+    let shown = trainyard(&[&"inspect", &run.path()]);
+    assert!(
+        text(&shown.stdout).contains("damaged: step 20: shard checkpoints/"),
+        "{}",
+        text(&shown.stdout)
+    );
+}
+
+#[test]
+fn a_damaged_result_is_not_replaced_by_an_older_model() {
+    let mut run = Run::empty(&diabetes());
+    run.commit(10, false);
+    run.commit(20, true);
+    let shard = run
+        .path()
+        .join("checkpoints/000000000020-g0001/shard-0001-of-0002.safetensors");
+    fs::remove_file(shard).expect("removed");
+    let out = run.path().join("artifact");
+    let output = trainyard(&[&"export", &run.path(), &"--out", &out]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("shard-0001-of-0002"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(!out.exists());
+}
+
+#[test]
+fn paths_that_hold_nothing_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (none, out) = (folder.path().join("none"), folder.path().join("out"));
+    refused(
+        &trainyard(&[&"export", &none, &"--out", &out]),
+        &["there is no folder", "runs/NAME"],
+    );
+    refused(
+        &trainyard(&[&"export", &folder.path(), &"--out", &out]),
+        &["holds no checkpoints"],
+    );
+    refused(&trainyard(&[&"inspect", &none]), &["there is no folder"]);
+    refused(
+        &trainyard(&[&"inspect", &folder.path()]),
+        &["holds no checkpoints"],
+    );
+    assert!(!none.exists() && !out.exists(), "nothing is created");
+}
