@@ -172,12 +172,13 @@ impl Layout {
         cut(chunk.into())..cut(u64::from(chunk) + 1)
     }
 
-    /// The chunks of server `k` of `m`: `floor(k C / m) .. floor((k + 1) C / m)`. Empty if there is
-    /// no such server, or fewer chunks than servers leave it none.
+    /// The chunks of server `k` of `m`: `ceil(k C / m) .. ceil((k + 1) C / m)`. Empty if there is
+    /// no such server, or fewer chunks than servers leave it none. Chunk 0 is always with server 0:
+    /// the coordinator, which lives there, counts steps by it.
     pub fn shard(&self, k: u32, m: u32) -> Range<u32> {
         let cut = |i: u64| match m {
             0 => self.chunks,
-            _ => (i.min(m.into()) * u64::from(self.chunks) / u64::from(m)) as u32,
+            _ => (i.min(m.into()) * u64::from(self.chunks)).div_ceil(m.into()) as u32,
         };
         cut(k.into())..cut(u64::from(k) + 1)
     }

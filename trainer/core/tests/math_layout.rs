@@ -101,6 +101,8 @@ proptest! {
         prop_assert!(layout.chunk_range(chunks).is_empty());
         prop_assert!(layout.chunk_range(u32::MAX).is_empty());
         prop_assert!(layout.shard(servers, servers).is_empty());
+        // The coordinator counts steps by chunk 0.
+        prop_assert!(layout.shard(0, servers).contains(&0));
     }
 
     /// Any part of version 0, computed alone, is that part of the whole; padding is zero.
