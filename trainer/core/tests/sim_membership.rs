@@ -8,7 +8,7 @@ mod sim;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sim::{Tally, World};
+use sim::{Rng, Tally, Toy, World};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -48,7 +48,13 @@ fn t22_any_membership_ends_with_the_bits_of_a_plain_loop() {
                 })
             })
             .collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+        threads
+            .into_iter()
+            .flat_map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|p| std::panic::resume_unwind(p))
+            })
             .collect::<Vec<_>>()
     });
     let sum = |of: fn(&Tally) -> u64| all.iter().map(of).sum::<u64>();
@@ -68,4 +74,25 @@ fn t22_any_membership_ends_with_the_bits_of_a_plain_loop() {
         sum(|t| t.amended),
         sum(|t| t.late),
     );
+}
+
+#[test]
+fn t05_every_row_is_in_one_leaf_of_one_step_of_an_epoch() {
+    for seed in 0..100 {
+        let toy = Toy::random(&mut Rng::new(seed));
+        let steps = toy.plan.steps_per_epoch();
+        for epoch in 0..toy.plan.epochs {
+            let steps = epoch * steps..(epoch + 1) * steps;
+            let leaves =
+                steps.flat_map(|step| (0..toy.tree.leaves()).map(move |leaf| (step, leaf)));
+            let mut rows: Vec<u32> = leaves
+                .flat_map(|(step, leaf)| toy.rows(step, leaf).to_vec())
+                .collect();
+            rows.sort_unstable();
+            assert!(
+                rows.into_iter().eq(0..toy.plan.rows as u32),
+                "seed {seed}, epoch {epoch}"
+            );
+        }
+    }
 }

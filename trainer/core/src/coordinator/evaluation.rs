@@ -75,7 +75,12 @@ impl Evaluation {
     ///
     /// # Errors
     /// If it cannot be the result of this block, or its loss is not finite.
-    pub fn accept(&mut self, task: TaskKind, block: Block, result: BlockResult) -> Result<(), Unfit> {
+    pub fn accept(
+        &mut self,
+        task: TaskKind,
+        block: Block,
+        result: BlockResult,
+    ) -> Result<(), Unfit> {
         if !self.asked.contains_key(&block) && !self.waiting.contains(&block) {
             return Ok(());
         }

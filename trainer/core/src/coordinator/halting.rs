@@ -76,7 +76,10 @@ impl Coordinator {
         }
         let version = self.record.step;
         let stage = match &self.phase {
-            Phase::Training => Stage::Asking { open: BTreeSet::new(), next: self.furthest() },
+            Phase::Training => Stage::Asking {
+                open: BTreeSet::new(),
+                next: self.furthest(),
+            },
             Phase::Validating(_) => Stage::Reaching(version),
             _ if version == 0 || self.is_committed(version) => Stage::Saving(version),
             _ => Stage::Unsaved,
@@ -100,7 +103,12 @@ impl Coordinator {
     /// Asks a worker where it stopped, if a halt wants to know. A newcomer is asked too: it may have
     /// begun steps before it lost its connection.
     pub(super) fn ask(&mut self, peer: PeerId) {
-        if let Phase::Halting(Halting { id, stage: Stage::Asking { open, .. }, .. }) = &mut self.phase {
+        if let Phase::Halting(Halting {
+            id,
+            stage: Stage::Asking { open, .. },
+            ..
+        }) = &mut self.phase
+        {
             open.insert(peer);
             let id = *id;
             self.send(peer, FromCoordinator::Halt { id });
@@ -125,7 +133,9 @@ impl Coordinator {
                 halting.stage = Stage::Reaching((*next).max(furthest));
             }
             // A worker that we lost sight of went on; the others finish what it began.
-            Stage::Reaching(version) if furthest > *version => halting.stage = Stage::Reaching(furthest),
+            Stage::Reaching(version) if furthest > *version => {
+                halting.stage = Stage::Reaching(furthest)
+            }
             _ => {}
         }
         if let Stage::Reaching(version) = halting.stage {

@@ -37,7 +37,12 @@ impl Coordinator {
         if let Some(former) = self.peers.twin(&join) {
             self.dismiss(former);
         }
-        self.send(peer, FromCoordinator::Welcome { generation: self.config.generation });
+        self.send(
+            peer,
+            FromCoordinator::Welcome {
+                generation: self.config.generation,
+            },
+        );
         self.peers.admit(peer, &join, now);
         match join.role {
             Role::Worker(_) => self.worker_joined(peer, join),
@@ -71,7 +76,12 @@ impl Coordinator {
 
     /// Takes over the facts of the data; they stay for the job's life.
     pub(super) fn adopt(&mut self, facts: DataFacts) {
-        let Config { batch_size, epochs, seed, .. } = self.config;
+        let Config {
+            batch_size,
+            epochs,
+            seed,
+            ..
+        } = self.config;
         match Plan::new(facts.train_rows, batch_size, epochs, seed) {
             Ok(plan) => self.plan = Some(plan),
             Err(error) => return self.fail(error.to_string()),
@@ -86,7 +96,13 @@ impl Coordinator {
         };
         for peer in self.peers.unopened_servers() {
             let manifest = self.start.clone();
-            self.send(peer, FromCoordinator::Open { facts: facts.clone(), manifest });
+            self.send(
+                peer,
+                FromCoordinator::Open {
+                    facts: facts.clone(),
+                    manifest,
+                },
+            );
         }
     }
 

@@ -272,7 +272,12 @@ impl Coordinator {
             this.capability = Some(start.capability);
             this.record = start.record;
             this.committed = Some((this.record.step, start.manifest.clone()));
-            this.best_manifest = this.record.best.as_ref().map(|best| best.step).zip(start.best);
+            this.best_manifest = this
+                .record
+                .best
+                .as_ref()
+                .map(|best| best.step)
+                .zip(start.best);
             this.start = Some(start.manifest);
             this.adopt(start.facts);
         }
@@ -293,7 +298,10 @@ impl Coordinator {
             Event::CommitFailed { message } => self.fail(message),
             // Whoever still follows this coordinator finds the other one.
             Event::Fenced => {
-                self.peers.take_all().into_iter().for_each(|peer| self.actions.push(Action::Close(peer)));
+                self.peers
+                    .take_all()
+                    .into_iter()
+                    .for_each(|peer| self.actions.push(Action::Close(peer)));
                 self.phase = Phase::Over;
                 self.actions.push(Action::Finish(Outcome::Drained));
             }
@@ -406,17 +414,23 @@ impl Coordinator {
             (Role::Server(index), ToCoordinator::Ready { version, chunks }) => {
                 self.server_ready(peer, index, version, chunks);
             }
-            (Role::Server(_), ToCoordinator::Applied { version }) => self.peers.applied(peer, version),
+            (Role::Server(_), ToCoordinator::Applied { version }) => {
+                self.peers.applied(peer, version)
+            }
             (Role::Server(index), ToCoordinator::ShardWritten { version, record }) => {
                 self.shard_written(index, version, record);
             }
             (Role::Server(index), ToCoordinator::ShardFailed { version, message }) => {
                 self.shard_failed(index, version, &message);
             }
-            (Role::Server(_), ToCoordinator::SnapshotMissed { version }) => self.snapshot_missed(version),
+            (Role::Server(_), ToCoordinator::SnapshotMissed { version }) => {
+                self.snapshot_missed(version)
+            }
             (Role::Server(index), ToCoordinator::Drain) => self.halt(now, Some(index)),
             (Role::Worker(_), ToCoordinator::Ready { .. }) => self.peers.worker_ready(peer),
-            (Role::Worker(_), ToCoordinator::Blocks { id, results }) => self.evaluated(peer, id, results),
+            (Role::Worker(_), ToCoordinator::Blocks { id, results }) => {
+                self.evaluated(peer, id, results)
+            }
             (Role::Worker(_), ToCoordinator::Halted { id, next }) => {
                 if let Phase::Halting(halting) = &mut self.phase {
                     halting.halted(id, peer, next);
@@ -427,7 +441,9 @@ impl Coordinator {
             }
             (Role::Worker(_), ToCoordinator::Drain) => self.peers.drain(peer, self.version()),
             (Role::Observer, ToCoordinator::Stop) => self.halt(now, None),
-            (Role::Server(_) | Role::Worker(_), ToCoordinator::Failed { message }) => self.fail(message),
+            (Role::Server(_) | Role::Worker(_), ToCoordinator::Failed { message }) => {
+                self.fail(message)
+            }
             _ => {}
         }
     }
@@ -435,7 +451,9 @@ impl Coordinator {
     fn server_ready(&mut self, peer: PeerId, index: u32, version: u64, chunks: u32) {
         let start = self.record.step;
         if matches!(self.phase, Phase::Gathering) && version != start {
-            return self.fail(format!("server {index} holds step {version}, the job begins at step {start}"));
+            return self.fail(format!(
+                "server {index} holds step {version}, the job begins at step {start}"
+            ));
         }
         self.peers.server_ready(peer, version, chunks);
     }
@@ -492,7 +510,12 @@ impl Coordinator {
 
     fn fail(&mut self, message: String) {
         if !matches!(self.phase, Phase::Over) {
-            self.finish(&Release::Failed { message: message.clone() }, Outcome::Failed(message));
+            self.finish(
+                &Release::Failed {
+                    message: message.clone(),
+                },
+                Outcome::Failed(message),
+            );
         }
     }
 

@@ -44,7 +44,13 @@ pub struct Peers {
 impl Peers {
     pub fn new(servers: u32, timeout: Duration) -> Self {
         let servers = (0..servers.max(1)).map(|_| Server::default()).collect();
-        Peers { timeout, servers, peers: BTreeMap::new(), epoch: 0, members: Vec::new() }
+        Peers {
+            timeout,
+            servers,
+            peers: BTreeMap::new(),
+            epoch: 0,
+            members: Vec::new(),
+        }
     }
 
     pub fn role(&self, peer: PeerId) -> Option<Role> {
@@ -59,26 +65,40 @@ impl Peers {
 
     /// Counts everybody as heard.
     pub fn forgive(&mut self, now: Duration) {
-        self.peers.values_mut().for_each(|peer| peer.last_heard = now);
+        self.peers
+            .values_mut()
+            .for_each(|peer| peer.last_heard = now);
     }
 
     /// Peers silent for too long. An observer may be silent, and server 0 is this very process.
     pub fn silent(&self, now: Duration) -> Vec<PeerId> {
         let exempt = |p: &Peer| matches!(p.role, Role::Observer | Role::Server(0));
         let late = |p: &Peer| !exempt(p) && now.saturating_sub(p.last_heard) > self.timeout;
-        self.peers.iter().filter(|(_, p)| late(p)).map(|(id, _)| *id).collect()
+        self.peers
+            .iter()
+            .filter(|(_, p)| late(p))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// Whether a server's slot is free for this process.
     pub fn admissible(&self, join: &Join) -> Result<(), String> {
-        let Role::Server(index) = join.role else { return Ok(()) };
+        let Role::Server(index) = join.role else {
+            return Ok(());
+        };
         let count = self.servers.len();
         let Some(slot) = self.servers.get(index as usize) else {
-            return Err(format!("server index {index} is out of range: this job has {count} servers"));
+            return Err(format!(
+                "server index {index} is out of range: this job has {count} servers"
+            ));
         };
         match slot.incarnation {
             None => Ok(()),
-            Some(known) if known == join.incarnation && (slot.ready.is_none() || join.ready.is_some()) => Ok(()),
+            Some(known)
+                if known == join.incarnation && (slot.ready.is_none() || join.ready.is_some()) =>
+            {
+                Ok(())
+            }
             Some(_) => Err(format!(
                 "server {index} of this generation has lost its state; a replacement must come with a higher \
                  generation"
@@ -89,21 +109,30 @@ impl Peers {
     /// The connection that this process had before, if it is still counted.
     pub fn twin(&self, join: &Join) -> Option<PeerId> {
         let same = |p: &Peer| p.role == join.role && p.incarnation == join.incarnation;
-        let twin = self.peers.iter().find(|(_, p)| p.role != Role::Observer && same(p));
+        let twin = self
+            .peers
+            .iter()
+            .find(|(_, p)| p.role != Role::Observer && same(p));
         twin.map(|(id, _)| *id)
     }
 
     /// Whether this is the replacement of a server that is still here: one that was given up woke up
     /// and was faster.
     pub fn is_successor(&self, join: &Join) -> bool {
-        let Role::Server(index) = join.role else { return false };
+        let Role::Server(index) = join.role else {
+            return false;
+        };
         let slot = self.servers.get(index as usize);
-        slot.is_some_and(|s| s.incarnation.is_some_and(|known| known != join.incarnation) && s.born < join.born)
+        slot.is_some_and(|s| {
+            s.incarnation.is_some_and(|known| known != join.incarnation) && s.born < join.born
+        })
     }
 
     /// Gives up a server and what it holds; returns its connection.
     pub fn evict(&mut self, role: Role) -> Option<PeerId> {
-        let Role::Server(index) = role else { return None };
+        let Role::Server(index) = role else {
+            return None;
+        };
         std::mem::take(self.servers.get_mut(index as usize)?).peer
     }
 
@@ -133,7 +162,10 @@ impl Peers {
     }
 
     pub fn remove(&mut self, peer: PeerId) {
-        if let Some(Peer { role: Role::Server(index), .. }) = self.peers.remove(&peer)
+        if let Some(Peer {
+            role: Role::Server(index),
+            ..
+        }) = self.peers.remove(&peer)
             && let Some(slot) = self.servers.get_mut(index as usize)
             && slot.peer == Some(peer)
         {
@@ -164,7 +196,11 @@ impl Peers {
     }
 
     pub fn applied(&mut self, peer: PeerId, version: u64) {
-        if let Some(Server { ready: Some((held, _)), .. }) = self.slot(peer) {
+        if let Some(Server {
+            ready: Some((held, _)),
+            ..
+        }) = self.slot(peer)
+        {
             *held = (*held).max(version);
         }
     }
@@ -185,8 +221,15 @@ impl Peers {
 
     /// Draining workers that may go: a step has ended since they asked, or none is under way.
     pub fn drained(&self, step: u64, training: bool) -> Vec<PeerId> {
-        let gone = |p: &Peer| p.draining.is_some_and(|asked| !training || !p.ready || step > asked);
-        self.peers.iter().filter(|(_, p)| gone(p)).map(|(id, _)| *id).collect()
+        let gone = |p: &Peer| {
+            p.draining
+                .is_some_and(|asked| !training || !p.ready || step > asked)
+        };
+        self.peers
+            .iter()
+            .filter(|(_, p)| gone(p))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     pub fn server_peers(&self) -> Vec<PeerId> {
@@ -198,7 +241,10 @@ impl Peers {
     }
 
     pub fn servers_ready(&self) -> u32 {
-        self.servers.iter().filter(|s| s.peer.is_some() && s.ready.is_some()).count() as u32
+        self.servers
+            .iter()
+            .filter(|s| s.peer.is_some() && s.ready.is_some())
+            .count() as u32
     }
 
     pub fn all_servers_ready(&self) -> bool {
@@ -211,19 +257,27 @@ impl Peers {
             return Vec::new();
         }
         let owns = |(index, slot): (usize, &Server)| {
-            slot.ready.is_some_and(|(_, chunks)| chunks > 0).then_some(index as u32)
+            slot.ready
+                .is_some_and(|(_, chunks)| chunks > 0)
+                .then_some(index as u32)
         };
         self.servers.iter().enumerate().filter_map(owns).collect()
     }
 
     /// The version that a server holds whole, once it is set up.
     pub fn version_of(&self, index: u32) -> Option<u64> {
-        self.servers.get(index as usize)?.ready.map(|(version, _)| version)
+        self.servers
+            .get(index as usize)?
+            .ready
+            .map(|(version, _)| version)
     }
 
     /// The highest version among servers that own chunks.
     pub fn furthest(&self) -> u64 {
-        let owned = self.servers.iter().filter_map(|slot| slot.ready.filter(|(_, chunks)| *chunks > 0));
+        let owned = self
+            .servers
+            .iter()
+            .filter_map(|slot| slot.ready.filter(|(_, chunks)| *chunks > 0));
         owned.map(|(version, _)| version).max().unwrap_or(0)
     }
 
@@ -245,7 +299,11 @@ impl Peers {
     /// Every worker with a connection.
     pub fn joined_workers(&self) -> Vec<PeerId> {
         let worker = |p: &Peer| matches!(p.role, Role::Worker(_));
-        self.peers.iter().filter(|(_, p)| worker(p)).map(|(id, _)| *id).collect()
+        self.peers
+            .iter()
+            .filter(|(_, p)| worker(p))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// Everybody.
@@ -284,7 +342,11 @@ impl Peers {
     /// have taken over keeps the one it has until it is released, and so goes on computing.
     pub fn changed_views(&mut self, leaves: u32, limit: u64) -> Vec<(PeerId, View)> {
         let sharing = &self.members[..self.members.len().min(leaves as usize)];
-        let addresses: Vec<String> = self.servers.iter().map(|slot| slot.address.clone()).collect();
+        let addresses: Vec<String> = self
+            .servers
+            .iter()
+            .map(|slot| slot.address.clone())
+            .collect();
         let mut changed = Vec::new();
         for (id, peer) in &mut self.peers {
             let leaving = peer.draining.is_some() && !self.members.contains(id);
@@ -293,7 +355,10 @@ impl Peers {
             }
             let view = View {
                 epoch: self.epoch,
-                rank: sharing.iter().position(|member| member == id).map(|rank| rank as u32),
+                rank: sharing
+                    .iter()
+                    .position(|member| member == id)
+                    .map(|rank| rank as u32),
                 members: sharing.len() as u32,
                 limit,
                 servers: addresses.clone(),
@@ -310,10 +375,26 @@ impl Peers {
 /// Names what differs between two sets of facts.
 pub fn describe_difference(ours: &DataFacts, theirs: &DataFacts) -> String {
     let pairs = [
-        ("training rows", ours.train_rows.to_string(), theirs.train_rows.to_string()),
-        ("validation rows", ours.validation_rows.to_string(), theirs.validation_rows.to_string()),
-        ("input shape", format!("{:?}", ours.input_shape), format!("{:?}", theirs.input_shape)),
-        ("outputs", ours.outputs.to_string(), theirs.outputs.to_string()),
+        (
+            "training rows",
+            ours.train_rows.to_string(),
+            theirs.train_rows.to_string(),
+        ),
+        (
+            "validation rows",
+            ours.validation_rows.to_string(),
+            theirs.validation_rows.to_string(),
+        ),
+        (
+            "input shape",
+            format!("{:?}", ours.input_shape),
+            format!("{:?}", theirs.input_shape),
+        ),
+        (
+            "outputs",
+            ours.outputs.to_string(),
+            theirs.outputs.to_string(),
+        ),
         ("data digest", ours.digest.clone(), theirs.digest.clone()),
         ("schema", ours.schema.to_string(), theirs.schema.to_string()),
     ];

@@ -123,7 +123,12 @@ impl Record {
             (None, _) => false,
         };
         if let (true, Some(value)) = (improved, value) {
-            self.best = Some(Best { epoch, step, value, metrics });
+            self.best = Some(Best {
+                epoch,
+                step,
+                value,
+                metrics,
+            });
             self.stale_epochs = 0;
         } else {
             self.stale_epochs += 1;
@@ -141,6 +146,9 @@ impl Record {
 
     /// Metrics of the latest validation pass.
     pub fn validation(&self) -> Option<&Metrics> {
-        self.history.iter().rev().find_map(|epoch| epoch.validation.as_ref())
+        self.history
+            .iter()
+            .rev()
+            .find_map(|epoch| epoch.validation.as_ref())
     }
 }

@@ -27,13 +27,21 @@ pub struct Reports {
 impl Reports {
     /// No reports yet.
     pub fn new(plan: &Plan) -> Self {
-        Reports { epoch_steps: plan.steps_per_epoch(), ends: BTreeMap::new(), others: BTreeMap::new() }
+        Reports {
+            epoch_steps: plan.steps_per_epoch(),
+            ends: BTreeMap::new(),
+            others: BTreeMap::new(),
+        }
     }
 
     /// Keeps a report on `version`.
     pub fn keep(&mut self, version: u64, report: ToCoordinator) {
         let end = version.is_multiple_of(self.epoch_steps.max(1));
-        let kept = if end { &mut self.ends } else { &mut self.others };
+        let kept = if end {
+            &mut self.ends
+        } else {
+            &mut self.others
+        };
         kept.insert(version, report);
         if kept.len() > KEPT {
             kept.pop_first();

@@ -27,7 +27,9 @@ impl Coordinator {
 
     /// Whether a checkpoint of `version`, or of a later one, is committed.
     pub(super) fn is_committed(&self, version: u64) -> bool {
-        self.committed.as_ref().is_some_and(|(committed, _)| *committed >= version)
+        self.committed
+            .as_ref()
+            .is_some_and(|(committed, _)| *committed >= version)
     }
 
     /// Takes note of a part of a checkpoint. A part that no checkpoint needs is ignored: one of a
@@ -38,7 +40,11 @@ impl Coordinator {
         // A server may have applied a step that is not counted yet, but not two.
         let reached = version <= self.record.step + 1;
         if wanted && reached && self.peers.owners().contains(&index) {
-            self.pending.entry(version).or_default().shards.insert(index, record);
+            self.pending
+                .entry(version)
+                .or_default()
+                .shards
+                .insert(index, record);
         }
     }
 
@@ -57,12 +63,20 @@ impl Coordinator {
             (Phase::Halting(halting), _) => self
                 .pending
                 .iter()
-                .find(|(version, pending)| halting.saves(**version) && !pending.shards.contains_key(&index))
+                .find(|(version, pending)| {
+                    halting.saves(**version) && !pending.shards.contains_key(&index)
+                })
                 .map(|(version, _)| FromCoordinator::Snapshot { version: *version }),
             (Phase::Restoring, Some((_, manifest))) => {
                 let version = self.record.step + 1;
-                let behind = self.peers.version_of(index).is_some_and(|held| held < version);
-                behind.then(|| FromCoordinator::Restore { version, manifest: manifest.clone() })
+                let behind = self
+                    .peers
+                    .version_of(index)
+                    .is_some_and(|held| held < version);
+                behind.then(|| FromCoordinator::Restore {
+                    version,
+                    manifest: manifest.clone(),
+                })
             }
             _ => None,
         };
@@ -73,7 +87,12 @@ impl Coordinator {
 
     pub(super) fn committed(&mut self, version: u64, manifest: Value) {
         self.pending.retain(|v, _| *v > version);
-        if self.record.best.as_ref().is_some_and(|best| best.step == version) {
+        if self
+            .record
+            .best
+            .as_ref()
+            .is_some_and(|best| best.step == version)
+        {
             self.best_manifest = Some((version, manifest.clone()));
         }
         self.committed = Some((version, manifest));
@@ -89,7 +108,9 @@ impl Coordinator {
         }
         let mut actions = Vec::new();
         for (version, pending) in &mut self.pending {
-            let whole = owners.iter().all(|index| pending.shards.contains_key(index));
+            let whole = owners
+                .iter()
+                .all(|index| pending.shards.contains_key(index));
             let counted = |record: &mut Record| whole && !(validates && record.awaits_validation());
             let Some(record) = pending.record.take_if(counted) else {
                 continue;
@@ -97,7 +118,10 @@ impl Coordinator {
             actions.push(Action::Commit {
                 version: *version,
                 shards: std::mem::take(&mut pending.shards).into_values().collect(),
-                best: record.best.as_ref().is_some_and(|best| best.step == *version),
+                best: record
+                    .best
+                    .as_ref()
+                    .is_some_and(|best| best.step == *version),
                 record: Box::new(record),
             });
         }
@@ -111,13 +135,19 @@ impl Coordinator {
     /// Puts the metrics of an epoch's end into its checkpoint.
     pub(super) fn save_validated(&mut self, version: u64) {
         let record = self.record.clone();
-        let best = record.best.as_ref().is_some_and(|best| best.step == version);
+        let best = record
+            .best
+            .as_ref()
+            .is_some_and(|best| best.step == version);
         match (self.pending.get_mut(&version), &self.committed) {
             (Some(pending), _) => pending.record = Some(record),
             // A halt committed it before it was validated. As the best it must be known and kept.
             (None, Some((committed, manifest))) if best && *committed == version => {
                 let source = Box::new(manifest.clone());
-                self.actions.push(Action::Amend { source, record: Box::new(record) });
+                self.actions.push(Action::Amend {
+                    source,
+                    record: Box::new(record),
+                });
             }
             _ => {}
         }

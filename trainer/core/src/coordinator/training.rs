@@ -38,7 +38,9 @@ impl Coordinator {
     }
 
     pub(super) fn validates(&self) -> bool {
-        self.facts.as_ref().is_some_and(|facts| facts.validation_rows > 0)
+        self.facts
+            .as_ref()
+            .is_some_and(|facts| facts.validation_rows > 0)
     }
 
     pub(super) fn train(&mut self) {
@@ -53,7 +55,11 @@ impl Coordinator {
             self.begin_final(version);
         } else {
             let next_boundary = (version / epoch_steps + 1) * epoch_steps;
-            self.limit = if self.validates() { next_boundary } else { total };
+            self.limit = if self.validates() {
+                next_boundary
+            } else {
+                total
+            };
         }
     }
 
@@ -86,7 +92,9 @@ impl Coordinator {
             let place = format!("{set} block {number}");
             return match unfit {
                 Unfit::NotFinite(value) => self.not_finite(step, &place, &value.to_string()),
-                Unfit::Inconsistent => self.refuse(peer, format!("the result of {place} is inconsistent")),
+                Unfit::Inconsistent => {
+                    self.refuse(peer, format!("the result of {place} is inconsistent"))
+                }
             };
         }
     }
@@ -106,7 +114,8 @@ impl Coordinator {
         let Some(metrics) = self.summarize(pass) else {
             return;
         };
-        self.record.validated(metrics, self.config.early_stopping.as_ref());
+        self.record
+            .validated(metrics, self.config.early_stopping.as_ref());
         self.save_validated(version);
         self.phase = Phase::Training;
         self.commit_whole();
@@ -136,7 +145,11 @@ impl Coordinator {
 
     /// The step whose parameters are the result.
     fn result_step(&self) -> u64 {
-        let restore = self.config.early_stopping.as_ref().is_some_and(|early| early.restore_best);
+        let restore = self
+            .config
+            .early_stopping
+            .as_ref()
+            .is_some_and(|early| early.restore_best);
         match &self.record.best {
             Some(best) if restore => best.step,
             _ => self.record.step,
@@ -165,7 +178,11 @@ impl Coordinator {
         let result = self.result_step();
         let validation = match &self.record.best {
             Some(best) if best.step == result => Some(best.metrics.clone()),
-            _ => self.record.history.last().and_then(|epoch| epoch.validation.clone()),
+            _ => self
+                .record
+                .history
+                .last()
+                .and_then(|epoch| epoch.validation.clone()),
         };
         let source = match (&self.best_manifest, &self.committed) {
             (Some((step, best)), _) if *step == result => best.clone(),
@@ -188,7 +205,14 @@ impl Coordinator {
         };
         let (id, version) = (pass.id, pass.version);
         for (peer, blocks) in pass.distribute(&workers) {
-            self.send(peer, FromCoordinator::Evaluate { id, version, blocks });
+            self.send(
+                peer,
+                FromCoordinator::Evaluate {
+                    id,
+                    version,
+                    blocks,
+                },
+            );
         }
     }
 }

@@ -50,9 +50,16 @@ const FAULTS: [Fault; 14] = [
 impl World {
     pub fn plan_faults(&mut self) {
         let busy = self.rng.chance(75);
-        let window = *self.rng.pick(&[200_000, 1_000_000, 3_000_000]).unwrap_or(&0);
+        let window = *self
+            .rng
+            .pick(&[200_000, 1_000_000, 3_000_000])
+            .unwrap_or(&0);
         self.faults_until = window;
-        let planned = if busy { self.rng.within(1, 8) } else { self.rng.within(0, 1) };
+        let planned = if busy {
+            self.rng.within(1, 8)
+        } else {
+            self.rng.within(0, 1)
+        };
         self.faults_left = if busy { self.rng.within(0, 6) } else { 0 };
         for _ in 0..planned {
             let fault = if busy { self.any_fault() } else { Fault::Stop };
@@ -84,7 +91,11 @@ impl World {
     }
 
     fn alive(&self, wanted: impl Fn(Role) -> bool) -> Vec<Pid> {
-        let found = self.processes.iter().enumerate().filter(|(_, p)| p.alive && wanted(p.role));
+        let found = self
+            .processes
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.alive && wanted(p.role));
         found.map(|(process, _)| process).collect()
     }
 
@@ -101,7 +112,9 @@ impl World {
         let server = self.rng.pick(&servers).copied();
         let worker = self.rng.pick(&workers).copied();
         match (fault, any, server, worker) {
-            (Fault::Crash, Some(process), ..) | (Fault::CrashWorker, _, _, Some(process)) => self.crash(process),
+            (Fault::Crash, Some(process), ..) | (Fault::CrashWorker, _, _, Some(process)) => {
+                self.crash(process)
+            }
             (Fault::Pause, Some(process), ..) => {
                 let time = *self.rng.pick(&[30_000, 300_000, 900_000]).unwrap_or(&0);
                 self.pause(process, time);
@@ -133,12 +146,15 @@ impl World {
                 if let Role::Server(index) = self.processes[server].role {
                     self.redial(index);
                 }
-                let through = self.processes[process].connection.filter(|id| self.connections[*id].host == server);
+                let through = self.processes[process]
+                    .connection
+                    .filter(|id| self.connections[*id].host == server);
                 if through.is_some() {
                     self.disconnect(process);
                 }
             }
-            (Fault::DrainWorker, _, _, Some(process)) | (Fault::DrainServer, _, Some(process), _) => {
+            (Fault::DrainWorker, _, _, Some(process))
+            | (Fault::DrainServer, _, Some(process), _) => {
                 self.drain(process);
             }
             (Fault::DrainAll, ..) => both.into_iter().for_each(|process| self.drain(process)),

@@ -59,7 +59,13 @@ impl World {
         self.hosts.insert(process, host);
         self.open(process, process, true);
         self.join(process);
-        self.after(0, Event::Tick { host: process, life: self.lives });
+        self.after(
+            0,
+            Event::Tick {
+                host: process,
+                life: self.lives,
+            },
+        );
     }
 
     /// A process that finds itself replaced leaves.
@@ -93,7 +99,11 @@ impl World {
 
     /// Whoever has not committed for long looks whether another has claimed the log.
     fn look_at_log(&mut self, process: Pid, life: u64) {
-        let Some(host) = self.hosts.get_mut(&process).filter(|host| host.life == life) else {
+        let Some(host) = self
+            .hosts
+            .get_mut(&process)
+            .filter(|host| host.life == life)
+        else {
             return;
         };
         if self.now < host.looked + TIMEOUT {
@@ -137,14 +147,24 @@ impl World {
         };
         let actions = host.coordinator.handle(now, input);
         let (life, progress) = (host.life, host.coordinator.progress());
-        assert!(progress.step >= host.step, "progress rolls back within a generation");
-        assert!(progress.step <= self.reference.steps(), "more steps than the reference");
+        assert!(
+            progress.step >= host.step,
+            "progress rolls back within a generation"
+        );
+        assert!(
+            progress.step <= self.reference.steps(),
+            "more steps than the reference"
+        );
         host.step = progress.step;
         if self.leader == Some(process) {
             self.entered(&progress.phase);
         }
         for action in actions {
-            if self.hosts.get(&process).is_some_and(|host| host.life == life) {
+            if self
+                .hosts
+                .get(&process)
+                .is_some_and(|host| host.life == life)
+            {
                 self.carry_out(process, action);
             }
         }
@@ -160,12 +180,15 @@ impl World {
         match action {
             Action::Send(peer, message) => {
                 if let Some(connection) = host.peers.get(&peer).copied() {
-                    self.tally.restores += u64::from(matches!(message, FromCoordinator::Restore { .. }));
+                    self.tally.restores +=
+                        u64::from(matches!(message, FromCoordinator::Restore { .. }));
                     self.send_down(connection, message);
                 }
             }
             Action::Close(peer) => {
-                if let Some(connection) = host.peers.get(&peer).copied().filter(|_| peer != PeerId(0)) {
+                if let Some(connection) =
+                    host.peers.get(&peer).copied().filter(|_| peer != PeerId(0))
+                {
                     host.peers.remove(&peer);
                     self.cut(connection, false);
                 }
@@ -175,8 +198,14 @@ impl World {
                 host.work.push_back(action);
                 let life = host.life;
                 if host.work.len() == 1 {
-                    let delay = self.rng.within(500, 30_000);
-                    self.after(delay, Event::Work { host: process, life });
+                    let delay = self.rng.within(500, self.storage_delay);
+                    self.after(
+                        delay,
+                        Event::Work {
+                            host: process,
+                            life,
+                        },
+                    );
                 }
             }
             Action::Regenerate(generation) => {
@@ -196,16 +225,28 @@ impl World {
 
     /// The committer is done with the first of its work.
     pub fn work(&mut self, process: Pid, life: u64) {
-        let Some(host) = self.hosts.get_mut(&process).filter(|host| host.life == life) else {
+        let Some(host) = self
+            .hosts
+            .get_mut(&process)
+            .filter(|host| host.life == life)
+        else {
             return;
         };
         let Some(work) = host.work.pop_front() else {
             return;
         };
-        let event = self.storage.commit(&self.toy, &self.reference, (host.generation, life), work);
+        let event = self
+            .storage
+            .commit(&self.toy, &self.reference, (host.generation, life), work);
         if !host.work.is_empty() {
-            let delay = self.rng.within(500, 30_000);
-            self.after(delay, Event::Work { host: process, life });
+            let delay = self.rng.within(500, self.storage_delay);
+            self.after(
+                delay,
+                Event::Work {
+                    host: process,
+                    life,
+                },
+            );
         }
         self.tally.fenced += u64::from(matches!(event, Input::Fenced));
         self.feed_coordinator(process, event);
@@ -233,12 +274,15 @@ impl World {
                 // Nothing was in the way: then it must be saved.
                 let calm = self.disturbed + 1_500_000 < asked;
                 assert!(saved || !calm, "a calm stop is not saved");
-                let committed = self.storage.latest().map_or(0, |m| m["step"].as_u64().unwrap());
+                let committed = self
+                    .storage
+                    .latest()
+                    .map_or(0, |m| m["step"].as_u64().unwrap());
                 if saved {
                     assert_eq!(committed, record.step, "the step of the stop is saved");
                 }
-                self.end_life(process);
-                self.leader = None;
+                // The run is over, and so are its processes.
+                (0..self.processes.len()).for_each(|process| self.end(process, true));
                 let delay = self.rng.within(10_000, 400_000);
                 self.after(delay, Event::StartAll);
             }

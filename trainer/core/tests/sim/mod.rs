@@ -12,4 +12,6 @@ mod toy;
 mod worker;
 mod world;
 
+pub use rng::Rng;
+pub use toy::Toy;
 pub use world::{Tally, World};

@@ -40,7 +40,11 @@ impl World {
             // It was replaced, and has noticed.
             FromCoordinator::Refused { reason } => {
                 let stale = self.running(self.processes[process].role) != Some(process);
-                assert!(stale, "{:?} is refused: {reason}", self.processes[process].role);
+                assert!(
+                    stale,
+                    "{:?} is refused: {reason}",
+                    self.processes[process].role
+                );
                 self.end(process, false);
             }
             FromCoordinator::Release(release) => self.released(process, &release),
@@ -48,10 +52,17 @@ impl World {
             FromCoordinator::Snapshot { version } => self.snapshot(process, version),
             FromCoordinator::Restore { version, manifest } => {
                 let parts = self.storage.load(&manifest);
-                let Kind::Server { shard: Some(shard), .. } = &mut self.processes[process].kind else {
+                let Kind::Server {
+                    shard: Some(shard), ..
+                } = &mut self.processes[process].kind
+                else {
                     return;
                 };
-                let parts = shard.range.clone().map(|chunk| parts[chunk as usize].0.clone()).collect();
+                let parts = shard
+                    .range
+                    .clone()
+                    .map(|chunk| parts[chunk as usize].0.clone())
+                    .collect();
                 let notices = shard.restore(version, parts);
                 self.notice(process, notices);
             }
@@ -63,7 +74,10 @@ impl World {
         let this = &mut self.processes[process];
         let rolled_back = generation != this.generation;
         let observer = this.role == Role::Observer;
-        assert!(observer || generation >= this.generation, "a coordinator of the past");
+        assert!(
+            observer || generation >= this.generation,
+            "a coordinator of the past"
+        );
         this.welcomed = true;
         this.generation = generation;
         let mut said = Vec::new();
@@ -72,7 +86,9 @@ impl World {
                 (*shard, *reports) = (None, Reports::new(&self.toy.plan));
             }
             Kind::Server { shard, reports } => {
-                said.extend(shard.as_ref().map(|s| ToCoordinator::Applied { version: s.version() }));
+                said.extend(shard.as_ref().map(|s| ToCoordinator::Applied {
+                    version: s.version(),
+                }));
                 said.extend(reports.repeat());
             }
             Kind::Worker(worker) if rolled_back => worker.roll_back(),
@@ -118,7 +134,10 @@ impl World {
         let (version, parts) = match manifest {
             Some(manifest) => {
                 let parts = self.storage.load(manifest);
-                let own = range.clone().map(|chunk| parts[chunk as usize].clone()).collect();
+                let own = range
+                    .clone()
+                    .map(|chunk| parts[chunk as usize].clone())
+                    .collect();
                 (manifest["step"].as_u64().unwrap(), own)
             }
             None => {
@@ -139,7 +158,10 @@ impl World {
     }
 
     fn snapshot(&mut self, process: Pid, version: u64) {
-        let Kind::Server { shard: Some(shard), .. } = &self.processes[process].kind else {
+        let Kind::Server {
+            shard: Some(shard), ..
+        } = &self.processes[process].kind
+        else {
             return;
         };
         if shard.range.is_empty() {
@@ -157,10 +179,17 @@ impl World {
     fn write(&mut self, server: Pid, snapshot: Snapshot) {
         let generation = self.processes[server].generation;
         // One thread writes, in order.
-        let delay = self.rng.within(500, 30_000);
+        let delay = self.rng.within(500, self.storage_delay);
         let time = self.processes[server].written.max(self.now) + delay;
         self.processes[server].written = time;
-        self.at(time, Event::Written { server, generation, snapshot });
+        self.at(
+            time,
+            Event::Written {
+                server,
+                generation,
+                snapshot,
+            },
+        );
     }
 
     pub fn written(&mut self, server: Pid, generation: u32, snapshot: Snapshot) {
@@ -183,7 +212,10 @@ impl World {
         if !self.stands(link) {
             return;
         }
-        let Kind::Server { shard: Some(shard), .. } = &mut self.processes[link.server].kind else {
+        let Kind::Server {
+            shard: Some(shard), ..
+        } = &mut self.processes[link.server].kind
+        else {
             return;
         };
         self.tally.late += u64::from(push.step < shard.version());
@@ -199,7 +231,13 @@ impl World {
                 Notice::Snapshot(snapshot) => self.write(server, snapshot),
                 Notice::Published(chunk) => {
                     let links = self.links.iter().filter(|((_, s), _)| *s == server);
-                    let links: Vec<_> = links.map(|((w, s), n)| Link { worker: *w, server: *s, number: *n }).collect();
+                    let links: Vec<_> = links
+                        .map(|((w, s), n)| Link {
+                            worker: *w,
+                            server: *s,
+                            number: *n,
+                        })
+                        .collect();
                     for link in links {
                         let delay = self.rng.within(0, 3_000);
                         self.after(delay, Event::Feed(link, chunk));
@@ -214,7 +252,10 @@ impl World {
         if !self.stands(link) {
             return;
         }
-        let Kind::Server { shard: Some(shard), .. } = &self.processes[link.server].kind else {
+        let Kind::Server {
+            shard: Some(shard), ..
+        } = &self.processes[link.server].kind
+        else {
             return;
         };
         let restored = shard.restored;
@@ -225,7 +266,15 @@ impl World {
                 assert_eq!(bits(&values), bits(result), "the restored best");
             }
             let delay = self.rng.within(100, 3_000);
-            self.after(delay, Event::Param { link, chunk, version, values });
+            self.after(
+                delay,
+                Event::Param {
+                    link,
+                    chunk,
+                    version,
+                    values,
+                },
+            );
         }
     }
 
@@ -237,7 +286,8 @@ impl World {
 
     /// Shuts all bulk connections of a process.
     pub fn shut(&mut self, process: Pid) {
-        self.links.retain(|(worker, server), _| *worker != process && *server != process);
+        self.links
+            .retain(|(worker, server), _| *worker != process && *server != process);
         match self.processes[process].role {
             Role::Server(index) => self.redial(index),
             Role::Worker(_) => self.dial_all(process),
@@ -252,7 +302,14 @@ impl World {
             if this.alive && matches!(this.kind, Kind::Worker(_)) {
                 let generation = this.generation;
                 let delay = self.rng.within(500, 10_000);
-                self.after(delay, Event::Dial { worker, index, generation });
+                self.after(
+                    delay,
+                    Event::Dial {
+                        worker,
+                        index,
+                        generation,
+                    },
+                );
             }
         }
     }
@@ -261,7 +318,14 @@ impl World {
         let generation = self.processes[worker].generation;
         for index in 0..self.toy.servers {
             let delay = self.rng.within(100, 3_000);
-            self.after(delay, Event::Dial { worker, index, generation });
+            self.after(
+                delay,
+                Event::Dial {
+                    worker,
+                    index,
+                    generation,
+                },
+            );
         }
     }
 
@@ -273,7 +337,10 @@ impl World {
         if this.generation != generation {
             return;
         }
-        let address = state.view.as_ref().map(|view| view.servers[index as usize].parse::<Pid>());
+        let address = state
+            .view
+            .as_ref()
+            .map(|view| view.servers[index as usize].parse::<Pid>());
         let Some(Ok(server)) = address else {
             return; // it dials once it has a view
         };
@@ -285,13 +352,24 @@ impl World {
         let open = there.alive && !there.paused && set_up && there.generation == generation;
         if !open || self.is_blocked(worker, server) {
             let delay = self.rng.within(5_000, 30_000);
-            return self.after(delay, Event::Dial { worker, index, generation });
+            return self.after(
+                delay,
+                Event::Dial {
+                    worker,
+                    index,
+                    generation,
+                },
+            );
         }
         if let Kind::Worker(state) = &mut self.processes[worker].kind {
             state.forget(index);
         }
         self.last_number += 1;
-        let link = Link { worker, server, number: self.last_number };
+        let link = Link {
+            worker,
+            server,
+            number: self.last_number,
+        };
         self.links.insert((worker, server), link.number);
         for chunk in self.toy.shard(index) {
             let delay = self.rng.within(0, 3_000);
@@ -309,7 +387,10 @@ impl World {
         match order {
             FromCoordinator::View(view) => {
                 worker.limit = view.limit;
-                let moved = worker.view.as_ref().is_none_or(|old| old.servers != view.servers);
+                let moved = worker
+                    .view
+                    .as_ref()
+                    .is_none_or(|old| old.servers != view.servers);
                 worker.view = Some(view);
                 if moved {
                     self.dial_all(process);
@@ -320,7 +401,11 @@ impl World {
                 let next = worker.next;
                 self.send_up(connection, ToCoordinator::Halted { id, next });
             }
-            FromCoordinator::Evaluate { id, version, blocks } => {
+            FromCoordinator::Evaluate {
+                id,
+                version,
+                blocks,
+            } => {
                 worker.evaluations.push((id, version, blocks));
             }
             _ => {}
@@ -354,14 +439,26 @@ impl World {
         let Kind::Worker(worker) = &mut self.processes[process].kind else {
             return;
         };
-        let ready = worker.evaluations.iter().position(|(_, wanted, _)| *wanted == version);
+        let ready = worker
+            .evaluations
+            .iter()
+            .position(|(_, wanted, _)| *wanted == version);
         if let (Some(at), Some(connection)) = (ready, self.processes[process].connection) {
             let Kind::Worker(worker) = &mut self.processes[process].kind else {
                 return;
             };
             let (id, version, blocks) = worker.evaluations.remove(at);
             let delay = self.rng.within(500, 10_000);
-            self.after(delay, Event::Evaluated { worker: process, connection, id, version, blocks });
+            self.after(
+                delay,
+                Event::Evaluated {
+                    worker: process,
+                    connection,
+                    id,
+                    version,
+                    blocks,
+                },
+            );
         }
         let Kind::Worker(worker) = &mut self.processes[process].kind else {
             return;
@@ -375,19 +472,41 @@ impl World {
             worker.computing = true;
             let count = leaves.iter().filter(|leaf| **leaf).count() as u64;
             let delay = count * self.rng.within(200, 3_000);
-            self.after(delay, Event::Computed { worker: process, generation, step, parameters, leaves });
+            self.after(
+                delay,
+                Event::Computed {
+                    worker: process,
+                    generation,
+                    step,
+                    parameters,
+                    leaves,
+                },
+            );
         }
     }
 
     /// Leaves are computed: push what they add up to, even if it is late.
-    pub fn computed(&mut self, process: Pid, generation: u32, step: u64, parameters: &Values, leaves: &[bool]) {
+    pub fn computed(
+        &mut self,
+        process: Pid,
+        generation: u32,
+        step: u64,
+        parameters: &Values,
+        leaves: &[bool],
+    ) {
         let current = self.processes[process].generation == generation;
         let Kind::Worker(worker) = &mut self.processes[process].kind else {
             return;
         };
         worker.computing = false;
         let links = self.links.range((process, 0)..(process + 1, 0));
-        let links: Vec<_> = links.map(|((w, s), n)| Link { worker: *w, server: *s, number: *n }).collect();
+        let links: Vec<_> = links
+            .map(|((w, s), n)| Link {
+                worker: *w,
+                server: *s,
+                number: *n,
+            })
+            .collect();
         for link in links.into_iter().filter(|_| current) {
             let Role::Server(index) = self.processes[link.server].role else {
                 continue;
@@ -395,12 +514,25 @@ impl World {
             let Kind::Worker(worker) = &mut self.processes[process].kind else {
                 return;
             };
-            let leaves = if worker.next == step + 1 { worker.push(&self.toy, index, leaves) } else { leaves.to_vec() };
+            let leaves = if worker.next == step + 1 {
+                worker.push(&self.toy, index, leaves)
+            } else {
+                leaves.to_vec()
+            };
             for node in self.toy.tree.cover_set(&leaves) {
                 let (gradient, tally) = self.toy.node(parameters, step, node);
                 for chunk in self.toy.shard(index) {
                     let values = gradient[self.toy.chunk_range(chunk)].to_vec();
-                    self.transmit(link, Push { step, node, chunk, tally, values });
+                    self.transmit(
+                        link,
+                        Push {
+                            step,
+                            node,
+                            chunk,
+                            tally,
+                            values,
+                        },
+                    );
                 }
             }
         }
@@ -417,7 +549,14 @@ impl World {
         }
     }
 
-    pub fn evaluated(&mut self, process: Pid, connection: ConnId, id: u64, version: u64, blocks: &[Block]) {
+    pub fn evaluated(
+        &mut self,
+        process: Pid,
+        connection: ConnId,
+        id: u64,
+        version: u64,
+        blocks: &[Block],
+    ) {
         let Kind::Worker(worker) = &self.processes[process].kind else {
             return;
         };
@@ -431,4 +570,5 @@ impl World {
         let results = blocks.iter().map(result).collect();
         self.report(process, ToCoordinator::Blocks { id, results });
         self.proceed(process);
-    }}
+    }
+}

@@ -27,7 +27,9 @@ pub struct Reference {
 
 pub fn evaluate(toy: &Toy, parameters: &[f32], set: RowSet, rows: u64) -> Metrics {
     let blocks = 0..rows.div_ceil(EVALUATION_BLOCK_ROWS);
-    let blocks: Vec<_> = blocks.map(|block| toy.block(parameters, Block(set, block))).collect();
+    let blocks: Vec<_> = blocks
+        .map(|block| toy.block(parameters, Block(set, block)))
+        .collect();
     summarize(TaskKind::Regression, &blocks)
 }
 
@@ -52,11 +54,18 @@ impl Reference {
                 this.step(toy, step);
             }
             let tallies = &this.tallies[(epoch * epoch_steps) as usize..];
-            let (rows, loss) = tallies.iter().fold((0, 0.0), |(r, l), t| (r + t.rows, l + t.loss));
+            let (rows, loss) = tallies
+                .iter()
+                .fold((0, 0.0), |(r, l), t| (r + t.rows, l + t.loss));
             assert_eq!(rows, toy.plan.rows, "an epoch uses every row once");
             let version = (epoch + 1) * epoch_steps;
             let validation = (toy.validation_rows > 0).then(|| {
-                evaluate(toy, &this.parameters[version as usize], RowSet::Validation, toy.validation_rows)
+                evaluate(
+                    toy,
+                    &this.parameters[version as usize],
+                    RowSet::Validation,
+                    toy.validation_rows,
+                )
             });
             this.epochs.push((loss / rows as f64, validation.clone()));
             this.result = version;
@@ -83,11 +92,18 @@ impl Reference {
             }
         }
         this.best = best.as_ref().map(|(_, step, _)| *step);
-        if let (Some((_, step, metrics)), true) = (best, toy.early.as_ref().is_some_and(|e| e.restore_best)) {
+        if let (Some((_, step, metrics)), true) =
+            (best, toy.early.as_ref().is_some_and(|e| e.restore_best))
+        {
             this.result = step;
             this.validation = Some(metrics);
         }
-        this.train = evaluate(toy, &this.parameters[this.result as usize], RowSet::Train, toy.plan.rows);
+        this.train = evaluate(
+            toy,
+            &this.parameters[this.result as usize],
+            RowSet::Train,
+            toy.plan.rows,
+        );
         this
     }
 
@@ -97,7 +113,17 @@ impl Reference {
         let mut state = self.state[step as usize].clone();
         let mut new = vec![0.0; old.len()];
         let rate = toy.rate.at(step);
-        toy.optimizer.apply(step, rate, tally.rows as f32, old, &sum, &mut state, &mut new).unwrap();
+        toy.optimizer
+            .apply(
+                step,
+                rate,
+                tally.rows as f32,
+                old,
+                &sum,
+                &mut state,
+                &mut new,
+            )
+            .unwrap();
         self.parameters.push(new);
         self.state.push(state);
         self.tallies.push(tally);
@@ -115,8 +141,13 @@ impl Reference {
         let slots = 0..toy.optimizer.slots().len();
         let state = slots.flat_map(|slot| {
             let offset = slot * toy.parameters;
-            state[offset + range.start..offset + range.end].iter().copied()
+            state[offset + range.start..offset + range.end]
+                .iter()
+                .copied()
         });
-        (&self.parameters[version as usize][range.clone()], state.collect())
+        (
+            &self.parameters[version as usize][range.clone()],
+            state.collect(),
+        )
     }
 }

@@ -42,8 +42,16 @@ impl Toy {
     pub fn random(rng: &mut Rng) -> Toy {
         let seed = rng.next();
         let many = rng.chance(4);
-        let rows = if many { rng.within(1100, 2100) } else { rng.within(1, 40) };
-        let batch = if many { rng.within(300, 900) } else { rng.within(1, 16) };
+        let rows = if many {
+            rng.within(1100, 2100)
+        } else {
+            rng.within(1, 40)
+        };
+        let batch = if many {
+            rng.within(300, 900)
+        } else {
+            rng.within(1, 16)
+        };
         let epochs = rng.within(1, 5);
         let plan = Plan::new(rows, batch, epochs, seed).unwrap();
         let validation_rows = match rng.within(0, 9) {
@@ -58,16 +66,36 @@ impl Toy {
             restore_best: rng.chance(70),
         });
         let optimizer = match rng.within(0, 3) {
-            0 => Optimizer::Sgd { momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0 },
-            1 => Optimizer::Sgd { momentum: 0.9, dampening: 0.0, nesterov: true, weight_decay: 0.01 },
-            2 => Optimizer::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 },
-            _ => {
-                Optimizer::Adagrad { lr_decay: 0.01, weight_decay: 0.0, initial_accumulator_value: 0.1, epsilon: 1e-10 }
-            }
+            0 => Optimizer::Sgd {
+                momentum: 0.0,
+                dampening: 0.0,
+                nesterov: false,
+                weight_decay: 0.0,
+            },
+            1 => Optimizer::Sgd {
+                momentum: 0.9,
+                dampening: 0.0,
+                nesterov: true,
+                weight_decay: 0.01,
+            },
+            2 => Optimizer::AdamW {
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: 1e-8,
+                weight_decay: 0.01,
+            },
+            _ => Optimizer::Adagrad {
+                lr_decay: 0.01,
+                weight_decay: 0.0,
+                initial_accumulator_value: 0.1,
+                epsilon: 1e-10,
+            },
         };
         let schedule = match rng.within(0, 1) {
             0 => Schedule::Constant,
-            _ => Schedule::Cosine { min_learning_rate: 0.001 },
+            _ => Schedule::Cosine {
+                min_learning_rate: 0.001,
+            },
         };
         let rate = LearningRate {
             base: *rng.pick(&[0.01, 0.1, 0.3]).unwrap(),
@@ -75,7 +103,9 @@ impl Toy {
             schedule,
             total_steps: plan.total_steps(),
         };
-        let orders = (0..epochs).map(|epoch| permutation(seed, epoch, rows).unwrap()).collect();
+        let orders = (0..epochs)
+            .map(|epoch| permutation(seed, epoch, rows).unwrap())
+            .collect();
         Toy {
             tree: Tree::new(1 << rng.within(0, 4)).unwrap(),
             optimizer,
@@ -143,11 +173,19 @@ impl Toy {
     }
 
     pub fn initial(&self) -> Vec<f32> {
-        (0..self.parameters).map(|i| self.unit(1, 0, i as u64)).collect()
+        (0..self.parameters)
+            .map(|i| self.unit(1, 0, i as u64))
+            .collect()
     }
 
     /// Loss of one row and, if asked for, its gradient added to `gradient`.
-    fn row(&self, parameters: &[f32], set: u64, row: u64, gradient: Option<&mut [f32]>) -> (f32, f32) {
+    fn row(
+        &self,
+        parameters: &[f32],
+        set: u64,
+        row: u64,
+        gradient: Option<&mut [f32]>,
+    ) -> (f32, f32) {
         let x = |i: usize| self.unit(2 + set, row, i as u64);
         let mut output = 0.0_f32;
         let mut label = 0.3 * self.unit(4 + set, row, 0);
@@ -185,10 +223,15 @@ impl Toy {
 
     /// The value of a node as a worker computes it.
     pub fn node(&self, parameters: &[f32], step: u64, node: Node) -> Gradient {
-        reduce(self.tree, node, &mut |leaf| self.leaf(parameters, step, leaf), &mut |left: &mut Gradient, right| {
-            add(&mut left.0, &right.0);
-            left.1 = left.1 + right.1;
-        })
+        reduce(
+            self.tree,
+            node,
+            &mut |leaf| self.leaf(parameters, step, leaf),
+            &mut |left: &mut Gradient, right| {
+                add(&mut left.0, &right.0);
+                left.1 = left.1 + right.1;
+            },
+        )
     }
 
     pub fn block(&self, parameters: &[f32], Block(set, number): Block) -> BlockResult {
@@ -198,12 +241,14 @@ impl Toy {
         };
         let start = number * EVALUATION_BLOCK_ROWS;
         let range = start..(start + EVALUATION_BLOCK_ROWS).min(rows);
-        let (outputs, labels): (Vec<f32>, Vec<f32>) =
-            range.map(|row| self.row(parameters, set, row, None)).unzip();
+        let (outputs, labels): (Vec<f32>, Vec<f32>) = range
+            .map(|row| self.row(parameters, set, row, None))
+            .unzip();
         BlockResult::from_outputs(TaskKind::Regression, &outputs, &labels).unwrap()
     }
 }
 
+#[allow(clippy::ptr_arg, reason = "a ledger adds buffers")]
 pub fn add(left: &mut Vec<f32>, right: &Vec<f32>) {
     for (l, r) in left.iter_mut().zip(right) {
         *l += r;

@@ -39,13 +39,22 @@ impl Worker {
     /// The newest version held whole.
     pub fn version(&self) -> Option<u64> {
         let (first, others) = self.held.split_first()?;
-        first.keys().rev().copied().find(|v| others.iter().all(|held| held.contains_key(v)))
+        first
+            .keys()
+            .rev()
+            .copied()
+            .find(|v| others.iter().all(|held| held.contains_key(v)))
     }
 
     pub fn parameters(&self, version: u64) -> Option<Vec<f32>> {
         let chunks = self.held.iter().map(|held| held.get(&version));
         let chunks: Option<Vec<_>> = chunks.collect();
-        Some(chunks?.into_iter().flat_map(|values| values.iter().copied()).collect())
+        Some(
+            chunks?
+                .into_iter()
+                .flat_map(|values| values.iter().copied())
+                .collect(),
+        )
     }
 
     /// Forgets what a server was told: the connection broke, and pushes may be lost with it.
@@ -75,27 +84,45 @@ impl Worker {
         let mine = leaf_range(leaves, view.members as usize, rank as usize);
         let missing: Vec<bool> = (0..leaves)
             .map(|leaf| {
-                mine.contains(&leaf) && (0..toy.servers).any(|server| !self.has_pushed(toy, server, leaf))
+                mine.contains(&leaf)
+                    && (0..toy.servers).any(|server| !self.has_pushed(toy, server, leaf))
             })
             .collect();
         missing.contains(&true).then_some((step, missing))
     }
 
     fn has_pushed(&self, toy: &Toy, server: u32, leaf: u32) -> bool {
-        toy.shard(server).is_empty() || self.pushed.get(&server).is_some_and(|pushed| pushed[leaf as usize])
+        toy.shard(server).is_empty()
+            || self
+                .pushed
+                .get(&server)
+                .is_some_and(|pushed| pushed[leaf as usize])
     }
 
     /// Of these leaves, those that a server has not been told; from now on it has.
     pub fn push(&mut self, toy: &Toy, server: u32, leaves: &[bool]) -> Vec<bool> {
-        let pushed = self.pushed.entry(server).or_insert_with(|| vec![false; toy.tree.leaves() as usize]);
-        let new: Vec<bool> = leaves.iter().zip(pushed.iter()).map(|(leaf, pushed)| *leaf && !pushed).collect();
-        pushed.iter_mut().zip(&new).for_each(|(pushed, new)| *pushed |= new);
+        let pushed = self
+            .pushed
+            .entry(server)
+            .or_insert_with(|| vec![false; toy.tree.leaves() as usize]);
+        let new: Vec<bool> = leaves
+            .iter()
+            .zip(pushed.iter())
+            .map(|(leaf, pushed)| *leaf && !pushed)
+            .collect();
+        pushed
+            .iter_mut()
+            .zip(&new)
+            .for_each(|(pushed, new)| *pushed |= new);
         new
     }
 
     /// A newer generation: nothing held is worth anything.
     pub fn roll_back(&mut self) {
-        *self = Worker { computing: self.computing, ..Worker::default() };
+        *self = Worker {
+            computing: self.computing,
+            ..Worker::default()
+        };
     }
 
     /// The control stream is gone: begin nothing until a coordinator says so.

@@ -18,7 +18,10 @@ pub type Pid = usize;
 pub type ConnId = usize;
 
 pub enum Kind {
-    Server { shard: Option<Shard>, reports: Reports },
+    Server {
+        shard: Option<Shard>,
+        reports: Reports,
+    },
     Worker(Worker),
     Observer,
 }
@@ -74,17 +77,48 @@ pub enum Event {
     UpClosed(ConnId),
     Down(ConnId, FromCoordinator),
     DownClosed(ConnId),
-    Tick { host: Pid, life: u64 },
-    Work { host: Pid, life: u64 },
+    Tick {
+        host: Pid,
+        life: u64,
+    },
+    Work {
+        host: Pid,
+        life: u64,
+    },
     Beat(Pid),
     Connect(Pid),
-    Dial { worker: Pid, index: u32, generation: u32 },
+    Dial {
+        worker: Pid,
+        index: u32,
+        generation: u32,
+    },
     Push(Link, Push),
     Feed(Link, u32),
-    Param { link: Link, chunk: u32, version: u64, values: Values },
-    Computed { worker: Pid, generation: u32, step: u64, parameters: Values, leaves: Vec<bool> },
-    Evaluated { worker: Pid, connection: ConnId, id: u64, version: u64, blocks: Vec<Block> },
-    Written { server: Pid, generation: u32, snapshot: Snapshot },
+    Param {
+        link: Link,
+        chunk: u32,
+        version: u64,
+        values: Values,
+    },
+    Computed {
+        worker: Pid,
+        generation: u32,
+        step: u64,
+        parameters: Values,
+        leaves: Vec<bool>,
+    },
+    Evaluated {
+        worker: Pid,
+        connection: ConnId,
+        id: u64,
+        version: u64,
+        blocks: Vec<Block>,
+    },
+    Written {
+        server: Pid,
+        generation: u32,
+        snapshot: Snapshot,
+    },
     Resume(Pid),
     StartServer(u32),
     StartWorker(u32),
@@ -121,6 +155,8 @@ pub struct World {
     pub last_phase: String,
     pub tally: Tally,
     pub done: bool,
+    /// Longest time to write or commit.
+    pub storage_delay: u64,
     traced: bool,
 }
 
@@ -153,7 +189,15 @@ impl World {
         let mut rng = Rng::new(seed);
         let toy = Toy::random(&mut rng);
         let reference = Reference::run(&toy);
-        let count = rng.within(1, if rng.clone().chance(20) { 2 * u64::from(toy.tree.leaves()) } else { 4 });
+        let count = rng.within(
+            1,
+            if rng.clone().chance(20) {
+                2 * u64::from(toy.tree.leaves())
+            } else {
+                4
+            },
+        );
+        let storage_delay = *rng.pick(&[1_000, 30_000, 30_000, 400_000]).unwrap_or(&0);
         let mut world = World {
             toy,
             reference,
@@ -179,6 +223,7 @@ impl World {
             last_phase: String::new(),
             tally: Tally::default(),
             done: false,
+            storage_delay,
             traced: std::env::var_os("SIM_TRACE").is_some(),
         };
         world.plan_faults();
@@ -204,16 +249,33 @@ impl World {
     }
 
     fn describe(&self) -> String {
-        let progress: Vec<_> = self.hosts.values().map(|host| host.coordinator.progress()).collect();
+        let progress: Vec<_> = self
+            .hosts
+            .values()
+            .map(|host| host.coordinator.progress())
+            .collect();
         let processes = self.processes.iter().filter(|p| p.alive).map(|p| {
             let held = match &p.kind {
-                Kind::Worker(w) => format!("{:?} next {} limit {} {:?}", w.version(), w.next, w.limit, w.view),
+                Kind::Worker(w) => format!(
+                    "{:?} next {} limit {} {:?}",
+                    w.version(),
+                    w.next,
+                    w.limit,
+                    w.view
+                ),
                 Kind::Server { shard, .. } => format!("{:?}", shard.as_ref().map(Shard::version)),
                 Kind::Observer => String::new(),
             };
-            format!("\n{:?} gen {} welcomed {} {held}", p.role, p.generation, p.welcomed)
+            format!(
+                "\n{:?} gen {} welcomed {} {held}",
+                p.role, p.generation, p.welcomed
+            )
         });
-        format!("at {} us, {progress:?}{}", self.now, processes.collect::<String>())
+        format!(
+            "at {} us, {progress:?}{}",
+            self.now,
+            processes.collect::<String>()
+        )
     }
 
     /// Tells what happens, if `SIM_TRACE` is set.
@@ -226,7 +288,10 @@ impl World {
     pub fn name(&self, id: ConnId) -> String {
         let connection = &self.connections[id];
         let process = &self.processes[connection.process];
-        format!("{:?} pid {} connection {id} host {}", process.role, connection.process, connection.host)
+        format!(
+            "{:?} pid {} connection {id} host {}",
+            process.role, connection.process, connection.host
+        )
     }
 
     pub fn after(&mut self, delay: u64, event: Event) {
@@ -241,11 +306,17 @@ impl World {
     /// The process that an event happens to.
     fn target(&self, event: &Event) -> Option<Pid> {
         Some(match event {
-            Event::Up(connection, _) | Event::UpClosed(connection) => self.connections[*connection].host,
-            Event::Down(connection, _) | Event::DownClosed(connection) => self.connections[*connection].process,
+            Event::Up(connection, _) | Event::UpClosed(connection) => {
+                self.connections[*connection].host
+            }
+            Event::Down(connection, _) | Event::DownClosed(connection) => {
+                self.connections[*connection].process
+            }
             Event::Tick { host, .. } | Event::Work { host, .. } => *host,
             Event::Beat(process) | Event::Connect(process) => *process,
-            Event::Dial { worker, .. } | Event::Computed { worker, .. } | Event::Evaluated { worker, .. } => *worker,
+            Event::Dial { worker, .. }
+            | Event::Computed { worker, .. }
+            | Event::Evaluated { worker, .. } => *worker,
             Event::Push(link, _) | Event::Feed(link, _) => link.server,
             Event::Param { link, .. } => link.worker,
             Event::Written { server, .. } => *server,
@@ -272,17 +343,42 @@ impl World {
             Event::Work { host, life } => self.work(host, life),
             Event::Beat(process) => self.beat(process),
             Event::Connect(process) => self.connect(process),
-            Event::Dial { worker, index, generation } => self.dial(worker, index, generation),
+            Event::Dial {
+                worker,
+                index,
+                generation,
+            } => self.dial(worker, index, generation),
             Event::Push(link, push) => self.push(link, push),
             Event::Feed(link, chunk) => self.feed(link, chunk),
-            Event::Param { link, chunk, version, values } => self.param(link, chunk, version, values),
-            Event::Computed { worker, generation, step, parameters, leaves } => {
+            Event::Param {
+                link,
+                chunk,
+                version,
+                values,
+            } => self.param(link, chunk, version, values),
+            Event::Computed {
+                worker,
+                generation,
+                step,
+                parameters,
+                leaves,
+            } => {
                 self.computed(worker, generation, step, &parameters, &leaves);
             }
-            Event::Evaluated { worker, connection, id, version, blocks } => {
+            Event::Evaluated {
+                worker,
+                connection,
+                id,
+                version,
+                blocks,
+            } => {
                 self.evaluated(worker, connection, id, version, &blocks);
             }
-            Event::Written { server, generation, snapshot } => self.written(server, generation, snapshot),
+            Event::Written {
+                server,
+                generation,
+                snapshot,
+            } => self.written(server, generation, snapshot),
             Event::Resume(process) => self.resume(process),
             Event::StartServer(index) => self.start_server(index),
             Event::StartWorker(index) => self.start_worker(index),
@@ -335,7 +431,13 @@ impl World {
 
     /// Starts a server whether or not its predecessor is gone.
     pub fn supersede(&mut self, index: u32) {
-        let process = self.spawn(Role::Server(index), Kind::Server { shard: None, reports: Reports::new(&self.toy.plan) });
+        let process = self.spawn(
+            Role::Server(index),
+            Kind::Server {
+                shard: None,
+                reports: Reports::new(&self.toy.plan),
+            },
+        );
         if index == 0 {
             self.leader = Some(process);
             self.coordinate(process);
@@ -370,7 +472,9 @@ impl World {
 
     /// The process that the supervisor counts as this role.
     pub fn running(&self, role: Role) -> Option<Pid> {
-        self.processes.iter().position(|p| p.role == role && p.alive && !p.replaced)
+        self.processes
+            .iter()
+            .position(|p| p.role == role && p.alive && !p.replaced)
     }
 
     /// Ends a process; with a crash its connections are torn.
@@ -384,7 +488,8 @@ impl World {
         self.end_life(process);
         self.processes[process].alive = false;
         self.processes[process].inbox.clear();
-        self.links.retain(|(worker, server), _| *worker != process && *server != process);
+        self.links
+            .retain(|(worker, server), _| *worker != process && *server != process);
         if self.leader == Some(process) {
             self.leader = None;
         }
@@ -396,7 +501,9 @@ impl World {
 
     fn beat(&mut self, process: Pid) {
         self.report(process, ToCoordinator::Heartbeat);
-        let silent = |id: &ConnId| !self.connections[*id].local && self.connections[*id].heard + TIMEOUT < self.now;
+        let silent = |id: &ConnId| {
+            !self.connections[*id].local && self.connections[*id].heard + TIMEOUT < self.now
+        };
         if let Some(id) = self.processes[process].connection.filter(silent) {
             self.cut(id, true);
             self.down_closed(id);
@@ -419,7 +526,8 @@ impl World {
     }
 
     pub fn is_blocked(&self, a: Pid, b: Pid) -> bool {
-        let hit = |p: &(Pid, Pid, u64)| p.2 > self.now && ((p.0, p.1) == (a, b) || (p.0, p.1) == (b, a));
+        let hit =
+            |p: &(Pid, Pid, u64)| p.2 > self.now && ((p.0, p.1) == (a, b) || (p.0, p.1) == (b, a));
         self.partitions.iter().any(hit)
     }
 
@@ -429,7 +537,9 @@ impl World {
         if self.processes[process].connection.is_some() {
             return;
         }
-        let reachable = self.leader.filter(|leader| !self.is_blocked(process, *leader));
+        let reachable = self
+            .leader
+            .filter(|leader| !self.is_blocked(process, *leader));
         let Some(host) = reachable.filter(|leader| self.hosts.contains_key(leader)) else {
             let delay = self.rng.within(5_000, 30_000);
             return self.after(delay, Event::Connect(process));
@@ -466,7 +576,11 @@ impl World {
     }
 
     pub fn send_up(&mut self, id: ConnId, message: ToCoordinator) {
-        let delay = if self.connections[id].local { 0 } else { self.delay() };
+        let delay = if self.connections[id].local {
+            0
+        } else {
+            self.delay()
+        };
         let connection = &mut self.connections[id];
         if !connection.cut {
             connection.last_up = connection.last_up.max(self.now + delay);
@@ -476,7 +590,11 @@ impl World {
     }
 
     pub fn send_down(&mut self, id: ConnId, message: FromCoordinator) {
-        let delay = if self.connections[id].local { 0 } else { self.delay() };
+        let delay = if self.connections[id].local {
+            0
+        } else {
+            self.delay()
+        };
         let connection = &mut self.connections[id];
         if !connection.cut {
             connection.last_down = connection.last_down.max(self.now + delay);
@@ -496,10 +614,17 @@ impl World {
         let torn_down = torn && self.rng.chance(50);
         let (slow, silent) = (self.rng.chance(20), torn && self.rng.chance(20));
         let up = self.delay();
-        let down = if slow { self.rng.within(1_000, 1_000_000) } else { self.delay() };
+        let down = if slow {
+            self.rng.within(1_000, 1_000_000)
+        } else {
+            self.delay()
+        };
         let connection = &mut self.connections[id];
         (connection.torn_up, connection.torn_down) = (torn_up, torn_down);
-        let (up, down) = (connection.last_up.max(self.now) + up, connection.last_down.max(self.now) + down);
+        let (up, down) = (
+            connection.last_up.max(self.now) + up,
+            connection.last_down.max(self.now) + down,
+        );
         if !silent {
             self.at(up, Event::UpClosed(id));
         }
@@ -511,7 +636,9 @@ impl World {
             self.trace(|| format!("{} <- {message:?}", self.name(id)));
         }
         self.connections[id].heard = self.now;
-        let Connection { process, torn_down, .. } = self.connections[id];
+        let Connection {
+            process, torn_down, ..
+        } = self.connections[id];
         if self.processes[process].connection == Some(id) && !torn_down {
             self.ordered(process, id, message);
         }

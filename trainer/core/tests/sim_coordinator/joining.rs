@@ -1,0 +1,262 @@
+//! Who may join, who replaces whom, and who is lost.
+
+use std::time::Duration;
+
+use serde_json::json;
+use trainyard_core::control::{FromCoordinator, Join, ToCoordinator};
+use trainyard_core::coordinator::{Action, Event, PeerId};
+use trainyard_core::facts::DataFacts;
+
+use super::bench::*;
+
+#[test]
+fn a_join_that_differs_is_refused_with_the_difference_named() {
+    let other_facts = |change: fn(&mut DataFacts)| {
+        let mut facts = facts(0);
+        change(&mut facts);
+        Join {
+            facts: Some(facts),
+            ..worker(7)
+        }
+    };
+    let cases = [
+        (
+            Join {
+                spec_digest: "other".into(),
+                ..server(1)
+            },
+            "specDigest",
+        ),
+        (
+            Join {
+                capability: Some("neon".into()),
+                ..worker(7)
+            },
+            "capability",
+        ),
+        (
+            Join {
+                facts: None,
+                ..worker(7)
+            },
+            "data facts",
+        ),
+        (
+            Join {
+                capability: None,
+                ..worker(7)
+            },
+            "capability",
+        ),
+        (other_facts(|f| f.train_rows = 11), "training rows"),
+        (other_facts(|f| f.validation_rows = 1), "validation rows"),
+        (other_facts(|f| f.input_shape = vec![2]), "input shape"),
+        (other_facts(|f| f.outputs = 2), "outputs"),
+        (other_facts(|f| f.digest = "else".into()), "data digest"),
+        (other_facts(|f| f.schema = json!({})), "schema"),
+        (server(2), "out of range: this job has 2 servers"),
+        (
+            Join {
+                incarnation: 9,
+                ..server(1)
+            },
+            "a higher generation",
+        ),
+        (
+            Join {
+                incarnation: 9,
+                born: 2,
+                ..server(1)
+            },
+            "a higher generation",
+        ),
+        (server(1), "lost its state"),
+    ];
+    for (join, expected) in cases {
+        let mut bench = Bench::training(config(), 0);
+        let reason = refusal(&bench.say(PeerId(30), ToCoordinator::Join(join)));
+        assert!(
+            reason.contains(expected),
+            "{reason:?} does not name {expected:?}"
+        );
+        assert_eq!(bench.phase(), "Training");
+        assert_eq!(bench.coordinator.progress().servers, 2);
+    }
+}
+
+#[test]
+fn a_newer_generation_is_taken_from_processes_of_this_job_only() {
+    let newer = |join: Join| Join {
+        generation: 4,
+        ..join
+    };
+    let mut bench = Bench::training(config(), 0);
+    let foreign = Join {
+        spec_digest: "other".into(),
+        ..newer(server(1))
+    };
+    refusal(&bench.say(PeerId(30), ToCoordinator::Join(foreign)));
+    let actions = bench.say(PeerId(31), ToCoordinator::Join(newer(observer())));
+    assert!(
+        !actions
+            .iter()
+            .any(|action| matches!(action, Action::Regenerate(_)))
+    );
+    let actions = bench.say(PeerId(32), ToCoordinator::Join(newer(server(1))));
+    assert_eq!(actions, [Action::Regenerate(4)]);
+    assert_eq!(
+        bench.say(WORKERS[0], ToCoordinator::Heartbeat),
+        [Action::Close(WORKERS[0])]
+    );
+}
+
+#[test]
+fn a_connection_that_joins_twice_is_closed_and_counts_once() {
+    let mut bench = Bench::training(config(), 0);
+    refusal(&bench.say(WORKERS[0], ToCoordinator::Join(server(1))));
+    assert_eq!(bench.coordinator.progress().workers, 1);
+    assert_eq!(bench.coordinator.progress().servers, 2);
+    assert_eq!(
+        bench.say(WORKERS[0], ToCoordinator::Heartbeat),
+        [Action::Close(WORKERS[0])]
+    );
+    assert_eq!(
+        bench.say(PeerId(77), ToCoordinator::Heartbeat),
+        [Action::Close(PeerId(77))],
+        "a stranger"
+    );
+}
+
+#[test]
+fn a_process_that_comes_again_replaces_its_former_connection() {
+    let mut bench = Bench::training(config(), 0);
+    let actions = bench.say(PeerId(12), ToCoordinator::Join(worker(0)));
+    assert!(actions.contains(&Action::Close(WORKERS[0])));
+    assert_eq!(
+        bench.coordinator.progress().workers,
+        1,
+        "it is not ready yet"
+    );
+    let actions = bench.say(
+        PeerId(12),
+        ToCoordinator::Ready {
+            version: 0,
+            chunks: 0,
+        },
+    );
+    assert_eq!(
+        view(&actions, PeerId(12)).map(|view| (view.rank, view.members)),
+        Some((Some(0), 2))
+    );
+
+    let again = Join {
+        ready: Some(0),
+        ..server(1)
+    };
+    let actions = bench.say(PeerId(2), ToCoordinator::Join(again));
+    assert!(actions.contains(&Action::Close(SERVERS[1])));
+    assert!(
+        !sent(&actions, PeerId(2))
+            .iter()
+            .any(|m| matches!(m, FromCoordinator::Open { .. }))
+    );
+    assert_eq!(bench.coordinator.progress().servers, 2);
+}
+
+#[test]
+fn a_server_that_was_given_up_makes_room_while_nothing_is_trained() {
+    let mut bench = Bench::new(config());
+    bench.say(
+        PeerId(1),
+        ToCoordinator::Join(Join {
+            incarnation: 9,
+            born: 2,
+            ..server(1)
+        }),
+    );
+    let actions = bench.say(PeerId(2), ToCoordinator::Join(server(1)));
+    assert!(actions.contains(&Action::Close(PeerId(1))));
+    assert_eq!(
+        sent(&actions, PeerId(2)),
+        [&FromCoordinator::Welcome { generation: 3 }]
+    );
+    refusal(&bench.say(
+        PeerId(3),
+        ToCoordinator::Join(Join {
+            incarnation: 9,
+            born: 2,
+            ..server(1)
+        }),
+    ));
+}
+
+#[test]
+fn facts_that_make_no_plan_fail_the_job() {
+    let mut bench = Bench::new(config());
+    let empty = DataFacts {
+        train_rows: 0,
+        ..facts(0)
+    };
+    let message = failure(&bench.say(
+        WORKERS[0],
+        ToCoordinator::Join(Join {
+            facts: Some(empty),
+            ..worker(0)
+        }),
+    ));
+    assert!(message.contains("rows"), "{message}");
+}
+
+#[test]
+fn a_server_at_another_step_fails_the_job() {
+    let mut bench = Bench::new(config());
+    bench.say(SERVERS[1], ToCoordinator::Join(server(1)));
+    let message = failure(&bench.say(
+        SERVERS[1],
+        ToCoordinator::Ready {
+            version: 8,
+            chunks: 1,
+        },
+    ));
+    assert!(message.contains("server 1 holds step 8"), "{message}");
+}
+
+#[test]
+fn a_silent_peer_is_lost_and_the_others_take_over() {
+    let mut bench = Bench::training(config(), 0);
+    let mut closed = Vec::new();
+    for second in 1..=6 {
+        bench.now = Duration::from_secs(second);
+        bench.say(WORKERS[1], ToCoordinator::Heartbeat);
+        bench.say(SERVERS[1], ToCoordinator::Heartbeat);
+        let actions = bench.event(Event::Tick);
+        assert!(
+            sent(&actions, WORKERS[1]).contains(&&FromCoordinator::Heartbeat),
+            "we are alive"
+        );
+        if let Some(view) = view(&actions, WORKERS[1]) {
+            assert_eq!((view.rank, view.members), (Some(0), 1));
+        }
+        closed.extend(
+            actions
+                .into_iter()
+                .filter(|action| matches!(action, Action::Close(_))),
+        );
+    }
+    // Server 0 is this process, and an observer may be silent.
+    assert_eq!(closed, [Action::Close(WORKERS[0])]);
+}
+
+#[test]
+fn a_coordinator_that_slept_blames_nobody() {
+    let mut bench = Bench::training(config(), 0);
+    bench.now = Duration::from_secs(60);
+    let actions = bench.event(Event::Tick);
+    assert!(
+        !actions
+            .iter()
+            .any(|action| matches!(action, Action::Close(_))),
+        "{actions:?}"
+    );
+    assert_eq!(bench.coordinator.progress().workers, 2);
+}

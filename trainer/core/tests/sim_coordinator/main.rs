@@ -1,0 +1,7 @@
+//! The coordinator, message by message: who may join, how jobs halt, what bad peers achieve.
+
+mod bench;
+mod halting;
+mod joining;
+mod peers;
+mod result;

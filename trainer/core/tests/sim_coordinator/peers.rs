@@ -1,0 +1,260 @@
+//! What peers say that they should not, and what it costs them.
+
+use serde_json::{Value, json};
+use trainyard_core::control::{Block, EVALUATION_BLOCK_ROWS, RowSet, ToCoordinator};
+use trainyard_core::coordinator::{Action, Config, Event};
+use trainyard_core::metrics::{BlockResult, Detail};
+use trainyard_core::round::Tally;
+
+use super::bench::*;
+
+#[test]
+fn t16_a_loss_that_is_not_finite_fails_the_job_with_step_and_place() {
+    let mut bench = Bench::training(config(), 0);
+    bench.step();
+    let not_finite = ToCoordinator::NonFinite {
+        step: 1,
+        place: "leaf 3".into(),
+        value: "NaN".into(),
+    };
+    let message = failure(&bench.say(WORKERS[1], not_finite));
+    assert!(message.contains("NaN at step 1, leaf 3"), "{message}");
+
+    let mut bench = Bench::training(config(), 0);
+    let tally = Tally {
+        rows: 5,
+        loss: f64::INFINITY,
+    };
+    let message = failure(&bench.event(Event::StepReduced { step: 0, tally }));
+    assert!(message.contains("inf at step 0"), "{message}");
+
+    let mut bench = Bench::training(config(), 2000);
+    bench.step();
+    let actions = bench.step();
+    let (peer, id, _, blocks) = evaluations(&actions).remove(0);
+    let results = vec![(blocks[0], result(1024, f64::NAN))];
+    let message = failure(&bench.say(peer, ToCoordinator::Blocks { id, results }));
+    assert!(
+        message.contains("NaN at step 2, validation block 0"),
+        "{message}"
+    );
+}
+
+#[test]
+fn results_that_cannot_be_true_cost_the_peer_its_place() {
+    let scores = Detail::Binary {
+        scores: vec![0.0; 1024],
+        labels: vec![false; 1024],
+    };
+    let bad = [
+        result(3, 1.0),
+        BlockResult {
+            rows: 1024,
+            loss_sum: 1.0,
+            detail: scores,
+        },
+    ];
+    for bad in bad {
+        let mut bench = Bench::training(config(), 2000);
+        bench.step();
+        let actions = bench.step();
+        let (peer, id, _, blocks) = evaluations(&actions).remove(0);
+        let refused = bench.say(
+            peer,
+            ToCoordinator::Blocks {
+                id,
+                results: vec![(blocks[0], bad)],
+            },
+        );
+        assert!(refusal(&refused).contains("validation block 0"));
+        // Its blocks go to the other worker.
+        let (other, _, _, again) = evaluations(&refused).remove(0);
+        assert!(other != peer && again == blocks);
+        // Results of unknown blocks and other passes are ignored.
+        let unknown = vec![
+            (Block(RowSet::Train, 0), result(9, 1.0)),
+            (Block(RowSet::Validation, 99), result(9, 1.0)),
+        ];
+        bench.say(
+            other,
+            ToCoordinator::Blocks {
+                id,
+                results: unknown.clone(),
+            },
+        );
+        bench.say(
+            other,
+            ToCoordinator::Blocks {
+                id: id + 1,
+                results: unknown,
+            },
+        );
+        assert_eq!(bench.phase(), "Validating");
+        answer(&mut bench, &actions, 2000, 0.5);
+        answer(&mut bench, &refused, 2000, 0.5);
+        assert_eq!(bench.phase(), "Training");
+    }
+}
+
+#[test]
+fn evaluations_are_asked_for_in_bounded_messages() {
+    let rows = 1000 * EVALUATION_BLOCK_ROWS;
+    let mut bench = Bench::training(config(), rows);
+    bench.step();
+    let mut orders = bench.step();
+    let mut rounds = 0;
+    while bench.phase() == "Validating" {
+        assert!(
+            evaluations(&orders)
+                .iter()
+                .all(|(_, _, _, blocks)| blocks.len() <= 64)
+        );
+        orders = answer(&mut bench, &orders, rows, 0.25);
+        rounds += 1;
+        assert!(rounds < 2000);
+    }
+    let validation = bench.coordinator.progress().validation.expect("validated");
+    assert_eq!(validation.loss, Some(0.25));
+}
+
+#[test]
+fn parts_of_checkpoints_that_nobody_wants_are_not_kept() {
+    let mut bench = Bench::training(
+        Config {
+            checkpoint_every: 2,
+            ..config()
+        },
+        0,
+    );
+    bench.step();
+    for version in [0, 1, 3, 4, 100, u64::MAX] {
+        assert_eq!(bench.written(version), [], "version {version}");
+    }
+    // What came too early does not count later.
+    bench.step();
+    bench.step();
+    assert_eq!(bench.step(), []);
+    // The real ones do, each once, and repeats of what is committed do not.
+    for version in [2, 4] {
+        let actions = bench.written(version);
+        let [
+            Action::Commit {
+                version: committed,
+                shards,
+                record,
+                best: false,
+            },
+        ] = &actions[..]
+        else {
+            panic!("{actions:?}");
+        };
+        assert_eq!(
+            (*committed, shards.len(), record.step),
+            (version, 2, version)
+        );
+        assert_eq!(bench.written(version), []);
+    }
+    bench.committed(2);
+    bench.committed(4);
+    assert_eq!([bench.written(2), bench.written(4)].concat(), []);
+    assert_eq!(bench.coordinator.progress().checkpoint, Some(4));
+}
+
+#[test]
+fn a_part_from_a_server_without_chunks_is_ignored() {
+    let mut bench = Bench::new(Config {
+        checkpoint_every: 1,
+        ..config()
+    });
+    bench.say(WORKERS[0], ToCoordinator::Join(worker(0)));
+    for (index, peer) in (0..).zip(SERVERS) {
+        bench.say(peer, ToCoordinator::Join(server(index)));
+        bench.say(
+            peer,
+            ToCoordinator::Ready {
+                version: 0,
+                chunks: 1 - index,
+            },
+        );
+    }
+    bench.event(Event::StepReduced {
+        step: 0,
+        tally: Tally { rows: 5, loss: 1.0 },
+    });
+    bench.say(SERVERS[0], ToCoordinator::Applied { version: 1 });
+    let write = |peer| {
+        Event::Message(
+            peer,
+            ToCoordinator::ShardWritten {
+                version: 1,
+                record: json!(1),
+            },
+        )
+    };
+    assert_eq!(bench.event(write(SERVERS[1])), []);
+    let actions = bench.event(write(SERVERS[0]));
+    assert!(
+        matches!(&actions[..], [Action::Commit { shards, .. }] if shards.len() == 1),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn versions_never_go_back() {
+    let mut bench = Bench::training(config(), 0);
+    bench.step();
+    bench.step();
+    bench.say(
+        SERVERS[1],
+        ToCoordinator::Ready {
+            version: 0,
+            chunks: 0,
+        },
+    );
+    bench.say(SERVERS[1], ToCoordinator::Applied { version: 1 });
+    bench.event(Event::StepReduced {
+        step: 0,
+        tally: Tally { rows: 5, loss: 1.0 },
+    });
+    bench.event(Event::StepReduced {
+        step: 7,
+        tally: Tally { rows: 5, loss: 1.0 },
+    });
+    assert_eq!(bench.coordinator.progress().step, 2);
+    assert_eq!(bench.coordinator.progress().samples, 10);
+}
+
+#[test]
+fn only_those_who_may_decide_are_heard() {
+    let mut bench = Bench::training(config(), 0);
+    let ignored = [
+        (
+            OBSERVER,
+            ToCoordinator::Failed {
+                message: "no".into(),
+            },
+        ),
+        (OBSERVER, ToCoordinator::Drain),
+        (WORKERS[0], ToCoordinator::Stop),
+        (WORKERS[0], ToCoordinator::Applied { version: 6 }),
+        (
+            WORKERS[0],
+            ToCoordinator::ShardWritten {
+                version: 6,
+                record: Value::Null,
+            },
+        ),
+        (SERVERS[0], ToCoordinator::Halted { id: 1, next: 6 }),
+        (SERVERS[0], ToCoordinator::SnapshotMissed { version: 0 }),
+    ];
+    for (peer, message) in ignored {
+        assert_eq!(bench.say(peer, message), []);
+    }
+    let message = failure(&bench.say(
+        WORKERS[0],
+        ToCoordinator::Failed {
+            message: "no file".into(),
+        },
+    ));
+    assert_eq!(message, "no file");
+}

@@ -1,0 +1,273 @@
+//! Early stopping, and the way to the result.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use trainyard_core::control::{Block, FromCoordinator, Join, RowSet, ToCoordinator};
+use trainyard_core::coordinator::{
+    Action, Config, Coordinator, EarlyStopping, Event, Outcome, PeerId, Record, Start,
+};
+use trainyard_core::metrics::{BlockResult, Metrics, TaskKind};
+use trainyard_core::round::Tally;
+
+use super::bench::*;
+
+fn early(restore_best: bool) -> Config {
+    let early = EarlyStopping {
+        metric: "loss".into(),
+        patience: 1,
+        min_delta: 0.0,
+        restore_best,
+    };
+    Config {
+        early_stopping: Some(early),
+        epochs: 5,
+        ..config()
+    }
+}
+
+/// Trains one epoch of two steps, whose checkpoint is written and whose validation has this loss;
+/// returns what follows.
+fn epoch(bench: &mut Bench, loss: f64) -> Vec<Action> {
+    bench.step();
+    let orders = bench.step();
+    let version = bench.coordinator.record().step;
+    assert_eq!(
+        bench.written(version),
+        [],
+        "the commit waits for the metrics"
+    );
+    let mut actions = answer(bench, &orders, 10, loss);
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Commit { .. }))
+    );
+    actions.extend(bench.committed(version));
+    actions
+}
+
+fn commits_as_best(actions: &[Action]) -> Option<bool> {
+    actions.iter().find_map(|action| match action {
+        Action::Commit { best, .. } => Some(*best),
+        _ => None,
+    })
+}
+
+#[test]
+fn early_stopping_restores_the_best_epoch() {
+    let mut bench = Bench::training(early(true), 10);
+    assert_eq!(commits_as_best(&epoch(&mut bench, 0.5)), Some(true));
+    let actions = epoch(&mut bench, 0.7);
+    assert_eq!(commits_as_best(&actions), Some(false));
+    assert!(bench.coordinator.record().stopped_early);
+    let restore = FromCoordinator::Restore {
+        version: 5,
+        manifest: json!({ "version": 2 }),
+    };
+    assert_eq!(
+        SERVERS.map(|peer| sent(&actions, peer).contains(&&restore)),
+        [true, true]
+    );
+    // One server's order was lost: it is said again until it is done.
+    bench.event(Event::Closed(SERVERS[1]));
+    let actions = bench.say(
+        PeerId(2),
+        ToCoordinator::Join(Join {
+            ready: Some(4),
+            ..server(1)
+        }),
+    );
+    assert!(sent(&actions, PeerId(2)).contains(&&restore));
+    bench.say(SERVERS[0], ToCoordinator::Applied { version: 5 });
+    let orders = bench.say(PeerId(2), ToCoordinator::Applied { version: 5 });
+    assert!(evaluations(&orders).iter().all(|(_, _, version, blocks)| {
+        *version == 5 && blocks.iter().all(|block| block.0 == RowSet::Train)
+    }));
+    let actions = answer(&mut bench, &orders, 10, 0.4);
+    let [
+        Action::Complete {
+            source,
+            record,
+            train,
+            validation,
+        },
+    ] = &actions[..]
+    else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(**source, json!({ "version": 2 }));
+    assert_eq!((record.step, record.stopped_early), (4, true));
+    assert_eq!(train.loss, Some(0.4));
+    assert_eq!(validation.as_ref().and_then(|v| v.loss), Some(0.5));
+    assert_eq!(outcome(&bench.event(Event::Completed)), Some(Outcome::Done));
+}
+
+#[test]
+fn early_stopping_without_restoring_keeps_the_last_epoch() {
+    let mut bench = Bench::training(early(false), 10);
+    epoch(&mut bench, 0.5);
+    let orders = epoch(&mut bench, 0.7);
+    let actions = answer(&mut bench, &orders, 10, 0.4);
+    let Some(Action::Complete {
+        source, validation, ..
+    }) = actions.first()
+    else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(**source, json!({ "version": 4 }));
+    assert_eq!(validation.as_ref().and_then(|v| v.loss), Some(0.7));
+}
+
+#[test]
+fn stops_in_the_last_phases_are_saved_already() {
+    // Validating: the epoch's end is committed without its metrics.
+    let mut bench = Bench::training(early(true), 10);
+    bench.step();
+    bench.step();
+    assert_eq!(bench.phase(), "Validating");
+    assert_eq!(outcome(&bench.say(OBSERVER, ToCoordinator::Stop)), None);
+    let actions = bench.written(2);
+    assert!(
+        matches!(
+            &actions[..],
+            [Action::Commit {
+                version: 2,
+                best: false,
+                ..
+            }]
+        ),
+        "{actions:?}"
+    );
+    assert_eq!(outcome(&bench.committed(2)), stopped(true));
+
+    // Restoring, and evaluating the result.
+    let mut bench = Bench::training(early(true), 10);
+    epoch(&mut bench, 0.5);
+    epoch(&mut bench, 0.7);
+    assert_eq!(bench.phase(), "RestoringBest");
+    let mut later = Bench {
+        coordinator: bench.coordinator.clone(),
+        now: bench.now,
+    };
+    assert_eq!(
+        outcome(&bench.say(OBSERVER, ToCoordinator::Stop)),
+        stopped(true)
+    );
+    for peer in SERVERS {
+        later.say(peer, ToCoordinator::Applied { version: 5 });
+    }
+    assert_eq!(later.phase(), "Evaluating");
+    assert_eq!(
+        outcome(&later.say(OBSERVER, ToCoordinator::Stop)),
+        stopped(true)
+    );
+}
+
+fn start(best: Option<Value>) -> Start {
+    let mut record = Record::default();
+    let plan = trainyard_core::sampling::Plan::new(10, 5, 5, 1).expect("a plan");
+    record.fold(&plan, Tally { rows: 5, loss: 1.0 });
+    record.fold(&plan, Tally { rows: 5, loss: 1.0 });
+    if best.is_some() {
+        let metrics = Metrics {
+            loss: Some(0.1),
+            ..Metrics::default()
+        };
+        record.validated(metrics, early(true).early_stopping.as_ref());
+    }
+    let manifest = json!({ "version": 2 });
+    Start {
+        manifest,
+        facts: facts(10),
+        capability: "avx2".into(),
+        record,
+        best,
+    }
+}
+
+#[test]
+fn a_best_epoch_that_a_halt_committed_unvalidated_is_amended() {
+    let mut bench = Bench {
+        coordinator: Coordinator::new(early(true), Some(start(None))),
+        now: Duration::ZERO,
+    };
+    let mut orders = Vec::new();
+    for (index, peer) in (0..).zip(WORKERS) {
+        bench.say(
+            peer,
+            ToCoordinator::Join(Join {
+                facts: Some(facts(10)),
+                ..worker(index)
+            }),
+        );
+    }
+    for (index, peer) in (0..).zip(SERVERS) {
+        bench.say(peer, ToCoordinator::Join(server(index)));
+        bench.say(
+            peer,
+            ToCoordinator::Ready {
+                version: 2,
+                chunks: 1,
+            },
+        );
+    }
+    orders.extend(bench.say(
+        WORKERS[0],
+        ToCoordinator::Ready {
+            version: 2,
+            chunks: 0,
+        },
+    ));
+    assert_eq!(bench.phase(), "Validating");
+    let actions = answer(&mut bench, &orders, 10, 0.5);
+    let amended = actions.iter().find_map(|action| match action {
+        Action::Amend { source, record } => Some((source.clone(), record.best.clone())),
+        _ => None,
+    });
+    let (source, best) = amended.expect("amended");
+    assert_eq!(
+        (*source, best.map(|best| best.step)),
+        (json!({ "version": 2 }), Some(2))
+    );
+    assert_eq!(bench.phase(), "Training");
+}
+
+#[test]
+fn a_best_checkpoint_that_is_gone_fails_rather_than_yield_another_result() {
+    let mut lost = start(Some(Value::Null));
+    lost.best = None;
+    let mut bench = Bench {
+        coordinator: Coordinator::new(early(true), Some(lost)),
+        now: Duration::ZERO,
+    };
+    bench.gather(10, 2);
+    bench.step();
+    let orders = bench.step();
+    bench.written(4);
+    let mut actions = answer(&mut bench, &orders, 10, 0.7);
+    actions.extend(bench.committed(4));
+    assert!(failure(&actions).contains("step 2) is gone"), "{actions:?}");
+}
+
+#[test]
+fn records_and_results_survive_json() {
+    let task = TaskKind::Regression;
+    let block = BlockResult::from_outputs(task, &[f32::NAN, 1.0], &[0.0, 1.0]).expect("a block");
+    let message = ToCoordinator::Blocks {
+        id: 1,
+        results: vec![(Block(RowSet::Train, 0), block)],
+    };
+    let text = serde_json::to_string(&message).expect("JSON");
+    let back: ToCoordinator = serde_json::from_str(&text).expect("a message");
+    let ToCoordinator::Blocks { results, .. } = back else {
+        panic!("{text}")
+    };
+    assert!(results[0].1.loss_sum.is_nan());
+    let record = start(Some(Value::Null)).record;
+    let text = serde_json::to_string(&record).expect("JSON");
+    assert_eq!(
+        serde_json::from_str::<Record>(&text).expect("a record"),
+        record
+    );
+}
