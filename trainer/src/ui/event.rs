@@ -1,11 +1,9 @@
 //! What the log says: one JSON object a line, with `time`, `event` and the event's fields.
 
-use std::fmt;
-use std::process::ExitStatus;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
-use trainyard_core::control::{Progress, Role};
+use trainyard_core::control::Progress;
 use trainyard_core::metrics::Metrics;
 
 use super::format;
@@ -16,13 +14,8 @@ use super::format;
 pub struct Started {
     /// Name of the job.
     pub job: String,
-    /// The task, in words: `binary classification`.
-    pub task: String,
-    /// The model, in a few words: `mlp 128-64-32, relu`.
+    /// Task and model, in a few words: `binary classification, mlp 128-64-32`.
     pub model: String,
-    /// Training and validation rows, if known already.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rows: Option<Rows>,
     /// Server processes.
     pub servers: u32,
     /// Worker processes.
@@ -32,48 +25,25 @@ pub struct Started {
     /// Folder of the results.
     pub out: String,
     /// Where progress can be read over HTTP.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status_url: Option<String>,
+    pub status_url: String,
     /// The step of the checkpoint that the job goes on from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resumed_from: Option<u64>,
 }
 
-/// Rows of a dataset.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Rows {
-    /// Rows used for training.
-    pub train: u64,
-    /// Rows used for validation; 0 without a validation set.
-    pub validation: u64,
-}
-
-/// Something that happened on the way.
+/// Something that happened to the run itself. What happens to the training is in its progress.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(
-    tag = "event",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "event", rename_all = "camelCase")]
 pub enum Note {
     /// A process ended unasked and is started again.
     Restarting {
-        /// Which one.
-        role: Role,
-        /// How it ended.
-        cause: Cause,
-    },
-    /// The job rolls back under a new generation, because a server was lost.
-    Generation {
-        /// The generation now in force.
-        generation: u32,
-        /// The checkpoint it goes on from; none if there is none yet.
-        checkpoint: Option<u64>,
-    },
-    /// A checkpoint was committed.
-    Checkpoint {
-        /// Its step.
-        step: u64,
+        /// Which one: `worker 1`.
+        member: String,
+        /// How it ended: `signal 9`.
+        how: String,
+        /// Time until it is started again.
+        #[serde(rename = "waitSeconds", serialize_with = "seconds")]
+        wait: Duration,
     },
     /// The job was asked to stop.
     Stopping,
@@ -84,51 +54,8 @@ pub enum Note {
     },
 }
 
-/// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// With an exit code.
-    Exit(i32),
-    /// By a signal.
-    Signal(i32),
-    /// In another way, in words.
-    Other(String),
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Cause::Exit(code) => write!(f, "exit code {code}"),
-            Cause::Signal(signal) => write!(f, "signal {signal}"),
-            Cause::Other(words) => f.write_str(words),
-        }
-    }
-}
-
-impl From<ExitStatus> for Cause {
-    fn from(status: ExitStatus) -> Self {
-        use std::os::unix::process::ExitStatusExt;
-        match (status.code(), status.signal()) {
-            (Some(code), _) => Cause::Exit(code),
-            (None, Some(signal)) => Cause::Signal(signal),
-            (None, None) => Cause::Other(status.to_string()),
-        }
-    }
-}
-
-impl Serialize for Cause {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// The role of a process in words: `worker 1`.
-pub fn process(role: Role) -> String {
-    match role {
-        Role::Server(index) => format!("server {index}"),
-        Role::Worker(index) => format!("worker {index}"),
-        Role::Observer => "observer".into(),
-    }
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 /// What only the log says, in the order in which a job goes through it.
@@ -153,6 +80,15 @@ pub(super) enum Event<'a> {
         epoch: u64,
         step: u64,
         validation: &'a Metrics,
+    },
+    /// A checkpoint was committed.
+    Checkpoint {
+        step: u64,
+    },
+    /// Training went back to `step` under a new generation, because a server was lost.
+    Generation {
+        generation: u32,
+        step: u64,
     },
     Finished(&'a super::Summary),
     Stopped {
@@ -199,15 +135,16 @@ mod tests {
 
     #[test]
     fn t23_an_event_is_one_flat_object() {
-        let role = Role::Worker(1);
+        let wait = Duration::from_millis(1500);
         assert_eq!(
             parsed(&Note::Restarting {
-                role,
-                cause: Cause::Signal(9)
+                member: "worker 1".into(),
+                how: "signal 9".into(),
+                wait
             }),
             json!({
                 "time": "1970-01-01T00:00:00.000Z", "event": "restarting",
-                "role": {"kind": "worker", "index": 1}, "cause": "signal 9",
+                "member": "worker 1", "how": "signal 9", "waitSeconds": 1.5,
             })
         );
         let progress = Progress {
@@ -245,35 +182,12 @@ mod tests {
 
     #[test]
     fn every_note_says_its_event() {
-        let notes = [
-            (
-                Note::Generation {
-                    generation: 2,
-                    checkpoint: None,
-                },
-                "generation",
-            ),
-            (Note::Checkpoint { step: 5 }, "checkpoint"),
-            (Note::Stopping, "stopping"),
-            (
-                Note::Warning {
-                    message: "w".into(),
-                },
-                "warning",
-            ),
-        ];
-        for (note, name) in notes {
-            assert_eq!(parsed(&note)["event"], name);
-        }
-    }
-
-    #[test]
-    fn an_exit_status_becomes_a_cause() {
-        use std::os::unix::process::ExitStatusExt;
-        assert_eq!(Cause::from(ExitStatus::from_raw(9)), Cause::Signal(9));
+        assert_eq!(parsed(&Note::Stopping)["event"], "stopping");
         assert_eq!(
-            Cause::from(ExitStatus::from_raw(75 << 8)).to_string(),
-            "exit code 75"
+            parsed(&Note::Warning {
+                message: "w".into()
+            })["event"],
+            "warning"
         );
     }
 }

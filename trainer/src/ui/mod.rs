@@ -22,8 +22,8 @@ mod tests;
 pub mod text;
 pub mod words;
 
-pub use event::{Cause, Note, Rows, Started};
-pub use summary::{FinalMetrics, Summary};
+pub use event::{Note, Started};
+pub use summary::{Summary, SummaryMetrics};
 pub use terminal::{Mode, colour_allowed};
 
 use epochs::Epochs;
@@ -53,6 +53,7 @@ pub struct Ui {
     epochs: Epochs,
     table: epochs::Table,
     workers: u32,
+    checkpoint: Option<u64>,
     last: Progress,
 }
 
@@ -89,6 +90,7 @@ impl Ui {
             epochs: Epochs::default(),
             table: epochs::Table::default(),
             workers: 0,
+            checkpoint: None,
             last: Progress::default(),
         }
     }
@@ -96,7 +98,7 @@ impl Ui {
     /// Says what is about to be trained.
     pub fn started(&mut self, started: &Started) {
         self.workers = started.workers;
-        self.last.checkpoint = started.resumed_from;
+        self.checkpoint = started.resumed_from;
         self.log(&Event::Started(started));
         if self.mode == Mode::Terminal {
             self.above(&words::started(started, (self.stderr.width)()));
@@ -106,6 +108,7 @@ impl Ui {
     /// Shows where the job is, `now` being the time since any fixed moment.
     pub fn progress(&mut self, now: Duration, progress: &Progress) {
         self.pace.observe(now, progress.step, progress.samples);
+        self.changed(progress);
         let first_at_end = trained(progress) && !trained(&self.last);
         self.last = progress.clone();
         let validated = self.epochs.observe(progress);
@@ -140,6 +143,26 @@ impl Ui {
                     });
                 }
             }
+        }
+    }
+
+    /// Says what is new in `progress` beside the numbers: a generation, a checkpoint.
+    fn changed(&mut self, progress: &Progress) {
+        let Progress {
+            generation,
+            step,
+            checkpoint,
+            ..
+        } = *progress;
+        if generation > self.last.generation && self.last.generation > 0 {
+            self.log(&Event::Generation { generation, step });
+            if self.mode == Mode::Terminal {
+                self.above(&words::generation(generation, step, (self.stderr.width)()));
+            }
+        }
+        if let Some(step) = checkpoint.filter(|_| checkpoint > self.checkpoint) {
+            self.checkpoint = checkpoint;
+            self.log(&Event::Checkpoint { step }); // in a terminal it would only be noise
         }
     }
 
@@ -205,11 +228,9 @@ impl Ui {
     pub fn failed(&mut self, error: &str) {
         self.clear();
         let Progress {
-            step,
-            total_steps,
-            checkpoint,
-            ..
+            step, total_steps, ..
         } = self.last;
+        let checkpoint = self.checkpoint;
         self.log(&Event::Error {
             message: error,
             step,

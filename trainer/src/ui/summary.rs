@@ -1,7 +1,7 @@
 //! The end of a job.
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use trainyard_core::metrics::Metrics;
 
 use super::format::{count, elapsed, metric};
@@ -18,7 +18,7 @@ pub struct Summary {
     /// Epochs finished.
     pub epochs: u64,
     /// Metrics of the model that was left.
-    pub metrics: FinalMetrics,
+    pub metrics: SummaryMetrics,
     /// SHA-256 of the model (hex): equal for equal models.
     pub model_sha256: String,
     /// Folder of the artifact.
@@ -30,12 +30,17 @@ pub struct Summary {
 }
 
 /// Metrics of a model on all its data.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct FinalMetrics {
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SummaryMetrics {
     /// On the training rows.
     pub train: Metrics,
-    /// On the validation rows; empty without any.
+    /// On the validation rows; empty without any. Null is read as empty.
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub validation: Metrics,
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metrics, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The summary for people. `fancy` is for a terminal; plain text is ASCII.
@@ -62,7 +67,7 @@ pub fn lines(summary: &Summary, width: Option<usize>, fancy: bool) -> Vec<Line> 
 }
 
 /// Metrics in rows, what they were measured on in columns.
-fn table(metrics: &FinalMetrics, fancy: bool) -> Vec<Line> {
+fn table(metrics: &SummaryMetrics, fancy: bool) -> Vec<Line> {
     let rule = LineStyle::none().fill(if fancy { '─' } else { '-' });
     let mut table = Table::new();
     table.load_style(TableStyle::new().header_separator(rule));
@@ -144,7 +149,7 @@ mod tests {
             job: "breast-cancer".into(),
             steps: 300,
             epochs: 20,
-            metrics: FinalMetrics { train, validation },
+            metrics: SummaryMetrics { train, validation },
             model_sha256: "0123456789abcdef".repeat(4),
             artifact: "runs/breast-cancer/artifact".into(),
             checkpoint: "runs/breast-cancer/checkpoints".into(),
@@ -245,5 +250,23 @@ mod tests {
                 "elapsedSeconds": 65.2,
             })
         );
+    }
+
+    #[test]
+    fn missing_validation_is_read_as_empty() {
+        let expected = SummaryMetrics {
+            train: summary().metrics.train,
+            ..SummaryMetrics::default()
+        };
+        let train = json!({"loss": 0.012_344, "accuracy": 0.9978, "auc": 0.9999});
+        for value in [
+            json!({"train": train, "validation": null}),
+            json!({"train": train}),
+        ] {
+            assert_eq!(
+                serde_json::from_value::<SummaryMetrics>(value).unwrap(),
+                expected
+            );
+        }
     }
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressDrawTarget, TermLike};
 use serde_json::Value;
-use trainyard_core::control::{Progress, Role};
+use trainyard_core::control::Progress;
 use trainyard_core::metrics::Metrics;
 
 use super::terminal::Stream;
-use super::{Cause, FinalMetrics, Mode, Note, Started, Summary, Ui};
+use super::{Mode, Note, Started, Summary, SummaryMetrics, Ui};
 
 /// What a terminal shows after everything that was written to it, and all of that raw. Text wraps
 /// as on a real one: a full row continues below only when another character comes.
@@ -166,13 +166,13 @@ fn ui(mode: Mode, columns: u16, colour: bool) -> (Ui, Capture, Capture) {
 fn job() -> Started {
     Started {
         job: "breast-cancer".into(),
-        task: "binary classification".into(),
-        model: "mlp 128-64-32, relu".into(),
+        model: "binary classification, mlp 128-64-32".into(),
         servers: 1,
         workers: 2,
         leaves: 4,
         out: "runs/breast-cancer".into(),
-        ..Started::default()
+        status_url: "http://127.0.0.1:40123/status".into(),
+        resumed_from: None,
     }
 }
 
@@ -211,7 +211,7 @@ fn summary() -> Summary {
         job: "breast-cancer".into(),
         steps: 300,
         epochs: 20,
-        metrics: FinalMetrics {
+        metrics: SummaryMetrics {
             train: metrics(300),
             validation: metrics(200),
         },
@@ -228,11 +228,12 @@ fn train(ui: &mut Ui, last: u64) {
     for step in 0..=last {
         ui.progress(Duration::from_millis(step * 50), &at(step));
         if step == 100 {
+            let (member, how) = ("worker 1".into(), "signal 9".into());
             ui.note(&Note::Restarting {
-                role: Role::Worker(1),
-                cause: Cause::Signal(9),
+                member,
+                how,
+                wait: Duration::ZERO,
             });
-            ui.note(&Note::Checkpoint { step });
         }
     }
 }
@@ -257,8 +258,12 @@ fn t23_with_json_standard_output_holds_nothing_but_json() {
     };
     assert_eq!(events("started")[0]["job"], "breast-cancer");
     assert_eq!(lines[0]["time"], "2026-11-23T22:39:22.000Z");
-    assert_eq!(events("restarting")[0]["cause"], "signal 9");
-    assert_eq!(events("checkpoint")[0]["step"], 100);
+    assert_eq!(events("restarting")[0]["how"], "signal 9");
+    let checkpoints: Vec<_> = events("checkpoint")
+        .iter()
+        .map(|line| line["step"].as_u64())
+        .collect();
+    assert_eq!(checkpoints, [50, 100, 150, 200, 250, 300].map(Some));
     // Every epoch once, with its own metrics; 15 s of progress once a second.
     let epochs = events("epoch");
     assert_eq!(
@@ -320,6 +325,46 @@ fn t23_the_last_step_before_an_early_stop_is_logged() {
 }
 
 #[test]
+fn a_lost_server_is_told_once_and_its_checkpoints_are_not_told_again() {
+    let play = |mode| {
+        let (mut ui, out, err) = ui(mode, 80, false);
+        ui.started(&Started {
+            resumed_from: Some(50),
+            ..job()
+        });
+        let at = |generation, step| Progress {
+            generation,
+            ..at(step)
+        };
+        let course = [at(3, 60), at(3, 110), at(4, 100), at(4, 101), at(4, 155)];
+        for (second, progress) in (0..).zip(&course) {
+            ui.progress(Duration::from_secs(second), progress);
+        }
+        (ui, out, err)
+    };
+    let (_, out, _) = play(Mode::Json);
+    let lines = out.json();
+    let events =
+        |name: &str| -> Vec<_> { lines.iter().filter(|line| line["event"] == name).collect() };
+    assert_eq!(events("generation").len(), 1);
+    assert_eq!(events("generation")[0]["step"], 100);
+    let checkpoints: Vec<_> = events("checkpoint")
+        .iter()
+        .map(|line| line["step"].as_u64())
+        .collect();
+    assert_eq!(checkpoints, [100, 150].map(Some));
+
+    let (_ui, _, err) = play(Mode::Terminal);
+    let told = "  ! generation 4 goes on from the checkpoint of step 100";
+    assert_eq!(
+        err.seen().iter().filter(|row| *row == told).count(),
+        1,
+        "{:#?}",
+        err.seen()
+    );
+}
+
+#[test]
 fn a_log_is_json_on_standard_error_and_the_summary_plain_text() {
     let (mut ui, out, err) = ui(Mode::Plain, 80, false);
     train(&mut ui, 300);
@@ -355,7 +400,7 @@ fn a_terminal_is_left_without_a_bar() {
     );
     assert_eq!(
         seen[0],
-        "breast-cancer · binary classification · mlp 128-64-32, relu"
+        "breast-cancer · binary classification, mlp 128-64-32"
     );
     let epochs = seen
         .iter()

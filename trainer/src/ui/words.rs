@@ -1,8 +1,8 @@
 //! What the terminal says in words.
 
 use super::Started;
-use super::event::{Note, process};
-use super::format::{count, thousands};
+use super::event::Note;
+use super::format::{count, duration, thousands};
 use super::text::{Line, Tone, clean, flow, fold};
 
 /// The lines before the bar.
@@ -14,38 +14,21 @@ pub fn started(started: &Started, width: Option<usize>) -> Vec<Line> {
             .with(Tone::Quiet, label)
             .with(Tone::Plain, clean(text))
     };
-    let mut head = vec![Line::default().with(Tone::Strong, clean(&started.job))];
-    head.extend(
-        [&started.task, &started.model]
-            .into_iter()
-            .filter(|text| !text.is_empty())
-            .map(|text| plain(clean(text))),
-    );
+    let head = vec![
+        Line::default().with(Tone::Strong, clean(&started.job)),
+        plain(clean(&started.model)),
+    ];
+    let shape = vec![
+        plain(count(started.servers.into(), "server", "servers")),
+        plain(count(started.workers.into(), "worker", "workers")),
+        plain(count(started.leaves.into(), "leaf", "leaves")),
+    ];
+    let places = vec![
+        labelled("writes to ", &started.out),
+        labelled("status at ", &started.status_url),
+    ];
     let mut lines = flow(head, room, 0);
-
-    let mut shape = Vec::new();
-    if let Some(rows) = started.rows {
-        shape.push(plain(count(rows.train, "training row", "training rows")));
-        if rows.validation > 0 {
-            shape.push(plain(count(
-                rows.validation,
-                "validation row",
-                "validation rows",
-            )));
-        }
-    }
-    shape.push(plain(count(started.servers.into(), "server", "servers")));
-    shape.push(plain(count(started.workers.into(), "worker", "workers")));
-    shape.push(plain(count(started.leaves.into(), "leaf", "leaves")));
     lines.extend(flow(shape, room, 2));
-
-    let mut places = vec![labelled("writes to ", &started.out)];
-    places.extend(
-        started
-            .status_url
-            .as_ref()
-            .map(|url| labelled("status at ", url)),
-    );
     lines.extend(flow(places, room, 2));
     if let Some(step) = started.resumed_from {
         lines.push(plain(format!(
@@ -57,38 +40,36 @@ pub fn started(started: &Started, width: Option<usize>) -> Vec<Line> {
     lines
 }
 
-/// The lines of a note; none where the terminal shows it otherwise or not at all.
+/// The lines of a note.
 pub fn note(note: &Note, width: Option<usize>) -> Vec<Line> {
-    let (tone, text) = match note {
-        Note::Restarting { role, cause } => (
-            Tone::Warning,
-            format!("{} was lost ({cause}); starting it again", process(*role)),
-        ),
-        Note::Generation {
-            generation,
-            checkpoint: Some(step),
-        } => (
-            Tone::Warning,
-            format!(
-                "generation {generation} goes on from the checkpoint of step {}",
-                thousands(*step)
-            ),
-        ),
-        Note::Generation {
-            generation,
-            checkpoint: None,
-        } => (
-            Tone::Warning,
-            format!("generation {generation} begins anew: there is no checkpoint yet"),
-        ),
-        Note::Checkpoint { .. } => return Vec::new(),
-        Note::Stopping => (
-            Tone::Quiet,
-            "stopping with a checkpoint; press Ctrl-C again to stop at once".into(),
-        ),
-        Note::Warning { message } => (Tone::Warning, message.clone()),
+    let text = match note {
+        Note::Restarting { member, how, wait } => {
+            let when = match wait.as_millis() {
+                0..500 => String::new(),
+                _ => format!(" in {}", duration(*wait)),
+            };
+            format!("{member} was lost ({how}); starting it again{when}")
+        }
+        Note::Stopping => "stopping with a checkpoint; press Ctrl-C again to stop at once".into(),
+        Note::Warning { message } => message.clone(),
     };
-    marked(Line::default().with(tone, "  ! "), &text, width)
+    warning(&text, width)
+}
+
+/// The lines of a new generation that goes on from `step`.
+pub fn generation(generation: u32, step: u64, width: Option<usize>) -> Vec<Line> {
+    let text = match step {
+        0 => format!("generation {generation} begins anew: there was no checkpoint yet"),
+        _ => format!(
+            "generation {generation} goes on from the checkpoint of step {}",
+            thousands(step)
+        ),
+    };
+    warning(&text, width)
+}
+
+fn warning(text: &str, width: Option<usize>) -> Vec<Line> {
+    marked(Line::default().with(Tone::Warning, "  ! "), text, width)
 }
 
 /// An error and what to do.
@@ -185,10 +166,9 @@ pub fn stopped(halt: &Halt, resume: &str, width: Option<usize>) -> Vec<Line> {
 
 #[cfg(test)]
 mod tests {
-    use trainyard_core::control::Role;
+    use std::time::Duration;
 
     use super::*;
-    use crate::ui::{Cause, Rows};
 
     fn text(lines: Vec<Line>) -> Vec<String> {
         lines.iter().map(|line| line.paint(false)).collect()
@@ -197,40 +177,40 @@ mod tests {
     fn job() -> Started {
         Started {
             job: "breast-cancer".into(),
-            task: "binary classification".into(),
-            model: "mlp 128-64-32, relu".into(),
-            rows: Some(Rows {
-                train: 455,
-                validation: 114,
-            }),
+            model: "binary classification, mlp 128-64-32".into(),
             servers: 1,
             workers: 2,
             leaves: 4,
             out: "runs/breast-cancer".into(),
-            status_url: Some("http://127.0.0.1:40123/status".into()),
+            status_url: "http://127.0.0.1:40123/status".into(),
             resumed_from: Some(1200),
         }
     }
 
     #[test]
     fn the_start_says_what_is_trained_and_where() {
+        let head = [
+            "breast-cancer · binary classification, mlp 128-64-32",
+            "  1 server · 2 workers · 4 leaves",
+            "  writes to runs/breast-cancer · status at http://127.0.0.1:40123/status",
+        ];
+        let resumed = text(started(&job(), Some(80)));
+        assert_eq!(resumed[..3], head);
         assert_eq!(
-            text(started(&job(), Some(80))),
-            [
-                "breast-cancer · binary classification · mlp 128-64-32, relu",
-                "  455 training rows · 114 validation rows · 1 server · 2 workers · 4 leaves",
-                "  writes to runs/breast-cancer · status at http://127.0.0.1:40123/status",
-                "  goes on from the checkpoint of step 1,200",
-                "",
-            ]
+            resumed[3..],
+            ["  goes on from the checkpoint of step 1,200", ""]
         );
-        let bare = Started {
-            rows: None,
-            status_url: None,
-            resumed_from: None,
-            ..job()
-        };
-        assert_eq!(text(started(&bare, None)).len(), 4);
+        let bare = text(started(
+            &Started {
+                resumed_from: None,
+                ..job()
+            },
+            None,
+        ));
+        assert_eq!(
+            (&bare[..3], &bare[3..]),
+            (&head.map(String::from)[..], &[String::new()][..])
+        );
     }
 
     #[test]
@@ -244,22 +224,27 @@ mod tests {
 
     #[test]
     fn notes_say_what_happened_and_what_is_done() {
-        let say = |note_: Note| text(note(&note_, Some(80)));
+        let lost = |wait| {
+            let note_ = Note::Restarting {
+                member: "worker 1".into(),
+                how: "signal 9".into(),
+                wait,
+            };
+            text(note(&note_, Some(80)))
+        };
         assert_eq!(
-            say(Note::Restarting {
-                role: Role::Worker(1),
-                cause: Cause::Signal(9)
-            }),
+            lost(Duration::ZERO),
             ["  ! worker 1 was lost (signal 9); starting it again"]
         );
         assert_eq!(
-            say(Note::Generation {
-                generation: 2,
-                checkpoint: Some(100)
-            }),
+            lost(Duration::from_secs(2)),
+            ["  ! worker 1 was lost (signal 9); starting it again in 2s"]
+        );
+        assert_eq!(
+            text(generation(2, 100, Some(80))),
             ["  ! generation 2 goes on from the checkpoint of step 100"]
         );
-        assert!(say(Note::Checkpoint { step: 100 }).is_empty());
+        assert!(text(generation(2, 0, None))[0].contains("begins anew"));
         let folded = text(note(&Note::Stopping, Some(50)));
         assert_eq!(
             folded,
