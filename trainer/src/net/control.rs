@@ -63,9 +63,13 @@ pub struct ControlReceiver {
 }
 
 impl ControlReceiver {
-    /// Receives from `stream`.
-    pub fn new(stream: TcpStream) -> Self {
-        ControlReceiver { stream, decoder: ControlDecoder::new(Limits::default()) }
+    /// Receives from `stream`; a peer that says nothing for `patience` is given up.
+    ///
+    /// # Errors
+    /// Of the stream.
+    pub fn new(stream: TcpStream, patience: Duration) -> io::Result<Self> {
+        stream.set_read_timeout(Some(patience))?;
+        Ok(ControlReceiver { stream, decoder: ControlDecoder::new(Limits::default()) })
     }
 
     /// Waits for the next message.

@@ -395,12 +395,12 @@ impl<'a> Supervisor<'a> {
     fn explained(&mut self) -> Result<Option<Over>> {
         let deadline = Instant::now() + Duration::from_secs(2);
         while let Ok(input) = self.inputs.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if let Input::Heard(Heard::Released(release)) = input {
-                return match release {
-                    Release::Done => Ok(Some(Over::Done)),
-                    Release::Failed { message } => Err(anyhow!(message)),
-                    Release::Stopped | Release::Drained => Ok(Some(Over::Stopped)),
-                };
+            match input {
+                Input::Heard(Heard::Released(Release::Done)) => return Ok(Some(Over::Done)),
+                Input::Heard(Heard::Released(Release::Failed { message })) => return Err(anyhow!(message)),
+                Input::Heard(Heard::Released(_)) => return Ok(Some(Over::Stopped)),
+                Input::Exited(exited) => drop(self.places.remove(&exited.member)),
+                Input::Heard(Heard::Progress(_)) | Input::Terminate => {}
             }
         }
         let stopping = self.stopping;

@@ -68,7 +68,7 @@ impl Observer {
         let hello = Hello { channel: Channel::Control, role: Role::Observer };
         let stream = net::connect(to, identity, hello, timing).ok()?;
         let sender = Arc::new(ControlSender::new(&stream, identity).ok()?);
-        let mut receiver = ControlReceiver::new(stream);
+        let mut receiver = ControlReceiver::new(stream, timing.heartbeat_timeout).ok()?;
         sender.send(&ToCoordinator::Join(join(identity.incarnation))).ok()?;
         {
             let mut state = self.lock();
@@ -99,6 +99,7 @@ fn join(incarnation: u64) -> Join {
         role: Role::Observer,
         incarnation,
         generation: 0,
+        born: 0,
         spec_digest: String::new(),
         capability: None,
         facts: None,

@@ -1,6 +1,7 @@
 //! Commits manifests, off the coordinator's thread: storage may be slow, heartbeats may not.
 
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -60,18 +61,28 @@ pub struct Committer {
     job: Job,
     generation: u32,
     log: Log,
+    watch: Duration,
 }
 
 impl Committer {
-    /// A committer that has claimed the log.
-    pub fn new(job: Job, generation: u32, log: Log) -> Self {
-        Committer { job, generation, log }
+    /// A committer that has claimed the log. It looks every `watch` whether it still holds it.
+    pub fn new(job: Job, generation: u32, log: Log, watch: Duration) -> Self {
+        Committer { job, generation, log, watch }
     }
 
-    /// Does what comes, in order, until the senders are gone; gives the log back.
+    /// Does what comes, in order, until the senders are gone.
     pub fn run(mut self, work: &Receiver<Work>, events: &Sender<Input>) {
-        while let Ok(work) = work.recv() {
-            let event = self.carry_out(work).unwrap_or_else(|error| match error.downcast_ref() {
+        loop {
+            let done = match work.recv_timeout(self.watch) {
+                Ok(work) => self.carry_out(work),
+                Err(RecvTimeoutError::Timeout) => match self.log.check_fence() {
+                    Err(error @ trainyard_checkpoint::Error::Fenced { .. }) => Err(error.into()),
+                    // Unreachable storage matters when there is something to store.
+                    _ => continue,
+                },
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let event = done.unwrap_or_else(|error| match error.downcast_ref() {
                 Some(trainyard_checkpoint::Error::Fenced { .. }) => Event::Fenced,
                 _ => Event::CommitFailed {
                     message: format!("the checkpoint could not be committed: {error:#}"),

@@ -15,6 +15,9 @@ use crate::net::{ControlReceiver, ControlSender, Identity};
 /// How often observers and `/status` are refreshed.
 const REFRESH: Duration = Duration::from_millis(50);
 
+/// Longest silence of a connection before its thread gives it up. An observer says nothing.
+const SILENCE: Duration = Duration::from_secs(24 * 3600);
+
 /// What the coordinator's thread waits for.
 pub enum Input {
     /// Something for the state machine.
@@ -100,6 +103,7 @@ impl Coordination {
 
     /// Works until the job or the generation is over. All connections are closed at the end.
     pub fn run(mut self, begin: Instant) -> Ended {
+        let mut ticked = Instant::now();
         let ended = loop {
             let event = match self.inputs.recv_timeout(REFRESH) {
                 Ok(Input::Event(event)) => event,
@@ -116,7 +120,12 @@ impl Coordination {
                 // We hold a sender ourselves.
                 Err(RecvTimeoutError::Disconnected) => break Ended::Finished(Outcome::Drained),
             };
-            let actions = self.coordinator.handle(begin.elapsed(), event);
+            let mut actions = self.coordinator.handle(begin.elapsed(), event);
+            if ticked.elapsed() >= REFRESH {
+                // Time must pass for the state machine also when there is always something to do.
+                ticked = Instant::now();
+                actions.extend(self.coordinator.handle(begin.elapsed(), Event::Tick));
+            }
             if let Some(ended) = self.carry_out(actions) {
                 break ended;
             }
@@ -143,7 +152,8 @@ impl Coordination {
         }
         let inputs = self.sender.clone();
         std::thread::spawn(move || {
-            let mut receiver = ControlReceiver::new(stream);
+            // The state machine minds who is silent; this bound is only against leaks.
+            let Ok(mut receiver) = ControlReceiver::new(stream, SILENCE) else { return };
             while let Ok(message) = receiver.receive() {
                 if inputs.send(Input::Event(Event::Message(peer, message))).is_err() {
                     return;

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use trainyard_checkpoint::{Check, FolderStorage, JobIdentity, Log, Manifest, Storage, load_range};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
-use trainyard_core::coordinator::{Coordinator, Event, Outcome, Record, Start};
+use trainyard_core::coordinator::{Coordinator, Event, Outcome, Record, Reports, Start};
 use trainyard_core::facts::DataFacts;
 
 use crate::exit::Exit;
@@ -156,7 +156,7 @@ impl Server {
             work,
             Arc::clone(&self.board),
         );
-        let committer = Committer::new(job.clone(), generation, log);
+        let committer = Committer::new(job.clone(), generation, log, self.options.timing.heartbeat_timeout);
         let ended = std::thread::scope(|scope| {
             let commits = sender.clone();
             scope.spawn(move || committer.run(&orders, &commits));
@@ -205,6 +205,7 @@ impl Server {
             role: Role::Server(self.options.index),
             incarnation: self.identity.incarnation,
             generation,
+            born: self.options.generation,
             spec_digest: self.options.job.spec_digest.clone(),
             capability: None,
             facts: None,
@@ -245,7 +246,7 @@ impl Server {
 
     fn attend(&mut self, stream: std::net::TcpStream) -> Result<Attended> {
         let sender = Arc::new(ControlSender::new(&stream, self.identity)?);
-        let mut receiver = ControlReceiver::new(stream);
+        let mut receiver = ControlReceiver::new(stream, self.options.timing.heartbeat_timeout)?;
         let held = self.holding().as_ref().map(|holding| holding.shard.version());
         if sender.send(&ToCoordinator::Join(self.join(self.identity.generation, held))).is_err() {
             return Ok(Attended::Lost(false));
@@ -347,6 +348,7 @@ impl Session<'_> {
                 (0, parameters, state)
             }
         };
+        let reports = Reports::new(&plan);
         let rules = Rules {
             learning_rate: job.learning_rate(&plan),
             layout,
@@ -361,6 +363,7 @@ impl Session<'_> {
         let notify = self.notify(snapshots.clone());
         let shard = Arc::new(Shard::new(rules, version, &parameters, &state, notify)?);
         self.write_snapshots(&shard, waiting);
+        self.server.uplink.begin(reports);
         *self.server.holding() = Some(Holding { shard: Arc::clone(&shard), snapshots });
         self.server.hub.route_bulk(self.identity, Some(Arc::clone(&shard)));
         self.tell(ToCoordinator::Ready { version, chunks: shard.chunks().len() as u32 });
@@ -402,16 +405,16 @@ impl Session<'_> {
         }))
     }
 
-    fn write_snapshots(&self, shard: &Arc<Shard>, waiting: Receiver<shard::Snapshot>) {
+    fn write_snapshots(&self, shard: &Shard, waiting: Receiver<shard::Snapshot>) {
         let writer = saver::Writer {
             generation: self.identity.generation,
             index: self.server.options.index,
             of: self.server.options.servers,
+            floats: shard.floats(),
+            slots: self.server.options.job.optimizer.slots(),
         };
-        let (storage, shard, uplink) =
-            (Arc::clone(&self.server.storage), Arc::clone(shard), Arc::clone(&self.server.uplink));
-        let slots = self.server.options.job.optimizer.slots();
-        std::thread::spawn(move || writer.run(&storage, &shard, slots, &waiting, &|report| uplink.send(report)));
+        let (storage, uplink) = (Arc::clone(&self.server.storage), Arc::clone(&self.server.uplink));
+        std::thread::spawn(move || writer.run(&storage, &waiting, &|report| uplink.send(report)));
     }
 
     fn snapshot(&self, version: u64) {

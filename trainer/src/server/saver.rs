@@ -7,10 +7,11 @@ use anyhow::{Result, bail};
 use trainyard_checkpoint::{Section, ShardId, ShardRecord, Storage, shard::PARAMETERS, write_shard};
 use trainyard_core::control::ToCoordinator;
 
-use super::shard::{Shard, Snapshot};
+use super::shard::Snapshot;
 
-/// Which server writes.
-#[derive(Copy, Clone, Debug)]
+/// Which server writes, and which part of the arena. It must not hold the shard: the shard holds
+/// the sending end of its snapshots, and this thread ends when that is dropped.
+#[derive(Clone, Debug)]
 pub struct Writer {
     /// Generation in force.
     pub generation: u32,
@@ -18,6 +19,10 @@ pub struct Writer {
     pub index: u32,
     /// Number of servers.
     pub of: u32,
+    /// Floats of the shard.
+    pub floats: std::ops::Range<usize>,
+    /// Names of the optimizer's slots.
+    pub slots: &'static [&'static str],
 }
 
 impl Writer {
@@ -25,14 +30,12 @@ impl Writer {
     pub fn run(
         self,
         storage: &Arc<dyn Storage>,
-        shard: &Shard,
-        slots: &[&str],
         snapshots: &Receiver<Snapshot>,
         report: &dyn Fn(ToCoordinator),
     ) {
         while let Ok(snapshot) = snapshots.recv() {
             let version = snapshot.version;
-            let written = self.write(storage.as_ref(), shard, slots, &snapshot);
+            let written = self.write(storage.as_ref(), &snapshot);
             drop(snapshot); // from here on the chunks need no copies
             let record = written.and_then(|record| Ok(serde_json::to_value(record)?));
             report(match record {
@@ -42,19 +45,13 @@ impl Writer {
         }
     }
 
-    fn write(
-        self,
-        storage: &dyn Storage,
-        shard: &Shard,
-        slots: &[&str],
-        snapshot: &Snapshot,
-    ) -> Result<ShardRecord> {
+    fn write(&self, storage: &dyn Storage, snapshot: &Snapshot) -> Result<ShardRecord> {
         let parameters: Vec<&[f32]> = snapshot.parts.iter().map(|(p, _)| p.as_slice()).collect();
         if parameters.iter().any(|part| part.iter().any(|value| !value.is_finite())) {
             bail!("parameters are NaN or infinite: lower the learning rate or check the data");
         }
         let mut sections = vec![Section { name: PARAMETERS, parts: parameters }];
-        for (slot, name) in slots.iter().enumerate() {
+        for (slot, name) in self.slots.iter().enumerate() {
             let part = |(p, s): &'_ (Arc<Vec<f32>>, Arc<Vec<f32>>)| slot * p.len()..(slot + 1) * p.len().min(s.len());
             let parts = snapshot.parts.iter().map(|both| &both.1[part(both)]).collect();
             sections.push(Section { name, parts });
@@ -65,6 +62,6 @@ impl Writer {
             index: self.index,
             of: self.of,
         };
-        Ok(write_shard(storage, id, shard.floats(), &sections)?)
+        Ok(write_shard(storage, id, self.floats.clone(), &sections)?)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use trainyard_core::control::ToCoordinator;
-use trainyard_core::coordinator::{Event, PeerId};
+use trainyard_core::coordinator::{Event, PeerId, Reports};
 
 use super::coordination::Input;
 use crate::net::ControlSender;
@@ -28,7 +28,7 @@ pub struct Uplink(Mutex<State>);
 #[derive(Default)]
 struct State {
     target: Target,
-    written: Option<ToCoordinator>,
+    reports: Option<Reports>,
 }
 
 impl Uplink {
@@ -41,6 +41,11 @@ impl Uplink {
         self.lock().target = target;
     }
 
+    /// A shard is set up: from now on its reports are remembered.
+    pub fn begin(&self, reports: Reports) {
+        self.lock().reports = Some(reports);
+    }
+
     /// Forgets what was said: the generation is over.
     pub fn forget(&self) {
         *self.lock() = State::default();
@@ -49,17 +54,19 @@ impl Uplink {
     /// Says something. A broken stream is noticed by whoever listens to it.
     pub fn send(&self, message: ToCoordinator) {
         let mut state = self.lock();
-        if matches!(message, ToCoordinator::ShardWritten { .. }) {
-            state.written = Some(message.clone());
+        if let ToCoordinator::ShardWritten { version, .. } | ToCoordinator::ShardFailed { version, .. } = &message
+            && let Some(reports) = &mut state.reports
+        {
+            reports.keep(*version, message.clone());
         }
         state.deliver(message);
     }
 
-    /// Says again which shard was written last.
+    /// Says again what may have been lost with a stream.
     pub fn repeat(&self) {
         let state = self.lock();
-        if let Some(written) = state.written.clone() {
-            state.deliver(written);
+        for report in state.reports.iter().flat_map(Reports::repeat) {
+            state.deliver(report);
         }
     }
 }

@@ -121,7 +121,7 @@ impl Worker {
             Err(error) => return lost(error.to_string()),
         };
         let sender = Arc::new(ControlSender::new(&stream, identity)?);
-        let mut receiver = ControlReceiver::new(stream);
+        let mut receiver = ControlReceiver::new(stream, self.options.timing.heartbeat_timeout)?;
         if let Err(error) = sender.send(&ToCoordinator::Join(self.join(*generation))) {
             return lost(error.to_string());
         }
@@ -141,6 +141,7 @@ impl Worker {
             role: Role::Worker(self.options.index),
             incarnation: self.incarnation,
             generation,
+            born: 0,
             spec_digest: self.options.job.spec_digest.clone(),
             capability: Some(self.capability.clone()),
             facts: Some(self.work.data.facts.clone()),

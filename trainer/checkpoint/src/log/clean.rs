@@ -100,7 +100,10 @@ impl Log {
     /// Refuses if a newer coordinator has taken the number that we would use next.
     ///
     /// This spares needless work; safety does not rest on it.
-    fn check_fence(&mut self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] if so, or what the storage reports.
+    pub fn check_fence(&mut self) -> Result<(), Error> {
         let mut seen = None;
         while seen != Some(self.next) {
             seen = Some(self.next);
