@@ -55,10 +55,14 @@ pub struct Architecture {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArchitectureError {
     /// A cnn on rows that are not images.
-    #[error("model.cnn needs images of shape [channels, height, width], but the data has rows of shape {0:?}: use npy or idx images, or model.mlp")]
+    #[error(
+        "model.cnn needs images of shape [channels, height, width], but the data has rows of shape {0:?}: use npy or idx images, or model.mlp"
+    )]
     NotImages(Vec<u64>),
     /// Pooling leaves nothing.
-    #[error("model.cnn.blocks[{block}].pool is {pool}, larger than what is left of the image ({height} x {width}): use fewer or smaller pools")]
+    #[error(
+        "model.cnn.blocks[{block}].pool is {pool}, larger than what is left of the image ({height} x {width}): use fewer or smaller pools"
+    )]
     PooledAway {
         /// The block.
         block: usize,
@@ -96,8 +100,16 @@ impl Builder {
         let bound = (1.0 / (fan_in.max(1) as f64).sqrt()) as f32;
         let outputs = shape.first().copied().unwrap_or(1);
         let init = Init::Uniform { bound };
-        self.params.push(Param { name: format!("{name}.weight"), shape, init: init.clone() });
-        self.params.push(Param { name: format!("{name}.bias"), shape: vec![outputs], init });
+        self.params.push(Param {
+            name: format!("{name}.weight"),
+            shape,
+            init: init.clone(),
+        });
+        self.params.push(Param {
+            name: format!("{name}.bias"),
+            shape: vec![outputs],
+            init,
+        });
     }
 
     fn linear(&mut self, inputs: u64, outputs: u64) {
@@ -112,7 +124,10 @@ impl Builder {
             self.linear(inputs, width.into());
             self.layers.push(Layer::Activation(activation));
             if p > 0.0 {
-                self.layers.push(Layer::Dropout { p: p as f32, index: self.dropouts });
+                self.layers.push(Layer::Dropout {
+                    p: p as f32,
+                    index: self.dropouts,
+                });
                 self.dropouts += 1;
             }
             inputs = width.into();
@@ -126,8 +141,17 @@ impl Architecture {
     ///
     /// # Errors
     /// If the model does not fit the shapes.
-    pub fn new(model: &Model, input_shape: &[u64], outputs: u64) -> Result<Self, ArchitectureError> {
-        let mut b = Builder { layers: Vec::new(), params: Vec::new(), linears: 0, dropouts: 0 };
+    pub fn new(
+        model: &Model,
+        input_shape: &[u64],
+        outputs: u64,
+    ) -> Result<Self, ArchitectureError> {
+        let mut b = Builder {
+            layers: Vec::new(),
+            params: Vec::new(),
+            linears: 0,
+            dropouts: 0,
+        };
         match model {
             Model::Mlp(mlp) => {
                 if input_shape.len() > 1 {
@@ -145,7 +169,10 @@ impl Architecture {
                     let k = u64::from(block.kernel_size);
                     let name = format!("blocks.{index}.conv");
                     b.weights(&name, vec![block.channels.into(), channels, k, k]);
-                    b.layers.push(Layer::Conv2d { name, padding: (k / 2) as i64 });
+                    b.layers.push(Layer::Conv2d {
+                        name,
+                        padding: (k / 2) as i64,
+                    });
                     channels = block.channels.into();
                     if let Some(groups) = block.groups {
                         b.group_norm(index, groups, block.channels)?;
@@ -154,33 +181,63 @@ impl Architecture {
                     if let Some(pool) = block.pool {
                         let p = u64::from(pool);
                         if p > height || p > width {
-                            return Err(ArchitectureError::PooledAway { block: index, pool, height, width });
+                            return Err(ArchitectureError::PooledAway {
+                                block: index,
+                                pool,
+                                height,
+                                width,
+                            });
                         }
                         b.layers.push(Layer::MaxPool(p as i64));
                         (height, width) = (height / p, width / p);
                     }
                 }
                 b.layers.push(Layer::Flatten);
-                let last = b.hidden(channels * height * width, &cnn.hidden, cnn.activation, cnn.dropout);
+                let last = b.hidden(
+                    channels * height * width,
+                    &cnn.hidden,
+                    cnn.activation,
+                    cnn.dropout,
+                );
                 b.linear(last, outputs);
             }
         }
-        Ok(Architecture { input_shape: input_shape.to_vec(), layers: b.layers, params: b.params })
+        Ok(Architecture {
+            input_shape: input_shape.to_vec(),
+            layers: b.layers,
+            params: b.params,
+        })
     }
 }
 
 impl Builder {
-    fn group_norm(&mut self, block: usize, groups: u32, channels: u32) -> Result<(), ArchitectureError> {
+    fn group_norm(
+        &mut self,
+        block: usize,
+        groups: u32,
+        channels: u32,
+    ) -> Result<(), ArchitectureError> {
         if groups == 0 || !channels.is_multiple_of(groups) {
-            return Err(ArchitectureError::Groups { block, groups, channels });
+            return Err(ArchitectureError::Groups {
+                block,
+                groups,
+                channels,
+            });
         }
         let name = format!("blocks.{block}.norm");
         let shape = vec![u64::from(channels)];
         for (part, value) in [("weight", 1.0), ("bias", 0.0)] {
             let name = format!("{name}.{part}");
-            self.params.push(Param { name, shape: shape.clone(), init: Init::Constant(value) });
+            self.params.push(Param {
+                name,
+                shape: shape.clone(),
+                init: Init::Constant(value),
+            });
         }
-        self.layers.push(Layer::GroupNorm { name, groups: groups.into() });
+        self.layers.push(Layer::GroupNorm {
+            name,
+            groups: groups.into(),
+        });
         Ok(())
     }
 }

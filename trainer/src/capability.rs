@@ -16,7 +16,11 @@ fn pins(capability: CpuCapability) -> [(&'static str, &'static str); 3] {
         CpuCapability::Avx2 => ("avx2", "AVX2,STRICT", "AVX2"),
         CpuCapability::Avx512 => ("avx512", "AVX512,STRICT", "AVX512_CORE"),
     };
-    [("ATEN_CPU_CAPABILITY", aten), ("MKL_CBWR", mkl), ("ONEDNN_MAX_CPU_ISA", dnn)]
+    [
+        ("ATEN_CPU_CAPABILITY", aten),
+        ("MKL_CBWR", mkl),
+        ("ONEDNN_MAX_CPU_ISA", dnn),
+    ]
 }
 
 /// Starts this program again with the pins in its environment, unless they are there. Must be
@@ -27,7 +31,10 @@ fn pins(capability: CpuCapability) -> [(&'static str, &'static str); 3] {
 pub fn pin(capability: Option<CpuCapability>) -> Result<()> {
     let mut wanted = vec![("OMP_NUM_THREADS", "1"), ("MKL_NUM_THREADS", "1")];
     wanted.extend(capability.map(pins).into_iter().flatten());
-    if wanted.iter().all(|(name, value)| std::env::var(name).is_ok_and(|is| is == *value)) {
+    if wanted
+        .iter()
+        .all(|(name, value)| std::env::var(name).is_ok_and(|is| is == *value))
+    {
         return Ok(());
     }
     let mut again = Command::new(std::env::current_exe()?);
@@ -46,7 +53,10 @@ pub fn describe(capability: Option<CpuCapability>) -> String {
     });
     let dnn = set("ONEDNN_MAX_CPU_ISA").map_or(String::new(), |isa| format!(", oneDNN {isa}"));
     let arch = std::env::consts::ARCH;
-    format!("libtorch {LIBTORCH_VERSION} on {arch}, {} kernels, MKL {mkl}{dnn}", kernels.to_lowercase())
+    format!(
+        "libtorch {LIBTORCH_VERSION} on {arch}, {} kernels, MKL {mkl}{dnn}",
+        kernels.to_lowercase()
+    )
 }
 
 /// What libtorch picks by itself, by its own rule.
@@ -72,7 +82,11 @@ fn detected() -> &'static str {
 
 fn vendor() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = info.lines().find(|line| line.starts_with("vendor_id") || line.starts_with("CPU implementer"));
-    let value = line.and_then(|line| line.split(':').nth(1)).unwrap_or("unknown");
+    let line = info
+        .lines()
+        .find(|line| line.starts_with("vendor_id") || line.starts_with("CPU implementer"));
+    let value = line
+        .and_then(|line| line.split(':').nth(1))
+        .unwrap_or("unknown");
     value.trim().to_owned()
 }

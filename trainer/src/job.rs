@@ -41,7 +41,11 @@ impl Job {
     /// What the schema cannot say, such as a number of leaves that is no power of two in a job
     /// that did not pass through it.
     pub fn new(manifest: api::TrainingJob) -> Result<Self> {
-        let name = manifest.metadata.name.clone().context("metadata.name is missing: name the job")?;
+        let name = manifest
+            .metadata
+            .name
+            .clone()
+            .context("metadata.name is missing: name the job")?;
         let spec = &manifest.spec;
         let mut data = serde_json::to_value(&spec.data)?;
         if let Some(fields) = data.as_object_mut() {
@@ -52,7 +56,10 @@ impl Job {
         });
         let spec_digest = hex(&Sha256::digest(determining.to_string()));
         let identity = Sha256::digest(format!("{name}\0{spec_digest}"));
-        let id = identity.iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte));
+        let id = identity
+            .iter()
+            .take(8)
+            .fold(0, |id, byte| id << 8 | u64::from(*byte));
         let tree = Tree::new(spec.training.micro_batches).context("spec.training.microBatches")?;
         Ok(Job {
             name,
@@ -83,7 +90,12 @@ impl Job {
     /// If the numbers make no plan.
     pub fn plan(&self, rows: u64) -> Result<Plan> {
         let t = self.training();
-        Ok(Plan::new(rows, t.batch_size.into(), t.epochs.into(), t.seed)?)
+        Ok(Plan::new(
+            rows,
+            t.batch_size.into(),
+            t.epochs.into(),
+            t.seed,
+        )?)
     }
 
     /// The network on data of these facts.
@@ -91,7 +103,11 @@ impl Job {
     /// # Errors
     /// If the model does not fit the data.
     pub fn architecture(&self, facts: &DataFacts) -> Result<Architecture> {
-        Ok(Architecture::new(&self.manifest.spec.model, &facts.input_shape, facts.outputs)?)
+        Ok(Architecture::new(
+            &self.manifest.spec.model,
+            &facts.input_shape,
+            facts.outputs,
+        )?)
     }
 
     /// The arena's layout on data of these facts.
@@ -116,16 +132,24 @@ impl Job {
 
     /// Early stopping, if asked for.
     pub fn early_stopping(&self) -> Option<EarlyStopping> {
-        self.training().early_stopping.as_ref().map(|early| EarlyStopping {
-            metric: early.metric.name().into(),
-            patience: early.patience.into(),
-            min_delta: early.min_delta,
-            restore_best: early.restore_best,
-        })
+        self.training()
+            .early_stopping
+            .as_ref()
+            .map(|early| EarlyStopping {
+                metric: early.metric.name().into(),
+                patience: early.patience.into(),
+                min_delta: early.min_delta,
+                restore_best: early.restore_best,
+            })
     }
 
     /// The coordinator's configuration.
-    pub fn coordinator(&self, generation: u32, servers: u32, timing: &crate::net::Timing) -> coordinator::Config {
+    pub fn coordinator(
+        &self,
+        generation: u32,
+        servers: u32,
+        timing: &crate::net::Timing,
+    ) -> coordinator::Config {
         let t = self.training();
         coordinator::Config {
             generation,
@@ -154,11 +178,16 @@ impl Job {
             (None, _) => data::Validation::None,
             (Some(api::Validation::Fraction(fraction)), _) => data::Validation::Fraction(*fraction),
             (Some(api::Validation::Csv(file)), data::SourceSpec::Csv(train)) => {
-                let options = data::CsvOptions { uri: file.uri.clone(), ..train.clone() };
+                let options = data::CsvOptions {
+                    uri: file.uri.clone(),
+                    ..train.clone()
+                };
                 data::Validation::Source(data::SourceSpec::Csv(options))
             }
             (Some(api::Validation::Csv(_)), _) => {
-                bail!("spec.data.validation.csv needs spec.data.train.csv: use the same kind of file for both")
+                bail!(
+                    "spec.data.validation.csv needs spec.data.train.csv: use the same kind of file for both"
+                )
             }
             (Some(api::Validation::Npy(npy)), _) => data::Validation::Source(npy_source(npy)),
             (Some(api::Validation::Idx(idx)), _) => data::Validation::Source(idx_source(idx)),
@@ -234,15 +263,23 @@ fn optimizer(optimizer: &api::Optimizer) -> Optimizer {
 fn schedule(schedule: &api::Schedule) -> (Schedule, u64) {
     match schedule {
         api::Schedule::Constant(s) => (Schedule::Constant, s.warmup_steps.into()),
-        api::Schedule::Step(s) => {
-            (Schedule::Step { step_size: s.step_size.into(), gamma: s.gamma }, s.warmup_steps.into())
-        }
-        api::Schedule::Exponential(s) => {
-            (Schedule::Exponential { gamma: s.gamma }, s.warmup_steps.into())
-        }
-        api::Schedule::Cosine(s) => {
-            (Schedule::Cosine { min_learning_rate: s.min_learning_rate }, s.warmup_steps.into())
-        }
+        api::Schedule::Step(s) => (
+            Schedule::Step {
+                step_size: s.step_size.into(),
+                gamma: s.gamma,
+            },
+            s.warmup_steps.into(),
+        ),
+        api::Schedule::Exponential(s) => (
+            Schedule::Exponential { gamma: s.gamma },
+            s.warmup_steps.into(),
+        ),
+        api::Schedule::Cosine(s) => (
+            Schedule::Cosine {
+                min_learning_rate: s.min_learning_rate,
+            },
+            s.warmup_steps.into(),
+        ),
         api::Schedule::OneCycle(s) => (
             Schedule::OneCycle {
                 max_learning_rate: s.max_learning_rate,
@@ -275,9 +312,15 @@ fn source(dataset: &api::Dataset) -> data::SourceSpec {
 }
 
 fn npy_source(npy: &api::NpySource) -> data::SourceSpec {
-    data::SourceSpec::Npy { features: npy.features.clone(), labels: npy.labels.clone() }
+    data::SourceSpec::Npy {
+        features: npy.features.clone(),
+        labels: npy.labels.clone(),
+    }
 }
 
 fn idx_source(idx: &api::IdxSource) -> data::SourceSpec {
-    data::SourceSpec::Idx { images: idx.images.clone(), labels: idx.labels.clone() }
+    data::SourceSpec::Idx {
+        images: idx.images.clone(),
+        labels: idx.labels.clone(),
+    }
 }

@@ -148,7 +148,11 @@ fn main() -> ExitCode {
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {
-    if error.is::<BadInput>() { Exit::BadInput } else { Exit::Error }
+    if error.is::<BadInput>() {
+        Exit::BadInput
+    } else {
+        Exit::Error
+    }
 }
 
 fn run_job(args: RunArgs) -> ExitCode {
@@ -174,8 +178,13 @@ fn role(args: &RoleArgs) -> Result<Job> {
     if args.supervised {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     }
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TRAINYARD_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TRAINYARD_LOG")
+        .unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
     let text = std::fs::read_to_string(&args.job)
         .with_context(|| format!("the job {} cannot be read", args.job.display()))?;
     Job::from_json(&text)
@@ -186,7 +195,8 @@ fn inherited(fd: RawFd) -> Result<TcpListener> {
     // SAFETY: the number comes from the supervisor, which opened the listener for this process
     // alone; nothing else here owns it. A wrong number is an error of the next call, not worse.
     let listener = unsafe { TcpListener::from_raw_fd(fd) };
-    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC).context("the inherited listener is not open")?;
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC)
+        .context("the inherited listener is not open")?;
     Ok(listener)
 }
 
@@ -194,7 +204,10 @@ fn listener(fd: Option<RawFd>, address: &str) -> Result<TcpListener> {
     match fd {
         Some(fd) => inherited(fd),
         None => TcpListener::bind(address).map_err(|error| {
-            BadInput(format!("cannot listen on {address}: {error}; choose another address or end what uses it")).into()
+            BadInput(format!(
+                "cannot listen on {address}: {error}; choose another address or end what uses it"
+            ))
+            .into()
         }),
     }
 }

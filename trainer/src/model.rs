@@ -24,13 +24,27 @@ pub struct DropoutKey {
 /// A layer with its parameters' places in name order.
 #[derive(Clone, Debug)]
 enum Op {
-    Linear { weight: usize, bias: usize },
-    Conv2d { weight: usize, bias: usize, padding: i64 },
-    GroupNorm { weight: usize, bias: usize, groups: i64 },
+    Linear {
+        weight: usize,
+        bias: usize,
+    },
+    Conv2d {
+        weight: usize,
+        bias: usize,
+        padding: i64,
+    },
+    GroupNorm {
+        weight: usize,
+        bias: usize,
+        groups: i64,
+    },
     Activation(Activation),
     MaxPool(i64),
     Flatten,
-    Dropout { p: f32, index: u32 },
+    Dropout {
+        p: f32,
+        index: u32,
+    },
 }
 
 /// A network bound to the name order of a layout.
@@ -43,12 +57,19 @@ pub struct Network {
 impl Network {
     /// Binds the layers of `architecture` to the parameters of `layout`, which was made from it.
     pub fn new(architecture: &Architecture, layout: &Layout) -> Self {
-        let places: HashMap<String, usize> =
-            layout.params().enumerate().map(|(place, p)| (p.param.name.clone(), place)).collect();
+        let places: HashMap<String, usize> = layout
+            .params()
+            .enumerate()
+            .map(|(place, p)| (p.param.name.clone(), place))
+            .collect();
         // A layout made from this architecture has every name; place 0 would be a shape error.
-        let find = |name: &str, part: &str| places.get(&format!("{name}.{part}")).copied().unwrap_or(0);
+        let find =
+            |name: &str, part: &str| places.get(&format!("{name}.{part}")).copied().unwrap_or(0);
         let bind = |layer: &Layer| match layer {
-            Layer::Linear(name) => Op::Linear { weight: find(name, "weight"), bias: find(name, "bias") },
+            Layer::Linear(name) => Op::Linear {
+                weight: find(name, "weight"),
+                bias: find(name, "bias"),
+            },
             Layer::Conv2d { name, padding } => Op::Conv2d {
                 weight: find(name, "weight"),
                 bias: find(name, "bias"),
@@ -62,7 +83,10 @@ impl Network {
             Layer::Activation(function) => Op::Activation(*function),
             Layer::MaxPool(window) => Op::MaxPool(*window),
             Layer::Flatten => Op::Flatten,
-            Layer::Dropout { p, index } => Op::Dropout { p: *p, index: *index },
+            Layer::Dropout { p, index } => Op::Dropout {
+                p: *p,
+                index: *index,
+            },
         };
         Network {
             ops: architecture.layers.iter().map(bind).collect(),
@@ -72,29 +96,57 @@ impl Network {
 
     /// Shape of a batch of `rows` rows.
     pub fn batch_shape(&self, rows: usize) -> Vec<i64> {
-        std::iter::once(rows as i64).chain(self.input_shape.iter().copied()).collect()
+        std::iter::once(rows as i64)
+            .chain(self.input_shape.iter().copied())
+            .collect()
     }
 
     /// Outputs `[n, outputs]` (logits or values) for inputs `[n, ...]`. `params` are in name
     /// order; with `dropout` the network is in training mode.
-    pub fn forward(&self, params: &[Tensor], input: &Tensor, dropout: Option<DropoutKey>) -> Tensor {
+    pub fn forward(
+        &self,
+        params: &[Tensor],
+        input: &Tensor,
+        dropout: Option<DropoutKey>,
+    ) -> Tensor {
         let mut x = input.shallow_clone();
         for op in &self.ops {
             x = match op {
                 Op::Linear { weight, bias } => x.linear(&params[*weight], Some(&params[*bias])),
-                Op::Conv2d { weight, bias, padding } => {
-                    x.conv2d(&params[*weight], Some(&params[*bias]), [1, 1], [*padding, *padding], [1, 1], 1)
-                }
-                Op::GroupNorm { weight, bias, groups } => {
-                    x.group_norm(*groups, Some(&params[*weight]), Some(&params[*bias]), 1e-5, false)
-                }
+                Op::Conv2d {
+                    weight,
+                    bias,
+                    padding,
+                } => x.conv2d(
+                    &params[*weight],
+                    Some(&params[*bias]),
+                    [1, 1],
+                    [*padding, *padding],
+                    [1, 1],
+                    1,
+                ),
+                Op::GroupNorm {
+                    weight,
+                    bias,
+                    groups,
+                } => x.group_norm(
+                    *groups,
+                    Some(&params[*weight]),
+                    Some(&params[*bias]),
+                    1e-5,
+                    false,
+                ),
                 Op::Activation(Activation::Relu) => x.relu(),
                 Op::Activation(Activation::Tanh) => x.tanh(),
                 Op::Activation(Activation::Sigmoid) => x.sigmoid(),
                 Op::Activation(Activation::Gelu) => x.gelu("none"),
-                Op::MaxPool(window) => {
-                    x.max_pool2d([*window, *window], [*window, *window], [0, 0], [1, 1], false)
-                }
+                Op::MaxPool(window) => x.max_pool2d(
+                    [*window, *window],
+                    [*window, *window],
+                    [0, 0],
+                    [1, 1],
+                    false,
+                ),
                 Op::Flatten => x.flatten(1, -1),
                 Op::Dropout { p, index } => match dropout {
                     Some(key) => &x * mask(key, *index, *p, &x.size()),
@@ -116,16 +168,20 @@ fn mask(key: DropoutKey, layer: u32, p: f32, shape: &[i64]) -> Tensor {
 /// cross-entropy or squared error, as PyTorch defines them with `reduction="sum"`.
 pub fn summed_loss(task: Task, outputs: &Tensor, labels: &[f32]) -> Tensor {
     match task {
-        Task::Binary => outputs.i((.., 0)).binary_cross_entropy_with_logits::<Tensor>(
-            &Tensor::from_slice(labels),
-            None,
-            None,
-            Reduction::Sum,
-        ),
+        Task::Binary => outputs
+            .i((.., 0))
+            .binary_cross_entropy_with_logits::<Tensor>(
+                &Tensor::from_slice(labels),
+                None,
+                None,
+                Reduction::Sum,
+            ),
         Task::Multiclass => {
             let classes = Tensor::from_slice(labels).to_kind(Kind::Int64);
             outputs.cross_entropy_loss::<Tensor>(&classes, None, Reduction::Sum, -100, 0.0)
         }
-        Task::Regression => outputs.i((.., 0)).mse_loss(&Tensor::from_slice(labels), Reduction::Sum),
+        Task::Regression => outputs
+            .i((.., 0))
+            .mse_loss(&Tensor::from_slice(labels), Reduction::Sum),
     }
 }

@@ -44,7 +44,11 @@ impl Termination {
     }
 
     /// Sends a message to a thread when termination is asked for.
-    pub fn forward<T: Send + 'static>(&self, to: Sender<T>, message: impl Fn() -> T + Send + 'static) {
+    pub fn forward<T: Send + 'static>(
+        &self,
+        to: Sender<T>,
+        message: impl Fn() -> T + Send + 'static,
+    ) {
         self.listen(move || drop(to.send(message())));
     }
 

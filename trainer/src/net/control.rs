@@ -29,7 +29,10 @@ impl ControlSender {
     pub fn new(stream: &TcpStream, identity: Identity) -> io::Result<Self> {
         let stream = stream.try_clone()?;
         stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
-        Ok(ControlSender { stream: Mutex::new(stream), identity })
+        Ok(ControlSender {
+            stream: Mutex::new(stream),
+            identity,
+        })
     }
 
     /// Sends one message.
@@ -39,7 +42,10 @@ impl ControlSender {
     pub fn send<T: Serialize>(&self, message: &T) -> io::Result<()> {
         let header = self.identity.header(Body::Control { len: 0 });
         let bytes = encode_control(header, message).map_err(refused)?;
-        let mut stream = self.stream.lock().map_err(|_| refused("the sender panicked"))?;
+        let mut stream = self
+            .stream
+            .lock()
+            .map_err(|_| refused("the sender panicked"))?;
         let result = io::Write::write_all(&mut *stream, &bytes);
         if result.is_err() {
             let _ = stream.shutdown(Shutdown::Both);
@@ -69,7 +75,10 @@ impl ControlReceiver {
     /// Of the stream.
     pub fn new(stream: TcpStream, patience: Duration) -> io::Result<Self> {
         stream.set_read_timeout(Some(patience))?;
-        Ok(ControlReceiver { stream, decoder: ControlDecoder::new(Limits::default()) })
+        Ok(ControlReceiver {
+            stream,
+            decoder: ControlDecoder::new(Limits::default()),
+        })
     }
 
     /// Waits for the next message.

@@ -57,7 +57,12 @@ pub struct Identity {
 impl Identity {
     /// A header from this process.
     pub fn header(&self, body: Body) -> Header {
-        Header { job: self.job, generation: self.generation, incarnation: self.incarnation, body }
+        Header {
+            job: self.job,
+            generation: self.generation,
+            incarnation: self.incarnation,
+            body,
+        }
     }
 }
 
@@ -130,21 +135,31 @@ pub fn write_frame(stream: &mut impl Write, header: &Header, payload: &[u8]) -> 
 ///
 /// # Errors
 /// If no address of `to` accepts in time.
-pub fn connect(to: &str, identity: Identity, hello: Hello, timing: &Timing) -> io::Result<TcpStream> {
+pub fn connect(
+    to: &str,
+    identity: Identity,
+    hello: Hello,
+    timing: &Timing,
+) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{to} has no address"));
     for address in to.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, timing.connect) {
             Ok(mut stream) => {
                 prepare(&stream)?;
                 let payload = serde_json::to_vec(&hello)?;
-                let header = identity.header(Body::Hello { len: payload.len() as u32 });
+                let header = identity.header(Body::Hello {
+                    len: payload.len() as u32,
+                });
                 write_frame(&mut stream, &header, &payload)?;
                 return Ok(stream);
             }
             Err(error) => last = error,
         }
     }
-    Err(io::Error::new(last.kind(), format!("cannot connect to {to}: {last}")))
+    Err(io::Error::new(
+        last.kind(),
+        format!("cannot connect to {to}: {last}"),
+    ))
 }
 
 /// Small frames leave at once, and a vanished host is noticed.
@@ -159,7 +174,11 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// Of the stream; [`io::ErrorKind::InvalidData`] naming what was refused.
-pub fn accept(stream: &mut TcpStream, ours: Identity, timing: &Timing) -> io::Result<(Hello, Header)> {
+pub fn accept(
+    stream: &mut TcpStream,
+    ours: Identity,
+    timing: &Timing,
+) -> io::Result<(Hello, Header)> {
     stream.set_read_timeout(Some(timing.connect))?;
     prepare(stream)?;
     let header = read_header(stream, &Limits { control: 4096 })?;
@@ -177,7 +196,10 @@ pub fn accept(stream: &mut TcpStream, ours: Identity, timing: &Timing) -> io::Re
         _ => false,
     };
     if !allowed {
-        return Err(refused(format!("a connection of {fence:?} origin: {:?} {:?}", hello.role, hello.channel)));
+        return Err(refused(format!(
+            "a connection of {fence:?} origin: {:?} {:?}",
+            hello.role, hello.channel
+        )));
     }
     stream.set_read_timeout(None)?;
     Ok((hello, header))

@@ -59,11 +59,16 @@ pub struct Options {
 /// [`BadInput`] with file, line, column, path and remedy.
 pub fn read_job(file: &Path, set: &[String]) -> Result<Job> {
     let name = file.display().to_string();
-    let bytes = std::fs::read(file).map_err(|error| BadInput(format!("{name} cannot be read: {error}")))?;
+    let bytes =
+        std::fs::read(file).map_err(|error| BadInput(format!("{name} cannot be read: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        BadInput(format!("{name} is not UTF-8: the first wrong byte is at offset {}", error.utf8_error().valid_up_to()))
+        BadInput(format!(
+            "{name} is not UTF-8: the first wrong byte is at offset {}",
+            error.utf8_error().valid_up_to()
+        ))
     })?;
-    let manifest = trainyard_crds::manifest::read_with(&name, &text, set).map_err(|errors| BadInput(errors.to_string()))?;
+    let manifest = trainyard_crds::manifest::read_with(&name, &text, set)
+        .map_err(|errors| BadInput(errors.to_string()))?;
     Job::new(manifest)
 }
 
@@ -74,7 +79,10 @@ pub fn read_job(file: &Path, set: &[String]) -> Result<Job> {
 pub fn run(options: Options, ui: &mut Ui) -> Result<Exit> {
     let begin = Instant::now();
     let job = read_job(&options.file, &options.set)?;
-    let out = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&job.name));
+    let out = options
+        .out
+        .clone()
+        .unwrap_or_else(|| Path::new("runs").join(&job.name));
     let folder = Folder::open(&out)?;
     let log = folder.log(&job)?;
     if let Some(latest) = log.latest().filter(|_| !options.resume) {
@@ -94,14 +102,19 @@ pub fn run(options: Options, ui: &mut Ui) -> Result<Exit> {
             Over::Stopped => {
                 let step = supervisor.progress.step;
                 let total = supervisor.progress.total_steps;
-                let saved = folder.log(&job)?.latest().is_some_and(|manifest| manifest.step == step);
+                let saved = folder
+                    .log(&job)?
+                    .latest()
+                    .is_some_and(|manifest| manifest.step == step);
                 ui.stopped(step, total, saved, &resume_command(&options));
                 return Ok(Exit::Interrupted);
             }
         }
     }
     let log = folder.log(&job)?;
-    let manifest = log.complete().context("the job has ended without a complete checkpoint")?;
+    let manifest = log
+        .complete()
+        .context("the job has ended without a complete checkpoint")?;
     let artifact = folder.path.join("artifact");
     artifact::export(std::sync::Arc::clone(log.storage()), manifest, &artifact)?;
     ui.finished(&summary(&job, manifest, &out, begin.elapsed())?);
@@ -125,7 +138,10 @@ fn summary(job: &Job, manifest: &Manifest, out: &Path, elapsed: Duration) -> Res
     Ok(Summary {
         job: job.name.clone(),
         steps: record.step,
-        epochs: job.plan(manifest.facts.train_rows)?.position(record.step).epoch,
+        epochs: job
+            .plan(manifest.facts.train_rows)?
+            .position(record.step)
+            .epoch,
         metrics,
         model_sha256: manifest.model_sha256.clone().unwrap_or_default(),
         artifact: out.join("artifact").display().to_string(),
@@ -188,13 +204,24 @@ struct Supervisor<'a> {
 }
 
 impl<'a> Supervisor<'a> {
-    fn new(options: &Options, job: &Job, folder: &'a Folder, log: &Log, ui: &'a mut Ui) -> Result<Self> {
+    fn new(
+        options: &Options,
+        job: &Job,
+        folder: &'a Folder,
+        log: &Log,
+        ui: &'a mut Ui,
+    ) -> Result<Self> {
         let spec = &job.manifest.spec;
         let servers = options.servers.unwrap_or(spec.servers.replicas).max(1);
         let workers = options.workers.unwrap_or(spec.workers.replicas).max(1);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = options.threads.unwrap_or((cores / workers as usize).clamp(1, job.tree.leaves() as usize));
-        let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+        let threads = options
+            .threads
+            .unwrap_or((cores / workers as usize).clamp(1, job.tree.leaves() as usize));
+        let listeners = [
+            TcpListener::bind("127.0.0.1:0")?,
+            TcpListener::bind("127.0.0.1:0")?,
+        ];
         let coordinator = listeners[0].local_addr()?.to_string();
         let http = format!("http://{}/status", listeners[1].local_addr()?);
         folder.write("job.json", &job.manifest)?;
@@ -212,7 +239,12 @@ impl<'a> Supervisor<'a> {
         };
         let (sender, inputs) = channel();
         let observer = Observer::default();
-        observer.start(coordinator, job.id, Timing::default(), relay(sender.clone(), Input::Heard));
+        observer.start(
+            coordinator,
+            job.id,
+            Timing::default(),
+            relay(sender.clone(), Input::Heard),
+        );
         crate::signals::termination()?.forward(sender.clone(), || Input::Terminate);
         ui.started(&Started {
             job: job.name.clone(),
@@ -220,11 +252,18 @@ impl<'a> Supervisor<'a> {
             servers,
             workers,
             leaves: job.tree.leaves(),
-            out: options.out.clone().unwrap_or_else(|| Path::new("runs").join(&job.name)).display().to_string(),
+            out: options
+                .out
+                .clone()
+                .unwrap_or_else(|| Path::new("runs").join(&job.name))
+                .display()
+                .to_string(),
             status_url: http,
             resumed_from: log.latest().map(|manifest| manifest.step),
         });
-        let members = (0..servers).map(Member::Server).chain((0..workers).map(Member::Worker));
+        let members = (0..servers)
+            .map(Member::Server)
+            .chain((0..workers).map(Member::Worker));
         let now = Instant::now();
         let (exits, exited) = channel();
         std::thread::spawn(move || {
@@ -237,9 +276,14 @@ impl<'a> Supervisor<'a> {
         Ok(Supervisor {
             common,
             backoff_limit: spec.backoff_limit,
-            generation: log.current_claim().map_or(0, |claim| claim.generation as u32) + 1,
+            generation: log
+                .current_claim()
+                .map_or(0, |claim| claim.generation as u32)
+                + 1,
             listeners,
-            places: members.map(|member| (member, Place::Waiting { until: now })).collect(),
+            places: members
+                .map(|member| (member, Place::Waiting { until: now }))
+                .collect(),
             restarts: Restarts::default(),
             inputs,
             exits,
@@ -280,7 +324,9 @@ impl<'a> Supervisor<'a> {
                     stop_deadline = Some(Instant::now() + FAREWELL);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the run's own threads have ended")),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(anyhow!("the run's own threads have ended"));
+                }
             }
             if stop_deadline.is_some_and(|deadline| Instant::now() > deadline) {
                 return Ok(Over::Stopped); // the previous checkpoint stands
@@ -299,7 +345,8 @@ impl<'a> Supervisor<'a> {
     fn start_due(&mut self) -> Result<()> {
         if self.stopping {
             // Nobody new is needed; a lost server cannot be saved from here.
-            self.places.retain(|_, place| matches!(place, Place::Running { .. }));
+            self.places
+                .retain(|_, place| matches!(place, Place::Running { .. }));
             return Ok(());
         }
         let now = Instant::now();
@@ -312,15 +359,25 @@ impl<'a> Supervisor<'a> {
             return Ok(());
         }
         for member in members {
-            let pid = process::start(&self.common, member, self.generation, &self.listeners, self.exits.clone())?;
-            self.places.insert(member, Place::Running { pid, since: now });
+            let pid = process::start(
+                &self.common,
+                member,
+                self.generation,
+                &self.listeners,
+                self.exits.clone(),
+            )?;
+            self.places
+                .insert(member, Place::Running { pid, since: now });
         }
         self.write_roster()
     }
 
     fn write_roster(&self) -> Result<()> {
         let entry = |(member, place): (&Member, &Place)| match place {
-            Place::Running { pid, .. } => Some(RosterEntry { member: *member, pid: *pid }),
+            Place::Running { pid, .. } => Some(RosterEntry {
+                member: *member,
+                pid: *pid,
+            }),
             Place::Waiting { .. } => None,
         };
         self.folder.write(
@@ -337,8 +394,16 @@ impl<'a> Supervisor<'a> {
 
     /// Decides what follows the end of a process.
     fn exited(&mut self, exited: &Exited) -> Result<Option<Over>> {
-        let Exited { member, pid, status } = *exited;
-        let Some(Place::Running { pid: running, since }) = self.places.get(&member) else {
+        let Exited {
+            member,
+            pid,
+            status,
+        } = *exited;
+        let Some(Place::Running {
+            pid: running,
+            since,
+        }) = self.places.get(&member)
+        else {
             return Ok(None);
         };
         if *running != pid {
@@ -362,8 +427,17 @@ impl<'a> Supervisor<'a> {
                     // Durable before its effect: the claim in the log is made by server 0 itself.
                     self.generation += 1;
                 }
-                self.ui.note(&Note::Restarting { member: member.to_string(), how, wait });
-                self.places.insert(member, Place::Waiting { until: Instant::now() + wait });
+                self.ui.note(&Note::Restarting {
+                    member: member.to_string(),
+                    how,
+                    wait,
+                });
+                self.places.insert(
+                    member,
+                    Place::Waiting {
+                        until: Instant::now() + wait,
+                    },
+                );
                 Ok(None)
             }
             verdict => {
@@ -394,10 +468,15 @@ impl<'a> Supervisor<'a> {
     /// After server 0 has left in order: hears how the job ended, or reads it from the log.
     fn explained(&mut self) -> Result<Option<Over>> {
         let deadline = Instant::now() + Duration::from_secs(2);
-        while let Ok(input) = self.inputs.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        while let Ok(input) = self
+            .inputs
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
             match input {
                 Input::Heard(Heard::Released(Release::Done)) => return Ok(Some(Over::Done)),
-                Input::Heard(Heard::Released(Release::Failed { message })) => return Err(anyhow!(message)),
+                Input::Heard(Heard::Released(Release::Failed { message })) => {
+                    return Err(anyhow!(message));
+                }
                 Input::Heard(Heard::Released(_)) => return Ok(Some(Over::Stopped)),
                 Input::Exited(exited) => drop(self.places.remove(&exited.member)),
                 Input::Heard(Heard::Progress(_)) | Input::Terminate => {}
@@ -411,11 +490,19 @@ impl<'a> Supervisor<'a> {
     fn dismiss(&mut self) {
         self.observer.close();
         let deadline = Instant::now() + FAREWELL;
-        self.places.retain(|_, place| matches!(place, Place::Running { .. }));
+        self.places
+            .retain(|_, place| matches!(place, Place::Running { .. }));
         let mut told = false;
         while !self.places.is_empty() {
-            let patience = if told { deadline } else { Instant::now() + Duration::from_secs(2) };
-            match self.inputs.recv_timeout(patience.saturating_duration_since(Instant::now())) {
+            let patience = if told {
+                deadline
+            } else {
+                Instant::now() + Duration::from_secs(2)
+            };
+            match self
+                .inputs
+                .recv_timeout(patience.saturating_duration_since(Instant::now()))
+            {
                 Ok(Input::Exited(exited)) => {
                     self.places.remove(&exited.member);
                 }
@@ -450,8 +537,14 @@ fn describe(job: &Job) -> String {
     };
     let join = |widths: Vec<String>| widths.join("-");
     let model = match &job.manifest.spec.model {
-        Model::Mlp(mlp) => format!("mlp {}", join(mlp.hidden.iter().map(u32::to_string).collect())),
-        Model::Cnn(cnn) => format!("cnn {}", join(cnn.blocks.iter().map(|b| b.channels.to_string()).collect())),
+        Model::Mlp(mlp) => format!(
+            "mlp {}",
+            join(mlp.hidden.iter().map(u32::to_string).collect())
+        ),
+        Model::Cnn(cnn) => format!(
+            "cnn {}",
+            join(cnn.blocks.iter().map(|b| b.channels.to_string()).collect())
+        ),
     };
     format!("{task}, {model}")
 }

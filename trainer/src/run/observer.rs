@@ -52,7 +52,13 @@ impl Observer {
     }
 
     /// Observes on a thread of its own.
-    pub fn start(&self, coordinator: String, job: u64, timing: Timing, heard: impl Fn(Heard) -> bool + Send + 'static) {
+    pub fn start(
+        &self,
+        coordinator: String,
+        job: u64,
+        timing: Timing,
+        heard: impl Fn(Heard) -> bool + Send + 'static,
+    ) {
         let this = self.clone();
         std::thread::spawn(move || {
             while !this.lock().over {
@@ -63,13 +69,28 @@ impl Observer {
         });
     }
 
-    fn observe(&self, to: &str, job: u64, timing: &Timing, heard: &impl Fn(Heard) -> bool) -> Option<()> {
-        let identity = Identity { job, generation: 0, incarnation: crate::incarnation() };
-        let hello = Hello { channel: Channel::Control, role: Role::Observer };
+    fn observe(
+        &self,
+        to: &str,
+        job: u64,
+        timing: &Timing,
+        heard: &impl Fn(Heard) -> bool,
+    ) -> Option<()> {
+        let identity = Identity {
+            job,
+            generation: 0,
+            incarnation: crate::incarnation(),
+        };
+        let hello = Hello {
+            channel: Channel::Control,
+            role: Role::Observer,
+        };
         let stream = net::connect(to, identity, hello, timing).ok()?;
         let sender = Arc::new(ControlSender::new(&stream, identity).ok()?);
         let mut receiver = ControlReceiver::new(stream, timing.heartbeat_timeout).ok()?;
-        sender.send(&ToCoordinator::Join(join(identity.incarnation))).ok()?;
+        sender
+            .send(&ToCoordinator::Join(join(identity.incarnation)))
+            .ok()?;
         {
             let mut state = self.lock();
             if state.stop {
@@ -109,6 +130,9 @@ fn join(incarnation: u64) -> Join {
 }
 
 /// Where messages of the run's threads meet.
-pub fn relay<T: Send + 'static>(to: Sender<T>, wrap: impl Fn(Heard) -> T + Send + 'static) -> impl Fn(Heard) -> bool + Send {
+pub fn relay<T: Send + 'static>(
+    to: Sender<T>,
+    wrap: impl Fn(Heard) -> T + Send + 'static,
+) -> impl Fn(Heard) -> bool + Send {
     move |heard| to.send(wrap(heard)).is_ok()
 }

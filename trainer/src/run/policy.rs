@@ -64,7 +64,8 @@ impl Restarts {
                     return Verdict::Exhausted;
                 }
                 self.streak = if lived >= HEALTHY { 0 } else { self.streak + 1 };
-                let doubled = BACKOFF.0 * 2u32.saturating_pow(self.streak.saturating_sub(1).min(16));
+                let doubled =
+                    BACKOFF.0 * 2u32.saturating_pow(self.streak.saturating_sub(1).min(16));
                 Verdict::Restart(doubled.min(BACKOFF.1))
             }
         }
@@ -79,10 +80,22 @@ mod tests {
     fn crashes_back_off_and_are_counted_and_retries_are_not() {
         let mut restarts = Restarts::default();
         let short = Duration::from_secs(1);
-        assert_eq!(restarts.judge(End::of(None), short, 3), Verdict::Restart(Duration::from_millis(100)));
-        assert_eq!(restarts.judge(End::of(Some(101)), short, 3), Verdict::Restart(Duration::from_millis(200)));
-        assert_eq!(restarts.judge(End::of(Some(75)), short, 3), Verdict::Restart(Duration::from_millis(100)));
-        assert_eq!(restarts.judge(End::of(None), HEALTHY, 3), Verdict::Restart(Duration::from_millis(100)));
+        assert_eq!(
+            restarts.judge(End::of(None), short, 3),
+            Verdict::Restart(Duration::from_millis(100))
+        );
+        assert_eq!(
+            restarts.judge(End::of(Some(101)), short, 3),
+            Verdict::Restart(Duration::from_millis(200))
+        );
+        assert_eq!(
+            restarts.judge(End::of(Some(75)), short, 3),
+            Verdict::Restart(Duration::from_millis(100))
+        );
+        assert_eq!(
+            restarts.judge(End::of(None), HEALTHY, 3),
+            Verdict::Restart(Duration::from_millis(100))
+        );
         assert_eq!(restarts.judge(End::of(None), short, 3), Verdict::Exhausted);
         assert_eq!(restarts.judge(End::of(Some(2)), short, 3), Verdict::Fail);
     }
@@ -91,7 +104,9 @@ mod tests {
     fn the_wait_is_bounded() {
         let mut restarts = Restarts::default();
         for _ in 0..100 {
-            let Verdict::Restart(wait) = restarts.judge(End::Crash, Duration::ZERO, 1000) else { panic!("no restart") };
+            let Verdict::Restart(wait) = restarts.judge(End::Crash, Duration::ZERO, 1000) else {
+                panic!("no restart")
+            };
             assert!(wait <= BACKOFF.1);
         }
     }

@@ -67,7 +67,11 @@ impl Common {
             Member::Server(index) => ("server", index),
             Member::Worker(index) => ("worker", index),
         };
-        command.arg(role).arg("--supervised").arg("--index").arg(index.to_string());
+        command
+            .arg(role)
+            .arg("--supervised")
+            .arg("--index")
+            .arg(index.to_string());
         command.arg("--job").arg(self.folder.join("job.json"));
         command.arg("--coordinator").arg(&self.coordinator);
         match member {
@@ -110,20 +114,34 @@ pub fn start(
     exited: Sender<Exited>,
 ) -> Result<u32> {
     let mut command = common.command(member, generation)?;
-    let log = OpenOptions::new().create(true).append(true).open(common.log(member))?;
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(common.log(member))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
     // The terminal's Ctrl-C is for us; we tell the others.
     command.process_group(0);
     let shared = matches!(member, Member::Server(0));
     if shared {
-        let [protocol, http] = listeners.each_ref().map(|listener| listener.as_raw_fd().to_string());
+        let [protocol, http] = listeners
+            .each_ref()
+            .map(|listener| listener.as_raw_fd().to_string());
         command.args(["--listen-fd", &protocol, "--http-fd", &http]);
     }
-    let inherit = |flags| listeners.iter().try_for_each(|listener| fcntl_setfd(listener, flags));
+    let inherit = |flags| {
+        listeners
+            .iter()
+            .try_for_each(|listener| fcntl_setfd(listener, flags))
+    };
     if shared {
         inherit(FdFlags::empty())?;
     }
-    let child = command.spawn().with_context(|| format!("{member} cannot be started"));
+    let child = command
+        .spawn()
+        .with_context(|| format!("{member} cannot be started"));
     if shared {
         inherit(FdFlags::CLOEXEC)?;
     }
@@ -136,7 +154,11 @@ pub fn start(
 fn watch(member: Member, mut child: Child, exited: &Sender<Exited>) {
     let pid = child.id();
     if let Ok(status) = child.wait() {
-        let _ = exited.send(Exited { member, pid, status });
+        let _ = exited.send(Exited {
+            member,
+            pid,
+            status,
+        });
     }
 }
 
@@ -160,7 +182,8 @@ pub fn describe(status: ExitStatus) -> String {
 pub fn last_error(log: &Path) -> Option<String> {
     let mut file = File::open(log).ok()?;
     let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(16 * 1024))).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(16 * 1024)))
+        .ok()?;
     let mut text = Vec::new();
     file.read_to_end(&mut text).ok()?;
     let text = String::from_utf8_lossy(&text);

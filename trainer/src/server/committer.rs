@@ -67,7 +67,12 @@ pub struct Committer {
 impl Committer {
     /// A committer that has claimed the log. It looks every `watch` whether it still holds it.
     pub fn new(job: Job, generation: u32, log: Log, watch: Duration) -> Self {
-        Committer { job, generation, log, watch }
+        Committer {
+            job,
+            generation,
+            log,
+            watch,
+        }
     }
 
     /// Does what comes, in order, until the senders are gone.
@@ -96,14 +101,24 @@ impl Committer {
 
     fn carry_out(&mut self, work: Work) -> Result<Event> {
         match work {
-            Work::Commit { version, shards, record, best, facts, capability } => {
+            Work::Commit {
+                version,
+                shards,
+                record,
+                best,
+                facts,
+                capability,
+            } => {
                 let manifest = self.manifest(version, shards, &record, best, *facts, capability)?;
                 self.log.commit(manifest.clone())?;
                 let keep = self.job.manifest.spec.checkpoint.keep as usize;
                 if let Err(error) = self.log.clean(keep) {
                     tracing::warn!(%error, "old checkpoints could not be cleaned");
                 }
-                Ok(Event::Committed { version, manifest: serde_json::to_value(&manifest)? })
+                Ok(Event::Committed {
+                    version,
+                    manifest: serde_json::to_value(&manifest)?,
+                })
             }
             Work::Amend { source, record } => {
                 let mut manifest: Manifest = serde_json::from_value(*source)?;
@@ -112,9 +127,17 @@ impl Committer {
                 manifest.coordinator = json!({ RECORD: *record });
                 self.log.commit(manifest.clone())?;
                 let version = manifest.step;
-                Ok(Event::Committed { version, manifest: serde_json::to_value(&manifest)? })
+                Ok(Event::Committed {
+                    version,
+                    manifest: serde_json::to_value(&manifest)?,
+                })
             }
-            Work::Complete { source, record, train, validation } => {
+            Work::Complete {
+                source,
+                record,
+                train,
+                validation,
+            } => {
                 let mut manifest: Manifest = serde_json::from_value(*source)?;
                 let layout = self.job.layout(&manifest.facts)?;
                 manifest.generation = self.generation.into();
@@ -183,7 +206,10 @@ pub fn layout_digest(layout: &Layout) -> String {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
     for placed in layout.params() {
-        hash.update(format!("{}\0{:?}\0{}\n", placed.param.name, placed.param.shape, placed.offset));
+        hash.update(format!(
+            "{}\0{:?}\0{}\n",
+            placed.param.name, placed.param.shape, placed.offset
+        ));
     }
     hex(&hash.finalize())
 }

@@ -46,7 +46,10 @@ pub struct Board(Mutex<Progress>);
 impl Board {
     /// The latest progress.
     pub fn read(&self) -> Progress {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn write(&self, progress: Progress) {
@@ -153,9 +156,14 @@ impl Coordination {
         let inputs = self.sender.clone();
         std::thread::spawn(move || {
             // The state machine minds who is silent; this bound is only against leaks.
-            let Ok(mut receiver) = ControlReceiver::new(stream, SILENCE) else { return };
+            let Ok(mut receiver) = ControlReceiver::new(stream, SILENCE) else {
+                return;
+            };
             while let Ok(message) = receiver.receive() {
-                if inputs.send(Input::Event(Event::Message(peer, message))).is_err() {
+                if inputs
+                    .send(Input::Event(Event::Message(peer, message)))
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -169,21 +177,43 @@ impl Coordination {
             match action {
                 Action::Send(peer, message) => self.send(peer, message),
                 Action::Close(peer) => self.close(peer),
-                Action::Commit { version, shards, record, best } => {
+                Action::Commit {
+                    version,
+                    shards,
+                    record,
+                    best,
+                } => {
                     let (Some(facts), Some(capability)) =
                         (self.coordinator.facts(), self.coordinator.capability())
                     else {
                         continue; // no version exists before both are known
                     };
                     let (facts, capability) = (Box::new(facts.clone()), capability.to_owned());
-                    let work = Work::Commit { version, shards, record, best, facts, capability };
+                    let work = Work::Commit {
+                        version,
+                        shards,
+                        record,
+                        best,
+                        facts,
+                        capability,
+                    };
                     let _ = self.work.send(work);
                 }
                 Action::Amend { source, record } => {
                     let _ = self.work.send(Work::Amend { source, record });
                 }
-                Action::Complete { source, record, train, validation } => {
-                    let _ = self.work.send(Work::Complete { source, record, train, validation });
+                Action::Complete {
+                    source,
+                    record,
+                    train,
+                    validation,
+                } => {
+                    let _ = self.work.send(Work::Complete {
+                        source,
+                        record,
+                        train,
+                        validation,
+                    });
                 }
                 Action::Regenerate(generation) => ended = Some(Ended::Regenerated(generation)),
                 Action::Finish(outcome) => ended = Some(Ended::Finished(outcome)),

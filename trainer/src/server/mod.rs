@@ -89,7 +89,11 @@ pub fn run(options: Options) -> Result<Exit> {
         uplink: Arc::default(),
         holding: Mutex::default(),
     };
-    if server.options.index == 0 { server.lead() } else { server.follow() }
+    if server.options.index == 0 {
+        server.lead()
+    } else {
+        server.follow()
+    }
 }
 
 struct Server {
@@ -132,9 +136,15 @@ impl Server {
     fn coordinate(&self) -> Result<Ended> {
         let generation = self.identity.generation;
         let job = &self.options.job;
-        let identity = JobIdentity { job: job.name.clone(), spec_digest: job.spec_digest.clone() };
+        let identity = JobIdentity {
+            job: job.name.clone(),
+            spec_digest: job.spec_digest.clone(),
+        };
         let mut log = Log::open(Arc::clone(&self.storage), identity)?;
-        log.claim(generation.into(), &format!("{:016x}", self.identity.incarnation))?;
+        log.claim(
+            generation.into(),
+            &format!("{:016x}", self.identity.incarnation),
+        )?;
         if log.complete().is_some() {
             tracing::info!("the job is complete already");
             return Ok(Ended::Finished(Outcome::Done));
@@ -156,7 +166,12 @@ impl Server {
             work,
             Arc::clone(&self.board),
         );
-        let committer = Committer::new(job.clone(), generation, log, self.options.timing.heartbeat_timeout);
+        let committer = Committer::new(
+            job.clone(),
+            generation,
+            log,
+            self.options.timing.heartbeat_timeout,
+        );
         let ended = std::thread::scope(|scope| {
             let commits = sender.clone();
             scope.spawn(move || committer.run(&orders, &commits));
@@ -174,8 +189,14 @@ impl Server {
     /// Server 0's own shard, talking to the coordinator in this process.
     fn serve_locally(&self, inputs: &Sender<Input>, downlink: &Receiver<FromCoordinator>) {
         self.uplink.connect(uplink::Target::Local(inputs.clone()));
-        let session = Session { server: self, identity: self.identity, inputs: Some(inputs.clone()) };
-        self.uplink.send(ToCoordinator::Join(self.join(self.identity.generation, None)));
+        let session = Session {
+            server: self,
+            identity: self.identity,
+            inputs: Some(inputs.clone()),
+        };
+        self.uplink.send(ToCoordinator::Join(
+            self.join(self.identity.generation, None),
+        ));
         loop {
             match downlink.recv_timeout(self.options.timing.heartbeat_interval) {
                 Ok(message) => {
@@ -221,8 +242,16 @@ impl Server {
         let role = Role::Server(self.options.index);
         let mut lost = Instant::now();
         loop {
-            let hello = Hello { channel: Channel::Control, role };
-            match net::connect(&self.options.coordinator, self.identity, hello, &self.options.timing) {
+            let hello = Hello {
+                channel: Channel::Control,
+                role,
+            };
+            match net::connect(
+                &self.options.coordinator,
+                self.identity,
+                hello,
+                &self.options.timing,
+            ) {
                 Ok(stream) => match self.attend(stream)? {
                     Attended::Released(release) => return Exit::of(release),
                     Attended::Lost(met) => {
@@ -234,7 +263,10 @@ impl Server {
                 Err(error) => tracing::debug!(%error, "no coordinator"),
             }
             if lost.elapsed() > self.options.timing.orphaned {
-                tracing::error!("no coordinator at {} for too long", self.options.coordinator);
+                tracing::error!(
+                    "no coordinator at {} for too long",
+                    self.options.coordinator
+                );
                 return Ok(Exit::TryAgain);
             }
             if self.terminate.requested() {
@@ -247,11 +279,21 @@ impl Server {
     fn attend(&mut self, stream: std::net::TcpStream) -> Result<Attended> {
         let sender = Arc::new(ControlSender::new(&stream, self.identity)?);
         let mut receiver = ControlReceiver::new(stream, self.options.timing.heartbeat_timeout)?;
-        let held = self.holding().as_ref().map(|holding| holding.shard.version());
-        if sender.send(&ToCoordinator::Join(self.join(self.identity.generation, held))).is_err() {
+        let held = self
+            .holding()
+            .as_ref()
+            .map(|holding| holding.shard.version());
+        if sender
+            .send(&ToCoordinator::Join(
+                self.join(self.identity.generation, held),
+            ))
+            .is_err()
+        {
             return Ok(Attended::Lost(false));
         }
-        let Ok(welcome) = receiver.receive() else { return Ok(Attended::Lost(false)) };
+        let Ok(welcome) = receiver.receive() else {
+            return Ok(Attended::Lost(false));
+        };
         match welcome {
             FromCoordinator::Welcome { generation } if generation != self.identity.generation => {
                 // What this server holds belongs to the past: roll back with everyone.
@@ -264,10 +306,16 @@ impl Server {
             _ => return Ok(Attended::Lost(false)),
         }
         // The sender's frames carry the generation that it joined with; the stream is the fence.
-        self.uplink.connect(uplink::Target::Remote(Arc::clone(&sender)));
-        let beating = crate::heartbeat::start(Arc::clone(&sender), self.options.timing.heartbeat_interval);
+        self.uplink
+            .connect(uplink::Target::Remote(Arc::clone(&sender)));
+        let beating =
+            crate::heartbeat::start(Arc::clone(&sender), self.options.timing.heartbeat_interval);
         self.terminate.send_drain(sender);
-        let session = Session { server: self, identity: self.identity, inputs: None };
+        let session = Session {
+            server: self,
+            identity: self.identity,
+            inputs: None,
+        };
         session.repeat();
         let released = loop {
             match receiver.receive() {
@@ -305,7 +353,11 @@ impl Session<'_> {
 
     /// After a new stream to the same coordinator: what may have been lost with the old one.
     fn repeat(&self) {
-        let version = self.server.holding().as_ref().map(|holding| holding.shard.version());
+        let version = self
+            .server
+            .holding()
+            .as_ref()
+            .map(|holding| holding.shard.version());
         if let Some(version) = version {
             self.tell(ToCoordinator::Applied { version });
             self.server.uplink.repeat();
@@ -333,7 +385,12 @@ impl Session<'_> {
     }
 
     fn open(&self, facts: &DataFacts, manifest: Option<serde_json::Value>) -> Result<()> {
-        let Options { job, index, servers, .. } = &self.server.options;
+        let Options {
+            job,
+            index,
+            servers,
+            ..
+        } = &self.server.options;
         let layout = job.layout(facts)?;
         let plan = job.plan(facts.train_rows)?;
         let chunks = layout.shard(*index, *servers);
@@ -342,9 +399,15 @@ impl Session<'_> {
             Some(manifest) => self.load(serde_json::from_value(manifest)?, &layout, floats)?,
             None => {
                 let mut parameters = vec![0.0; floats.len()];
-                layout.initialize(job.manifest.spec.training.seed, floats.clone(), &mut parameters)?;
+                layout.initialize(
+                    job.manifest.spec.training.seed,
+                    floats.clone(),
+                    &mut parameters,
+                )?;
                 let slots = 0..job.optimizer.slots().len();
-                let state = slots.map(|slot| vec![job.optimizer.initial(slot); floats.len()]).collect();
+                let state = slots
+                    .map(|slot| vec![job.optimizer.initial(slot); floats.len()])
+                    .collect();
                 (0, parameters, state)
             }
         };
@@ -364,9 +427,17 @@ impl Session<'_> {
         let shard = Arc::new(Shard::new(rules, version, &parameters, &state, notify)?);
         self.write_snapshots(&shard, waiting);
         self.server.uplink.begin(reports);
-        *self.server.holding() = Some(Holding { shard: Arc::clone(&shard), snapshots });
-        self.server.hub.route_bulk(self.identity, Some(Arc::clone(&shard)));
-        self.tell(ToCoordinator::Ready { version, chunks: shard.chunks().len() as u32 });
+        *self.server.holding() = Some(Holding {
+            shard: Arc::clone(&shard),
+            snapshots,
+        });
+        self.server
+            .hub
+            .route_bulk(self.identity, Some(Arc::clone(&shard)));
+        self.tell(ToCoordinator::Ready {
+            version,
+            chunks: shard.chunks().len() as u32,
+        });
         Ok(())
     }
 
@@ -377,15 +448,31 @@ impl Session<'_> {
         floats: std::ops::Range<usize>,
     ) -> Result<(u64, Vec<f32>, Vec<Vec<f32>>)> {
         if manifest.layout_digest != layout_digest(layout) {
-            return Err(anyhow!("the checkpoint of step {} holds another model's parameters", manifest.step));
+            return Err(anyhow!(
+                "the checkpoint of step {} holds another model's parameters",
+                manifest.step
+            ));
         }
-        let slice = load_range(self.server.storage.as_ref(), &manifest, floats)
-            .with_context(|| format!("the checkpoint of step {} cannot be loaded", manifest.step))?;
+        let slice =
+            load_range(self.server.storage.as_ref(), &manifest, floats).with_context(|| {
+                format!("the checkpoint of step {} cannot be loaded", manifest.step)
+            })?;
         let wanted = self.server.options.job.optimizer.slots();
-        if slice.slots.iter().map(|(name, _)| name.as_str()).ne(wanted.iter().copied()) {
-            return Err(anyhow!("the checkpoint holds the state of another optimizer"));
+        if slice
+            .slots
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .ne(wanted.iter().copied())
+        {
+            return Err(anyhow!(
+                "the checkpoint holds the state of another optimizer"
+            ));
         }
-        Ok((manifest.step, slice.parameters, slice.slots.into_iter().map(|(_, values)| values).collect()))
+        Ok((
+            manifest.step,
+            slice.parameters,
+            slice.slots.into_iter().map(|(_, values)| values).collect(),
+        ))
     }
 
     /// Carries a shard's notices to whom they concern.
@@ -413,12 +500,17 @@ impl Session<'_> {
             floats: shard.floats(),
             slots: self.server.options.job.optimizer.slots(),
         };
-        let (storage, uplink) = (Arc::clone(&self.server.storage), Arc::clone(&self.server.uplink));
+        let (storage, uplink) = (
+            Arc::clone(&self.server.storage),
+            Arc::clone(&self.server.uplink),
+        );
         std::thread::spawn(move || writer.run(&storage, &waiting, &|report| uplink.send(report)));
     }
 
     fn snapshot(&self, version: u64) {
-        let Some(Holding { shard, snapshots }) = self.server.holding().clone() else { return };
+        let Some(Holding { shard, snapshots }) = self.server.holding().clone() else {
+            return;
+        };
         if shard.chunks().is_empty() {
             return;
         }
@@ -430,7 +522,9 @@ impl Session<'_> {
 
     fn restore(&self, version: u64, manifest: serde_json::Value) -> Result<()> {
         let manifest: Manifest = serde_json::from_value(manifest)?;
-        let Some(Holding { shard, .. }) = self.server.holding().clone() else { return Ok(()) };
+        let Some(Holding { shard, .. }) = self.server.holding().clone() else {
+            return Ok(());
+        };
         let slice = load_range(self.server.storage.as_ref(), &manifest, shard.floats())?;
         Ok(shard.restore(version, &slice.parameters)?)
     }
@@ -442,12 +536,24 @@ fn start(log: &Log) -> Result<Option<Start>> {
         return Ok(None);
     };
     for skipped in &loadable.skipped {
-        tracing::warn!(key = skipped.key, reason = skipped.reason, "a checkpoint was passed over");
+        tracing::warn!(
+            key = skipped.key,
+            reason = skipped.reason,
+            "a checkpoint was passed over"
+        );
     }
     let manifest = loadable.manifest;
     let record: Record = serde_json::from_value(manifest.coordinator[RECORD].clone())
-        .with_context(|| format!("the checkpoint of step {} has no record of the training", manifest.step))?;
-    let best = record.best.as_ref().and_then(|best| log.manifests().rev().find(|m| m.step == best.step));
+        .with_context(|| {
+            format!(
+                "the checkpoint of step {} has no record of the training",
+                manifest.step
+            )
+        })?;
+    let best = record
+        .best
+        .as_ref()
+        .and_then(|best| log.manifests().rev().find(|m| m.step == best.step));
     Ok(Some(Start {
         facts: manifest.facts.clone(),
         capability: manifest.capability.clone(),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use anyhow::{Result, bail};
-use trainyard_checkpoint::{Section, ShardId, ShardRecord, Storage, shard::PARAMETERS, write_shard};
+use trainyard_checkpoint::{
+    Section, ShardId, ShardRecord, Storage, shard::PARAMETERS, write_shard,
+};
 use trainyard_core::control::ToCoordinator;
 
 use super::shard::Snapshot;
@@ -40,20 +42,35 @@ impl Writer {
             let record = written.and_then(|record| Ok(serde_json::to_value(record)?));
             report(match record {
                 Ok(record) => ToCoordinator::ShardWritten { version, record },
-                Err(error) => ToCoordinator::ShardFailed { version, message: format!("{error:#}") },
+                Err(error) => ToCoordinator::ShardFailed {
+                    version,
+                    message: format!("{error:#}"),
+                },
             });
         }
     }
 
     fn write(&self, storage: &dyn Storage, snapshot: &Snapshot) -> Result<ShardRecord> {
         let parameters: Vec<&[f32]> = snapshot.parts.iter().map(|(p, _)| p.as_slice()).collect();
-        if parameters.iter().any(|part| part.iter().any(|value| !value.is_finite())) {
+        if parameters
+            .iter()
+            .any(|part| part.iter().any(|value| !value.is_finite()))
+        {
             bail!("parameters are NaN or infinite: lower the learning rate or check the data");
         }
-        let mut sections = vec![Section { name: PARAMETERS, parts: parameters }];
+        let mut sections = vec![Section {
+            name: PARAMETERS,
+            parts: parameters,
+        }];
         for (slot, name) in self.slots.iter().enumerate() {
-            let part = |(p, s): &'_ (Arc<Vec<f32>>, Arc<Vec<f32>>)| slot * p.len()..(slot + 1) * p.len().min(s.len());
-            let parts = snapshot.parts.iter().map(|both| &both.1[part(both)]).collect();
+            let part = |(p, s): &'_ (Arc<Vec<f32>>, Arc<Vec<f32>>)| {
+                slot * p.len()..(slot + 1) * p.len().min(s.len())
+            };
+            let parts = snapshot
+                .parts
+                .iter()
+                .map(|both| &both.1[part(both)])
+                .collect();
             sections.push(Section { name, parts });
         }
         let id = ShardId {

@@ -54,7 +54,8 @@ impl Uplink {
     /// Says something. A broken stream is noticed by whoever listens to it.
     pub fn send(&self, message: ToCoordinator) {
         let mut state = self.lock();
-        if let ToCoordinator::ShardWritten { version, .. } | ToCoordinator::ShardFailed { version, .. } = &message
+        if let ToCoordinator::ShardWritten { version, .. }
+        | ToCoordinator::ShardFailed { version, .. } = &message
             && let Some(reports) = &mut state.reports
         {
             reports.keep(*version, message.clone());
@@ -76,7 +77,9 @@ impl State {
         match &self.target {
             Target::None => {}
             Target::Remote(sender) => drop(sender.send(&message)),
-            Target::Local(inputs) => drop(inputs.send(Input::Event(Event::Message(PeerId(0), message)))),
+            Target::Local(inputs) => {
+                drop(inputs.send(Input::Event(Event::Message(PeerId(0), message))))
+            }
         }
     }
 }

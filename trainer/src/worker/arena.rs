@@ -35,7 +35,9 @@ impl Arena {
     pub fn variables(&mut self, layout: &Layout) -> Vec<Tensor> {
         let view = |placed: &trainyard_core::layout::Placed| {
             let shape: Vec<i64> = placed.param.shape.iter().map(|&d| d as i64).collect();
-            let flat = self.tensor.narrow(0, placed.offset as i64, placed.len as i64);
+            let flat = self
+                .tensor
+                .narrow(0, placed.offset as i64, placed.len as i64);
             flat.view(shape.as_slice()).detach().set_requires_grad(true)
         };
         layout.params().map(view).collect()
@@ -46,9 +48,15 @@ impl Arena {
     /// # Safety
     /// While the slice lives nobody else may read or write `range`: no other slice of it, and no
     /// computation on the variables. [`super::board::Board`] grants that right.
-    #[expect(clippy::mut_from_ref, reason = "exclusive by the contract above, not by the borrow")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "exclusive by the contract above, not by the borrow"
+    )]
     pub unsafe fn chunk_mut(&self, range: Range<usize>) -> &mut [f32] {
-        assert!(range.start <= range.end && range.end <= self.len, "a chunk outside the arena");
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "a chunk outside the arena"
+        );
         // SAFETY: in bounds by the assertion, exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(range.start), range.len()) }
     }

@@ -57,7 +57,9 @@ pub fn run(options: Options) -> Result<Exit> {
     let load = job.load_options()?;
     let data = trainyard_data::load(&Folder::new(&options.data), &load)
         .map_err(|error| BadInput(error.to_string()))?;
-    let architecture = job.architecture(&data.facts).map_err(|error| BadInput(error.to_string()))?;
+    let architecture = job
+        .architecture(&data.facts)
+        .map_err(|error| BadInput(error.to_string()))?;
     let layout = job.layout(&data.facts)?;
     let work = Arc::new(Workload {
         task: job.task,
@@ -101,7 +103,10 @@ impl Worker {
                 }
             }
             if lost.elapsed() > self.options.timing.orphaned {
-                tracing::error!("no coordinator at {} for too long", self.options.coordinator);
+                tracing::error!(
+                    "no coordinator at {} for too long",
+                    self.options.coordinator
+                );
                 return Ok(Exit::TryAgain);
             }
             if self.terminate.requested() {
@@ -112,11 +117,27 @@ impl Worker {
     }
 
     fn session(&self, generation: &mut u32) -> Result<Ended> {
-        let lost = |why: String| Ok(Ended::Lost { welcomed: false, why });
-        let mut identity =
-            Identity { job: self.options.job.id, generation: *generation, incarnation: self.incarnation };
-        let hello = Hello { channel: Channel::Control, role: Role::Worker(self.options.index) };
-        let stream = match net::connect(&self.options.coordinator, identity, hello, &self.options.timing) {
+        let lost = |why: String| {
+            Ok(Ended::Lost {
+                welcomed: false,
+                why,
+            })
+        };
+        let mut identity = Identity {
+            job: self.options.job.id,
+            generation: *generation,
+            incarnation: self.incarnation,
+        };
+        let hello = Hello {
+            channel: Channel::Control,
+            role: Role::Worker(self.options.index),
+        };
+        let stream = match net::connect(
+            &self.options.coordinator,
+            identity,
+            hello,
+            &self.options.timing,
+        ) {
             Ok(stream) => stream,
             Err(error) => return lost(error.to_string()),
         };
@@ -126,8 +147,12 @@ impl Worker {
             return lost(error.to_string());
         }
         match receiver.receive() {
-            Ok(FromCoordinator::Welcome { generation: current }) => *generation = current,
-            Ok(FromCoordinator::Refused { reason }) => return Err(anyhow!("the join was refused: {reason}")),
+            Ok(FromCoordinator::Welcome {
+                generation: current,
+            }) => *generation = current,
+            Ok(FromCoordinator::Refused { reason }) => {
+                return Err(anyhow!("the join was refused: {reason}"));
+            }
             Ok(FromCoordinator::Release(release)) => return Ok(Ended::Released(release)),
             Ok(_) => return lost("an unexpected message".into()),
             Err(error) => return lost(error.to_string()),
@@ -150,19 +175,28 @@ impl Worker {
         }
     }
 
-    fn take_part(&self, identity: Identity, sender: Arc<ControlSender>, mut receiver: ControlReceiver) -> Ended {
+    fn take_part(
+        &self,
+        identity: Identity,
+        sender: Arc<ControlSender>,
+        mut receiver: ControlReceiver,
+    ) -> Ended {
         let board = Board::new(self.work.tree, self.work.layout.chunks());
         let crew = Crew::default();
         let length = self.work.layout.len();
         let mut arenas = [Arena::new(length), Arena::new(length)];
         let mut engine = || {
             let [even, odd] = &mut arenas;
-            let variables = [even.variables(&self.work.layout), odd.variables(&self.work.layout)];
+            let variables = [
+                even.variables(&self.work.layout),
+                odd.variables(&self.work.layout),
+            ];
             Engine::new(Arc::clone(&self.work), variables)
         };
         let assistants: Vec<Engine> = (1..self.options.threads).map(|_| engine()).collect();
         let engine = engine();
-        let beating = crate::heartbeat::start(Arc::clone(&sender), self.options.timing.heartbeat_interval);
+        let beating =
+            crate::heartbeat::start(Arc::clone(&sender), self.options.timing.heartbeat_interval);
         self.terminate.send_drain(Arc::clone(&sender));
         let ended = std::thread::scope(|scope| {
             for assistant in assistants {
@@ -171,7 +205,15 @@ impl Worker {
             }
             let (listening, answers) = (&board, Arc::clone(&sender));
             scope.spawn(move || listen(&mut receiver, listening, &answers));
-            let shift = Shift { worker: self, identity, sender: &sender, board: &board, crew: &crew, engine, spare: Vec::new() };
+            let shift = Shift {
+                worker: self,
+                identity,
+                sender: &sender,
+                board: &board,
+                crew: &crew,
+                engine,
+                spare: Vec::new(),
+            };
             let ended = shift.run(&arenas);
             crew.close();
             sender.close();
@@ -192,7 +234,9 @@ fn listen(receiver: &mut ControlReceiver, board: &Board, answers: &ControlSender
                     let _ = answers.send(&ToCoordinator::Halted { id, next });
                 }
             }
-            Err(error) => return board.end(Ending::Lost(format!("the coordinator is gone: {error}"))),
+            Err(error) => {
+                return board.end(Ending::Lost(format!("the coordinator is gone: {error}")));
+            }
         }
     }
 }
@@ -223,14 +267,31 @@ impl Shift<'_> {
                 _ => {}
             }
         };
-        let Options { index, connections, timing, .. } = &self.worker.options;
+        let Options {
+            index,
+            connections,
+            timing,
+            ..
+        } = &self.worker.options;
         let work = &self.worker.work;
         let role = Role::Worker(*index);
-        let links =
-            match Links::connect(work.layout.clone(), work.tree, self.identity, role, &servers, *connections, timing) {
-                Ok(links) => links,
-                Err(error) => return Ended::Lost { welcomed: true, why: error.to_string() },
-            };
+        let links = match Links::connect(
+            work.layout.clone(),
+            work.tree,
+            self.identity,
+            role,
+            &servers,
+            *connections,
+            timing,
+        ) {
+            Ok(links) => links,
+            Err(error) => {
+                return Ended::Lost {
+                    welcomed: true,
+                    why: error.to_string(),
+                };
+            }
+        };
         std::thread::scope(|scope| {
             links.start(scope, self.board, arenas);
             let ended = self.work(&links);
@@ -250,11 +311,18 @@ impl Shift<'_> {
                 }
                 Next::Connect(_) => Ok(()),
                 Next::Compute { step, leaves } => self.compute(links, step, &leaves),
-                Next::Evaluate { id, version, blocks } => self.evaluate(id, version, &blocks),
+                Next::Evaluate {
+                    id,
+                    version,
+                    blocks,
+                } => self.evaluate(id, version, &blocks),
                 Next::End(ending) => return ended(ending),
             };
             if let Err(error) = done {
-                return Ended::Lost { welcomed: true, why: format!("{error:#}") };
+                return Ended::Lost {
+                    welcomed: true,
+                    why: format!("{error:#}"),
+                };
             }
         }
     }
@@ -268,9 +336,9 @@ impl Shift<'_> {
         let tree = self.worker.work.tree;
         let nodes = tree.cover_set(leaves);
         let parts = crew::split(tree, &nodes, self.worker.options.threads);
-        let orders = parts.iter().map(|node| {
-            Order::Gradient(step, *node, self.spare.pop().unwrap_or_default())
-        });
+        let orders = parts
+            .iter()
+            .map(|node| Order::Gradient(step, *node, self.spare.pop().unwrap_or_default()));
         let products = self.crew.produce(&mut self.engine, orders.collect());
         self.board.computed(step, leaves);
         let products = match products {
@@ -287,14 +355,24 @@ impl Shift<'_> {
         for node in nodes {
             let below = |part: &mut Gradient| below(node, part.node);
             let parts = gradients.extract_if(.., below).collect();
-            let parts = links.push(Push { step, node, parts }).context("a server's connection broke")?;
+            let parts = links
+                .push(Push { step, node, parts })
+                .context("a server's connection broke")?;
             self.spare.extend(parts.into_iter().map(|part| part.sum));
         }
         Ok(())
     }
 
-    fn evaluate(&mut self, id: u64, version: u64, blocks: &[trainyard_core::control::Block]) -> Result<()> {
-        let orders = blocks.iter().map(|block| Order::Block(version, *block)).collect();
+    fn evaluate(
+        &mut self,
+        id: u64,
+        version: u64,
+        blocks: &[trainyard_core::control::Block],
+    ) -> Result<()> {
+        let orders = blocks
+            .iter()
+            .map(|block| Order::Block(version, *block))
+            .collect();
         let products = self.crew.produce(&mut self.engine, orders);
         self.board.computed(u64::MAX, &[]);
         let products = match products {
@@ -309,7 +387,9 @@ impl Shift<'_> {
             })
             .collect();
         while !results.is_empty() {
-            let batch = results.drain(..results.len().min(BLOCKS_PER_MESSAGE)).collect();
+            let batch = results
+                .drain(..results.len().min(BLOCKS_PER_MESSAGE))
+                .collect();
             self.send(&ToCoordinator::Blocks { id, results: batch });
         }
         Ok(())
@@ -318,7 +398,9 @@ impl Shift<'_> {
     /// Tells the coordinator what went wrong; it ends the job.
     fn report(&self, step: u64, error: EngineError) -> Result<()> {
         self.send(&match error {
-            EngineError::NonFinite { place, value } => ToCoordinator::NonFinite { step, place, value },
+            EngineError::NonFinite { place, value } => {
+                ToCoordinator::NonFinite { step, place, value }
+            }
             EngineError::Torch(message) => ToCoordinator::Failed {
                 message: format!("worker {}: {message}", self.worker.options.index),
             },
@@ -334,6 +416,9 @@ fn below(node: Node, part: Node) -> bool {
 fn ended(ending: Ending) -> Ended {
     match ending {
         Ending::Released(release) => Ended::Released(release),
-        Ending::Lost(why) => Ended::Lost { welcomed: true, why },
+        Ending::Lost(why) => Ended::Lost {
+            welcomed: true,
+            why,
+        },
     }
 }
