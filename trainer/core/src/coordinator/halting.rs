@@ -165,7 +165,7 @@ impl Coordinator {
         if let Phase::Halting(halting) = &mut self.phase {
             halting.stage = Stage::Saving(version);
         }
-        if version > 0 && !automatic && !self.is_committed(version) {
+        if version > 0 && !automatic && !self.is_saved(version) {
             let record = self.record.clone();
             self.pending.entry(version).or_default().record = Some(record);
             self.send_servers(FromCoordinator::Snapshot { version });

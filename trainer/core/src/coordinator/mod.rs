@@ -236,6 +236,8 @@ pub struct Coordinator {
     phase: Phase,
     pending: BTreeMap<u64, Pending>,
     committed: Option<(u64, Value)>,
+    /// The version whose commit is under way.
+    committing: Option<u64>,
     /// The checkpoint of `record.best`, by version.
     best_manifest: Option<(u64, Value)>,
     /// Evaluations and halts so far: their names.
@@ -262,6 +264,7 @@ impl Coordinator {
             phase: Phase::Gathering,
             pending: BTreeMap::new(),
             committed: None,
+            committing: None,
             best_manifest: None,
             ids: 0,
             ticked: Duration::ZERO,

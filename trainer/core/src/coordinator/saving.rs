@@ -32,11 +32,19 @@ impl Coordinator {
             .is_some_and(|(committed, _)| *committed >= version)
     }
 
+    /// The same, or its commit is under way.
+    pub(super) fn is_saved(&self, version: u64) -> bool {
+        self.is_committed(version)
+            || self
+                .committing
+                .is_some_and(|committing| committing >= version)
+    }
+
     /// Takes note of a part of a checkpoint. A part that no checkpoint needs is ignored: one of a
     /// version that is committed, is no checkpoint, or lies beyond all that can have been reached.
     pub(super) fn shard_written(&mut self, index: u32, version: u64, record: Value) {
         let asked = matches!(&self.phase, Phase::Halting(halting) if halting.saves(version));
-        let wanted = asked || (self.checkpoint_due(version) && !self.is_committed(version));
+        let wanted = asked || (self.checkpoint_due(version) && !self.is_saved(version));
         // A server may have applied a step that is not counted yet, but not two.
         let reached = version <= self.record.step + 1;
         if wanted && reached && self.peers.owners().contains(&index) {
@@ -86,6 +94,7 @@ impl Coordinator {
     }
 
     pub(super) fn committed(&mut self, version: u64, manifest: Value) {
+        self.committing = None;
         self.pending.retain(|v, _| *v > version);
         if self
             .record
@@ -98,38 +107,49 @@ impl Coordinator {
         self.committed = Some((version, manifest));
     }
 
-    /// Commits every checkpoint whose parts are all there.
+    /// Commits the newest checkpoint whose parts are all there, one at a time: where storage is
+    /// slower than training, checkpoints between are passed over. The best is not.
     pub(super) fn commit_whole(&mut self) {
         // An epoch's end is committed with its validation metrics, but a halt does not wait for them.
         let validates = self.validates() && !matches!(self.phase, Phase::Halting(_));
         let owners = self.peers.owners();
-        if owners.is_empty() {
+        if owners.is_empty() || self.committing.is_some() {
             return;
         }
-        let mut actions = Vec::new();
-        for (version, pending) in &mut self.pending {
-            let whole = owners
+        let whole = |pending: &Pending| {
+            let counts = |record: &Record| !(validates && record.awaits_validation());
+            let written = owners
                 .iter()
                 .all(|index| pending.shards.contains_key(index));
-            let counted = |record: &mut Record| whole && !(validates && record.awaits_validation());
-            let Some(record) = pending.record.take_if(counted) else {
-                continue;
-            };
-            actions.push(Action::Commit {
-                version: *version,
-                shards: std::mem::take(&mut pending.shards).into_values().collect(),
-                best: record
-                    .best
-                    .as_ref()
-                    .is_some_and(|best| best.step == *version),
+            written && pending.record.as_ref().is_some_and(counts)
+        };
+        let best = self.record.best.as_ref().map(|best| best.step);
+        let ready = || {
+            self.pending
+                .iter()
+                .filter(|(_, pending)| whole(pending))
+                .map(|(version, _)| *version)
+        };
+        let Some(version) = ready()
+            .find(|version| Some(*version) == best)
+            .or_else(|| ready().last())
+        else {
+            return;
+        };
+        self.pending.retain(|v, _| *v >= version); // nothing older is committed after it
+        if let Some(Pending {
+            shards,
+            record: Some(record),
+        }) = self.pending.remove(&version)
+        {
+            self.committing = Some(version);
+            self.actions.push(Action::Commit {
+                version,
+                shards: shards.into_values().collect(),
                 record: Box::new(record),
+                best: Some(version) == best,
             });
         }
-        // Nothing older is committed after it.
-        if let Some(Action::Commit { version, .. }) = actions.last() {
-            self.pending.retain(|v, _| v >= version);
-        }
-        self.actions.extend(actions);
     }
 
     /// Puts the metrics of an epoch's end into its checkpoint.
@@ -143,6 +163,7 @@ impl Coordinator {
             (Some(pending), _) => pending.record = Some(record),
             // A halt committed it before it was validated. As the best it must be known and kept.
             (None, Some((committed, manifest))) if best && *committed == version => {
+                self.committing = Some(version);
                 let source = Box::new(manifest.clone());
                 self.actions.push(Action::Amend {
                     source,

@@ -51,7 +51,9 @@ impl World {
             FromCoordinator::Open { manifest, .. } => self.set_up(process, manifest.as_ref()),
             FromCoordinator::Snapshot { version } => self.snapshot(process, version),
             FromCoordinator::Restore { version, manifest } => {
-                let parts = self.storage.load(&manifest);
+                let Some(parts) = self.storage.load(&manifest) else {
+                    return self.cannot_load(process);
+                };
                 let Kind::Server {
                     shard: Some(shard), ..
                 } = &mut self.processes[process].kind
@@ -133,7 +135,9 @@ impl World {
         let range = self.toy.shard(index);
         let (version, parts) = match manifest {
             Some(manifest) => {
-                let parts = self.storage.load(manifest);
+                let Some(parts) = self.storage.load(manifest) else {
+                    return self.cannot_load(process);
+                };
                 let own = range
                     .clone()
                     .map(|chunk| parts[chunk as usize].clone())
@@ -157,6 +161,12 @@ impl World {
         self.report(process, ToCoordinator::Ready { version, chunks });
     }
 
+    /// Fails the job, unless this is an order of the past to a process that is replaced.
+    fn cannot_load(&mut self, process: Pid) {
+        let message = "the checkpoint is gone".into();
+        self.report(process, ToCoordinator::Failed { message });
+    }
+
     fn snapshot(&mut self, process: Pid, version: u64) {
         let Kind::Server {
             shard: Some(shard), ..
@@ -178,8 +188,13 @@ impl World {
 
     fn write(&mut self, server: Pid, snapshot: Snapshot) {
         let generation = self.processes[server].generation;
-        // One thread writes, in order.
-        let delay = self.rng.within(500, self.storage_delay);
+        // One thread writes, in order. Real servers wait while two are not yet written.
+        let behind = self.processes[server].written > self.now + 2 * self.storage_delay;
+        let delay = if behind {
+            0
+        } else {
+            self.rng.within(500, self.storage_delay)
+        };
         let time = self.processes[server].written.max(self.now) + delay;
         self.processes[server].written = time;
         self.at(

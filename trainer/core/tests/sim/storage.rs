@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use trainyard_core::coordinator::{Action, Event, Record, Start};
 
 use super::reference::{Reference, evaluate};
-use super::shard::{Snapshot, Values};
+use super::shard::{Part, Snapshot};
 use super::toy::{Toy, bits};
 
 #[derive(Default)]
@@ -34,24 +34,21 @@ impl Storage {
         record
     }
 
-    /// Parameters and state of all chunks in a manifest.
-    pub fn load(&self, manifest: &Value) -> Vec<(Values, Values)> {
+    /// Parameters and state of all chunks in a manifest; nothing if a part is gone.
+    pub fn load(&self, manifest: &Value) -> Option<Vec<Part>> {
         let step = number(manifest, "step");
         let mut parts = Vec::new();
-        for record in manifest["shards"].as_array().unwrap() {
-            let key = (
-                number(record, "generation") as u32,
+        for record in manifest["shards"].as_array()? {
+            let (generation, index) = (number(record, "generation"), number(record, "index"));
+            assert_eq!(
                 number(record, "step"),
-                number(record, "index") as u32,
+                step,
+                "a shard of another step in {manifest}"
             );
-            assert_eq!(key.1, step, "a shard of another step in {manifest}");
-            let shard = self
-                .shards
-                .get(&key)
-                .unwrap_or_else(|| panic!("shard {key:?} was cleaned or never written"));
+            let shard = self.shards.get(&(generation as u32, step, index as u32))?;
             parts.extend(shard.parts.iter().cloned());
         }
-        parts
+        Some(parts)
     }
 
     pub fn latest(&self) -> Option<&Value> {
@@ -153,7 +150,7 @@ impl Storage {
     /// The manifest's parameters, after they and the state were compared with the reference.
     fn check(&self, toy: &Toy, reference: &Reference, manifest: &Value) -> Vec<f32> {
         let version = number(manifest, "step");
-        let parts = self.load(manifest);
+        let parts = self.load(manifest).expect("all parts are there");
         assert_eq!(
             parts.len(),
             toy.chunks() as usize,

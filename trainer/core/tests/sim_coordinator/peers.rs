@@ -137,25 +137,10 @@ fn parts_of_checkpoints_that_nobody_wants_are_not_kept() {
     // The real ones do, each once, and repeats of what is committed do not.
     for version in [2, 4] {
         let actions = bench.written(version);
-        let [
-            Action::Commit {
-                version: committed,
-                shards,
-                record,
-                best: false,
-            },
-        ] = &actions[..]
-        else {
-            panic!("{actions:?}");
-        };
-        assert_eq!(
-            (*committed, shards.len(), record.step),
-            (version, 2, version)
-        );
+        assert_eq!(committing(&actions), [version]);
         assert_eq!(bench.written(version), []);
+        bench.committed(version);
     }
-    bench.committed(2);
-    bench.committed(4);
     assert_eq!([bench.written(2), bench.written(4)].concat(), []);
     assert_eq!(bench.coordinator.progress().checkpoint, Some(4));
 }
@@ -257,4 +242,44 @@ fn only_those_who_may_decide_are_heard() {
         },
     ));
     assert_eq!(message, "no file");
+}
+
+fn committing(actions: &[Action]) -> Vec<u64> {
+    let commits = actions.iter().filter_map(|action| match action {
+        Action::Commit {
+            version,
+            shards,
+            record,
+            ..
+        } => {
+            assert_eq!((shards.len(), record.step), (2, *version));
+            Some(*version)
+        }
+        _ => None,
+    });
+    commits.collect()
+}
+
+#[test]
+fn checkpoints_pass_over_those_that_storage_has_no_time_for() {
+    let mut bench = Bench::training(
+        Config {
+            checkpoint_every: 1,
+            ..config()
+        },
+        0,
+    );
+    let mut issued = Vec::new();
+    for version in 1..=5 {
+        bench.step();
+        issued.extend(committing(&bench.written(version)));
+    }
+    assert_eq!(issued, [1], "one at a time");
+    assert_eq!(committing(&bench.committed(1)), [5]);
+    bench.step();
+    assert_eq!(committing(&bench.written(6)), [] as [u64; 0]);
+    assert_eq!(committing(&bench.committed(5)), [6]);
+    assert_eq!(bench.phase(), "Training", "the end waits for its commit");
+    bench.committed(6);
+    assert_eq!(bench.phase(), "Evaluating");
 }
