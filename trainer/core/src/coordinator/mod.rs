@@ -7,6 +7,7 @@
 
 mod evaluation;
 mod halting;
+mod interface;
 mod joining;
 mod peers;
 mod record;
@@ -21,182 +22,16 @@ use serde_json::Value;
 
 use crate::control::{FromCoordinator, Progress, Release, Role, ToCoordinator};
 use crate::facts::DataFacts;
-use crate::metrics::{Metrics, TaskKind};
-use crate::round::Tally;
 use crate::sampling::Plan;
 use evaluation::Evaluation;
 use halting::Halting;
 use peers::Peers;
 use saving::Pending;
 
+pub use interface::{Action, Config, Event, Outcome, PeerId, Start, Task};
 pub use record::{Best, EarlyStopping, EpochRecord, HISTORY_LIMIT, Record};
 pub use reports::Reports;
 pub use saving::checkpoint_due;
-
-/// A control connection, as the shell numbers it. Numbers are never reused within a session.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerId(pub u64);
-
-/// What the model is trained for; the number of classes comes with the facts.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// One logit.
-    Binary,
-    /// One logit a class.
-    Multiclass,
-    /// One value.
-    Regression,
-}
-
-impl Task {
-    /// The task with the number of classes filled in.
-    pub fn kind(self, outputs: u64) -> TaskKind {
-        match self {
-            Task::Binary => TaskKind::Binary,
-            Task::Multiclass => TaskKind::Multiclass {
-                classes: u32::try_from(outputs).unwrap_or(u32::MAX),
-            },
-            Task::Regression => TaskKind::Regression,
-        }
-    }
-}
-
-/// What a coordinator is told at its start.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The generation in force.
-    pub generation: u32,
-    /// Servers of the job, this one included.
-    pub servers: u32,
-    /// Leaves of a step (V).
-    pub leaves: u32,
-    /// Global batch size.
-    pub batch_size: u64,
-    /// Passes over the data.
-    pub epochs: u64,
-    /// Seed of the job.
-    pub seed: u64,
-    /// The task.
-    pub task: Task,
-    /// Checkpoint at every multiple of this step.
-    pub checkpoint_every: u64,
-    /// Early stopping, if asked for.
-    pub early_stopping: Option<EarlyStopping>,
-    /// What a joining peer must agree with.
-    pub spec_digest: String,
-    /// A peer silent for this long is lost.
-    pub heartbeat_timeout: Duration,
-    /// How long a halt may take before the previous checkpoint has to do.
-    pub grace: Duration,
-}
-
-/// The checkpoint a coordinator starts from.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// Its manifest, handed to the servers.
-    pub manifest: Value,
-    /// Its facts.
-    pub facts: DataFacts,
-    /// Capability it was computed with.
-    pub capability: String,
-    /// Its record.
-    pub record: Record,
-    /// The manifest of the best epoch, if there is one.
-    pub best: Option<Value>,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A message from a peer; the first one of a peer must be `Join`.
-    Message(PeerId, ToCoordinator),
-    /// A control connection ended.
-    Closed(PeerId),
-    /// Chunk 0 was reduced and applied: step `step` is counted.
-    StepReduced {
-        /// The step.
-        step: u64,
-        /// Its rows and loss sum.
-        tally: Tally,
-    },
-    /// A manifest is committed.
-    Committed {
-        /// Version in the manifest.
-        version: u64,
-        /// The manifest.
-        manifest: Value,
-    },
-    /// The final manifest is committed.
-    Completed,
-    /// A manifest could not be committed.
-    CommitFailed {
-        /// Why, in one sentence.
-        message: String,
-    },
-    /// A coordinator of a newer generation has claimed the log: this one has been replaced.
-    Fenced,
-    /// Time passes. Due several times within the heartbeat timeout, however busy the shell is.
-    Tick,
-}
-
-/// How the coordinator's work ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// The job is complete.
-    Done,
-    /// Stopped on request; `saved` says whether the very last step is checkpointed.
-    Stopped {
-        /// Whether the state at the stop is checkpointed.
-        saved: bool,
-    },
-    /// Server 0 itself was drained, or has been replaced; the job goes on without it.
-    Drained,
-    /// Trying again will not help.
-    Failed(String),
-}
-
-/// What the shell must do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Send a message.
-    Send(PeerId, FromCoordinator),
-    /// Close a control connection after what was sent to it has left.
-    Close(PeerId),
-    /// Commit a checkpoint; answer with `Committed` or `CommitFailed`.
-    Commit {
-        /// The version.
-        version: u64,
-        /// Shard records in server order, without servers that own nothing.
-        shards: Vec<Value>,
-        /// The record at that version.
-        record: Box<Record>,
-        /// Whether `keep` must never delete it.
-        best: bool,
-    },
-    /// Commit the manifest `source` again, with this record and as the best; answer with
-    /// `Committed` or `CommitFailed`.
-    Amend {
-        /// The newest committed manifest.
-        source: Box<Value>,
-        /// The record at its version, now with validation metrics.
-        record: Box<Record>,
-    },
-    /// Commit the result: the manifest `source` again, marked complete.
-    Complete {
-        /// The manifest whose parameters are the result.
-        source: Box<Value>,
-        /// The final record.
-        record: Box<Record>,
-        /// Metrics on the training rows.
-        train: Box<Metrics>,
-        /// Metrics on the validation rows.
-        validation: Option<Box<Metrics>>,
-    },
-    /// A peer brings a newer generation: begin again under it.
-    Regenerate(u32),
-    /// The coordinator's work is over.
-    Finish(Outcome),
-}
 
 #[derive(Clone, Debug)]
 enum Phase {

@@ -132,7 +132,7 @@ impl Coordinator {
         };
         let Some(version) = ready()
             .find(|version| Some(*version) == best)
-            .or_else(|| ready().last())
+            .or_else(|| ready().next_back())
         else {
             return;
         };

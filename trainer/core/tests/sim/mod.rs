@@ -1,11 +1,14 @@
 //! A simulation of a whole job: the real coordinator, trees, ledgers, sampling and optimizers in a
 //! made-up world of processes, connections and storage, under a virtual clock.
 
+mod computing;
+mod connection;
 mod faults;
 mod host;
 mod peer;
 mod reference;
 mod rng;
+mod server;
 mod shard;
 mod storage;
 mod toy;

@@ -286,3 +286,16 @@ fn a_coordinator_that_is_fenced_tells_nobody_that_the_job_failed() {
     );
     assert_eq!(outcome(&actions), Some(Outcome::Drained));
 }
+
+#[test]
+fn t12_a_halt_goes_as_far_as_any_server_has_come() {
+    let mut bench = Bench::training(config(), 0);
+    bench.step();
+    let id = halt_id(&bench.say(OBSERVER, ToCoordinator::Stop), WORKERS[0]);
+    // Pushes of a worker that is lost by now complete step 1 on one server.
+    bench.event(Event::Closed(WORKERS[1]));
+    bench.say(SERVERS[1], ToCoordinator::Applied { version: 2 });
+    let actions = bench.say(WORKERS[0], ToCoordinator::Halted { id, next: 1 });
+    assert_eq!(view(&actions, WORKERS[0]).map(|view| view.limit), Some(2));
+    assert_eq!(sent(&actions, SERVERS[0]), [] as [&FromCoordinator; 0]);
+}

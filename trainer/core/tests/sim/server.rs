@@ -1,0 +1,175 @@
+//! What a server does: the shell of the trainer without sockets and threads.
+
+use super::shard::{Notice, Push, Shard, Snapshot};
+use super::toy::bits;
+use super::world::{Event, Kind, Link, Pid, World};
+use std::rc::Rc;
+use trainyard_core::control::{Role, ToCoordinator};
+use trainyard_core::coordinator::Reports;
+
+impl World {
+    pub fn set_up(&mut self, process: Pid, manifest: Option<&serde_json::Value>) {
+        let Role::Server(index) = self.processes[process].role else {
+            panic!("only servers are opened");
+        };
+        let range = self.toy.shard(index);
+        let (version, parts) = match manifest {
+            Some(manifest) => {
+                let Some(parts) = self.storage.load(manifest) else {
+                    return self.cannot_load(process);
+                };
+                let own = range
+                    .clone()
+                    .map(|chunk| parts[chunk as usize].clone())
+                    .collect();
+                (manifest["step"].as_u64().unwrap(), own)
+            }
+            None => {
+                let part = |chunk| {
+                    let (parameters, state) = self.reference.chunk(&self.toy, chunk, 0);
+                    (Rc::new(parameters.to_vec()), Rc::new(state))
+                };
+                (0, range.clone().map(part).collect())
+            }
+        };
+        self.shut(process);
+        let chunks = range.len() as u32;
+        let opened = Shard::new(&self.toy, range, version, parts);
+        if let Kind::Server { shard, reports } = &mut self.processes[process].kind {
+            (*shard, *reports) = (Some(opened), Reports::new(&self.toy.plan));
+        }
+        self.report(process, ToCoordinator::Ready { version, chunks });
+    }
+
+    /// Fails the job, unless this is an order of the past to a process that is replaced.
+    pub fn cannot_load(&mut self, process: Pid) {
+        let message = "the checkpoint is gone".into();
+        self.report(process, ToCoordinator::Failed { message });
+    }
+
+    pub fn snapshot(&mut self, process: Pid, version: u64) {
+        let Kind::Server {
+            shard: Some(shard), ..
+        } = &self.processes[process].kind
+        else {
+            return;
+        };
+        if shard.range.is_empty() {
+            return;
+        }
+        match shard.snapshot(version) {
+            Some(snapshot) => self.write(process, snapshot),
+            None => {
+                self.tally.missed += 1;
+                self.report(process, ToCoordinator::SnapshotMissed { version });
+            }
+        }
+    }
+
+    pub fn write(&mut self, server: Pid, snapshot: Snapshot) {
+        let generation = self.processes[server].generation;
+        // One thread writes, in order. Real servers wait while two are not yet written.
+        let behind = self.processes[server].written > self.now + 2 * self.storage_delay;
+        let delay = if behind {
+            0
+        } else {
+            self.rng.within(500, self.storage_delay)
+        };
+        let time = self.processes[server].written.max(self.now) + delay;
+        self.processes[server].written = time;
+        self.at(
+            time,
+            Event::Written {
+                server,
+                generation,
+                snapshot,
+            },
+        );
+    }
+
+    pub fn written(&mut self, server: Pid, generation: u32, snapshot: Snapshot) {
+        let Role::Server(index) = self.processes[server].role else {
+            return;
+        };
+        if self.processes[server].generation != generation {
+            return;
+        }
+        let version = snapshot.version;
+        let record = self.storage.write(generation, index, snapshot);
+        let message = ToCoordinator::ShardWritten { version, record };
+        if let Kind::Server { reports, .. } = &mut self.processes[server].kind {
+            reports.keep(version, message.clone());
+        }
+        self.report(server, message);
+    }
+
+    pub fn push(&mut self, link: Link, push: Push) {
+        if !self.stands(link) {
+            return;
+        }
+        let Kind::Server {
+            shard: Some(shard), ..
+        } = &mut self.processes[link.server].kind
+        else {
+            return;
+        };
+        self.tally.late += u64::from(push.step < shard.version());
+        let notices = shard.push(&self.toy, &self.reference, push);
+        self.notice(link.server, notices);
+    }
+
+    pub fn notice(&mut self, server: Pid, notices: Vec<Notice>) {
+        for notice in notices {
+            match notice {
+                Notice::Reduced { step, tally } => self.reduced(server, step, tally),
+                Notice::Applied(version) => self.report(server, ToCoordinator::Applied { version }),
+                Notice::Snapshot(snapshot) => self.write(server, snapshot),
+                Notice::Published(chunk) => {
+                    let links = self.links.iter().filter(|((_, s), _)| *s == server);
+                    let links: Vec<_> = links
+                        .map(|((w, s), n)| Link {
+                            worker: *w,
+                            server: *s,
+                            number: *n,
+                        })
+                        .collect();
+                    for link in links {
+                        let delay = self.rng.within(0, 3_000);
+                        self.after(delay, Event::Feed(link, chunk));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what a chunk has now; what it had between is never sent.
+    pub fn feed(&mut self, link: Link, chunk: u32) {
+        if !self.stands(link) {
+            return;
+        }
+        let Kind::Server {
+            shard: Some(shard), ..
+        } = &self.processes[link.server].kind
+        else {
+            return;
+        };
+        let restored = shard.restored;
+        for (version, values) in shard.versions(chunk) {
+            if restored == Some(version) {
+                let range = self.toy.chunk_range(chunk);
+                let result = &self.reference.parameters[self.reference.result as usize][range];
+                assert_eq!(bits(&values), bits(result), "the restored best");
+            }
+            let delay = self.rng.within(100, 3_000);
+            self.after(
+                delay,
+                Event::Param {
+                    link,
+                    chunk,
+                    version,
+                    values,
+                },
+            );
+        }
+    }
+}
