@@ -6,10 +6,38 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use trainyard_checkpoint::{FolderStorage, JobIdentity, Log, Storage};
+use serde_json::{Value, json};
+use trainyard_checkpoint::{Error, FolderStorage, JobIdentity, Log, Storage, spec_differences};
 
 use crate::exit::BadInput;
 use crate::job::Job;
+
+/// Differences of a job that are named.
+const SHOWN: usize = 3;
+
+/// What differs between the job in the storage and this one, field by field.
+fn differences(storage: Arc<dyn Storage>, job: &Job) -> Option<String> {
+    let log = Log::open_any(storage).ok()?;
+    let mut differences = Vec::new();
+    let theirs = &log.identity().job;
+    if *theirs != job.name {
+        differences.push(format!("it is of job {theirs}, this is {}", job.name));
+    }
+    // Only what determines the model; replicas and the like may differ.
+    let determining = |manifest: &Value| {
+        let spec = &manifest["spec"];
+        json!({ "task": spec["task"], "model": spec["model"], "data": spec["data"], "training": spec["training"] })
+    };
+    let all = spec_differences(
+        &determining(&log.latest()?.spec),
+        &determining(&job.to_json().ok()?),
+    );
+    differences.extend(all.iter().take(SHOWN).cloned());
+    if all.len() > SHOWN {
+        differences.push(format!("and {} more fields differ", all.len() - SHOWN));
+    }
+    (!differences.is_empty()).then(|| differences.join(", "))
+}
 
 /// A locked run folder.
 #[derive(Debug)]
@@ -64,16 +92,16 @@ impl Folder {
             job: job.name.clone(),
             spec_digest: job.spec_digest.clone(),
         };
-        Ok(match Log::open(storage, identity) {
-            Err(error @ trainyard_checkpoint::Error::OtherJob { .. }) => {
+        match Log::open(Arc::clone(&storage), identity) {
+            Err(error @ Error::OtherJob { .. }) => {
                 let folder = self.path.display();
-                let message = format!(
-                    "{folder} belongs to another job: {error}; choose another folder with --out"
-                );
-                return Err(BadInput(message).into());
+                let why = differences(storage, job).unwrap_or_else(|| error.to_string());
+                let message =
+                    format!("{folder} holds another run: {why}; choose another folder with --out");
+                Err(BadInput(message).into())
             }
-            other => other?,
-        })
+            other => Ok(other?),
+        }
     }
 
     /// Writes a JSON file that is whole whenever it is read.
