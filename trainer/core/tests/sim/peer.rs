@@ -118,7 +118,9 @@ impl World {
             }
             // Server 0 ends with its coordinator.
             (_, Role::Server(0)) => {}
-            _ => self.end(process, false),
+            // A coordinator that was replaced does not know it yet. To the supervisor the process just
+            // ended before the job did.
+            _ => self.leave(process),
         }
     }
 }
