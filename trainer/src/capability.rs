@@ -37,8 +37,8 @@ pub fn pin(capability: Option<CpuCapability>) -> Result<()> {
     {
         return Ok(());
     }
-    let mut again = Command::new(std::env::current_exe()?);
-    again.args(std::env::args_os().skip(1)).envs(wanted);
+    let mut again = Command::new(crate::THIS_PROGRAM);
+    again.arg0("trainyard").args(std::env::args_os().skip(1)).envs(wanted);
     Err(again.exec().into()) // returns only if it failed
 }
 

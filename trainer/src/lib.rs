@@ -18,6 +18,10 @@ pub mod worker;
 
 use std::hash::{BuildHasher, Hasher};
 
+/// The program that is running, even if the file it came from was replaced since: a process that is
+/// started again must compute with the code of those beside it.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// A random number that tells this process from any other, its successors included.
 pub fn incarnation() -> u64 {
     // RandomState is seeded by the system; the process id and the time guard against a weak seed.

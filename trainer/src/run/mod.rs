@@ -438,6 +438,8 @@ impl<'a> Supervisor<'a> {
                         until: Instant::now() + wait,
                     },
                 );
+                // Nobody shall take its number for a process of ours.
+                self.write_roster()?;
                 Ok(None)
             }
             verdict => {

@@ -61,8 +61,8 @@ impl Common {
     }
 
     fn command(&self, member: Member, generation: u32) -> Result<Command> {
-        let program = std::env::current_exe().context("the path of this program is unknown")?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(crate::THIS_PROGRAM);
+        command.arg0("trainyard");
         let (role, index) = match member {
             Member::Server(index) => ("server", index),
             Member::Worker(index) => ("worker", index),

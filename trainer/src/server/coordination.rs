@@ -129,6 +129,10 @@ impl Coordination {
                 ticked = Instant::now();
                 actions.extend(self.coordinator.handle(begin.elapsed(), Event::Tick));
             }
+            if actions.iter().any(|action| matches!(action, Action::Finish(_))) {
+                // Observers learn where the job ended before they are released.
+                self.refresh(true);
+            }
             if let Some(ended) = self.carry_out(actions) {
                 break ended;
             }
