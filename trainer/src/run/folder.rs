@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
 use trainyard_checkpoint::{Error, FolderStorage, JobIdentity, Log, Storage, spec_differences};
@@ -61,11 +61,11 @@ impl Folder {
                 .write(true)
                 .open(path.join(".lock"))
         };
-        let lock = create().with_context(|| {
-            format!(
-                "{} cannot be written: choose another folder with --out",
+        let lock = create().map_err(|error| {
+            BadInput(format!(
+                "{} cannot be written: {error}; choose another folder with --out",
                 path.display()
-            )
+            ))
         })?;
         match lock.try_lock() {
             Ok(()) => {}
