@@ -2,6 +2,8 @@
 
 #[path = "artifact/fixture.rs"]
 mod fixture;
+#[path = "artifact/refusals.rs"]
+mod refusals;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use fixture::{Example, Run, breast_cancer, diabetes, digits, lines, refused, text, trainyard};
 use serde_json::Value;
-use trainyard::artifact::{FILES, GOLDEN, Golden, MODEL, PARAMETERS, PROVENANCE, SCRIPT};
+use trainyard::artifact::{FILES, GOLDEN, Golden, MODEL, PROVENANCE, SCRIPT};
 
 fn examples() -> [Example; 3] {
     [breast_cancer(), diabetes(), digits()]
@@ -49,16 +51,9 @@ fn python() -> PathBuf {
 fn t18_plain_pytorch_reproduces_the_golden_outputs() {
     let python = python();
     let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/artifact_pytorch.py");
-    let runs: Vec<(Run, PathBuf)> = examples()
-        .iter()
-        .map(Run::complete)
-        .map(|run| (run.export(), run))
-        .map(|(a, r)| (r, a))
-        .collect();
-    let output = Command::new(python)
-        .arg(&check)
-        .args(runs.iter().map(|(_, artifact)| artifact))
-        .output();
+    let runs = examples().each_ref().map(Run::complete);
+    let artifacts = runs.each_ref().map(Run::export);
+    let output = Command::new(python).arg(&check).args(&artifacts).output();
     let output = output.expect("Python runs");
     assert!(
         output.status.success(),
@@ -69,7 +64,7 @@ fn t18_plain_pytorch_reproduces_the_golden_outputs() {
     // One line an artifact, with the digest that Python has computed from the tensors.
     let lines: Vec<String> = text(&output.stdout).lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), runs.len(), "{lines:?}");
-    for ((run, _), line) in runs.iter().zip(lines) {
+    for (run, line) in runs.iter().zip(lines) {
         assert_eq!(line, format!("{} {}", run.job.name, run.model_sha256));
     }
 }
@@ -151,6 +146,42 @@ fn t19_predict_on_the_training_file_gives_the_reported_metrics() {
 }
 
 #[test]
+fn t19_a_real_run_reports_what_predict_measures() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let example = fs::read_to_string(breast_cancer().file("job.yaml")).expect("the example");
+    // Validation rows that predict can be given: the same file.
+    let manifest = example
+        .replace("{fraction: 0.2}", "{csv: {uri: breast-cancer.csv}}")
+        .replace("epochs: 20", "epochs: 2");
+    assert_ne!(manifest, example);
+    let (job, data, out) = (
+        folder.path().join("job.yaml"),
+        folder.path().join("breast-cancer.csv"),
+        folder.path().join("run"),
+    );
+    fs::write(&job, manifest).expect("a manifest");
+    fs::copy(breast_cancer().file("breast-cancer.csv"), &data).expect("the data");
+    let output = trainyard(&[&"run", &job, &"--out", &out, &"--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let result = lines(&output).pop().expect("a result");
+    let artifact = PathBuf::from(result["artifact"].as_str().expect("an artifact"));
+    let output = trainyard(&[&"predict", &artifact, &"--csv", &data, &"--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let summary = lines(&output).pop().expect("a summary");
+    assert_eq!(summary["metrics"], result["metrics"]["train"]);
+    assert_eq!(summary["metrics"], result["metrics"]["validation"]);
+    assert_eq!(
+        json(&artifact.join(MODEL))["modelSha256"],
+        result["modelSha256"]
+    );
+    // Exporting again from the run's folder makes the same artifact.
+    let again = folder.path().join("again");
+    let output = trainyard(&[&"export", &out, &"--out", &again]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(files(&artifact) == files(&again));
+}
+
+#[test]
 fn predictions_are_well_formed_csv_without_a_terminal() {
     let run = Run::complete(&breast_cancer());
     let artifact = run.export();
@@ -180,17 +211,7 @@ fn predictions_are_well_formed_csv_without_a_terminal() {
         stderr.contains("metrics on 569 rows: loss ") && stderr.contains("accuracy "),
         "{stderr}"
     );
-    assert!(!stderr.contains('\x1b') && !text(&output.stdout_all()).contains('\x1b'));
-}
-
-trait Everything {
-    fn stdout_all(&self) -> Vec<u8>;
-}
-
-impl Everything for std::process::Output {
-    fn stdout_all(&self) -> Vec<u8> {
-        self.stdout.clone()
-    }
+    assert!(!stderr.contains('\x1b') && !text(&output.stdout).contains('\x1b'));
 }
 
 #[test]
@@ -249,138 +270,6 @@ fn a_reader_that_stops_early_is_no_error() {
         (output.status.code(), text(&output.stderr).as_str()),
         (Some(0), "")
     );
-}
-
-#[test]
-fn t15_a_bad_file_is_refused_with_its_place() {
-    let run = Run::complete(&breast_cancer());
-    let artifact = run.export();
-    let good = fs::read_to_string(breast_cancer().file("breast-cancer.csv")).expect("the data");
-    let bad = run.path().join("bad.csv");
-    let predict = || trainyard(&[&"predict", &artifact, &"--csv", &bad]);
-    let mut rows: Vec<String> = good.lines().take(5).map(str::to_owned).collect();
-    let second = rows[2].clone();
-    rows[2] = format!("oops{}", &second[second.find(',').expect("columns")..]);
-    fs::write(&bad, rows.join("\n")).expect("a file");
-    refused(&predict(), &["bad.csv:3: column", "oops"]);
-    rows[2] = format!("{second},1");
-    fs::write(&bad, rows.join("\n")).expect("a file");
-    refused(&predict(), &["bad.csv:3:"]);
-    fs::write(&bad, "a,b\n1,2\n").expect("a file");
-    refused(&predict(), &["bad.csv:"]);
-    fs::write(&bad, "").expect("a file");
-    refused(&predict(), &["bad.csv"]);
-    fs::remove_file(&bad).expect("removed");
-    refused(&predict(), &["bad.csv", "no such file"]);
-    refused(
-        &trainyard(&[&"predict", &artifact, &"--csv", &run.path()]),
-        &["is a folder"],
-    );
-    refused(
-        &trainyard(&[
-            &"predict",
-            &artifact,
-            &"--npy",
-            &digits().file("digits-features.npy"),
-        ]),
-        &["give a CSV file"],
-    );
-    refused(
-        &trainyard(&[&"predict", &run.path().join("none"), &"--csv", &bad]),
-        &["there is no folder"],
-    );
-    assert_eq!(
-        trainyard(&[&"predict", &artifact]).status.code(),
-        Some(2),
-        "a file must be named"
-    );
-}
-
-#[test]
-fn a_damaged_artifact_is_refused_and_its_file_named() {
-    let run = Run::complete(&diabetes());
-    let artifact = run.export();
-    let file = diabetes().file("diabetes.csv");
-    assert_eq!(trainyard(&[&"inspect", &artifact]).status.code(), Some(0));
-    for name in [MODEL, PARAMETERS, SCRIPT, GOLDEN] {
-        let path = artifact.join(name);
-        let good = fs::read(&path).expect(name);
-        let mut flipped = good.clone();
-        let middle = flipped.len() / 2;
-        flipped[middle] ^= 0x10;
-        for bad in [flipped, good[..good.len() / 2].to_vec(), Vec::new()] {
-            fs::write(&path, bad).expect(name);
-            let output = trainyard(&[&"inspect", &artifact]);
-            assert_eq!(
-                output.status.code(),
-                Some(2),
-                "{name}: {}",
-                text(&output.stderr)
-            );
-            let said = text(&output.stdout) + &text(&output.stderr);
-            assert!(said.contains(name), "{said}");
-            if name == PARAMETERS {
-                refused(
-                    &trainyard(&[&"predict", &artifact, &"--csv", &file]),
-                    &[name, "export the artifact again"],
-                );
-            }
-        }
-        fs::remove_file(&path).expect(name);
-        if [MODEL, PARAMETERS].contains(&name) {
-            refused(
-                &trainyard(&[&"predict", &artifact, &"--csv", &file]),
-                &[name],
-            );
-        }
-        assert_eq!(trainyard(&[&"inspect", &artifact]).status.code(), Some(2));
-        fs::write(&path, good).expect(name);
-    }
-    assert_eq!(trainyard(&[&"inspect", &artifact]).status.code(), Some(0));
-}
-
-#[test]
-fn a_model_file_that_contradicts_itself_is_refused() {
-    let run = Run::complete(&digits());
-    let artifact = run.export();
-    let path = artifact.join(MODEL);
-    let good = json(&path);
-    let features = digits().file("digits-features.npy");
-    let cases: [(&str, Value, &str); 9] = [
-        ("/formatVersion", 2.into(), "has format 2"),
-        ("/formatVersion", 0.into(), "has format 0"),
-        ("/task", "regression".into(), "task differs"),
-        ("/inputShape/1", 9.into(), "input shape differs"),
-        ("/output/width", 3.into(), "output differs"),
-        (
-            "/architecture/cnn/blocks/0/pool",
-            0.into(),
-            "out of the bounds",
-        ),
-        (
-            "/architecture/cnn/hidden/0",
-            31.into(),
-            "not those of its architecture",
-        ),
-        (
-            "/parameters/0/name",
-            "x".into(),
-            "not those of its architecture",
-        ),
-        ("/modelSha256", "00".into(), "has the digest"),
-    ];
-    for (pointer, value, reason) in cases {
-        let mut bad = good.clone();
-        *bad.pointer_mut(pointer).expect(pointer) = value;
-        fs::write(&path, bad.to_string()).expect("a file");
-        let output = trainyard(&[&"predict", &artifact, &"--npy", &features]);
-        let reason = if pointer == "/modelSha256" {
-            "have the digest"
-        } else {
-            reason
-        };
-        refused(&output, &[reason, "model"]);
-    }
 }
 
 #[test]
@@ -522,44 +411,4 @@ fn export_chooses_the_result_else_the_newest_that_can_be_loaded() {
         "{}",
         text(&shown.stdout)
     );
-}
-
-#[test]
-fn a_damaged_result_is_not_replaced_by_an_older_model() {
-    let mut run = Run::empty(&diabetes());
-    run.commit(10, false);
-    run.commit(20, true);
-    let shard = run
-        .path()
-        .join("checkpoints/000000000020-g0001/shard-0001-of-0002.safetensors");
-    fs::remove_file(shard).expect("removed");
-    let out = run.path().join("artifact");
-    let output = trainyard(&[&"export", &run.path(), &"--out", &out]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output.stderr).contains("shard-0001-of-0002"),
-        "{}",
-        text(&output.stderr)
-    );
-    assert!(!out.exists());
-}
-
-#[test]
-fn paths_that_hold_nothing_are_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (none, out) = (folder.path().join("none"), folder.path().join("out"));
-    refused(
-        &trainyard(&[&"export", &none, &"--out", &out]),
-        &["there is no folder", "runs/NAME"],
-    );
-    refused(
-        &trainyard(&[&"export", &folder.path(), &"--out", &out]),
-        &["holds no checkpoints"],
-    );
-    refused(&trainyard(&[&"inspect", &none]), &["there is no folder"]);
-    refused(
-        &trainyard(&[&"inspect", &folder.path()]),
-        &["holds no checkpoints"],
-    );
-    assert!(!none.exists() && !out.exists(), "nothing is created");
 }

@@ -1,12 +1,14 @@
 //! `trainyard predict`: what a model makes of a file's rows.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::json;
 use trainyard_core::metrics::{Metrics, TaskKind};
 use trainyard_crds::training_job::CpuCapability;
 use trainyard_data::{DataError, Encoded, ErrorKind as DataErrorKind, Limits};
@@ -272,9 +274,14 @@ impl<'a> Predictions<'a> {
         };
         let mut table = print::table(&self.header(), numbers);
         for row in &self.rows {
-            table.add_row(self.cells(row, |value| significant(value.into())));
+            // Probabilities are compared by their decimals, values by their digits.
+            let number = |value: f32| match row.class {
+                Some(_) => format!("{value:.4}"),
+                None => significant(value.into()),
+            };
+            table.add_row(self.cells(row, number));
         }
-        Ok(writeln!(out, "{table}")?)
+        Ok(writeln!(out, "{}", table.trim_fmt())?)
     }
 
     fn write_csv(&self, out: &mut dyn Write) -> Result<()> {
@@ -289,35 +296,72 @@ impl<'a> Predictions<'a> {
 
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {
         for row in &self.rows {
-            let mut object = Map::new();
-            object.insert(self.place.into(), row.place.into());
-            match row.class {
-                Some(class) => {
-                    object.insert("prediction".into(), self.class(class).into());
-                    object.insert("probability".into(), json!(row.answer()));
-                    let each = self.classes.iter().zip(&row.values);
-                    let each: Map<String, Value> =
-                        each.map(|(name, p)| (name.clone(), json!(p))).collect();
-                    object.insert("probabilities".into(), each.into());
-                }
-                None => {
-                    object.insert("prediction".into(), json!(row.answer()));
-                }
-            }
-            match (row.class, row.label) {
-                (Some(_), Some(label)) => {
-                    object.insert("label".into(), self.class(label as usize).into())
-                }
-                (None, Some(label)) => object.insert("label".into(), json!(label)),
-                (_, None) => None,
-            };
-            writeln!(out, "{}", Value::from(object))?;
+            writeln!(out, "{}", serde_json::to_string(&self.line(row))?)?;
         }
         if let Some(metrics) = &self.metrics {
             writeln!(out, "{}", json!({ "rows": self.total, "metrics": metrics }))?;
         }
         Ok(())
     }
+
+    fn line(&self, row: &Prediction) -> Line<'_> {
+        let place = Some(row.place);
+        let (line, index) = if self.place == "line" {
+            (place, None)
+        } else {
+            (None, place)
+        };
+        let each = || {
+            self.classes
+                .iter()
+                .map(String::as_str)
+                .zip(row.values.iter().copied())
+                .collect()
+        };
+        match row.class {
+            Some(class) => Line {
+                line,
+                row: index,
+                prediction: Answer::Class(self.class(class)),
+                probability: Some(row.answer()),
+                probabilities: Some(each()),
+                label: row
+                    .label
+                    .map(|label| Answer::Class(self.class(label as usize))),
+            },
+            None => Line {
+                line,
+                row: index,
+                prediction: Answer::Value(row.answer()),
+                probability: None,
+                probabilities: None,
+                label: row.label.map(Answer::Value),
+            },
+        }
+    }
+}
+
+/// A row as a line of JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    row: Option<u64>,
+    prediction: Answer<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probability: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probabilities: Option<BTreeMap<&'a str, f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<Answer<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer<'a> {
+    Class(&'a str),
+    Value(f32),
 }
 
 impl Prediction {

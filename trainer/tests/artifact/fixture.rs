@@ -229,6 +229,8 @@ impl Run {
 /// Runs the program.
 pub fn trainyard(args: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trainyard"));
+    // What `predict` would start itself again for.
+    command.envs([("OMP_NUM_THREADS", "1"), ("MKL_NUM_THREADS", "1")]);
     for arg in args {
         command.arg(arg);
     }

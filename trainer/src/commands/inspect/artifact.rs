@@ -166,9 +166,9 @@ impl Report {
         for (name, value) in rows {
             writeln!(out, "  {name:<12} {value}")?;
         }
-        writeln!(out, "{}", self.parameters())?;
-        writeln!(out, "{}", self.inputs())?;
-        writeln!(out, "{}", self.files())?;
+        writeln!(out, "\n{}", self.parameters().trim_fmt())?;
+        writeln!(out, "\n{}", self.inputs().trim_fmt())?;
+        writeln!(out, "\n{}", self.files().trim_fmt())?;
         Ok(())
     }
 

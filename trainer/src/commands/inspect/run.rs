@@ -107,7 +107,7 @@ impl Report {
         )?;
         match self.checkpoints.is_empty() {
             true => writeln!(out, "no checkpoint yet")?,
-            false => writeln!(out, "{}", self.table())?,
+            false => writeln!(out, "\n{}\n", self.table().trim_fmt())?,
         }
         for checkpoint in &self.checkpoints {
             if let Some(sha256) = &checkpoint.model_sha256 {
