@@ -1,0 +1,285 @@
+//! The run's folder is damaged, full, or read-only: named errors, the last good checkpoint, and the
+//! same model after all.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Ended, Spec, example, folder, reference, sha};
+use rustix::process::Signal;
+
+/// A job that is stopped on the way and has several checkpoints then.
+fn job() -> Spec {
+    example("breast-cancer/job.yaml").epochs(12).every(20)
+}
+
+/// Runs `spec` in `folder` until several checkpoints are there, and kills all of it.
+fn broken_off(spec: &Spec, folder: &Path) {
+    let mut run = spec.start(folder);
+    run.until("checkpoints", |run| {
+        run.status()
+            .filter(|status| status["checkpoint"].as_u64() >= Some(60))
+    });
+    run.signal(Signal::KILL);
+    run.wait();
+}
+
+/// Files of the newest checkpoint that the log names.
+fn newest(folder: &Path) -> Vec<PathBuf> {
+    let mut checkpoints: Vec<PathBuf> = fs::read_dir(folder.join("checkpoints"))
+        .expect("checkpoints")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    checkpoints.sort();
+    let log = fs::read_dir(folder.join("log")).expect("a log");
+    let entries: String = log
+        .map(|entry| fs::read_to_string(entry.expect("an entry").path()).expect("text"))
+        .collect();
+    let named = |path: &PathBuf| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| entries.contains(name))
+    };
+    let newest = checkpoints
+        .into_iter()
+        .rev()
+        .find(named)
+        .expect("a committed checkpoint");
+    let mut files: Vec<PathBuf> = fs::read_dir(newest)
+        .expect("shards")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.sort();
+    files
+}
+
+fn step_of(shard: &Path) -> u64 {
+    let name = shard
+        .parent()
+        .and_then(Path::file_name)
+        .and_then(|name| name.to_str())
+        .expect("a name");
+    name.split('-')
+        .next()
+        .and_then(|step| step.parse().ok())
+        .expect("a step")
+}
+
+fn resumed(spec: &Spec, folder: &Path) -> Ended {
+    spec.clone().resume().start(folder).wait()
+}
+
+/// The resumed run reaches the same model, from a checkpoint before the one that was damaged.
+fn falls_back(damage: impl Fn(&Path)) {
+    let (spec, folder) = (job().on(1, 2), folder());
+    broken_off(&spec, folder.path());
+    let shard = newest(folder.path()).remove(0);
+    damage(&shard);
+    let ended = resumed(&spec, folder.path());
+    assert_eq!(
+        sha(&ended.summary()),
+        reference::train(&job()).sha,
+        "{ended}"
+    );
+    let server = fs::read_to_string(folder.path().join("logs/server-0.log")).expect("a log");
+    let name = shard
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("a name");
+    assert!(
+        server.contains("passed over") && server.contains(name),
+        "a warning names the shard: {server}"
+    );
+}
+
+#[test]
+fn t09_a_missing_shard_is_passed_over() {
+    falls_back(|shard| fs::remove_file(shard).expect("it was there"));
+}
+
+#[test]
+fn t09_a_truncated_shard_is_passed_over() {
+    falls_back(|shard| {
+        let bytes = fs::read(shard).expect("a shard");
+        fs::write(shard, &bytes[..bytes.len() - 100]).expect("writable");
+    });
+}
+
+/// A changed byte has no effect on the size: the checkpoint before is used, or the run refuses and
+/// names the shard. It never trains on.
+#[test]
+fn t09_a_corrupt_shard_is_never_trained_on() {
+    let (spec, folder) = (job().on(1, 1), folder());
+    broken_off(&spec, folder.path());
+    let shard = newest(folder.path()).remove(0);
+    let mut bytes = fs::read(&shard).expect("a shard");
+    let at = bytes.len() / 2;
+    bytes[at] ^= 0x10;
+    fs::write(&shard, bytes).expect("writable");
+    let ended = resumed(&spec, folder.path());
+    match ended.code() {
+        Some(0) => assert_eq!(
+            sha(&ended.summary()),
+            reference::train(&job()).sha,
+            "{ended}"
+        ),
+        Some(1) => {
+            let message = ended.named("error")[0]["message"]
+                .as_str()
+                .expect("a message")
+                .to_owned();
+            assert!(
+                message.contains("corrupt") && message.contains(&step_of(&shard).to_string()),
+                "{message}"
+            );
+            assert!(message.contains("shard-0001-of-0001"), "{message}");
+        }
+        _ => panic!("{ended}"),
+    }
+}
+
+#[test]
+fn t09_without_any_checkpoint_left_the_run_refuses_and_names_them() {
+    let (spec, folder) = (job(), folder());
+    broken_off(&spec, folder.path());
+    fs::remove_dir_all(folder.path().join("checkpoints")).expect("it was there");
+    let ended = resumed(&spec, folder.path());
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    let message = ended.named("error")[0]["message"]
+        .as_str()
+        .expect("a message")
+        .to_owned();
+    assert!(
+        message.contains("none of the job's checkpoints can be loaded"),
+        "{message}"
+    );
+    assert!(message.contains("is missing"), "{message}");
+}
+
+/// A finished run whose result is damaged does not pretend.
+#[test]
+fn t09_a_damaged_result_is_refused() {
+    let (spec, folder) = (example("breast-cancer/job.yaml").epochs(1), folder());
+    spec.start(folder.path()).finish();
+    fs::remove_dir_all(folder.path().join("artifact")).expect("an artifact");
+    for shard in newest(folder.path()) {
+        fs::remove_file(shard).expect("it was there");
+    }
+    let ended = resumed(&spec, folder.path());
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(ended.stderr.contains("shard"), "{ended}");
+    assert!(
+        !folder.path().join("artifact").exists(),
+        "no artifact without parameters"
+    );
+}
+
+/// `trainyard run` with `mount` done before it in a mount namespace of its own; none where that is
+/// not permitted.
+fn mounted(spec: &Spec, mount: &str) -> Option<Spec> {
+    let permitted = Command::new("unshare")
+        .args(["--mount", "sh", "-c", mount])
+        .output();
+    if !permitted
+        .as_ref()
+        .is_ok_and(|output| output.status.success())
+    {
+        println!("skipped: mounts are not permitted here ({permitted:?})");
+        return None;
+    }
+    let mut spec = spec.clone();
+    let script = format!("{mount} && exec \"$0\" \"$@\"");
+    spec.wrapper = ["unshare", "--mount", "sh", "-c", &script]
+        .map(String::from)
+        .to_vec();
+    Some(spec)
+}
+
+/// The message of a failed run.
+fn message(ended: &Ended) -> String {
+    let errors = ended.named("error");
+    let message = errors.last().and_then(|error| error["message"].as_str());
+    message
+        .unwrap_or_else(|| panic!("no error was told: {ended}"))
+        .to_owned()
+}
+
+/// The disk fills up on the way. What was committed stays, and with room the run goes on.
+#[test]
+fn t09_a_full_disk_fails_by_name_and_the_last_checkpoint_stays() {
+    let folder = folder();
+    let (inside, kept) = (folder.path().join("full"), folder.path().join("kept"));
+    fs::create_dir(&inside).expect("writable");
+    // One checkpoint is 3 x 58 KiB; several are kept, so that the third or so does not fit.
+    let spec = job().set("checkpoint.keep", 100);
+    let mount = format!("mount -t tmpfs -o size=640k tmpfs {}", inside.display());
+    let Some(mut full) = mounted(&spec, &mount) else {
+        return;
+    };
+    // Take along what is in the folder before the namespace goes with it.
+    let last = full.wrapper.len() - 1;
+    full.wrapper[last] = format!(
+        "{mount} && {{ \"$0\" \"$@\"; code=$?; cp -a {} {}; exit $code; }}",
+        inside.display(),
+        kept.display()
+    );
+    let ended = full.start(&inside).wait();
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    let said = message(&ended).to_lowercase();
+    assert!(said.contains("no space left"), "{said}");
+    let ended = resumed(&spec, &kept);
+    assert!(
+        ended.named("started")[0]["resumedFrom"].as_u64() >= Some(20),
+        "{ended}"
+    );
+    assert_eq!(sha(&ended.summary()), reference::train(&spec).sha);
+}
+
+#[test]
+fn t09_a_read_only_folder_is_refused_at_once() {
+    let folder = folder();
+    let path = folder.path().display();
+    let mount = format!("mount -t tmpfs -o ro tmpfs {path}");
+    let Some(spec) = mounted(&job(), &mount) else {
+        return;
+    };
+    let ended = spec.start(&folder.path().join("run")).wait();
+    assert_eq!(ended.code(), Some(2), "{ended}");
+    let message = message(&ended);
+    assert!(
+        message.contains("cannot be written") && message.contains("--out"),
+        "{message}"
+    );
+}
+
+/// Checkpoints of any number of servers are loaded by any other.
+#[test]
+fn t10_another_number_of_servers_loads_the_checkpoint() {
+    let many = example("digits/mlp.yaml")
+        .epochs(3)
+        .every(15)
+        .set("model.mlp.hidden", "[512, 256]");
+    let folder = folder();
+    let expected = reference::train(&many).sha;
+    let mut shapes = [(1, 3), (2, 1), (1, 4), (2, 2)].into_iter().peekable();
+    let mut target = 15;
+    let mut spec = many.clone();
+    while let Some((workers, servers)) = shapes.next() {
+        let run = spec.clone().on(workers, servers).start(folder.path());
+        if shapes.peek().is_none() {
+            assert_eq!(sha(&run.finish()), expected);
+            return;
+        }
+        let mut run = run;
+        run.until("a checkpoint", |run| {
+            run.status()
+                .filter(|status| status["checkpoint"].as_u64() >= Some(target))
+        });
+        run.signal(Signal::KILL);
+        run.wait();
+        target += 30;
+        spec = many.clone().resume();
+    }
+}
