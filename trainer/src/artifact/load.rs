@@ -61,10 +61,9 @@ impl Artifact {
                 path.display()
             )));
         }
-        let model = read(path, MODEL, |bytes| files::decode::<ModelFile>(bytes))?;
-        let layout = in_file(path, MODEL, layout(&model))?;
-        let network = Network::new(&layout.0, &layout.1);
-        let (model, layout) = (model, layout.1);
+        let model = read(path, MODEL, files::decode::<ModelFile>)?;
+        let (architecture, layout) = in_file(path, MODEL, layout(&model))?;
+        let network = Network::new(&architecture, &layout);
         let file = path.join(PARAMETERS);
         // No more is read than these parameters and a header can have.
         let limit = (layout.len() as u64)
@@ -123,7 +122,7 @@ impl Artifact {
 /// # Errors
 /// [`BadInput`] if it is missing or damaged.
 pub fn provenance(path: &Path) -> Result<Provenance> {
-    read(path, PROVENANCE, |bytes| files::decode(bytes))
+    read(path, PROVENANCE, files::decode)
 }
 
 /// Reads every file and compares it with the digest in `provenance.json`.
@@ -263,7 +262,7 @@ fn is_bounded(model: &Model) -> bool {
 /// The parameters in name order, if the file holds them and nothing else.
 fn parameters(bytes: &[u8], model: &ModelFile, layout: &Layout) -> Result<Vec<Tensor>> {
     let mut contents = tensors::read(bytes)?;
-    let mut arena = vec![0.0; 0];
+    let mut arena = Vec::new();
     let mut take = |placed: &Placed| -> Result<Tensor> {
         let name = &placed.param.name;
         let tensor = contents

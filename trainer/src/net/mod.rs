@@ -190,11 +190,10 @@ pub fn accept(
     let hello: Hello = serde_json::from_slice(&payload).map_err(refused)?;
     let fence = header.fence(ours.job, ours.generation);
     // A newer generation on a control stream is news for the coordinator, an older one is told so.
-    let allowed = match (hello.channel, fence) {
-        (_, Fence::Current) => true,
-        (Channel::Control, Fence::Newer | Fence::Older) => true,
-        _ => false,
-    };
+    let allowed = matches!(
+        (hello.channel, fence),
+        (_, Fence::Current) | (Channel::Control, Fence::Newer | Fence::Older)
+    );
     if !allowed {
         return Err(refused(format!(
             "a connection of {fence:?} origin: {:?} {:?}",

@@ -19,6 +19,7 @@ const REFRESH: Duration = Duration::from_millis(50);
 const SILENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// What the coordinator's thread waits for.
+#[expect(clippy::large_enum_variant, reason = "nearly every input is an event")]
 pub enum Input {
     /// Something for the state machine.
     Event(Event),
