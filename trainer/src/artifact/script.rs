@@ -95,7 +95,7 @@ impl Golden {
         )
     }
 
-    /// Reads what [`Golden::write`] wrote.
+    /// Reads an artifact's golden rows.
     ///
     /// # Errors
     /// If the file cannot be read, or holds something else.
