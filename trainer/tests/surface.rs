@@ -1,0 +1,636 @@
+//! What the program shows to the outside: exit codes, messages, ports, folders, memory, and what it
+//! does with strangers.
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+
+use common::wire::{header, identity, introduced};
+use common::{Ended, Random, Spec, example, folder, reference, resident, sha};
+use rustix::process::Signal;
+use serde_json::Value;
+use trainyard::net::Channel;
+use trainyard_core::tree::Node;
+use trainyard_core::wire::{Body, MAX_CHUNK_BYTES, MAX_CONTROL_BYTES};
+
+fn message(ended: &Ended) -> String {
+    let errors = ended.named("error");
+    let message = errors.last().and_then(|error| error["message"].as_str());
+    message
+        .unwrap_or_else(|| panic!("no error was told: {ended}"))
+        .to_owned()
+}
+
+/// Frames that no peer of this job may send, one a connection.
+fn garbage(random: &mut Random, ours: trainyard::net::Identity) -> Vec<Vec<u8>> {
+    let noise =
+        |random: &mut Random, n: u64| (0..n).map(|_| random.below(256) as u8).collect::<Vec<u8>>();
+    let foreign = trainyard::net::Identity {
+        job: ours.job ^ 1,
+        ..ours
+    };
+    let hello = Body::Hello { len: 20 };
+    let mut version = header(ours, hello);
+    version[4] = 99;
+    let mut checksum = header(ours, hello);
+    checksum[60] ^= 1;
+    let mut cut = header(ours, hello).to_vec();
+    cut.truncate(40);
+    vec![
+        noise(random, 64),
+        noise(random, 10_000),
+        b"GET / HTTP/1.1\r\nHost: trainyard and so on to the end of a header\r\n\r\n".to_vec(),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(8),
+        version.to_vec(),
+        checksum.to_vec(),
+        cut,
+        header(
+            ours,
+            Body::Hello {
+                len: MAX_CONTROL_BYTES,
+            },
+        )
+        .to_vec(),
+        header(
+            ours,
+            Body::Control {
+                len: MAX_CONTROL_BYTES,
+            },
+        )
+        .to_vec(),
+        header(ours, Body::Bye).to_vec(),
+        [
+            header(ours, hello).to_vec(),
+            b"{\"channel\":\"nowhere\"}".to_vec(),
+        ]
+        .concat(),
+        [header(ours, hello).to_vec(), noise(random, 20)].concat(),
+        [
+            header(foreign, Body::Hello { len: 53 }).to_vec(),
+            br#"{"channel":"push","role":{"kind":"worker","index":1}}"#.to_vec(),
+        ]
+        .concat(),
+    ]
+}
+
+/// Pushes that cannot be true, on connections that were introduced well.
+fn untrue_pushes(random: &mut Random, ours: trainyard::net::Identity) -> Vec<Vec<u8>> {
+    let push = |step, node, chunk, len| {
+        let node = Node::new(node).expect("not 0");
+        let body = Body::Push {
+            step,
+            node,
+            chunk,
+            len,
+            rows: 8,
+            loss: 1.0,
+        };
+        [header(ours, body).to_vec(), vec![0; len as usize]].concat()
+    };
+    let older = trainyard::net::Identity {
+        generation: 0,
+        ..ours
+    };
+    let mut aged = push(0, 4, 0, 4);
+    aged[..64].copy_from_slice(&header(
+        older,
+        Body::Push {
+            step: 0,
+            node: Node::ROOT,
+            chunk: 0,
+            len: 4,
+            rows: 8,
+            loss: 1.0,
+        },
+    ));
+    vec![
+        push(u64::MAX, 4, 0, 58_368),
+        push(0, 4, 4_000_000_000, 4),
+        push(0, u32::MAX, 0, 58_368),
+        push(0, 4, 0, MAX_CHUNK_BYTES),
+        push(0, 4, 0, 4),
+        aged,
+        (0..64).map(|_| random.below(256) as u8).collect(),
+        header(
+            ours,
+            Body::Param {
+                version: 1,
+                chunk: 0,
+                len: 4,
+            },
+        )
+        .to_vec(),
+    ]
+}
+
+#[test]
+fn t13_garbage_on_the_port_is_dropped_and_counted() {
+    let mut random = Random::new("t13");
+    let (spec, folder) = (example("breast-cancer/job.yaml").epochs(40), folder());
+    let mut run = spec.clone().on(2, 1).start(folder.path());
+    run.reach(10);
+    let roster = run.roster().expect("it has told who runs");
+    let server = roster.pid("server", 0).expect("a server");
+    let ours = identity(&spec, &roster);
+    let before = (
+        run.metric("peers_dropped_total").expect("a counter"),
+        resident(server).expect("it runs"),
+    );
+    let mut sent = 0;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        for bytes in garbage(&mut random, ours) {
+            let mut stream = TcpStream::connect(roster.coordinator()).expect("a connection");
+            // The server may close at the first wrong byte.
+            let _ = stream.write_all(&bytes);
+            open.push(stream);
+        }
+        for bytes in untrue_pushes(&mut random, ours) {
+            let mut stream = introduced(&roster, ours, Channel::Push).expect("a connection");
+            let _ = stream.write_all(&bytes);
+            open.push(stream);
+            sent += 1;
+        }
+    }
+    // At least everything that was introduced, and of the rest what was a whole frame.
+    let wanted = before.0 + f64::from(sent + 4 * 8);
+    run.until("the counter", |run| {
+        run.metric("peers_dropped_total")
+            .filter(|dropped| *dropped >= wanted)
+    });
+    let after = resident(server).expect("it runs");
+    assert!(
+        after < before.1 + 32 * 1024,
+        "{} KiB before, {after} KiB after",
+        before.1
+    );
+    drop(open);
+    let ended = run.wait();
+    assert_eq!(sha(&ended.summary()), reference::train(&spec).sha);
+    assert!(ended.named("restarting").is_empty(), "{ended}");
+}
+
+/// Garbage on the control stream of a peer that was let in.
+#[test]
+fn t13_garbage_on_a_control_stream_is_dropped() {
+    let mut random = Random::new("t13_control");
+    let (spec, folder) = (example("breast-cancer/job.yaml").epochs(20), folder());
+    let mut run = spec.clone().on(1, 1).start(folder.path());
+    run.reach(10);
+    let roster = run.roster().expect("it has told who runs");
+    let ours = identity(&spec, &roster);
+    let bodies: [&[u8]; 5] = [
+        b"{}",
+        b"null",
+        b"{\"type\":\"drain\"}",
+        b"{\"type\":\"join\",\"role\":7}",
+        &[0xff; 64],
+    ];
+    for body in bodies {
+        let mut stream = introduced(&roster, ours, Channel::Control).expect("a connection");
+        let head = header(
+            ours,
+            Body::Control {
+                len: body.len() as u32,
+            },
+        );
+        let _ = stream
+            .write_all(&head)
+            .and_then(|()| stream.write_all(body));
+        let _ = stream.set_read_timeout(Some(common::LIMIT));
+        // It ends, whatever is said before.
+        let mut said = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut said) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+        }
+    }
+    let mut stream = introduced(&roster, ours, Channel::Control).expect("a connection");
+    let noise: Vec<u8> = (0..100_000).map(|_| random.below(256) as u8).collect();
+    let _ = stream.write_all(&noise);
+    let ended = run.wait();
+    assert_eq!(sha(&ended.summary()), reference::train(&spec).sha);
+    assert!(ended.named("restarting").is_empty(), "{ended}");
+}
+
+/// Writes a job beside a CSV of its own.
+fn job_on(csv: &[u8], folder: &std::path::Path) -> Spec {
+    fs::write(folder.join("data.csv"), csv).expect("writable");
+    let manifest = "
+apiVersion: trainyard.dev/v1alpha1
+kind: TrainingJob
+metadata: {name: own-data}
+spec:
+  task: {binaryClassification: {}}
+  model: {mlp: {hidden: [4]}}
+  data: {train: {csv: {uri: data.csv, label: kind}}}
+  training: {epochs: 1, batchSize: 2, microBatches: 2, optimizer: {sgd: {learningRate: 0.1}}}
+";
+    fs::write(folder.join("job.yaml"), manifest).expect("writable");
+    let mut spec = example("breast-cancer/job.yaml");
+    spec.file = folder.join("job.yaml");
+    spec
+}
+
+#[test]
+fn t15_bad_data_ends_with_2_and_names_the_place() {
+    let good = b"\xef\xbb\xbfx,kind\r\n1,a\r\n2,b\r\n\"3\",a\r\n";
+    let bad: [(&[u8], &str); 5] = [
+        (b"x,kind\n1,a\n2,b,7\n", "data.csv:3"),
+        (b"x,kind\n1,a\nNaN,b\n", "data.csv:3"),
+        (b"", "data.csv"),
+        (b"x,z\n1,a\n", "kind"),
+        (b"x,kind\n1,a\n2,b\n3,c\n", "c"),
+    ];
+    let (data, out) = (folder(), folder());
+    let summary = job_on(good, data.path())
+        .start(&out.path().join("good"))
+        .finish();
+    assert_eq!(summary["steps"], 2);
+    for (at, (csv, place)) in bad.iter().enumerate() {
+        let ended = job_on(csv, data.path())
+            .start(&out.path().join(at.to_string()))
+            .wait();
+        assert_eq!(ended.code(), Some(2), "{ended}");
+        let message = message(&ended);
+        assert!(message.contains(place), "{place}: {message}");
+        assert!(ended.stderr.contains("error"), "{ended}");
+    }
+}
+
+/// The first checkpoints are good, then the loss explodes.
+#[test]
+fn t16_an_exploding_loss_ends_the_job_and_keeps_the_last_good_checkpoint() {
+    let spec = example("diabetes/job.yaml")
+        .epochs(400)
+        .every(5)
+        .set("training.optimizer", "{sgd: {learningRate: 50}}")
+        .set("training.schedule", "{constant: {warmupSteps: 1000}}")
+        .set("training.earlyStopping", "");
+    let folder = folder();
+    let ended = spec.start(folder.path()).wait();
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    let message = message(&ended);
+    let step = message
+        .split("at step ")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next())
+        .and_then(|step| step.parse::<u64>().ok());
+    let step = step.unwrap_or_else(|| panic!("no step: {message}"));
+    assert!(
+        message.contains("leaf ") && message.contains("learning rate"),
+        "{message}"
+    );
+    // Its step is before the one that failed, and all of it is finite.
+    let newest = inspect(folder.path());
+    assert!(
+        newest > 0 && newest <= step,
+        "checkpoint {newest}, failed at {step}"
+    );
+    let shard = fs::read_dir(folder.path().join("checkpoints"))
+        .expect("checkpoints")
+        .map(|entry| entry.expect("an entry").path());
+    for file in shard
+        .flat_map(|folder| fs::read_dir(folder).expect("shards"))
+        .map(|entry| entry.expect("an entry").path())
+    {
+        let bytes = fs::read(&file).expect("a shard");
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+        let parameters = tensors.tensor("parameters").expect("parameters");
+        let finite = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().expect("four")).is_finite();
+        assert!(
+            parameters.data().chunks_exact(4).all(finite),
+            "{}",
+            file.display()
+        );
+    }
+}
+
+/// Step of the newest checkpoint, as `trainyard inspect` tells.
+fn inspect(folder: &std::path::Path) -> u64 {
+    let output = Command::new(env!("CARGO_BIN_EXE_trainyard"))
+        .arg("inspect")
+        .arg(folder)
+        .arg("--json")
+        .output();
+    let output = output.expect("the program starts");
+    assert!(output.status.success(), "{output:?}");
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let steps = value["checkpoints"].as_array().expect("checkpoints").iter();
+    steps
+        .filter_map(|checkpoint| checkpoint["step"].as_u64())
+        .max()
+        .unwrap_or(0)
+}
+
+/// Most resident kibibytes of (server, worker) from one step on until another.
+fn resident_between(run: &mut common::Run, from: u64, to: u64) -> (u64, u64) {
+    run.reach(from);
+    let roster = run.roster().expect("it has told who runs");
+    let (server, worker) = (
+        roster.pid("server", 0).expect("a server"),
+        roster.pid("worker", 0).expect("a worker"),
+    );
+    let mut most = (0, 0);
+    run.until("the step", |run| {
+        most.0 = most.0.max(resident(server).unwrap_or(0));
+        most.1 = most.1.max(resident(worker).unwrap_or(0));
+        run.status()
+            .filter(|status| status["step"].as_u64() >= Some(to))
+    });
+    most
+}
+
+/// Above what a tiny model needs, a model of P bytes may cost
+/// - a server: 2 P of versions and one more that is being sent, 2 P of Adam's state and 2 P of it
+///   copied while a checkpoint is written, 2 P of pushes held (with one worker there is one node,
+///   and its buffer is reused), in sum 9 P;
+/// - a worker with T threads: 2 P of arenas, and for each thread a sum, libtorch's gradients and a
+///   sum of the other half of a subtree, in sum (2 + 3 T) P.
+///
+/// The allocator may keep a quarter more.
+#[test]
+fn t20_memory_is_a_multiple_of_the_parameters() {
+    let spec = |hidden: &str| {
+        let spec = example("digits/mlp.yaml")
+            .epochs(1)
+            .every(5)
+            .set("model.mlp.hidden", hidden);
+        spec.on(1, 1).args(["--threads", "2"])
+    };
+    let measure = |hidden| {
+        let folder = folder();
+        let mut run = spec(hidden).start(folder.path());
+        let most = resident_between(&mut run, 12, 40);
+        run.finish();
+        most
+    };
+    let tiny = measure("[8]");
+    let large = measure("[2048, 2048]");
+    let parameters = (64 * 2048 + 2048 + 2048 * 2048 + 2048 + 2048 * 10 + 10) * 4 / 1024;
+    let bound = |base: u64, times: u64| base + times * parameters * 5 / 4 + 16 * 1024;
+    println!("tiny {tiny:?} KiB, large {large:?} KiB, parameters {parameters} KiB");
+    assert!(
+        large.0 <= bound(tiny.0, 9),
+        "server: {tiny:?} {large:?} {parameters}"
+    );
+    assert!(
+        large.1 <= bound(tiny.1, 8),
+        "worker: {tiny:?} {large:?} {parameters}"
+    );
+}
+
+#[test]
+fn t20_nothing_grows_over_ten_thousand_steps() {
+    let spec = example("breast-cancer/job.yaml")
+        .set("training.epochs", 1600)
+        .set("training.batchSize", 64)
+        .set("training.microBatches", 1)
+        .set("workers.replicas", 1)
+        .set("model.mlp.hidden", "[4]")
+        .every(500)
+        .on(1, 1);
+    let folder = folder();
+    let mut run = spec.start(folder.path());
+    // 512 epochs of history, the most that is kept, are there after 4,096 steps.
+    let first = resident_between(&mut run, 1_000, 1_500);
+    let early = resident_between(&mut run, 4_500, 5_500);
+    let late = resident_between(&mut run, 10_000, 11_000);
+    println!("first {first:?} KiB, early {early:?} KiB, late {late:?} KiB");
+    let grown = |from: (u64, u64), by: u64| late.0 <= from.0 + by && late.1 <= from.1 + by;
+    assert!(grown(first, 6 * 1024), "{first:?} {late:?}");
+    assert!(grown(early, 2 * 1024), "{early:?} {late:?}");
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code(), Some(130));
+}
+
+/// Nothing but JSON on standard output; the last line is the result, with exactly these fields.
+#[test]
+fn t23_json_lines_and_nothing_else() {
+    let folder = folder();
+    let ended = example("breast-cancer/job.yaml")
+        .epochs(2)
+        .start(folder.path())
+        .wait();
+    let events = ended.events();
+    let (last, events) = events.split_last().expect("lines");
+    for event in events {
+        assert!(
+            event["event"].is_string() && event["time"].is_string(),
+            "{event}"
+        );
+    }
+    assert_eq!(events[0]["event"], "started");
+    let fields: Vec<&str> = last
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let expected = [
+        "artifact",
+        "checkpoint",
+        "elapsedSeconds",
+        "epochs",
+        "job",
+        "metrics",
+        "modelSha256",
+        "steps",
+    ];
+    let mut sorted = fields.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, expected);
+    assert_eq!(last["job"], "breast-cancer");
+    assert!(folder.path().join("artifact/model.safetensors").exists());
+}
+
+#[test]
+fn t25_two_runs_side_by_side_do_not_meet() {
+    let one = example("breast-cancer/job.yaml").epochs(4);
+    let two = one.clone().set("training.seed", 8);
+    let (left, right) = (folder(), folder());
+    let first = one.clone().on(2, 2).start(left.path());
+    let second = two.clone().on(2, 2).start(right.path());
+    assert_eq!(sha(&first.finish()), reference::train(&one).sha);
+    assert_eq!(sha(&second.finish()), reference::train(&two).sha);
+}
+
+#[test]
+fn t25_a_folder_takes_one_run_at_a_time() {
+    let (spec, folder) = (example("breast-cancer/job.yaml").epochs(400), folder());
+    let mut run = spec.start(folder.path());
+    run.reach(5);
+    // Started by hand, so that it does not touch the first one's run.json.
+    for more in [&[][..], &["--resume".to_owned()]] {
+        let output = spec
+            .command(folder.path())
+            .args(more)
+            .output()
+            .expect("the program starts");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(
+            told.contains("another run is using") && told.contains("--out"),
+            "{told}"
+        );
+    }
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code(), Some(130));
+}
+
+#[test]
+fn t25_a_used_folder_wants_resume_and_another_job_is_refused_with_the_difference() {
+    let (spec, folder) = (example("breast-cancer/job.yaml").epochs(1), folder());
+    let first = spec.start(folder.path()).finish();
+    let again = spec.start(folder.path()).wait();
+    assert_eq!(again.code(), Some(2), "{again}");
+    assert!(message(&again).contains("--resume"), "{again}");
+    for other in [
+        spec.clone().set("training.seed", 8),
+        example("diabetes/job.yaml"),
+    ] {
+        let ended = other.resume().start(folder.path()).wait();
+        assert_eq!(ended.code(), Some(2), "{ended}");
+        let message = message(&ended);
+        assert!(
+            message.contains("holds another run") && message.contains("--out"),
+            "{message}"
+        );
+    }
+    let seed = spec
+        .clone()
+        .set("training.seed", 8)
+        .resume()
+        .start(folder.path())
+        .wait();
+    assert!(
+        message(&seed).contains("training.seed is 7 there, 8 here"),
+        "the difference is named: {seed}"
+    );
+    // A finished run that is resumed is finished.
+    let resumed = spec.clone().resume().start(folder.path()).finish();
+    assert_eq!(
+        (sha(&resumed), &resumed["metrics"]),
+        (sha(&first), &first["metrics"])
+    );
+}
+
+#[test]
+fn t25_a_busy_port_is_a_clear_error() {
+    let (spec, folder) = (example("breast-cancer/job.yaml").epochs(1), folder());
+    spec.start(folder.path()).finish();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    for which in ["--listen", "--http"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trainyard"));
+        command.args([
+            "server",
+            "--index",
+            "0",
+            "--servers",
+            "1",
+            "--generation",
+            "1",
+            "--coordinator",
+            &address,
+        ]);
+        command
+            .arg("--job")
+            .arg(folder.path().join("job.json"))
+            .arg("--storage")
+            .arg(folder.path())
+            .args([which, &address]);
+        let output = command.output().expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains(&address) && said.contains("choose another address"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn exit_codes_of_bad_usage_and_bad_manifests() {
+    let folder = folder();
+    let trainyard = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_trainyard"))
+            .args(args)
+            .current_dir(folder.path())
+            .output();
+        let output = output.expect("the program starts");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    let good = example("breast-cancer/job.yaml").file;
+    let good = good.to_str().expect("text");
+    for (args, names) in [
+        (&["run"][..], "FILE"),
+        (&["run", "missing.yaml"], "missing.yaml"),
+        (&["run", good, "--workers", "0"], "--workers"),
+        (&["run", good, "--set", "spec.training.epoch=3"], "epochs"),
+        (
+            &["run", good, "--set", "spec.training.microBatches=3"],
+            "microBatches",
+        ),
+        (&["frobnicate"], "frobnicate"),
+    ] {
+        let (code, said) = trainyard(args);
+        assert_eq!(code, Some(2), "{args:?}: {said}");
+        assert!(said.contains(names), "{args:?}: {said}");
+    }
+    for fine in [&["--version"][..], &["--help"], &["run", "--help"]] {
+        assert_eq!(trainyard(fine).0, Some(0));
+    }
+    assert!(
+        fs::read_dir(folder.path())
+            .expect("a folder")
+            .next()
+            .is_none(),
+        "nothing is left behind"
+    );
+}
+
+/// Nobody to be found: a worker gives up with the code that asks for another try, or is told to.
+#[test]
+fn a_worker_that_is_told_to_leave_while_it_looks_for_a_coordinator_leaves() {
+    let (spec, folder) = (example("breast-cancer/job.yaml").epochs(1), folder());
+    spec.start(folder.path()).finish();
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trainyard"));
+    command.args([
+        "worker",
+        "--index",
+        "0",
+        "--coordinator",
+        &nobody.to_string(),
+    ]);
+    command.arg("--job").arg(folder.path().join("job.json"));
+    command
+        .arg("--data")
+        .arg(spec.file.parent().expect("a folder"));
+    command
+        .env("TRAINYARD_LOG", "debug")
+        .stderr(std::process::Stdio::piped());
+    let mut worker = command.spawn().expect("the program starts");
+    let mut said = std::io::BufReader::new(worker.stderr.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains("joining again") {
+        line.clear();
+        assert!(
+            std::io::BufRead::read_line(&mut said, &mut line).expect("text") > 0,
+            "it ended"
+        );
+    }
+    common::send(worker.id(), Signal::TERM);
+    let rest = std::thread::spawn(move || said.bytes().count());
+    assert_eq!(worker.wait().expect("a child").code(), Some(0));
+    rest.join().expect("no panic");
+}
