@@ -52,6 +52,8 @@ pub struct Options {
 /// # Errors
 /// If it cannot do its work, with what to do about it.
 pub fn run(options: Options) -> Result<Exit> {
+    // First: data may take long to load, and a worker that is asked to leave meanwhile is no crash.
+    let terminate = crate::signals::termination()?;
     Engine::pin();
     let job = &options.job;
     let load = job.load_options()?;
@@ -72,7 +74,7 @@ pub fn run(options: Options) -> Result<Exit> {
     let worker = Worker {
         capability: capability::describe(job.manifest.spec.training.cpu_capability),
         incarnation: crate::incarnation(),
-        terminate: crate::signals::termination()?,
+        terminate,
         options,
         work,
     };
