@@ -178,6 +178,9 @@ fn t03_the_run_is_killed_and_leaves_nobody_behind() {
 fn t11_a_stopped_worker_is_passed_by() {
     let (spec, folder) = (job(60), folder());
     let mut run = spec.clone().on(2, 1).start(folder.path());
+    run.until("both workers", |run| {
+        run.status().filter(|status| status["workers"] == 2)
+    });
     let status = run.reach(30);
     let pid = run
         .roster()
@@ -202,6 +205,9 @@ fn t11_a_stopped_worker_is_passed_by() {
 fn t12_a_worker_is_released_at_the_end_of_a_step() {
     let (spec, folder) = (job(40), folder());
     let mut run = spec.clone().on(2, 1).start(folder.path());
+    run.until("both workers", |run| {
+        run.status().filter(|status| status["workers"] == 2)
+    });
     run.reach(30);
     let pid = run
         .roster()
