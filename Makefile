@@ -25,6 +25,9 @@ build: libtorch ## Build the trainyard binary
 test: libtorch ## Run everything that must hold
 	cargo test $(LOCKED) --workspace
 
+bench: libtorch ## Measure speed beside references in the same run (PARTS=exchange: one part)
+	cargo bench $(LOCKED) --profile dev --package trainyard --bench speed -- $(PARTS)
+
 lint: lint-prerequisites libtorch ## Check formatting, clippy and docs, warnings denied
 	cargo fmt --all --check
 	cargo clippy $(LOCKED) --workspace --all-targets -- --deny warnings
@@ -46,4 +49,4 @@ prerequisites: ## Name what is missing on this machine, and how to install it
 lint-prerequisites:
 	@scripts/check-prerequisites.sh lint
 
-.PHONY: help demo build test lint clean libtorch prerequisites lint-prerequisites
+.PHONY: help demo build test bench lint clean libtorch prerequisites lint-prerequisites

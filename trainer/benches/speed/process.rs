@@ -1,0 +1,161 @@
+//! A job on real server and worker processes, watched from outside.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use trainyard::job::Job;
+
+use crate::machine;
+use crate::ratio::{Pace, ms};
+
+/// How often a job is asked how far it is, at first.
+const POLL: Duration = Duration::from_millis(2);
+
+/// How long a job may take to begin.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One server and one worker; killed when dropped.
+pub struct Processes {
+    children: Vec<Child>,
+    http: SocketAddr,
+    /// Pushes of a step.
+    pushes: u64,
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// An address that was free a moment ago.
+fn free() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+impl Processes {
+    /// Starts a job of `chunks` chunks in `folder` on the data in `data`.
+    ///
+    /// The worker, which owns all leaves, pushes one node a step, so pushes count the steps.
+    pub fn start(job: &Job, chunks: u32, folder: &Path, data: &Path) -> Result<Self> {
+        let (listen, http) = (free()?, free()?);
+        let path = folder.join("job.json");
+        std::fs::write(&path, serde_json::to_vec(&job.manifest)?)?;
+        let role = |role: &str| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_trainyard"));
+            command.args([
+                role,
+                "--supervised",
+                "--index",
+                "0",
+                "--coordinator",
+                &listen.to_string(),
+            ]);
+            command.arg("--job").arg(&path).env("TRAINYARD_LOG", "warn");
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+            command
+        };
+        let mut server = role("server");
+        server
+            .args(["--servers", "1", "--generation", "1"])
+            .arg("--storage")
+            .arg(folder);
+        server.args(["--listen", &listen.to_string(), "--http", &http.to_string()]);
+        let mut worker = role("worker");
+        let threads = machine::cores().min(job.tree.leaves() as usize);
+        worker
+            .args(["--threads", &threads.to_string()])
+            .arg("--data")
+            .arg(data);
+        let mut processes = Processes {
+            children: Vec::new(),
+            http,
+            pushes: chunks.into(),
+        };
+        for mut command in [server, worker] {
+            processes
+                .children
+                .push(command.spawn().context("a process cannot be started")?);
+        }
+        Ok(processes)
+    }
+
+    /// Milliseconds a step over `window`, from the end of a push to the end of a push.
+    pub fn pace(&mut self, window: Duration) -> Result<Pace> {
+        let (mut begin, mut count) = self.edge(POLL)?; // data are loaded
+        let warm = Instant::now();
+        while warm.elapsed() < window / 4 {
+            (begin, count) = self.edge(POLL)?;
+        }
+        let (first, base) = (begin, count);
+        let mut best = f64::INFINITY;
+        let mut pause = POLL;
+        loop {
+            let (end, now) = self.edge(pause)?;
+            let step = (end - begin) / ((now - count) / self.pushes) as u32;
+            best = best.min(ms(step));
+            (begin, count) = (end, now);
+            let left = window.saturating_sub(first.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            if step < 20 * POLL {
+                // Asking too often would take the time that is measured.
+                std::thread::sleep(left);
+            } else {
+                pause = step / 50;
+            }
+        }
+        let steps = (count - base) / self.pushes;
+        Ok(Pace {
+            mean: ms(begin - first) / steps as f64,
+            best,
+        })
+    }
+
+    /// Waits for the end of a push: when it was, and how many chunks had been pushed.
+    fn edge(&mut self, pause: Duration) -> Result<(Instant, u64)> {
+        let begin = Instant::now();
+        let mut before = None;
+        loop {
+            let now = self.pushed();
+            match (before, now) {
+                (Some(before), Some(now)) if now > before && now % self.pushes == 0 => {
+                    return Ok((Instant::now(), now));
+                }
+                (None, _) => before = now,
+                _ => {}
+            }
+            if begin.elapsed() > PATIENCE {
+                bail!("the job makes no steps");
+            }
+            for child in &mut self.children {
+                if let Some(status) = child.try_wait()? {
+                    bail!("a process of the job has ended: {status}");
+                }
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// `trainyard_pushes_total` of `/metrics`.
+    fn pushed(&self) -> Option<u64> {
+        let mut stream = TcpStream::connect(self.http).ok()?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+            .ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("trainyard_pushes_total "))?
+            .parse()
+            .ok()
+    }
+}
