@@ -82,7 +82,10 @@ impl Feed {
                 queue.waiting[(chunk - self.first) as usize] = false;
                 return Some(chunk);
             }
-            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self
+                .filled
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -90,7 +93,12 @@ impl Feed {
     ///
     /// # Errors
     /// Of the stream.
-    pub fn run(&self, shard: &Shard, identity: Identity, stream: &mut impl Write) -> std::io::Result<()> {
+    pub fn run(
+        &self,
+        shard: &Shard,
+        identity: Identity,
+        stream: &mut impl Write,
+    ) -> std::io::Result<()> {
         let mut sent: Vec<Option<u64>> = vec![None; shard.chunks().len()];
         while let Some(chunk) = self.next() {
             let last = &mut sent[(chunk - self.first) as usize];
@@ -99,9 +107,16 @@ impl Feed {
                     continue;
                 }
                 let payload = as_bytes(&values);
-                let body = Body::Param { version, chunk, len: payload.len() as u32 };
+                let body = Body::Param {
+                    version,
+                    chunk,
+                    len: payload.len() as u32,
+                };
                 write_frame(stream, &identity.header(body), payload)?;
-                shard.counters.sent.fetch_add(payload.len() as u64, Ordering::Relaxed);
+                shard
+                    .counters
+                    .sent
+                    .fetch_add(payload.len() as u64, Ordering::Relaxed);
                 *last = Some(version);
             }
         }

@@ -37,7 +37,11 @@ pub struct Hub {
 impl Hub {
     /// A hub without routes: connections are closed until it has some.
     pub fn new(timing: Timing) -> Arc<Self> {
-        Arc::new(Hub { routes: Mutex::default(), strangers: AtomicUsize::new(0), timing })
+        Arc::new(Hub {
+            routes: Mutex::default(),
+            strangers: AtomicUsize::new(0),
+            timing,
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Routes> {
@@ -148,7 +152,15 @@ fn receive(shard: &Shard, identity: Identity, mut stream: TcpStream) -> io::Resu
     let mut buffer = shard.buffer();
     loop {
         let header = read_header(&mut stream, &limits)?;
-        let Body::Push { step, node, chunk, len, rows, loss } = header.body else {
+        let Body::Push {
+            step,
+            node,
+            chunk,
+            len,
+            rows,
+            loss,
+        } = header.body
+        else {
             let kind = header.body.kind();
             return match header.body {
                 Body::Bye => Ok(()),
@@ -159,20 +171,44 @@ fn receive(shard: &Shard, identity: Identity, mut stream: TcpStream) -> io::Resu
         if fence != Fence::Current {
             return Err(refused(format!("a push of {fence:?} origin")));
         }
-        let expected = shard.chunk_len(chunk).map_err(|error| refused(error.to_string()))?;
+        let expected = shard
+            .chunk_len(chunk)
+            .map_err(|error| refused(error.to_string()))?;
         if len as usize != 4 * expected {
-            return Err(refused(format!("chunk {chunk} has {} bytes, the push {len}", 4 * expected)));
+            return Err(refused(format!(
+                "chunk {chunk} has {} bytes, the push {len}",
+                4 * expected
+            )));
         }
         buffer.resize(expected, 0.0);
         io::Read::read_exact(&mut stream, as_bytes_mut(&mut buffer))?;
-        shard.counters.received.fetch_add(len.into(), Ordering::Relaxed);
-        let push = Push { step, node, chunk, tally: Tally { rows: rows.into(), loss } };
-        buffer = shard.push(push, buffer).map_err(|error| refused(error.to_string()))?;
+        shard
+            .counters
+            .received
+            .fetch_add(len.into(), Ordering::Relaxed);
+        let push = Push {
+            step,
+            node,
+            chunk,
+            tally: Tally {
+                rows: rows.into(),
+                loss,
+            },
+        };
+        buffer = shard
+            .push(push, buffer)
+            .map_err(|error| refused(error.to_string()))?;
     }
 }
 
 /// Sends parameters until the connection ends.
-fn send(shard: &Arc<Shard>, identity: Identity, mut stream: TcpStream, index: u32, of: u32) -> io::Result<()> {
+fn send(
+    shard: &Arc<Shard>,
+    identity: Identity,
+    mut stream: TcpStream,
+    index: u32,
+    of: u32,
+) -> io::Result<()> {
     let feed = Arc::new(Feed::new(shard.chunks(), index, of));
     let mut watched = stream.try_clone()?;
     shard.subscribe(&feed);

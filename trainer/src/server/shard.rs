@@ -71,14 +71,17 @@ impl std::fmt::Debug for Notify {
     }
 }
 
+/// A chunk's parameters, and its slots one after the other.
+pub type Part = (Arc<Vec<f32>>, Arc<Vec<f32>>);
+
 /// Parameters and optimizer state of a shard at one version, shared with the chunks until they
 /// change.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The version.
     pub version: u64,
-    /// For each chunk: parameters, and the slots one after the other.
-    pub parts: Vec<(Arc<Vec<f32>>, Arc<Vec<f32>>)>,
+    /// For each chunk of the shard.
+    pub parts: Vec<Part>,
 }
 
 /// Counters for `/metrics`.
@@ -129,7 +132,7 @@ pub struct Shard {
 #[derive(Debug)]
 struct Collecting {
     version: u64,
-    parts: Vec<Option<(Arc<Vec<f32>>, Arc<Vec<f32>>)>>,
+    parts: Vec<Option<Part>>,
     left: usize,
 }
 
@@ -204,7 +207,11 @@ impl Shard {
         notify: Notify,
     ) -> Result<Self, trainyard_core::optimizer::LengthError> {
         let floats = float_range(&rules.layout, &rules.chunks);
-        let wrong = |name, actual| trainyard_core::optimizer::LengthError { name, actual, expected: floats.len() };
+        let wrong = |name, actual| trainyard_core::optimizer::LengthError {
+            name,
+            actual,
+            expected: floats.len(),
+        };
         if parameters.len() != floats.len() {
             return Err(wrong("parameters", parameters.len()));
         }
@@ -214,7 +221,10 @@ impl Shard {
         let chunks = rules.chunks.clone().map(|chunk| {
             let range = rules.layout.chunk_range(chunk);
             let local = range.start - floats.start..range.end - floats.start;
-            let slots: Vec<f32> = state.iter().flat_map(|slot| slot[local.clone()].iter().copied()).collect();
+            let slots: Vec<f32> = state
+                .iter()
+                .flat_map(|slot| slot[local.clone()].iter().copied())
+                .collect();
             Mutex::new(Chunk {
                 version,
                 current: Arc::new(parameters[local].to_vec()),
@@ -248,16 +258,23 @@ impl Shard {
 
     /// The version that every chunk has reached.
     pub fn version(&self) -> u64 {
-        self.chunks.iter().map(|chunk| lock(chunk).version).min().unwrap_or(0)
+        self.chunks
+            .iter()
+            .map(|chunk| lock(chunk).version)
+            .min()
+            .unwrap_or(0)
     }
 
     fn chunk(&self, chunk: u32) -> Option<&Mutex<Chunk>> {
-        self.chunks.get(chunk.checked_sub(self.rules.chunks.start)? as usize)
+        self.chunks
+            .get(chunk.checked_sub(self.rules.chunks.start)? as usize)
     }
 
     /// A buffer for a chunk's payload.
     pub fn buffer(&self) -> Vec<f32> {
-        lock(&self.spare).pop().unwrap_or_else(|| Vec::with_capacity(CHUNK))
+        lock(&self.spare)
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(CHUNK))
     }
 
     fn recycle(&self, buffer: Vec<f32>) {
@@ -286,7 +303,11 @@ impl Shard {
     pub fn push(&self, push: Push, payload: Vec<f32>) -> Result<Vec<f32>, Refusal> {
         let expected = self.chunk_len(push.chunk)?;
         if payload.len() != expected {
-            return Err(Refusal::Length { chunk: push.chunk, expected, actual: payload.len() });
+            return Err(Refusal::Length {
+                chunk: push.chunk,
+                expected,
+                actual: payload.len(),
+            });
         }
         let slot = self.chunk(push.chunk).ok_or(Refusal::Chunk(push.chunk))?;
         let mut chunk = lock(slot);
@@ -296,9 +317,17 @@ impl Shard {
             return Ok(payload);
         }
         if push.step > chunk.version {
-            return Err(Refusal::Future { chunk: push.chunk, step: push.step, version: chunk.version });
+            return Err(Refusal::Future {
+                chunk: push.chunk,
+                step: push.step,
+                version: chunk.version,
+            });
         }
-        match chunk.round.offer(push.node, payload, push.tally, &mut add) {
+        match chunk
+            .round
+            .offer(push.node, payload, push.tally, &mut |left, right| {
+                add(left, right)
+            }) {
             Offer::Invalid(_) => Err(Refusal::Node(push.node.get())),
             Offer::Duplicate(value) => {
                 self.counters.duplicates.fetch_add(1, Ordering::Relaxed);
@@ -323,12 +352,22 @@ impl Shard {
     }
 
     /// Applies a complete sum to a chunk and publishes the new version.
-    fn apply(&self, id: u32, mut chunk: MutexGuard<'_, Chunk>, sum: &[f32], tally: Tally) -> Result<(), Refusal> {
+    fn apply(
+        &self,
+        id: u32,
+        mut chunk: MutexGuard<'_, Chunk>,
+        sum: &[f32],
+        tally: Tally,
+    ) -> Result<(), Refusal> {
         let step = chunk.version;
         let rows = self.rules.plan.position(step).rows;
         let expected = rows.end - rows.start;
         if tally.rows != expected {
-            return Err(Refusal::Rows { step, expected, actual: tally.rows });
+            return Err(Refusal::Rows {
+                step,
+                expected,
+                actual: tally.rows,
+            });
         }
         // The version before last: free unless somebody is still sending it.
         let mut new = match chunk.previous.take().map(Arc::try_unwrap) {
@@ -339,7 +378,9 @@ impl Shard {
         let Chunk { current, state, .. } = &mut *chunk;
         let lr = self.rules.learning_rate.at(step);
         let slots = Arc::make_mut(state); // copies while a snapshot holds it
-        self.rules.optimizer.apply(step, lr, expected as f32, current, sum, slots, &mut new)?;
+        self.rules
+            .optimizer
+            .apply(step, lr, expected as f32, current, sum, slots, &mut new)?;
         self.advance(&mut chunk, new);
         let version = chunk.version;
         self.collect(id, &chunk);
@@ -357,7 +398,12 @@ impl Shard {
     }
 
     fn publish(&self, id: u32, version: u64) {
-        for feed in self.feeds.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        for feed in self
+            .feeds
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
             feed.offer(id);
         }
         let mut applied = lock(&self.applied);
@@ -378,22 +424,38 @@ impl Shard {
 
     /// Adds a chunk that has just reached a checkpoint version to the snapshot of that version.
     fn collect(&self, id: u32, chunk: &Chunk) {
-        let Rules { plan, checkpoint_every, early_stopping, .. } = &self.rules;
+        let Rules {
+            plan,
+            checkpoint_every,
+            early_stopping,
+            ..
+        } = &self.rules;
         if !checkpoint_due(plan, *checkpoint_every, *early_stopping, chunk.version) {
             return;
         }
         let count = self.chunks.len();
         let mut collecting = lock(&self.collecting);
-        let fresh = || Collecting { version: chunk.version, parts: vec![None; count], left: count };
+        let fresh = || Collecting {
+            version: chunk.version,
+            parts: vec![None; count],
+            left: count,
+        };
         let snapshot = match &mut *collecting {
             Some(open) if open.version == chunk.version => open,
             other => other.insert(fresh()),
         };
         let part = (Arc::clone(&chunk.current), Arc::clone(&chunk.state));
-        if snapshot.parts[(id - self.rules.chunks.start) as usize].replace(part).is_none() {
+        if snapshot.parts[(id - self.rules.chunks.start) as usize]
+            .replace(part)
+            .is_none()
+        {
             snapshot.left -= 1;
         }
-        let whole = if snapshot.left == 0 { collecting.take() } else { None };
+        let whole = if snapshot.left == 0 {
+            collecting.take()
+        } else {
+            None
+        };
         drop(collecting);
         if let Some(Collecting { version, parts, .. }) = whole {
             let parts = parts.into_iter().flatten().collect();
@@ -405,10 +467,14 @@ impl Shard {
     pub fn snapshot(&self, version: u64) -> Option<Snapshot> {
         let part = |slot: &Mutex<Chunk>| {
             let chunk = lock(slot);
-            (chunk.version == version).then(|| (Arc::clone(&chunk.current), Arc::clone(&chunk.state)))
+            (chunk.version == version)
+                .then(|| (Arc::clone(&chunk.current), Arc::clone(&chunk.state)))
         };
         let parts: Option<Vec<_>> = self.chunks.iter().map(part).collect();
-        Some(Snapshot { version, parts: parts? })
+        Some(Snapshot {
+            version,
+            parts: parts?,
+        })
     }
 
     /// Publishes other parameters as `version`, which must be newer than all.
@@ -421,7 +487,11 @@ impl Shard {
             let range = self.rules.layout.chunk_range(id);
             let local = range.start - floats.start..range.end - floats.start;
             let Some(values) = parameters.get(local) else {
-                return Err(Refusal::Length { chunk: id, expected: floats.len(), actual: parameters.len() });
+                return Err(Refusal::Length {
+                    chunk: id,
+                    expected: floats.len(),
+                    actual: parameters.len(),
+                });
             };
             let Some(slot) = self.chunk(id) else { continue };
             let mut chunk = lock(slot);
@@ -435,15 +505,23 @@ impl Shard {
 
     /// The versions of a chunk that a peer may need, oldest first.
     pub fn versions(&self, id: u32) -> Versions {
-        let Some(slot) = self.chunk(id) else { return [None, None] };
+        let Some(slot) = self.chunk(id) else {
+            return [None, None];
+        };
         let chunk = lock(slot);
-        let previous = chunk.previous.as_ref().map(|buffer| (chunk.version - 1, Arc::clone(buffer)));
+        let previous = chunk
+            .previous
+            .as_ref()
+            .map(|buffer| (chunk.version - 1, Arc::clone(buffer)));
         [previous, Some((chunk.version, Arc::clone(&chunk.current)))]
     }
 
     /// Connects a feed: it gets every version from now on, and those that are held.
     pub fn subscribe(&self, feed: &Arc<Feed>) {
-        self.feeds.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(feed));
+        self.feeds
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(feed));
         self.chunks().for_each(|chunk| feed.offer(chunk));
     }
 
@@ -463,7 +541,7 @@ pub fn float_range(layout: &Layout, chunks: &Range<u32>) -> Range<usize> {
 }
 
 /// `left += right`, element by element: the tree's one addition.
-pub fn add(left: &mut Vec<f32>, right: &Vec<f32>) {
+fn add(left: &mut [f32], right: &[f32]) {
     for (l, r) in left.iter_mut().zip(right) {
         *l += *r;
     }

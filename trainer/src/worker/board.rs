@@ -86,7 +86,10 @@ pub struct Board {
 impl Board {
     /// A board for a model of `chunks` chunks.
     pub fn new(tree: Tree, chunks: u32) -> Self {
-        let side = || Side { tags: vec![None; chunks as usize], ..Side::default() };
+        let side = || Side {
+            tags: vec![None; chunks as usize],
+            ..Side::default()
+        };
         Board {
             tree,
             chunks,
@@ -110,7 +113,9 @@ impl Board {
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+        self.changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the session; the first reason stands.
@@ -125,12 +130,22 @@ impl Board {
         let mut answer = None;
         match message {
             FromCoordinator::View(view) => {
-                if state.servers.as_ref().is_some_and(|servers| *servers != view.servers) {
-                    state.ended.get_or_insert(Ending::Lost("the servers have moved".into()));
+                if state
+                    .servers
+                    .as_ref()
+                    .is_some_and(|servers| *servers != view.servers)
+                {
+                    state
+                        .ended
+                        .get_or_insert(Ending::Lost("the servers have moved".into()));
                 }
                 state.view = Some(view);
             }
-            FromCoordinator::Evaluate { id, version, blocks } => {
+            FromCoordinator::Evaluate {
+                id,
+                version,
+                blocks,
+            } => {
                 // Only the pass in progress counts.
                 state.evaluations.retain(|(other, _, _)| *other == id);
                 state.evaluations.push_back((id, version, blocks));
@@ -176,19 +191,36 @@ impl Board {
         if !std::mem::replace(&mut state.reported, true) {
             return Some(Next::Ready(version));
         }
-        state.evaluations.retain(|(_, wanted, _)| *wanted >= version);
-        if let Some(at) = state.evaluations.iter().position(|(_, wanted, _)| *wanted == version) {
+        state
+            .evaluations
+            .retain(|(_, wanted, _)| *wanted >= version);
+        if let Some(at) = state
+            .evaluations
+            .iter()
+            .position(|(_, wanted, _)| *wanted == version)
+        {
             let (id, version, blocks) = state.evaluations.remove(at)?;
             state.computing = Some(version);
-            return Some(Next::Evaluate { id, version, blocks });
+            return Some(Next::Evaluate {
+                id,
+                version,
+                blocks,
+            });
         }
-        let leaves = self.open_leaves(state, version, leaf_range(self.tree.leaves(), members as usize, rank? as usize));
+        let leaves = self.open_leaves(
+            state,
+            version,
+            leaf_range(self.tree.leaves(), members as usize, rank? as usize),
+        );
         if version >= limit || !leaves.contains(&true) {
             return None;
         }
         state.computing = Some(version);
         state.begun = state.begun.max(version + 1);
-        Some(Next::Compute { step: version, leaves })
+        Some(Next::Compute {
+            step: version,
+            leaves,
+        })
     }
 
     /// The newest version that is whole.
@@ -213,7 +245,12 @@ impl Board {
         let mut state = self.lock();
         state.computing = None;
         if state.pushed.0 == step {
-            state.pushed.1.iter_mut().zip(leaves).for_each(|(pushed, leaf)| *pushed |= leaf);
+            state
+                .pushed
+                .1
+                .iter_mut()
+                .zip(leaves)
+                .for_each(|(pushed, leaf)| *pushed |= leaf);
         }
         drop(state);
         self.changed.notify_all();
@@ -225,7 +262,11 @@ impl Board {
         let parity = (version % 2) as usize;
         let mut state = self.lock();
         // A version two ahead means that the step being computed is over elsewhere.
-        while state.ended.is_none() && state.computing.is_some_and(|v| v % 2 == version % 2 && v < version) {
+        while state.ended.is_none()
+            && state
+                .computing
+                .is_some_and(|v| v % 2 == version % 2 && v < version)
+        {
             state = self.wait(state);
         }
         if state.ended.is_some() {
@@ -277,7 +318,13 @@ mod tests {
     }
 
     fn view(limit: u64) -> FromCoordinator {
-        let view = View { epoch: 1, rank: Some(0), members: 1, limit, servers: vec!["a".into()] };
+        let view = View {
+            epoch: 1,
+            rank: Some(0),
+            members: 1,
+            limit,
+            servers: vec!["a".into()],
+        };
         FromCoordinator::View(view)
     }
 
@@ -295,7 +342,9 @@ mod tests {
         assert!(due(&board).is_none());
         receive(&board, 0, 1);
         assert!(matches!(due(&board), Some(Next::Ready(0))));
-        let Some(Next::Compute { step: 0, leaves }) = due(&board) else { panic!("nothing to compute") };
+        let Some(Next::Compute { step: 0, leaves }) = due(&board) else {
+            panic!("nothing to compute")
+        };
         board.computed(0, &leaves);
         assert!(due(&board).is_none(), "leaves are pushed once");
         receive(&board, 1, 0);

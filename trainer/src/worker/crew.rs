@@ -47,7 +47,9 @@ pub struct Crew {
 
 fn carry_out(engine: &mut Engine, order: Order) -> Result<Product, EngineError> {
     match order {
-        Order::Gradient(step, node, buffer) => engine.gradient(step, node, buffer).map(Product::Gradient),
+        Order::Gradient(step, node, buffer) => {
+            engine.gradient(step, node, buffer).map(Product::Gradient)
+        }
         Order::Block(version, block) => Ok(Product::Block(block, engine.evaluate(version, block)?)),
     }
 }
@@ -74,7 +76,10 @@ impl Crew {
             } else if bench.closed {
                 return;
             } else {
-                bench = self.ordered.wait(bench).unwrap_or_else(PoisonError::into_inner);
+                bench = self
+                    .ordered
+                    .wait(bench)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
@@ -89,8 +94,14 @@ impl Crew {
     ///
     /// # Errors
     /// The first that occurred.
-    pub fn produce(&self, engine: &mut Engine, mut orders: Vec<Order>) -> Result<Vec<Product>, EngineError> {
-        let Some(mine) = orders.pop() else { return Ok(Vec::new()) };
+    pub fn produce(
+        &self,
+        engine: &mut Engine,
+        mut orders: Vec<Order>,
+    ) -> Result<Vec<Product>, EngineError> {
+        let Some(mine) = orders.pop() else {
+            return Ok(Vec::new());
+        };
         let handed = orders.len();
         if handed > 0 {
             let mut bench = self.lock();
@@ -100,21 +111,28 @@ impl Crew {
             self.ordered.notify_all();
         }
         let mut products = vec![carry_out(engine, mine)];
-        while handed > 0 {
-            let mut bench = self.lock();
-            if let Some(order) = bench.orders.pop_front() {
-                bench.open -= 1;
-                drop(bench);
-                products.push(carry_out(engine, order));
-                continue;
-            }
-            while bench.open > 0 {
-                bench = self.finished.wait(bench).unwrap_or_else(PoisonError::into_inner);
-            }
-            products.append(&mut bench.products);
-            break;
+        if handed > 0 {
+            self.finish(engine, &mut products);
         }
         products.into_iter().collect()
+    }
+
+    /// Helps with the orders that are left, and waits for those that others carry out.
+    fn finish(&self, engine: &mut Engine, products: &mut Vec<Result<Product, EngineError>>) {
+        let mut bench = self.lock();
+        while let Some(order) = bench.orders.pop_front() {
+            bench.open -= 1;
+            drop(bench);
+            products.push(carry_out(engine, order));
+            bench = self.lock();
+        }
+        while bench.open > 0 {
+            bench = self
+                .finished
+                .wait(bench)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        products.append(&mut bench.products);
     }
 }
 
@@ -122,8 +140,13 @@ impl Crew {
 pub fn split(tree: Tree, nodes: &[Node], threads: usize) -> Vec<Node> {
     let mut parts = nodes.to_vec();
     while parts.len() < threads {
-        let largest = parts.iter().enumerate().max_by_key(|(_, node)| tree.span(**node).len());
-        let Some((at, node)) = largest.filter(|(_, node)| tree.span(**node).len() > 1) else { break };
+        let largest = parts
+            .iter()
+            .enumerate()
+            .max_by_key(|(_, node)| tree.span(**node).len());
+        let Some((at, node)) = largest.filter(|(_, node)| tree.span(**node).len() > 1) else {
+            break;
+        };
         let (left, right) = node.children();
         parts.splice(at..=at, [left, right]);
     }

@@ -99,10 +99,19 @@ impl Engine {
     ///
     /// # Errors
     /// If a loss is not finite.
-    pub fn gradient(&mut self, step: u64, node: Node, mut out: Vec<f32>) -> Result<Gradient, EngineError> {
+    pub fn gradient(
+        &mut self,
+        step: u64,
+        node: Node,
+        mut out: Vec<f32>,
+    ) -> Result<Gradient, EngineError> {
         out.resize(self.work.layout.len(), 0.0);
         let tally = self.subtree(step, node, &mut out)?;
-        Ok(Gradient { node, sum: out, tally })
+        Ok(Gradient {
+            node,
+            sum: out,
+            tally,
+        })
     }
 
     fn subtree(&mut self, step: u64, node: Node, out: &mut Vec<f32>) -> Result<Tally, EngineError> {
@@ -129,7 +138,13 @@ impl Engine {
     }
 
     /// Writes, or adds, the gradient of one leaf's summed loss.
-    fn leaf(&mut self, step: u64, leaf: u32, out: &mut [f32], accumulate: bool) -> Result<Tally, EngineError> {
+    fn leaf(
+        &mut self,
+        step: u64,
+        leaf: u32,
+        out: &mut [f32],
+        accumulate: bool,
+    ) -> Result<Tally, EngineError> {
         let work = Arc::clone(&self.work);
         let position = work.plan.position(step);
         let batch = position.rows;
@@ -148,14 +163,22 @@ impl Engine {
         let indices = &self.order.1[rows.start as usize..rows.end as usize];
         table.gather(indices, &mut self.features);
         table.gather_labels(indices, &mut self.labels);
-        let input = Tensor::f_from_slice(&self.features)?.f_view(work.network.batch_shape(indices.len()).as_slice())?;
+        let input = Tensor::f_from_slice(&self.features)?
+            .f_view(work.network.batch_shape(indices.len()).as_slice())?;
         let parameters = &self.variables[(step % 2) as usize];
-        let key = DropoutKey { seed: work.plan.seed, step, leaf };
+        let key = DropoutKey {
+            seed: work.plan.seed,
+            step,
+            leaf,
+        };
         let outputs = work.network.forward(parameters, &input, Some(key));
         let loss = summed_loss(work.task, &outputs, &self.labels);
         let value = loss.f_double_value(&[])?;
         if !value.is_finite() {
-            return Err(EngineError::NonFinite { place: format!("leaf {leaf}"), value: value.to_string() });
+            return Err(EngineError::NonFinite {
+                place: format!("leaf {leaf}"),
+                value: value.to_string(),
+            });
         }
         let gradients = Tensor::f_run_backward(&[&loss], parameters, false, false)?;
         for (placed, gradient) in work.layout.params().zip(&gradients) {
@@ -166,14 +189,20 @@ impl Engine {
                 true => add(target, floats(&gradient)),
             }
         }
-        Ok(Tally { rows: indices.len() as u64, loss: value })
+        Ok(Tally {
+            rows: indices.len() as u64,
+            loss: value,
+        })
     }
 
     fn shuffle(&mut self, epoch: u64) -> Result<(), EngineError> {
         if self.order.0 != epoch {
             let plan = &self.work.plan;
             let order = permutation(plan.seed, epoch, plan.rows);
-            self.order = (epoch, order.map_err(|error| EngineError::Torch(error.to_string()))?);
+            self.order = (
+                epoch,
+                order.map_err(|error| EngineError::Torch(error.to_string()))?,
+            );
         }
         Ok(())
     }
@@ -191,14 +220,24 @@ impl Engine {
         };
         let outside = || EngineError::Torch(format!("there is no {name} block {number}"));
         let table = table.ok_or_else(outside)?;
-        let start = number.checked_mul(EVALUATION_BLOCK_ROWS).ok_or_else(outside)?;
-        let end = start.saturating_add(EVALUATION_BLOCK_ROWS).min(table.rows as u64);
+        let start = number
+            .checked_mul(EVALUATION_BLOCK_ROWS)
+            .ok_or_else(outside)?;
+        let end = start
+            .saturating_add(EVALUATION_BLOCK_ROWS)
+            .min(table.rows as u64);
         if start >= end {
             return Err(outside());
         }
         let kind = work.task.kind(work.data.facts.outputs);
         let parameters = &self.variables[(version % 2) as usize];
-        let result = evaluate_rows(&work.network, parameters, table, start as usize..end as usize, kind)?;
+        let result = evaluate_rows(
+            &work.network,
+            parameters,
+            table,
+            start as usize..end as usize,
+            kind,
+        )?;
         if !result.loss_sum.is_finite() {
             return Err(EngineError::NonFinite {
                 place: format!("{name} block {number}"),
@@ -221,7 +260,8 @@ pub fn outputs(
 ) -> Result<Vec<f32>, EngineError> {
     let _guard = tch::no_grad_guard();
     let features = &table.features[rows.start * table.width..rows.end * table.width];
-    let input = Tensor::f_from_slice(features)?.f_view(network.batch_shape(rows.len()).as_slice())?;
+    let input =
+        Tensor::f_from_slice(features)?.f_view(network.batch_shape(rows.len()).as_slice())?;
     let outputs = network.forward(parameters, &input, None).f_contiguous()?;
     Ok(floats(&outputs).to_vec())
 }
@@ -250,7 +290,17 @@ pub fn evaluate_table(
 ) -> Result<Vec<BlockResult>, EngineError> {
     let block = EVALUATION_BLOCK_ROWS as usize;
     let starts = (0..table.rows).step_by(block);
-    starts.map(|start| evaluate_rows(network, parameters, table, start..(start + block).min(table.rows), kind)).collect()
+    starts
+        .map(|start| {
+            evaluate_rows(
+                network,
+                parameters,
+                table,
+                start..(start + block).min(table.rows),
+                kind,
+            )
+        })
+        .collect()
 }
 
 /// `left += right`: the tree's one addition.

@@ -86,7 +86,13 @@ struct Lane {
 }
 
 impl Lane {
-    fn send(&mut self, push: &Push, layout: &Layout, tree: Tree, identity: Identity) -> io::Result<()> {
+    fn send(
+        &mut self,
+        push: &Push,
+        layout: &Layout,
+        tree: Tree,
+        identity: Identity,
+    ) -> io::Result<()> {
         let tally = push.tally(tree, push.node);
         for &chunk in &self.chunks {
             let range = layout.chunk_range(chunk);
@@ -154,11 +160,16 @@ impl Links {
                 if chunks.is_empty() {
                     continue;
                 }
-                let open = |channel| net::connect(server, identity, Hello { channel, role }, timing);
+                let open =
+                    |channel| net::connect(server, identity, Hello { channel, role }, timing);
                 let push = open(Channel::Push)?;
                 let pull = open(Channel::Pull { index, of })?;
                 streams.extend([push.try_clone()?, pull.try_clone()?]);
-                lanes.push(Lane { stream: push, chunks, sum: Vec::new() });
+                lanes.push(Lane {
+                    stream: push,
+                    chunks,
+                    sum: Vec::new(),
+                });
                 pulls.push(pull);
             }
         }
@@ -188,16 +199,21 @@ impl Links {
         board: &'scope Board,
         arenas: &'scope [Arena; 2],
     ) {
-        let take = |list: &Mutex<Vec<TcpStream>>| std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner));
+        let take = |list: &Mutex<Vec<TcpStream>>| {
+            std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner))
+        };
         for stream in take(&self.pulls) {
             scope.spawn(move || {
                 if let Err(error) = self.receive(stream, board, arenas) {
-                    board.end(super::board::Ending::Lost(format!("a server's parameters ended: {error}")));
+                    board.end(super::board::Ending::Lost(format!(
+                        "a server's parameters ended: {error}"
+                    )));
                 }
             });
         }
         if !self.inline {
-            let lanes = std::mem::take(&mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner));
+            let lanes =
+                std::mem::take(&mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner));
             for lane in lanes {
                 scope.spawn(move || self.serve(lane));
             }
@@ -210,7 +226,12 @@ impl Links {
         let mut scratch = vec![0.0; CHUNK];
         loop {
             let header = read_header(&mut stream, &Limits::default())?;
-            let Body::Param { version, chunk, len } = header.body else {
+            let Body::Param {
+                version,
+                chunk,
+                len,
+            } = header.body
+            else {
                 return Err(refused("a frame that is no parameters"));
             };
             if header.fence(self.identity.job, self.identity.generation) != Fence::Current {
@@ -250,7 +271,12 @@ impl Links {
                         done = *number;
                         break Arc::clone(push);
                     }
-                    _ => outbox = self.posted.wait(outbox).unwrap_or_else(PoisonError::into_inner),
+                    _ => {
+                        outbox = self
+                            .posted
+                            .wait(outbox)
+                            .unwrap_or_else(PoisonError::into_inner)
+                    }
                 }
             };
             drop(outbox);
@@ -286,7 +312,10 @@ impl Links {
         outbox.sending = self.threads;
         self.posted.notify_all();
         while outbox.sending > 0 && !outbox.closed {
-            outbox = self.sent.wait(outbox).unwrap_or_else(PoisonError::into_inner);
+            outbox = self
+                .sent
+                .wait(outbox)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         if let Some(error) = &outbox.failed {
             return Err(io::Error::other(error.clone()));
@@ -295,7 +324,11 @@ impl Links {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         // Our own reference stays as the number; the buffers go back to the caller.
-        let empty = Push { step: push.step, node: push.node, parts: Vec::new() };
+        let empty = Push {
+            step: push.step,
+            node: push.node,
+            parts: Vec::new(),
+        };
         outbox.push = Some((number, Arc::new(empty)));
         drop(outbox);
         Ok(Arc::into_inner(push).map_or_else(Vec::new, |push| push.parts))
