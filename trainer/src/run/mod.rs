@@ -192,7 +192,7 @@ struct Supervisor<'a> {
     generation: u32,
     listeners: [TcpListener; 2],
     places: BTreeMap<Member, Place>,
-    restarts: Restarts,
+    restarts: Restarts<Member>,
     inputs: Receiver<Input>,
     exits: Sender<Exited>,
     observer: Observer,
@@ -421,7 +421,7 @@ impl<'a> Supervisor<'a> {
             return Ok(None);
         }
         let how = process::describe(status);
-        match self.restarts.judge(end, lived, self.backoff_limit) {
+        match self.restarts.judge(member, end, lived, self.backoff_limit) {
             Verdict::Restart(wait) => {
                 if matches!(member, Member::Server(_)) {
                     // Durable before its effect: the claim in the log is made by server 0 itself.
