@@ -38,7 +38,10 @@ pub fn pin(capability: Option<CpuCapability>) -> Result<()> {
         return Ok(());
     }
     let mut again = Command::new(crate::THIS_PROGRAM);
-    again.arg0("trainyard").args(std::env::args_os().skip(1)).envs(wanted);
+    again
+        .arg0("trainyard")
+        .args(std::env::args_os().skip(1))
+        .envs(wanted);
     Err(again.exec().into()) // returns only if it failed
 }
 

@@ -130,7 +130,10 @@ impl Coordination {
                 ticked = Instant::now();
                 actions.extend(self.coordinator.handle(begin.elapsed(), Event::Tick));
             }
-            if actions.iter().any(|action| matches!(action, Action::Finish(_))) {
+            if actions
+                .iter()
+                .any(|action| matches!(action, Action::Finish(_)))
+            {
                 // Observers learn where the job ended before they are released.
                 self.refresh(true);
             }
