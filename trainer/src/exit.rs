@@ -42,6 +42,16 @@ impl Exit {
     }
 }
 
+/// From now on a panic of any thread ends the process with 101: half a server or worker would go on
+/// saying that it is alive, and nobody would replace it.
+pub fn on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::exit(101);
+    }));
+}
+
 /// Marks an error as the user's to mend: exit code 2.
 #[derive(Debug)]
 pub struct BadInput(pub String);

@@ -5,9 +5,9 @@ use std::os::fd::{FromRawFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use trainyard::exit::{BadInput, Exit};
+use trainyard::exit::{BadInput, Exit, on_panic};
 use trainyard::job::Job;
 use trainyard::net::Timing;
 use trainyard::ui::{Mode, Ui, colour_allowed};
@@ -80,9 +80,9 @@ struct RoleArgs {
     /// Address of server 0.
     #[arg(long)]
     coordinator: String,
-    /// End when the process that started this one ends.
-    #[arg(long)]
-    supervised: bool,
+    /// End when the process that started this one ends; its id, to notice an end before the start.
+    #[arg(long, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    supervised: Option<i32>,
 }
 
 #[derive(Args)]
@@ -175,8 +175,14 @@ fn run_job(args: RunArgs) -> ExitCode {
 }
 
 fn role(args: &RoleArgs) -> Result<Job> {
-    if args.supervised {
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    on_panic();
+    if let Some(supervisor) = args.supervised {
+        use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        if supervisor != 0 && supervisor != parent {
+            bail!("the supervisor {supervisor} has ended");
+        }
     }
     let filter = tracing_subscriber::EnvFilter::try_from_env("TRAINYARD_LOG")
         .unwrap_or_else(|_| "info".into());

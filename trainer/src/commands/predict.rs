@@ -36,7 +36,7 @@ pub struct PredictArgs {
     #[arg(long, value_name = "FILE", group = "rows")]
     npy: Option<PathBuf>,
     /// NPY or IDX array with the labels of the rows, for the metrics.
-    #[arg(long, value_name = "FILE", requires = "npy")]
+    #[arg(long, value_name = "FILE", requires = "npy", conflicts_with = "csv")]
     labels: Option<PathBuf>,
     /// Print JSON lines.
     #[arg(long)]

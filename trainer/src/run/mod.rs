@@ -99,6 +99,7 @@ pub fn run(options: Options, ui: &mut Ui) -> Result<Exit> {
         supervisor.dismiss();
         match end? {
             Over::Done => {}
+            Over::Stopped if folder.log(&job)?.complete().is_some() => {}
             Over::Stopped => {
                 let step = supervisor.progress.step;
                 let total = supervisor.progress.total_steps;
@@ -300,6 +301,9 @@ impl<'a> Supervisor<'a> {
         let mut stop_deadline = None;
         loop {
             self.start_due()?;
+            if self.stopping && !self.places.contains_key(&Member::Server(0)) {
+                return Ok(Over::Stopped); // nobody is left to save more than was saved
+            }
             let wait = self.next_start().unwrap_or(Duration::from_millis(500));
             match self.inputs.recv_timeout(wait) {
                 Ok(Input::Heard(Heard::Progress(progress))) => {

@@ -69,7 +69,7 @@ impl Common {
         };
         command
             .arg(role)
-            .arg("--supervised")
+            .arg(format!("--supervised={}", std::process::id()))
             .arg("--index")
             .arg(index.to_string());
         command.arg("--job").arg(self.folder.join("job.json"));
@@ -187,6 +187,8 @@ pub fn last_error(log: &Path) -> Option<String> {
     let mut text = Vec::new();
     file.read_to_end(&mut text).ok()?;
     let text = String::from_utf8_lossy(&text);
-    let at = text.rfind("error: ")?;
-    Some(text[at + "error: ".len()..].trim_end().to_owned())
+    let (_, message) = text
+        .rsplit_once("\nerror: ")
+        .or_else(|| text.split_once("error: "))?;
+    Some(message.trim_end().to_owned())
 }

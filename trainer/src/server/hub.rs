@@ -1,5 +1,6 @@
 //! The door of a server: every connection comes in here and goes where its first frame says.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,8 +24,9 @@ struct Routes {
     identity: Option<Identity>,
     shard: Option<Arc<Shard>>,
     coordination: Option<Sender<Input>>,
-    /// Bulk connections in use, to be shut when the generation ends.
-    streams: Vec<TcpStream>,
+    /// Bulk connections in use by number, to be shut when the generation ends.
+    streams: BTreeMap<u64, TcpStream>,
+    registered: u64,
 }
 
 /// Routes connections to the shard and the coordinator in force.
@@ -60,7 +62,7 @@ impl Hub {
         let mut routes = self.lock();
         routes.identity = Some(identity);
         routes.shard = shard;
-        for stream in routes.streams.drain(..) {
+        for stream in std::mem::take(&mut routes.streams).into_values() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -121,7 +123,7 @@ impl Hub {
             }
             return;
         }
-        let Some((identity, shard)) = self.register(&stream) else {
+        let Some((number, identity, shard)) = self.register(&stream) else {
             return;
         };
         let result = match hello.channel {
@@ -129,19 +131,28 @@ impl Hub {
             Channel::Pull { index, of } => send(&shard, identity, stream, index, of),
             Channel::Control => Ok(()),
         };
+        self.end(number);
         if let Err(error) = result {
             self.dropped(&error);
         }
     }
 
     /// Puts a bulk connection on the list of those to shut with the generation.
-    fn register(&self, stream: &TcpStream) -> Option<(Identity, Arc<Shard>)> {
+    fn register(&self, stream: &TcpStream) -> Option<(u64, Identity, Arc<Shard>)> {
         let copy = stream.try_clone().ok()?;
         let mut routes = self.lock();
-        let found = (routes.identity?, routes.shard.clone()?);
-        routes.streams.retain(|stream| stream.peer_addr().is_ok());
-        routes.streams.push(copy);
-        Some(found)
+        let (identity, shard) = (routes.identity?, routes.shard.clone()?);
+        routes.registered += 1;
+        let number = routes.registered;
+        routes.streams.insert(number, copy);
+        Some((number, identity, shard))
+    }
+
+    /// Closes a bulk connection, so that a peer that is dropped knows it.
+    fn end(&self, number: u64) {
+        if let Some(stream) = self.lock().streams.remove(&number) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use trainyard_core::tree::{Node, Tree};
 use super::feed::Feed;
 
 /// Locks without minding a panic elsewhere: the data are plain floats, and a thread that panicked
-/// takes the process down (see `server::run`).
+/// takes the process down (see `exit::on_panic`).
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -397,7 +397,16 @@ impl Shard {
         chunk.previous = Some(std::mem::replace(&mut chunk.current, Arc::new(new)));
     }
 
+    /// Counts a chunk before it offers it: a push for the next version can only follow from the
+    /// offers of all chunks, so the count of one version is over before that of the next begins.
     fn publish(&self, id: u32, version: u64) {
+        let mut applied = lock(&self.applied);
+        if applied.1 != version {
+            *applied = (0, version);
+        }
+        applied.0 += 1;
+        let whole = applied.0 as usize == self.chunks.len();
+        drop(applied);
         for feed in self
             .feeds
             .read()
@@ -406,13 +415,6 @@ impl Shard {
         {
             feed.offer(id);
         }
-        let mut applied = lock(&self.applied);
-        if applied.1 != version {
-            *applied = (0, version);
-        }
-        applied.0 += 1;
-        let whole = applied.0 as usize == self.chunks.len();
-        drop(applied);
         if whole {
             self.notify(Notice::Applied(version));
         }

@@ -124,6 +124,14 @@ impl Board {
         self.changed.notify_all();
     }
 
+    /// Waits for the session's end.
+    pub fn wait_for_end(&self) {
+        let mut state = self.lock();
+        while state.ended.is_none() {
+            state = self.wait(state);
+        }
+    }
+
     /// Takes a message. The answer to a halt, `(id, first step not begun)`, is to be sent.
     pub fn take(&self, message: FromCoordinator) -> Option<(u64, u64)> {
         let mut state = self.lock();

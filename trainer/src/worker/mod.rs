@@ -296,7 +296,14 @@ impl Shift<'_> {
         };
         std::thread::scope(|scope| {
             links.start(scope, self.board, arenas);
-            let ended = self.work(&links);
+            // The computing thread may be waiting for a server that has ceased to read.
+            let board = self.board;
+            let links = &links;
+            scope.spawn(move || {
+                board.wait_for_end();
+                links.close();
+            });
+            let ended = self.work(links);
             // Threads that wait for the board must see that it is over.
             self.board.end(Ending::Lost("the session is over".into()));
             links.close();
