@@ -5,6 +5,8 @@
 
 use crate::disk::{Disk, HostDisk};
 use crate::storage::{Object, Storage, StorageError, check_key};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,9 @@ const EPERM: i32 = 1;
 pub struct FolderStorage<D: Disk = HostDisk> {
     root: PathBuf,
     disk: D,
+    /// Names this storage's unfinished files: two writers of one name would publish each other's
+    /// content, and processes of different hosts or containers may share an id.
+    writer: u64,
     counter: AtomicU64,
 }
 
@@ -58,6 +63,8 @@ impl<D: Disk> FolderStorage<D> {
         Self {
             root,
             disk,
+            // The standard library's only source of randomness: new keys for every state.
+            writer: RandomState::new().hash_one(std::process::id()),
             counter: AtomicU64::new(0),
         }
     }
@@ -173,12 +180,10 @@ impl<D: Disk> FolderStorage<D> {
 
     fn create_temporary(&self) -> io::Result<(PathBuf, D::File)> {
         let folder = self.root.join(TEMPORARY);
-        let process = std::process::id();
         loop {
             let count = self.counter.fetch_add(1, Ordering::Relaxed);
-            let path = folder.join(format!("{process}-{count}"));
+            let path = folder.join(format!("{:016x}-{count}", self.writer));
             match self.disk.create_new(&path) {
-                // Processes of different hosts may share an id.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.disk.mkdir(&folder)?;

@@ -165,6 +165,26 @@ fn of_many_put_if_absent_exactly_one_wins() {
     }
 }
 
+/// Two storages of one process, or of two containers with one process id, must not use one
+/// temporary name: one would publish what the other wrote.
+#[test]
+fn no_two_storages_share_the_name_of_an_unfinished_file() {
+    let folder = tempfile::tempdir().unwrap();
+    thread::scope(|scope| {
+        for id in 0..4u8 {
+            let root = folder.path();
+            scope.spawn(move || {
+                for i in 0..100u8 {
+                    let storage = FolderStorage::open(root).unwrap();
+                    let key = format!("own/{id}");
+                    storage.put(&key, &[&[id, i]]).unwrap();
+                    assert_eq!(storage.get(&key, 2).unwrap(), [id, i]);
+                }
+            });
+        }
+    });
+}
+
 /// Deleting a folder's last object removes the folder, which another process may be about to use.
 #[test]
 fn puts_and_deletes_in_one_folder_do_not_disturb_each_other() {
