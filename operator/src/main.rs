@@ -1,0 +1,2 @@
+//! The operator's process.
+fn main() {}
