@@ -30,6 +30,21 @@ impl Exit {
         }
     }
 
+    /// How a process ends that has met this error.
+    pub fn of_error(error: &anyhow::Error) -> Exit {
+        use trainyard_checkpoint::Error::Fenced;
+        let fenced = |cause: &(dyn std::error::Error + 'static)| {
+            matches!(cause.downcast_ref(), Some(Fenced { .. }))
+        };
+        if error.is::<BadInput>() {
+            Exit::BadInput
+        } else if error.is::<TryAgain>() || error.chain().any(fenced) {
+            Exit::TryAgain
+        } else {
+            Exit::Error
+        }
+    }
+
     /// How a released process ends.
     ///
     /// # Errors
@@ -63,3 +78,38 @@ impl std::fmt::Display for BadInput {
 }
 
 impl std::error::Error for BadInput {}
+
+/// Marks an error that another attempt may mend: exit code 75.
+#[derive(Debug)]
+pub struct TryAgain(pub String);
+
+impl std::fmt::Display for TryAgain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TryAgain {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    fn code(error: impl std::error::Error + Send + Sync + 'static) -> u8 {
+        let error = Err::<(), _>(error).context("in some context");
+        Exit::of_error(&error.expect_err("an error")).code()
+    }
+
+    #[test]
+    fn an_error_knows_whether_another_attempt_may_mend_it() {
+        let fenced = trainyard_checkpoint::Error::Fenced {
+            by: 3,
+            holder: "another".into(),
+        };
+        assert_eq!(code(fenced), 75, "a newer generation exists");
+        assert_eq!(code(TryAgain("later".into())), 75);
+        assert_eq!(code(BadInput("no such file".into())), 2);
+        assert_eq!(code(trainyard_checkpoint::Error::NoLog), 1);
+    }
+}

@@ -7,12 +7,15 @@ pub mod capability;
 pub mod commands;
 pub mod exit;
 mod heartbeat;
+mod http;
 pub mod job;
 pub mod model;
 pub mod net;
 pub mod run;
 pub mod server;
 pub mod signals;
+pub mod storage;
+pub mod termination;
 pub mod ui;
 pub mod worker;
 

@@ -10,6 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use trainyard::exit::{BadInput, Exit, on_panic};
 use trainyard::job::Job;
 use trainyard::net::Timing;
+use trainyard::storage::Location;
+use trainyard::termination::{self, Ended};
 use trainyard::ui::{Mode, Ui, colour_allowed};
 use trainyard::{capability, commands, run, server, worker};
 
@@ -77,9 +79,15 @@ struct RoleArgs {
     /// Index within the role.
     #[arg(long)]
     index: u32,
-    /// Address of server 0.
+    /// Address of server 0; a name is looked up again for each connection.
     #[arg(long)]
     coordinator: String,
+    /// Address for /healthz and /metrics; a server has /status too.
+    #[arg(long)]
+    http: Option<String>,
+    /// File that the last words of this process are written to, for Kubernetes to keep.
+    #[arg(long, value_name = "FILE")]
+    termination_message: Option<PathBuf>,
     /// End when the process that started this one ends; its id, to notice an end before the start.
     #[arg(long, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     supervised: Option<i32>,
@@ -97,16 +105,13 @@ struct ServerArgs {
     generation: u32,
     /// Folder of checkpoints.
     #[arg(long)]
-    storage: PathBuf,
+    storage: Location,
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: String,
     /// Address under which workers reach this server [default: the one it listens on].
     #[arg(long)]
     advertise: Option<String>,
-    /// Address for /status, /healthz and /metrics.
-    #[arg(long)]
-    http: Option<String>,
     /// An inherited listener, instead of --listen.
     #[arg(long, hide = true)]
     listen_fd: Option<RawFd>,
@@ -122,9 +127,9 @@ struct WorkerArgs {
     /// Folder that relative data URIs resolve in.
     #[arg(long)]
     data: PathBuf,
-    /// Leaves computed side by side.
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
+    /// Leaves computed side by side [default: the processors that this process may use].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Connections to each server, in each direction.
     #[arg(long, default_value_t = 2)]
     connections: u32,
@@ -137,22 +142,20 @@ fn main() -> ExitCode {
         Command::Predict(args) => commands::predict(args),
         Command::Inspect(args) => commands::inspect(args),
         Command::Export(args) => commands::export(args),
-        Command::Server(args) => be_server(args),
-        Command::Worker(args) => be_worker(args),
+        Command::Server(args) => {
+            let file = args.role.termination_message.clone();
+            last_words(file, be_server(args))
+        }
+        Command::Worker(args) => {
+            let file = args.role.termination_message.clone();
+            last_words(file, be_worker(args))
+        }
     };
     let exit = result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
-        exit_of(&error)
+        Exit::of_error(&error)
     });
     ExitCode::from(exit.code())
-}
-
-fn exit_of(error: &anyhow::Error) -> Exit {
-    if error.is::<BadInput>() {
-        Exit::BadInput
-    } else {
-        Exit::Error
-    }
 }
 
 fn run_job(args: RunArgs) -> ExitCode {
@@ -169,9 +172,17 @@ fn run_job(args: RunArgs) -> ExitCode {
     };
     let exit = run::run(options, &mut ui).unwrap_or_else(|error| {
         ui.failed(&format!("{error:#}"));
-        exit_of(&error)
+        Exit::of_error(&error)
     });
     ExitCode::from(exit.code())
+}
+
+/// Leaves a role's termination message, if one is asked for.
+fn last_words(file: Option<PathBuf>, ended: Result<Ended>) -> Result<Exit> {
+    if let Some(file) = file {
+        termination::write(&file, &ended);
+    }
+    ended.map(|ended| ended.exit())
 }
 
 fn role(args: &RoleArgs) -> Result<Job> {
@@ -218,12 +229,15 @@ fn listener(fd: Option<RawFd>, address: &str) -> Result<TcpListener> {
     }
 }
 
-fn be_server(args: ServerArgs) -> Result<Exit> {
+fn http_listener(fd: Option<RawFd>, address: Option<&str>) -> Result<Option<TcpListener>> {
+    match (fd, address) {
+        (None, None) => Ok(None),
+        (fd, address) => listener(fd, address.unwrap_or_default()).map(Some),
+    }
+}
+
+fn be_server(args: ServerArgs) -> Result<Ended> {
     let job = role(&args.role)?;
-    let http = match (args.http_fd, &args.http) {
-        (None, None) => None,
-        (fd, address) => Some(listener(fd, address.as_deref().unwrap_or_default())?),
-    };
     server::run(server::Options {
         job,
         index: args.role.index,
@@ -232,22 +246,26 @@ fn be_server(args: ServerArgs) -> Result<Exit> {
         coordinator: args.role.coordinator,
         advertise: args.advertise,
         listener: listener(args.listen_fd, &args.listen)?,
-        http,
+        http: http_listener(args.http_fd, args.role.http.as_deref())?,
         storage: args.storage,
+        // A local run writes it itself, into a folder that appears whole.
+        artifact: args.role.supervised.is_none(),
         timing: Timing::default(),
     })
 }
 
-fn be_worker(args: WorkerArgs) -> Result<Exit> {
+fn be_worker(args: WorkerArgs) -> Result<Ended> {
     let job = role(&args.role)?;
     capability::pin(job.manifest.spec.training.cpu_capability)?;
-    worker::run(worker::Options {
+    let exit = worker::run(worker::Options {
         job,
         index: args.role.index,
         coordinator: args.role.coordinator,
         data: args.data,
-        threads: args.threads,
+        threads: args.threads.map(usize::from),
         connections: args.connections,
+        http: http_listener(None, args.role.http.as_deref())?,
         timing: Timing::default(),
-    })
+    })?;
+    Ok(Ended::Left(exit))
 }

@@ -186,6 +186,9 @@ pub enum FromCoordinator {
     Refused {
         /// One sentence.
         reason: String,
+        /// Whether a later process in the same place may be welcome.
+        #[serde(default)]
+        again: bool,
     },
     /// To a server: set up your range from these facts and this checkpoint.
     Open {

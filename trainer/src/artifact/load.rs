@@ -24,7 +24,7 @@ use crate::model::Network;
 use crate::worker::engine::{Engine, outputs};
 
 /// Largest JSON file read, in bytes: a schema of a million columns has less.
-const JSON_LIMIT: u64 = 1 << 28;
+pub(super) const JSON_LIMIT: u64 = 1 << 28;
 
 /// A model that can predict.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ mod export;
 mod files;
 mod folder;
 mod load;
+mod publish;
 mod script;
 mod tensors;
 
@@ -25,6 +26,7 @@ pub use files::{
 };
 pub use folder::is_artifact;
 pub use load::{Artifact, Verified, provenance, verify_files};
+pub use publish::{FOLDER, publish};
 pub use script::Golden;
 
 /// What the model is.

@@ -5,11 +5,13 @@
 //! other. Everything above works on `Read + Write`, so that another transport can take TCP's place.
 
 mod control;
+mod search;
 
 pub use control::{ControlReceiver, ControlSender};
+pub use search::Search;
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -38,7 +40,8 @@ impl Default for Timing {
             heartbeat_timeout: Duration::from_secs(5),
             grace: Duration::from_secs(20),
             connect: Duration::from_secs(10),
-            orphaned: Duration::from_secs(120),
+            // Server 0 may have to wait for a node and for its image.
+            orphaned: Duration::from_secs(600),
         }
     }
 }
@@ -141,8 +144,8 @@ pub fn connect(
     hello: Hello,
     timing: &Timing,
 ) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{to} has no address"));
-    for address in to.to_socket_addrs()? {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "it has no address");
+    for address in search::resolve(to, timing.connect)? {
         match TcpStream::connect_timeout(&address, timing.connect) {
             Ok(mut stream) => {
                 prepare(&stream)?;

@@ -24,6 +24,7 @@ use crate::job::Job;
 use crate::net::Timing;
 use crate::server::{METRICS, RECORD};
 use crate::ui::{Note, Started, Summary, SummaryMetrics, Ui};
+use crate::worker;
 use folder::Folder;
 use observer::{Heard, Observer, relay};
 use policy::{End, Restarts, Verdict};
@@ -215,10 +216,9 @@ impl<'a> Supervisor<'a> {
         let spec = &job.manifest.spec;
         let servers = options.servers.unwrap_or(spec.servers.replicas).max(1);
         let workers = options.workers.unwrap_or(spec.workers.replicas).max(1);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = options
             .threads
-            .unwrap_or((cores / workers as usize).clamp(1, job.tree.leaves() as usize));
+            .unwrap_or_else(|| worker::side_by_side(job.tree.leaves(), workers));
         let listeners = [
             TcpListener::bind("127.0.0.1:0")?,
             TcpListener::bind("127.0.0.1:0")?,

@@ -1,12 +1,12 @@
 //! The coordinator's shell: connections in, events to the state machine, actions out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use trainyard_core::control::{FromCoordinator, Progress, Role, ToCoordinator};
+use trainyard_core::control::{FromCoordinator, Progress, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::{Action, Coordinator, Event, Outcome, PeerId};
 
 use super::committer::Work;
@@ -17,6 +17,9 @@ const REFRESH: Duration = Duration::from_millis(50);
 
 /// Longest silence of a connection before its thread gives it up. An observer says nothing.
 const SILENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// Longest wait for a latecomer's first word.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What the coordinator's thread waits for.
 #[expect(clippy::large_enum_variant, reason = "nearly every input is an event")]
@@ -61,6 +64,20 @@ impl Board {
 enum Outlet {
     Remote(Arc<ControlSender>),
     Local(Sender<FromCoordinator>),
+}
+
+/// Tells a newcomer that the job is done.
+pub fn release(stream: &TcpStream, identity: Identity) {
+    let farewell = || -> std::io::Result<()> {
+        // Read first: a connection that is closed with something unread takes the answer with it.
+        let mut receiver = ControlReceiver::new(stream.try_clone()?, FAREWELL)?;
+        let _: ToCoordinator = receiver.receive()?;
+        ControlSender::new(stream, identity)?.send(&FromCoordinator::Release(Release::Done))?;
+        stream.shutdown(Shutdown::Write)
+    };
+    if let Err(error) = farewell() {
+        tracing::debug!(%error, "a latecomer could not be told");
+    }
 }
 
 /// The id of server 0 in its own coordinator.

@@ -3,8 +3,8 @@
 mod committer;
 mod coordination;
 mod feed;
-mod http;
 mod hub;
+mod pages;
 mod saver;
 pub mod shard;
 mod uplink;
@@ -14,20 +14,23 @@ pub use coordination::Board;
 pub use hub::Hub;
 
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
-use trainyard_checkpoint::{Check, FolderStorage, JobIdentity, Log, Manifest, Storage, load_range};
+use trainyard_checkpoint::{Check, JobIdentity, Log, Manifest, Storage, load_range};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::{Coordinator, Event, Outcome, Record, Reports, Start};
 use trainyard_core::facts::DataFacts;
 
-use crate::exit::Exit;
+use crate::artifact;
+use crate::exit::{Exit, TryAgain};
+use crate::http;
 use crate::job::Job;
 use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
+use crate::storage::Location;
+use crate::termination::{self, Finished};
 use committer::Committer;
 use coordination::{Coordination, Ended, Input};
 use shard::{Notice, Notify, Rules, Shard};
@@ -51,8 +54,10 @@ pub struct Options {
     pub listener: TcpListener,
     /// Bound listener for HTTP.
     pub http: Option<TcpListener>,
-    /// Folder of checkpoints.
-    pub storage: PathBuf,
+    /// Place of the checkpoints.
+    pub storage: Location,
+    /// Whether server 0 leaves the artifact beside the checkpoints of a finished job.
+    pub artifact: bool,
     /// Bounds on waiting.
     pub timing: Timing,
 }
@@ -61,15 +66,17 @@ pub struct Options {
 ///
 /// # Errors
 /// If it cannot do its work, with what to do about it.
-pub fn run(options: Options) -> Result<Exit> {
+pub fn run(options: Options) -> Result<termination::Ended> {
+    // First: storage may be slow, and the first process of a container has no handlers but its own.
+    let terminate = crate::signals::termination()?;
     let hub = Hub::new(options.timing);
-    hub.listen(options.listener.try_clone()?);
-    let storage: Arc<dyn Storage> = Arc::new(FolderStorage::open(&options.storage)?);
     let board = Arc::new(Board::default());
     if let Some(listener) = &options.http {
-        http::serve(listener.try_clone()?, Arc::clone(&board), Arc::clone(&hub))?;
+        let pages = pages::pages(Arc::clone(&board), Arc::clone(&hub));
+        http::serve(listener.try_clone()?, pages)?;
     }
-    let terminate = crate::signals::termination()?;
+    hub.listen(options.listener.try_clone()?);
+    let storage = options.storage.open()?;
     let address = match &options.advertise {
         Some(address) => address.clone(),
         None => options.listener.local_addr()?.to_string(),
@@ -92,7 +99,7 @@ pub fn run(options: Options) -> Result<Exit> {
     if server.options.index == 0 {
         server.lead()
     } else {
-        server.follow()
+        server.follow().map(termination::Ended::Left)
     }
 }
 
@@ -119,28 +126,64 @@ impl Server {
     // ---- server 0 ---------------------------------------------------------------------------
 
     /// Runs coordinators, one a generation, until the job or this process is done.
-    fn lead(mut self) -> Result<Exit> {
-        loop {
+    fn lead(mut self) -> Result<termination::Ended> {
+        let exit = loop {
             match self.coordinate()? {
                 Ended::Regenerated(generation) => {
                     tracing::info!(generation, "beginning again under a newer generation");
                     self.identity.generation = generation;
                 }
-                Ended::Finished(Outcome::Done | Outcome::Stopped { .. }) => return Ok(Exit::Done),
-                Ended::Finished(Outcome::Drained) => return Ok(Exit::TryAgain),
+                Ended::Finished(Outcome::Done) => return self.complete(),
+                Ended::Finished(Outcome::Stopped { .. }) => break Exit::Done,
+                Ended::Finished(Outcome::Drained) => break Exit::TryAgain,
                 Ended::Finished(Outcome::Failed(message)) => return Err(anyhow!(message)),
             }
+        };
+        Ok(termination::Ended::Left(exit))
+    }
+
+    /// Leaves the artifact of a finished job, and tells how it ended.
+    fn complete(&self) -> Result<termination::Ended> {
+        let log = Log::open(Arc::clone(&self.storage), self.job_identity())?;
+        let manifest = log
+            .complete()
+            .context("the job has ended without a complete checkpoint")?;
+        if self.options.artifact {
+            self.tell_latecomers();
+            artifact::publish(&self.storage, manifest)
+                .context("the job is complete, but its artifact cannot be exported")?;
+        }
+        let artifact = self.options.storage.artifact();
+        let finished = Finished::of(&self.options.job, manifest, artifact)?;
+        Ok(termination::Ended::Complete(Box::new(finished)))
+    }
+
+    /// Releases whoever still looks for the coordinator while the artifact is made: the word that
+    /// the job is done may have been lost with a connection.
+    fn tell_latecomers(&self) {
+        let (sender, inputs) = channel();
+        self.hub.route_control(self.identity, Some(sender));
+        let identity = self.identity;
+        std::thread::spawn(move || {
+            for input in inputs {
+                if let Input::Connected(stream, _) = input {
+                    std::thread::spawn(move || coordination::release(&stream, identity));
+                }
+            }
+        });
+    }
+
+    fn job_identity(&self) -> JobIdentity {
+        JobIdentity {
+            job: self.options.job.name.clone(),
+            spec_digest: self.options.job.spec_digest.clone(),
         }
     }
 
     fn coordinate(&self) -> Result<Ended> {
         let generation = self.identity.generation;
         let job = &self.options.job;
-        let identity = JobIdentity {
-            job: job.name.clone(),
-            spec_digest: job.spec_digest.clone(),
-        };
-        let mut log = Log::open(Arc::clone(&self.storage), identity)?;
+        let mut log = Log::open(Arc::clone(&self.storage), self.job_identity())?;
         log.claim(
             generation.into(),
             &format!("{:016x}", self.identity.incarnation),
@@ -240,12 +283,12 @@ impl Server {
     /// Serves a coordinator elsewhere; finds it again when it is lost.
     fn follow(mut self) -> Result<Exit> {
         let role = Role::Server(self.options.index);
-        let mut lost = Instant::now();
+        let hello = Hello {
+            channel: Channel::Control,
+            role,
+        };
+        let mut search = net::Search::new(&self.options.timing);
         loop {
-            let hello = Hello {
-                channel: Channel::Control,
-                role,
-            };
             match net::connect(
                 &self.options.coordinator,
                 self.identity,
@@ -256,23 +299,17 @@ impl Server {
                     Attended::Released(release) => return Exit::of(release),
                     Attended::Lost(met) => {
                         if met {
-                            lost = Instant::now();
+                            search = net::Search::new(&self.options.timing);
                         }
+                        search.failed("the connection ended");
                     }
                 },
-                Err(error) => tracing::debug!(%error, "no coordinator"),
-            }
-            if lost.elapsed() > self.options.timing.orphaned {
-                tracing::error!(
-                    "no coordinator at {} for too long",
-                    self.options.coordinator
-                );
-                return Ok(Exit::TryAgain);
+                Err(error) => search.failed(error),
             }
             if self.terminate.requested() {
                 return Ok(Exit::TryAgain);
             }
-            std::thread::sleep(Duration::from_millis(50));
+            search.wait(&self.options.coordinator)?;
         }
     }
 
@@ -301,7 +338,11 @@ impl Server {
                 self.drop_holding();
             }
             FromCoordinator::Welcome { .. } => {}
-            FromCoordinator::Refused { reason } => return Err(anyhow!(reason)),
+            FromCoordinator::Refused {
+                reason,
+                again: true,
+            } => return Err(TryAgain(reason).into()),
+            FromCoordinator::Refused { reason, .. } => return Err(anyhow!(reason)),
             FromCoordinator::Release(release) => return Ok(Attended::Released(release)),
             _ => return Ok(Attended::Lost(false)),
         }

@@ -1,14 +1,19 @@
 //! The worker role: leaves and evaluation blocks, nothing kept.
 
+mod activity;
 pub mod arena;
 pub mod board;
 pub mod crew;
 pub mod engine;
 pub mod link;
 
+use std::net::TcpListener;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
@@ -16,10 +21,12 @@ use trainyard_core::tree::Node;
 use trainyard_data::Folder;
 
 use crate::capability;
-use crate::exit::{BadInput, Exit};
+use crate::exit::{BadInput, Exit, TryAgain};
+use crate::http;
 use crate::job::Job;
 use crate::model::Network;
 use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
+use activity::Activity;
 use arena::Arena;
 use board::{Board, Ending, Next};
 use crew::{Crew, Order, Product};
@@ -28,6 +35,10 @@ use link::{Links, Push};
 
 /// Evaluation results sent in one message.
 const BLOCKS_PER_MESSAGE: usize = 64;
+
+/// How long the coordinator's word may take after a server's connection has ended: servers and workers
+/// are released at once, and a server may be faster.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// How a worker is started.
 pub struct Options {
@@ -39,12 +50,22 @@ pub struct Options {
     pub coordinator: String,
     /// Folder that relative data URIs resolve in.
     pub data: PathBuf,
-    /// Leaves computed side by side.
-    pub threads: usize,
+    /// Leaves computed side by side; as many as [`side_by_side`] says if none.
+    pub threads: Option<usize>,
     /// Bulk connections to each server, in each direction.
     pub connections: u32,
+    /// Bound listener for HTTP.
+    pub http: Option<TcpListener>,
     /// Bounds on waiting.
     pub timing: Timing,
+}
+
+/// How many of a job's leaves one of `workers` workers of this machine may compute side by side.
+///
+/// The machine's processors are those that this process may use, so that a container's limit counts.
+pub fn side_by_side(leaves: u32, workers: u32) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (cores / workers.max(1) as usize).clamp(1, leaves.max(1) as usize)
 }
 
 /// Runs a worker until it is released.
@@ -54,11 +75,18 @@ pub struct Options {
 pub fn run(options: Options) -> Result<Exit> {
     // First: data may take long to load, and a worker that is asked to leave meanwhile is no crash.
     let terminate = crate::signals::termination()?;
+    terminate.listen(|| std::process::exit(Exit::Done.code().into()));
+    let activity = Arc::new(Activity::default());
+    if let Some(listener) = &options.http {
+        http::serve(listener.try_clone()?, activity.pages())?;
+    }
     Engine::pin();
     let job = &options.job;
     let load = job.load_options()?;
     let data = trainyard_data::load(&Folder::new(&options.data), &load)
         .map_err(|error| BadInput(error.to_string()))?;
+    let rows = data.facts.train_rows + data.facts.validation_rows;
+    activity.rows.store(rows, Ordering::Relaxed);
     let architecture = job
         .architecture(&data.facts)
         .map_err(|error| BadInput(error.to_string()))?;
@@ -71,7 +99,14 @@ pub fn run(options: Options) -> Result<Exit> {
         layout,
         data,
     });
+    let leaves = job.tree.leaves();
+    terminate.clear();
     let worker = Worker {
+        threads: options
+            .threads
+            .unwrap_or_else(|| side_by_side(leaves, 1))
+            .max(1),
+        activity,
         capability: capability::describe(job.manifest.spec.training.cpu_capability),
         incarnation: crate::incarnation(),
         terminate,
@@ -83,6 +118,8 @@ pub fn run(options: Options) -> Result<Exit> {
 
 struct Worker {
     options: Options,
+    threads: usize,
+    activity: Arc<Activity>,
     work: Arc<Workload>,
     capability: String,
     incarnation: u64,
@@ -92,29 +129,24 @@ struct Worker {
 impl Worker {
     /// Joins, works, and joins again when a connection is lost.
     fn work_until_released(&self) -> Result<Exit> {
-        let mut lost = Instant::now();
+        let mut search = net::Search::new(&self.options.timing);
         let mut generation = 0;
         loop {
-            match self.session(&mut generation)? {
+            let ended = self.session(&mut generation)?;
+            self.activity.generation.store(0, Ordering::Relaxed);
+            match ended {
                 Ended::Released(release) => return Exit::of(release),
                 Ended::Lost { welcomed, why } => {
-                    tracing::debug!(why, "joining again");
                     if welcomed {
-                        lost = Instant::now();
+                        search = net::Search::new(&self.options.timing);
                     }
+                    search.failed(why);
                 }
-            }
-            if lost.elapsed() > self.options.timing.orphaned {
-                tracing::error!(
-                    "no coordinator at {} for too long",
-                    self.options.coordinator
-                );
-                return Ok(Exit::TryAgain);
             }
             if self.terminate.requested() {
                 return Ok(Exit::Done); // nobody waits for us
             }
-            std::thread::sleep(Duration::from_millis(50));
+            search.wait(&self.options.coordinator)?;
         }
     }
 
@@ -152,14 +184,22 @@ impl Worker {
             Ok(FromCoordinator::Welcome {
                 generation: current,
             }) => *generation = current,
-            Ok(FromCoordinator::Refused { reason }) => {
-                return Err(anyhow!("the join was refused: {reason}"));
+            Ok(FromCoordinator::Refused { reason, again }) => {
+                let message = format!("the join was refused: {reason}");
+                return Err(match again {
+                    true => TryAgain(message).into(),
+                    false => anyhow!(message),
+                });
             }
             Ok(FromCoordinator::Release(release)) => return Ok(Ended::Released(release)),
             Ok(_) => return lost("an unexpected message".into()),
             Err(error) => return lost(error.to_string()),
         }
         identity.generation = *generation;
+        self.activity
+            .generation
+            .store((*generation).into(), Ordering::Relaxed);
+        self.activity.sessions.fetch_add(1, Ordering::Relaxed);
         Ok(self.take_part(identity, sender, receiver))
     }
 
@@ -195,7 +235,7 @@ impl Worker {
             ];
             Engine::new(Arc::clone(&self.work), variables)
         };
-        let assistants: Vec<Engine> = (1..self.options.threads).map(|_| engine()).collect();
+        let assistants: Vec<Engine> = (1..self.threads).map(|_| engine()).collect();
         let engine = engine();
         let beating =
             crate::heartbeat::start(Arc::clone(&sender), self.options.timing.heartbeat_interval);
@@ -206,7 +246,8 @@ impl Worker {
                 scope.spawn(move || crew.assist(assistant));
             }
             let (listening, answers) = (&board, Arc::clone(&sender));
-            scope.spawn(move || listen(&mut receiver, listening, &answers));
+            let (released, release) = channel();
+            scope.spawn(move || listen(&mut receiver, listening, &answers, &released));
             let shift = Shift {
                 worker: self,
                 identity,
@@ -216,8 +257,13 @@ impl Worker {
                 engine,
                 spare: Vec::new(),
             };
-            let ended = shift.run(&arenas);
+            let mut ended = shift.run(&arenas);
             crew.close();
+            if matches!(ended, Ended::Lost { .. })
+                && let Ok(release) = release.recv_timeout(LAST_WORD)
+            {
+                ended = Ended::Released(release);
+            }
             sender.close();
             ended
         });
@@ -227,11 +273,19 @@ impl Worker {
     }
 }
 
-/// Feeds the board from the control stream.
-fn listen(receiver: &mut ControlReceiver, board: &Board, answers: &ControlSender) {
+/// Feeds the board from the control stream, and passes a release on.
+fn listen(
+    receiver: &mut ControlReceiver,
+    board: &Board,
+    answers: &ControlSender,
+    released: &Sender<Release>,
+) {
     loop {
         match receiver.receive() {
             Ok(message) => {
+                if let FromCoordinator::Release(release) = &message {
+                    let _ = released.send(release.clone());
+                }
                 if let Some((id, next)) = board.take(message) {
                     let _ = answers.send(&ToCoordinator::Halted { id, next });
                 }
@@ -344,12 +398,16 @@ impl Shift<'_> {
     fn compute(&mut self, links: &Links, step: u64, leaves: &[bool]) -> Result<()> {
         let tree = self.worker.work.tree;
         let nodes = tree.cover_set(leaves);
-        let parts = crew::split(tree, &nodes, self.worker.options.threads);
+        let parts = crew::split(tree, &nodes, self.worker.threads);
         let orders = parts
             .iter()
             .map(|node| Order::Gradient(step, *node, self.spare.pop().unwrap_or_default()));
         let products = self.crew.produce(&mut self.engine, orders.collect());
         self.board.computed(step, leaves);
+        let activity = &self.worker.activity;
+        activity.steps.fetch_add(1, Ordering::Relaxed);
+        let count = leaves.iter().filter(|leaf| **leaf).count();
+        activity.leaves.fetch_add(count as u64, Ordering::Relaxed);
         let products = match products {
             Ok(products) => products,
             Err(error) => return self.report(step, error),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::peers::Refusal;
 use super::{Action, Config, Coordinator, PeerId, Phase, peers};
 use crate::control::{FromCoordinator, Join, Role};
 use crate::facts::DataFacts;
@@ -10,10 +11,10 @@ use crate::sampling::Plan;
 impl Coordinator {
     pub(super) fn join(&mut self, now: Duration, peer: PeerId, join: Join) {
         if self.peers.role(peer).is_some() {
-            return self.refuse(peer, "a connection joins once".into());
+            return self.refuse(peer, "a connection joins once".into(), false);
         }
         if let Err(reason) = self.agrees(&join) {
-            return self.refuse(peer, reason);
+            return self.refuse(peer, reason, false);
         }
         if join.role != Role::Observer && join.generation > self.config.generation {
             self.phase = Phase::Superseded;
@@ -30,8 +31,8 @@ impl Coordinator {
                 self.dismiss(zombie);
             }
         }
-        if let Err(reason) = self.peers.admissible(&join) {
-            return self.refuse(peer, reason);
+        if let Err(Refusal { reason, again }) = self.peers.admissible(&join) {
+            return self.refuse(peer, reason, again);
         }
         // The same process again: its former connection is dead, even if we have not heard so.
         if let Some(former) = self.peers.twin(&join) {
@@ -63,8 +64,8 @@ impl Coordinator {
     }
 
     /// Turns a peer away, and says why.
-    pub(super) fn refuse(&mut self, peer: PeerId, reason: String) {
-        self.send(peer, FromCoordinator::Refused { reason });
+    pub(super) fn refuse(&mut self, peer: PeerId, reason: String, again: bool) {
+        self.send(peer, FromCoordinator::Refused { reason, again });
         self.dismiss(peer);
     }
 

@@ -329,7 +329,10 @@ impl Coordinator {
 
     /// A terminating worker may go at the end of a step, or when no step is under way.
     fn release_drained(&mut self) {
-        let training = matches!(self.phase, Phase::Training | Phase::Halting(_));
+        if matches!(self.phase, Phase::Halting(_)) {
+            return; // what it has begun is to be saved: it is let go with the rest
+        }
+        let training = matches!(self.phase, Phase::Training);
         for peer in self.peers.drained(self.version(), training) {
             self.send(peer, FromCoordinator::Release(Release::Drained));
             self.dismiss(peer);

@@ -31,6 +31,15 @@ struct Server {
     ready: Option<(u64, u32)>,
 }
 
+/// Why a process may not join.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// One sentence.
+    pub reason: String,
+    /// Whether its supervisor can mend that by starting another in its place.
+    pub again: bool,
+}
+
 /// Everybody with a control connection.
 #[derive(Clone, Debug)]
 pub struct Peers {
@@ -82,15 +91,18 @@ impl Peers {
     }
 
     /// Whether a server's slot is free for this process.
-    pub fn admissible(&self, join: &Join) -> Result<(), String> {
+    pub fn admissible(&self, join: &Join) -> Result<(), Refusal> {
         let Role::Server(index) = join.role else {
             return Ok(());
         };
         let count = self.servers.len();
         let Some(slot) = self.servers.get(index as usize) else {
-            return Err(format!(
-                "server index {index} is out of range: this job has {count} servers"
-            ));
+            let reason =
+                format!("server index {index} is out of range: this job has {count} servers");
+            return Err(Refusal {
+                reason,
+                again: false,
+            });
         };
         match slot.incarnation {
             None => Ok(()),
@@ -99,10 +111,13 @@ impl Peers {
             {
                 Ok(())
             }
-            Some(_) => Err(format!(
-                "server {index} of this generation has lost its state; a replacement must come with a higher \
-                 generation"
-            )),
+            Some(_) => Err(Refusal {
+                reason: format!(
+                    "server {index} of this generation has lost its state; a replacement must come with a higher \
+                     generation"
+                ),
+                again: true,
+            }),
         }
     }
 

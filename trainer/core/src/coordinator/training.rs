@@ -92,9 +92,11 @@ impl Coordinator {
             let place = format!("{set} block {number}");
             return match unfit {
                 Unfit::NotFinite(value) => self.not_finite(step, &place, &value.to_string()),
-                Unfit::Inconsistent => {
-                    self.refuse(peer, format!("the result of {place} is inconsistent"))
-                }
+                Unfit::Inconsistent => self.refuse(
+                    peer,
+                    format!("the result of {place} is inconsistent"),
+                    false,
+                ),
             };
         }
     }

@@ -34,7 +34,7 @@ impl World {
         match message {
             FromCoordinator::Welcome { generation } => self.welcomed(process, generation),
             // It was replaced, and has noticed.
-            FromCoordinator::Refused { reason } => {
+            FromCoordinator::Refused { reason, .. } => {
                 let stale = self.running(self.processes[process].role) != Some(process);
                 assert!(
                     stale,

@@ -164,7 +164,7 @@ impl Bench {
 
 pub fn refusal(actions: &[Action]) -> String {
     let reasons = actions.iter().find_map(|action| match action {
-        Action::Send(_, FromCoordinator::Refused { reason }) => Some(reason.clone()),
+        Action::Send(_, FromCoordinator::Refused { reason, .. }) => Some(reason.clone()),
         _ => None,
     });
     let reason = reasons.unwrap_or_else(|| panic!("not refused: {actions:?}"));

@@ -81,6 +81,33 @@ fn t12_when_everyone_drains_the_step_is_finished_and_saved() {
     );
 }
 
+/// A worker may have begun a step beyond the one that was counted when it asked to leave.
+#[test]
+fn t12_workers_that_leave_with_everyone_finish_what_they_have_begun() {
+    let mut bench = Bench::training(config(), 0);
+    bench.step();
+    for peer in WORKERS {
+        bench.say(peer, ToCoordinator::Drain);
+    }
+    let asked = bench.say(SERVERS[0], ToCoordinator::Drain);
+    let id = halt_id(&asked, WORKERS[0]);
+    for peer in WORKERS {
+        bench.say(peer, ToCoordinator::Halted { id, next: 3 });
+    }
+    let released = FromCoordinator::Release(Release::Drained);
+    let actions = bench.step();
+    for peer in WORKERS {
+        assert!(!sent(&actions, peer).contains(&&released), "{actions:?}");
+    }
+    bench.step();
+    bench.written(3);
+    let actions = bench.committed(3);
+    for peer in WORKERS {
+        assert!(sent(&actions, peer).contains(&&released), "{actions:?}");
+    }
+    assert_eq!(outcome(&actions), Some(Outcome::Drained));
+}
+
 #[test]
 fn t12_a_stop_before_anything_was_done_is_over_at_once() {
     let mut bench = Bench::new(config());

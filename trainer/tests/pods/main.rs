@@ -1,0 +1,213 @@
+//! Servers and workers as the operator starts them: each by itself, in any order, on storage that
+//! outlives them, in containers.
+#![allow(missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod pod;
+
+use std::fs;
+use std::io::Write;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{example, get, reference};
+use pod::{Cluster, Pod, inspect};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Workers that are there before any server, on a name instead of an address, train the model of a
+/// local run; server 0 leaves the artifact and says so.
+#[test]
+fn t01_roles_that_nobody_watches_train_the_same_model() {
+    let cluster = Cluster::new(example("breast-cancer/job.yaml").epochs(60), 2);
+    let mut workers = [cluster.worker(0), cluster.worker(1)];
+    for worker in &mut workers {
+        let looks = |pod: &Pod| {
+            pod.log()
+                .contains("looking for the coordinator")
+                .then_some(())
+        };
+        worker.until("a search", looks);
+    }
+    let mut follower = cluster.server(1, 1);
+    let mut server = cluster.server(0, 1);
+    for worker in &mut workers {
+        worker.until("a welcome", |pod| {
+            pod.metric("sessions_total").filter(|count| *count > 0.0)
+        });
+    }
+    assert_eq!(server.code(), Some(0), "{}", server.log());
+    assert_eq!(follower.code(), Some(0), "{}", follower.log());
+    for worker in &mut workers {
+        assert_eq!(worker.code(), Some(0), "{}", worker.log());
+        assert_eq!(worker.message(), "");
+    }
+    let expected = reference::train(&cluster.spec);
+    let message: Value = serde_json::from_str(&server.message()).expect("JSON");
+    assert_eq!(message["complete"], true);
+    assert_eq!(message["modelSha256"], expected.sha);
+    assert_eq!(message["step"], expected.steps);
+    assert_eq!(message["totalSteps"], expected.steps);
+    assert_eq!(message["epochs"], 60);
+    assert!(message["metrics"]["train"]["loss"].is_f64(), "{message}");
+    let artifact = format!("{}/artifact", cluster.storage);
+    assert_eq!(message["artifact"], artifact);
+    let report = inspect(&artifact, &[]);
+    assert_eq!(report["model"]["modelSha256"], expected.sha);
+
+    // A restarted server 0 finds all done, and the artifact cut short.
+    fs::write(format!("{artifact}/model.pt"), b"half").expect("writable");
+    let mut again = cluster.server(0, 2);
+    assert_eq!(again.code(), Some(0), "{}", again.log());
+    assert_eq!(again.message(), server.message());
+    assert_eq!(inspect(&artifact, &[]), report);
+}
+
+/// The kubelet ends all pods of a suspended job at once: the step is saved, server 0 is the last to
+/// go, and a later start goes on from there.
+#[test]
+fn t12_all_pods_terminated_at_once_leave_a_checkpoint() {
+    let spec = example("breast-cancer/job.yaml").epochs(60).every(100_000);
+    let cluster = Cluster::new(spec, 2);
+    let mut server = cluster.server(0, 1);
+    let mut others = [cluster.server(1, 1), cluster.worker(0), cluster.worker(1)];
+    server.until("both workers", |pod| {
+        let status: Value = serde_json::from_str(&get(&pod.http, "/status")?).ok()?;
+        (status["workers"] == 2).then_some(())
+    });
+    let before = server.reach(30)["step"].as_u64();
+    for pod in others.iter().chain([&server]) {
+        pod.signal(Signal::TERM);
+    }
+    let told = Instant::now();
+    server.wait();
+    assert!(told.elapsed() < Duration::from_secs(15), "{}", server.log());
+    for pod in &mut others {
+        assert!([Some(0), Some(75)].contains(&pod.code()), "{}", pod.log());
+    }
+    let checkpoints = cluster.inspect()["checkpoints"].clone();
+    let saved = checkpoints[0]["step"].as_u64();
+    assert!(saved >= before, "{before:?} {checkpoints}");
+
+    let mut server = cluster.server(0, 2);
+    let (_follower, _worker) = (cluster.server(1, 2), cluster.worker(0));
+    assert!(server.reach(1)["step"].as_u64() >= saved);
+    assert_eq!(server.code(), Some(0), "{}", server.log());
+    let message: Value = serde_json::from_str(&server.message()).expect("JSON");
+    assert_eq!(message["modelSha256"], reference::train(&cluster.spec).sha);
+}
+
+/// Whoever has been replaced is no failure: it may be started again, under a newer generation.
+#[test]
+fn t10_a_server_that_was_replaced_ends_with_75() {
+    let cluster = Cluster::new(example("breast-cancer/job.yaml").epochs(40), 2);
+    let mut server = cluster.server(0, 3);
+    let mut follower = cluster.server(1, 3);
+    let _worker = cluster.worker(0);
+    server.reach(5);
+    // The same place again without a newer generation: what was there has lost its state.
+    let mut twin = cluster.server(1, 3);
+    assert_eq!(twin.code(), Some(75), "{}", twin.log());
+    assert!(
+        twin.message().contains("higher generation"),
+        "{}",
+        twin.message()
+    );
+    for pod in [&mut server, &mut follower] {
+        pod.signal(Signal::KILL);
+        pod.wait();
+    }
+    let mut old = cluster.server(0, 2);
+    assert_eq!(old.code(), Some(75), "{}", old.log());
+    assert!(old.message().contains("generation 3"), "{}", old.message());
+}
+
+/// HTTP answers before the data are there, and a worker that is asked to leave meanwhile leaves, even
+/// as the first process of a container, whose signals have no default action.
+#[test]
+fn t12_a_worker_that_is_loading_answers_and_leaves_when_asked() {
+    let folder = common::folder();
+    let mut file = fs::File::create(folder.path().join("breast-cancer.csv")).expect("writable");
+    let row = format!("{}M\n", "0.5,".repeat(200));
+    let header: String = (0..200).map(|column| format!("x{column},")).collect();
+    write!(file, "{header}diagnosis\n{}", row.repeat(100_000)).expect("written");
+    let manifest = example("breast-cancer/job.yaml").file;
+    let copy = folder.path().join("job.yaml");
+    fs::copy(manifest, &copy).expect("copied");
+    let mut spec = example("breast-cancer/job.yaml");
+    spec.file = copy;
+    let mut cluster = Cluster::new(spec, 1);
+    let namespace = ["unshare", "--pid", "--fork", "--kill-child"].map(String::from);
+    let permitted = Command::new(&namespace[0])
+        .args(&namespace[1..])
+        .arg("true")
+        .status();
+    match permitted.is_ok_and(|status| status.success()) {
+        true => cluster.wrapper = namespace.to_vec(),
+        false => println!("not as the first process: namespaces are not permitted here"),
+    }
+    let mut worker = cluster.worker(0);
+    worker.until("an answer", |pod| get(&pod.http, "/healthz"));
+    assert_eq!(worker.metric("rows"), Some(0.0), "it is loading");
+    let first = first_process(&worker, &cluster);
+    common::send(first, Signal::TERM);
+    let told = Instant::now();
+    assert_eq!(worker.code(), Some(0), "{}", worker.log());
+    assert!(told.elapsed() < Duration::from_secs(5));
+}
+
+/// The process itself, or what `unshare` has forked.
+fn first_process(pod: &Pod, cluster: &Cluster) -> u32 {
+    if cluster.wrapper.is_empty() {
+        return pod.pid();
+    }
+    let children = format!("/proc/{0}/task/{0}/children", pod.pid());
+    let children = fs::read_to_string(children).expect("it runs");
+    let child = children.split_whitespace().next().expect("a child");
+    child.parse().expect("a process id")
+}
+
+/// Nothing is written but to the storage and the temporary folder.
+#[test]
+fn t09_a_read_only_root_is_enough() {
+    let mut cluster = Cluster::new(example("breast-cancer/job.yaml").epochs(1), 1);
+    let shared = cluster.folder.path().display().to_string();
+    // A temporary folder of its own, as a pod has, with what the test shares mounted into it again.
+    let script = format!(
+        "mount -o remount,bind,ro / && mount --bind {shared} /mnt && mount -t tmpfs tmpfs /tmp && \
+         mkdir -p {shared} && mount --bind /mnt {shared} && mount -o remount,bind,rw {shared}"
+    );
+    let namespace = ["unshare", "--mount", "sh", "-c"].map(String::from);
+    let permitted = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .output()
+        .expect("unshare is there");
+    if !permitted.status.success() {
+        println!("skipped: mounts are not permitted here ({permitted:?})");
+        return;
+    }
+    cluster.wrapper = namespace.to_vec();
+    cluster.wrapper.push(format!(
+        "{script} && ! touch /etc/written 2>/dev/null && exec \"$0\" \"$@\""
+    ));
+    let mut server = cluster.server(0, 1);
+    let mut worker = cluster.worker(0);
+    assert_eq!(server.code(), Some(0), "{}", server.log());
+    assert_eq!(worker.code(), Some(0), "{}", worker.log());
+    assert!(server.message().contains("\"complete\":true"));
+    inspect(&format!("{}/artifact", cluster.storage), &[]);
+}
+
+#[test]
+fn t15_what_a_worker_cannot_read_is_its_last_word() {
+    let cluster = Cluster::new(
+        example("breast-cancer/job.yaml").set("data.train.csv.uri", "missing.csv"),
+        1,
+    );
+    let mut worker = cluster.worker(0);
+    assert_eq!(worker.code(), Some(2), "{}", worker.log());
+    let message = worker.message();
+    assert!(message.contains("missing.csv"), "{message}");
+    assert!(worker.log().contains(&message), "{}", worker.log());
+}

@@ -1,0 +1,203 @@
+//! Roles started as in pods: by themselves, with nobody to watch over them.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::common::{LIMIT, Spec, folder, get, send};
+
+/// A job, and what its pods share.
+pub struct Cluster {
+    pub spec: Spec,
+    pub folder: TempDir,
+    pub coordinator: String,
+    pub storage: String,
+    servers: u32,
+    /// What every pod's program is wrapped in.
+    pub wrapper: Vec<String>,
+    /// The environment of every pod.
+    pub env: Vec<(String, String)>,
+}
+
+/// An address that was free a moment ago.
+pub fn free(host: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    format!("{host}:{}", listener.local_addr().expect("bound").port())
+}
+
+impl Cluster {
+    /// A job of this many servers, whose storage is a folder.
+    pub fn new(spec: Spec, servers: u32) -> Self {
+        let folder = folder();
+        let job = trainyard::run::read_job(&spec.file, &spec.sets).expect("a good manifest");
+        let mut job = job.to_json().expect("JSON");
+        job["metadata"]["namespace"] = json!("default");
+        job["metadata"]["uid"] = json!("0f0e0d0c-0000-4000-8000-000000000000");
+        std::fs::write(folder.path().join("job.json"), job.to_string()).expect("writable");
+        let storage = folder.path().join("storage").display().to_string();
+        Cluster {
+            spec,
+            coordinator: free("localhost"),
+            storage,
+            servers,
+            folder,
+            wrapper: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+
+    fn command(&self, role: &str, index: u32, http: &str, message: &Path) -> Command {
+        let program = env!("CARGO_BIN_EXE_trainyard").to_owned();
+        let words: Vec<String> = self.wrapper.iter().cloned().chain([program]).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg(role).arg("--job");
+        command.arg(self.folder.path().join("job.json"));
+        command.args(["--index", &index.to_string()]);
+        command.args(["--coordinator", &self.coordinator, "--http", http]);
+        command.arg("--termination-message").arg(message);
+        command.envs(self.env.iter().cloned());
+        command
+    }
+
+    fn start(&self, name: &str, role: &str, index: u32, more: &[&str]) -> Pod {
+        let message = self.folder.path().join(format!("{name}.message"));
+        std::fs::write(&message, "").expect("writable"); // as the container runtime does
+        let log = self.folder.path().join(format!("{name}.log"));
+        let http = free("127.0.0.1");
+        let mut command = self.command(role, index, &http, &message);
+        let stderr = std::fs::File::create(&log).expect("writable");
+        command.args(more).stdin(Stdio::null()).stderr(stderr);
+        Pod {
+            child: command.spawn().expect("the program starts"),
+            http,
+            message,
+            log,
+        }
+    }
+
+    pub fn server(&self, index: u32, generation: u32) -> Pod {
+        let address = match index {
+            0 => self.coordinator.replace("localhost", "127.0.0.1"),
+            _ => free("127.0.0.1"),
+        };
+        let (servers, generation) = (self.servers.to_string(), generation.to_string());
+        let more = [
+            ["--servers", &servers],
+            ["--generation", &generation],
+            ["--listen", &address],
+            ["--advertise", &address],
+            ["--storage", &self.storage],
+        ];
+        let name = format!("server-{index}-{generation}");
+        self.start(&name, "server", index, more.as_flattened())
+    }
+
+    pub fn worker(&self, index: u32) -> Pod {
+        let data = self.spec.file.parent().expect("a folder");
+        let data = data.display().to_string();
+        let name = format!("worker-{index}");
+        self.start(&name, "worker", index, &["--data", &data])
+    }
+
+    /// The checkpoint log, read by `trainyard inspect`.
+    pub fn inspect(&self) -> Value {
+        inspect(&self.storage, &self.env)
+    }
+}
+
+/// What `trainyard inspect` says of a place.
+pub fn inspect(path: &str, env: &[(String, String)]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_trainyard"))
+        .args(["inspect", "--json", "--verify", path])
+        .envs(env.iter().cloned())
+        .output()
+        .expect("the program starts");
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// A process of a role; killed when dropped.
+pub struct Pod {
+    child: Child,
+    pub http: String,
+    message: PathBuf,
+    log: PathBuf,
+}
+
+impl Pod {
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its termination message.
+    pub fn message(&self) -> String {
+        std::fs::read_to_string(&self.message).expect("text")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        send(self.child.id(), signal);
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until `look` finds something.
+    pub fn until<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let begin = Instant::now();
+        loop {
+            if let Some(found) = look(self) {
+                return found;
+            }
+            let over = self.child.try_wait().expect("a child can be waited for");
+            assert!(over.is_none(), "{over:?} before {what}: {}", self.log());
+            assert!(begin.elapsed() < LIMIT, "no {what}: {}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// A value of `/metrics`.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = get(&self.http, "/metrics")?;
+        let prefix = format!("trainyard_{name} ");
+        text.lines()
+            .find_map(|line| line.strip_prefix(&prefix)?.parse().ok())
+    }
+
+    /// Waits until server 0 has applied `step` steps; returns the status.
+    pub fn reach(&mut self, step: u64) -> Value {
+        self.until(&format!("step {step}"), |pod| {
+            let status: Value = serde_json::from_str(&get(&pod.http, "/status")?).ok()?;
+            (status["step"].as_u64() >= Some(step)).then_some(status)
+        })
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                return status;
+            }
+            assert!(begin.elapsed() < LIMIT, "it does not end: {}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// Its exit code, once it has ended.
+    pub fn code(&mut self) -> Option<i32> {
+        self.wait().code()
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
