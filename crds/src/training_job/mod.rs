@@ -22,7 +22,8 @@ pub use pod::{ImagePullPolicy, PodSettings};
 pub use roles::{Servers, Workers};
 pub use schedule::{ConstantLr, CosineLr, ExponentialLr, OneCycleLr, Schedule, StepLr};
 pub use status::{
-    CheckpointStatus, Phase, Progress, RestartCounts, RoleStatus, TrainingJobStatus, WorkersStatus,
+    CheckpointStatus, MemberRestarts, Phase, Progress, RestartCounts, RoleStatus,
+    TrainingJobStatus, WorkersStatus,
 };
 pub use training::{Consistency, CpuCapability, EarlyStopping, Metric, Training};
 pub use volume::{

@@ -37,6 +37,10 @@ pub struct TrainingJobStatus {
     /// How far training is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// Highest generation in which all servers ran. A server that is missing in it has taken its state with it; one that is missing earlier never had any.
+    #[serde(default)]
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
+    pub started_generation: u64,
     /// How often pods were replaced.
     #[serde(default)]
     pub restarts: RestartCounts,
@@ -49,6 +53,9 @@ pub struct TrainingJobStatus {
     /// The last checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointStatus>,
+    /// URI of the finished model's artifact, as the pods see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<String>,
     /// When the first pod was created, or the job was last resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bare::<Time>")]
@@ -119,15 +126,41 @@ pub struct Progress {
 }
 
 /// How often pods were replaced.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RestartCounts {
     /// Failures, which count against `backoffLimit`.
     #[serde(default)]
     pub failures: u32,
-    /// Evictions, preemptions, drained and lost nodes, which do not.
+    /// Evictions, preemptions, drained and lost nodes, and pods that asked to be started again, which do not.
     #[serde(default)]
     pub disruptions: u32,
+    /// Servers and workers that were replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2048), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub members: Vec<MemberRestarts>,
+}
+
+/// The replacements of one server or worker.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberRestarts {
+    /// Role and index: `server-0`, `worker-3`.
+    pub name: String,
+    /// Attempt that is current, from 0; it ends the name of the pod.
+    #[serde(default)]
+    pub attempt: u32,
+    /// Pods that ended in a row without a healthy period; the wait before the next one doubles with each.
+    #[serde(default)]
+    pub streak: u32,
+    /// The next pod is not created before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bare::<Time>")]
+    pub not_before: Option<Time>,
+    /// How the last pod ended.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub reason: String,
 }
 
 /// The servers of a job.

@@ -1,0 +1,332 @@
+//! Carries out plans: the only place that writes to the API server.
+
+use std::fmt::Debug;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use kube::api::{
+    Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+};
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use trainyard_crds::training_job::Volume;
+use trainyard_crds::{TrainingJob, TrainingJobStatus};
+
+use crate::index::Owner;
+use crate::job::{Job, StoragePlace};
+use crate::observed::{Part, PodSeen, Trouble, see};
+use crate::plan::Step;
+use crate::resources::{self, labels};
+
+/// Field manager of everything that the operator applies.
+pub const MANAGER: &str = "trainyard-operator";
+/// Pods of a job that are created at once.
+const AT_ONCE: usize = 32;
+
+/// What came of the steps of a plan.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Pods that were created.
+    pub created: Vec<PodSeen>,
+    /// Why something could not be created; what comes after it was not tried.
+    pub refused: Option<Trouble>,
+}
+
+/// Writes a status, if nobody has written to the job since `object` was read.
+///
+/// # Errors
+/// Of the API server; 409 if somebody has.
+pub async fn write_status(
+    client: &Client,
+    object: &TrainingJob,
+    status: TrainingJobStatus,
+) -> kube::Result<TrainingJob> {
+    let mut object = object.clone();
+    object.status = Some(status);
+    let api: Api<TrainingJob> =
+        Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let mut written = api
+        .replace_status(&object.name_any(), &PostParams::default(), &object)
+        .await?;
+    written.metadata.managed_fields = None;
+    Ok(written)
+}
+
+/// Takes the steps of a plan in order, those of one kind side by side.
+///
+/// # Errors
+/// Of the API server, unless they are refusals that a condition can name.
+pub async fn take_steps(
+    client: &Client,
+    job: &Job,
+    image: &str,
+    steps: &[Step],
+) -> kube::Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let creates = steps
+        .iter()
+        .any(|step| matches!(step, Step::CreatePod { .. }));
+    if creates && let Some(trouble) = missing_reference(client, job).await? {
+        outcome.refused = Some(trouble);
+        return Ok(outcome);
+    }
+    for alike in steps.chunk_by(|a, b| std::mem::discriminant(a) == std::mem::discriminant(b)) {
+        for batch in alike.chunks(AT_ONCE) {
+            let taken = join_all(batch.iter().map(|step| take(client, job, image, step))).await;
+            for result in taken {
+                match result? {
+                    Taken::Done => {}
+                    Taken::Created(pod) => outcome.created.push(pod),
+                    Taken::Refused(trouble) => outcome.refused = Some(trouble),
+                }
+            }
+            if outcome.refused.is_some() {
+                return Ok(outcome);
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+enum Taken {
+    Done,
+    Created(PodSeen),
+    Refused(Trouble),
+}
+
+async fn take(client: &Client, job: &Job, image: &str, step: &Step) -> kube::Result<Taken> {
+    match step {
+        Step::Apply(part) => apply_part(client, job, *part).await,
+        Step::CreatePod {
+            member,
+            attempt,
+            generation,
+        } => {
+            create(
+                client,
+                job,
+                &resources::pod(job, image, *member, *attempt, *generation),
+            )
+            .await
+        }
+        Step::DeletePod { name, uid } => {
+            let api: Api<Pod> = Api::namespaced(client.clone(), &job.namespace);
+            delete(&api, name, uid).await
+        }
+        Step::DeleteJob => {
+            let api: Api<TrainingJob> = Api::namespaced(client.clone(), &job.namespace);
+            delete(&api, &job.name, &job.uid).await
+        }
+    }
+}
+
+async fn apply_part(client: &Client, job: &Job, part: Part) -> kube::Result<Taken> {
+    let applied = match part {
+        Part::Config => {
+            let object = resources::config_map(job).map_err(kube::Error::SerdeError)?;
+            server_side_apply(client, job, object).await
+        }
+        Part::Headless => server_side_apply(client, job, resources::headless(job)).await,
+        Part::Coordinator => server_side_apply(client, job, resources::coordinator(job)).await,
+        Part::Policy => server_side_apply(client, job, resources::network_policy(job)).await,
+    };
+    match applied {
+        Ok(()) => Ok(Taken::Done),
+        Err(error) => refusal(error).map(Taken::Refused),
+    }
+}
+
+async fn server_side_apply<K>(client: &Client, job: &Job, mut object: K) -> kube::Result<()>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug,
+{
+    let digest = digest(&object)?;
+    object
+        .annotations_mut()
+        .insert(labels::APPLIED.into(), digest);
+    let api: Api<K> = Api::namespaced(client.clone(), &job.namespace);
+    let parameters = PatchParams::apply(MANAGER).force();
+    api.patch_metadata(&object.name_any(), &parameters, &Patch::Apply(&object))
+        .await?;
+    Ok(())
+}
+
+/// What tells one state of an object that we apply from another.
+fn digest(object: &impl Serialize) -> kube::Result<String> {
+    let bytes = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+    let digest = Sha256::digest(bytes);
+    Ok(digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+/// Kind, name and digest of a part as it should be.
+///
+/// # Errors
+/// Never for a job that was decoded.
+pub fn wanted_part(job: &Job, part: Part) -> kube::Result<(&'static str, String, String)> {
+    Ok(match part {
+        Part::Config => {
+            let object = resources::config_map(job).map_err(kube::Error::SerdeError)?;
+            ("ConfigMap", object.name_any(), digest(&object)?)
+        }
+        Part::Headless => named("Service", &resources::headless(job))?,
+        Part::Coordinator => named("Service", &resources::coordinator(job))?,
+        Part::Policy => named("NetworkPolicy", &resources::network_policy(job))?,
+    })
+}
+
+fn named<K: Resource + Serialize>(
+    kind: &'static str,
+    object: &K,
+) -> kube::Result<(&'static str, String, String)> {
+    Ok((kind, object.name_any(), digest(object)?))
+}
+
+/// Creates a pod. One of that name that is ours already is as good; the cache was behind.
+async fn create(client: &Client, job: &Job, pod: &Pod) -> kube::Result<Taken> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &job.namespace);
+    let created = match api.create(&PostParams::default(), pod).await {
+        Ok(created) => created,
+        Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
+            match api.get_opt(&pod.name_any()).await? {
+                None => return Ok(Taken::Done), // gone in between: the next pass sees to it
+                Some(existing) => match Owner::of(&existing.metadata) {
+                    Some(owner) if owner.uid == job.uid => adopt(&api, existing, pod).await?,
+                    _ => return Ok(Taken::Refused(taken(&pod.name_any()))),
+                },
+            }
+        }
+        Err(error) => return refusal(error).map(Taken::Refused),
+    };
+    Ok(see(&created).map_or(Taken::Done, Taken::Created))
+}
+
+/// Puts back the labels by which the watch finds a pod, if somebody has taken them off.
+async fn adopt(api: &Api<Pod>, existing: Pod, wanted: &Pod) -> kube::Result<Pod> {
+    let ours = wanted.labels();
+    if ours
+        .iter()
+        .all(|(key, value)| existing.labels().get(key) == Some(value))
+    {
+        return Ok(existing);
+    }
+    let patch = serde_json::json!({"metadata": {"labels": ours}});
+    api.patch(
+        &existing.name_any(),
+        &PatchParams::default(),
+        &Patch::Merge(patch),
+    )
+    .await
+}
+
+fn taken(name: &str) -> Trouble {
+    Trouble::new(
+        "NameTaken",
+        format!("there is a pod {name} that does not belong to this job: delete or rename it"),
+    )
+}
+
+async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> kube::Result<Taken>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let parameters = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Background),
+        preconditions: Some(Preconditions {
+            uid: Some(uid.into()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(name, &parameters).await {
+        // Gone already, or a namesake is there.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Taken::Done),
+        result => result.map(|_| Taken::Done),
+    }
+}
+
+/// Refusals that somebody has to mend have a name; other errors are worth another try as they are.
+fn refusal(error: kube::Error) -> kube::Result<Trouble> {
+    let kube::Error::Api(status) = &error else {
+        return Err(error);
+    };
+    let message = status.message.as_str();
+    let reason = match status.code {
+        403 if message.contains("exceeded quota") => "QuotaExceeded",
+        403 if message.contains("PodSecurity") => "PodSecurity",
+        403 => "Forbidden",
+        400 | 422 => "Rejected",
+        _ => return Err(error),
+    };
+    Ok(Trouble::new(reason, message))
+}
+
+/// The first volume that the job names and that is not there.
+async fn missing_reference(client: &Client, job: &Job) -> kube::Result<Option<Trouble>> {
+    let mut volumes: Vec<(&str, &Volume)> = Vec::new();
+    volumes.extend(
+        job.object
+            .spec
+            .data
+            .volume
+            .as_ref()
+            .map(|volume| ("spec.data.volume", volume)),
+    );
+    if let StoragePlace::Volume(volume) = &job.storage {
+        volumes.push(("spec.checkpoint.storage.volume", volume));
+    }
+    for (field, volume) in volumes {
+        let (kind, name, found) = match volume {
+            Volume::ConfigMap(config) => (
+                "ConfigMap",
+                &config.name,
+                exists::<ConfigMap>(client, job, &config.name).await?,
+            ),
+            Volume::PersistentVolumeClaim(claim) => {
+                let found = exists::<PersistentVolumeClaim>(client, job, &claim.claim_name).await?;
+                ("PersistentVolumeClaim", &claim.claim_name, found)
+            }
+            Volume::HostPath(_) | Volume::EmptyDir(_) => continue,
+        };
+        if !found {
+            let message = format!(
+                "{field}: there is no {kind} {name:?} in namespace {}: create it",
+                job.namespace
+            );
+            return Ok(Some(Trouble::new("VolumeNotFound", message)));
+        }
+    }
+    Ok(None)
+}
+
+async fn exists<K>(client: &Client, job: &Job, name: &str) -> kube::Result<bool>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), &job.namespace);
+    Ok(api.get_metadata_opt(name).await?.is_some())
+}
+
+/// The longer of `wait` and what the server asked for.
+pub fn retry_after(error: &kube::Error, wait: std::time::Duration) -> std::time::Duration {
+    let kube::Error::Api(status) = error else {
+        return wait;
+    };
+    let asked = status
+        .details
+        .as_ref()
+        .map_or(0, |details| details.retry_after_seconds);
+    wait.max(std::time::Duration::from_secs(asked.into()))
+}

@@ -1,0 +1,67 @@
+//! Events that a change of status is worth, for `kubectl describe`. They are published after the change is written, so
+//! that each is told once.
+
+use kube::runtime::events::{Event, EventType};
+use trainyard_crds::TrainingJobStatus;
+
+use crate::conditions::{self, types};
+
+/// Longest note of an event, in bytes.
+const MAX_NOTE: usize = 1000;
+
+/// The events of a change.
+pub fn of(old: &TrainingJobStatus, new: &TrainingJobStatus) -> Vec<Event> {
+    let mut events = Vec::new();
+    if old.start_time.is_none() && new.start_time.is_some() {
+        let (servers, workers) = (new.servers.replicas, new.workers.replicas);
+        let note = format!(
+            "creating {servers} servers and {workers} workers with {}",
+            new.image.as_deref().unwrap_or_default()
+        );
+        events.push(event(EventType::Normal, "Started", note, "Create"));
+    }
+    for member in &new.restarts.members {
+        let before = old.restarts.members.iter().find(|m| m.name == member.name);
+        let counted = new.restarts.failures + new.restarts.disruptions
+            > old.restarts.failures + old.restarts.disruptions;
+        if counted && before.map_or(0, |m| m.attempt) < member.attempt {
+            let note = format!(
+                "{} {}; attempt {} follows",
+                member.name, member.reason, member.attempt
+            );
+            events.push(event(EventType::Warning, "Replaced", note, "Replace"));
+        }
+    }
+    let flips = [
+        (types::INVALID, EventType::Warning),
+        (types::RUNNING, EventType::Normal),
+        (types::DEGRADED, EventType::Warning),
+        (types::SUSPENDED, EventType::Normal),
+        (types::SUCCEEDED, EventType::Normal),
+        (types::FAILED, EventType::Warning),
+    ];
+    for (type_, severity) in flips {
+        let before = conditions::get(&old.conditions, type_);
+        let Some(now) = conditions::get(&new.conditions, type_).filter(|c| c.status == "True")
+        else {
+            continue;
+        };
+        let news =
+            before.is_none_or(|before| before.status != now.status || before.reason != now.reason);
+        if news {
+            events.push(event(severity, &now.reason, now.message.clone(), type_));
+        }
+    }
+    events
+}
+
+fn event(type_: EventType, reason: &str, mut note: String, action: &str) -> Event {
+    crate::observed::cut(&mut note, MAX_NOTE);
+    Event {
+        type_,
+        reason: reason.into(),
+        note: Some(note),
+        action: action.into(),
+        secondary: None,
+    }
+}

@@ -1,0 +1,288 @@
+//! A `TrainingJob` turned into a [`Job`]: what the operator works with, and what cannot be wrong.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+use trainyard_crds::TrainingJob;
+use trainyard_crds::training_job::{
+    CleanPodPolicy, Dataset, PodSettings, S3Storage, Storage, Validation, Volume,
+};
+
+use crate::index::Owner;
+
+/// Environment variables whose names begin so are the operator's.
+const RESERVED_ENV: &str = "TRAINYARD_";
+/// Labels and annotations under this domain are the operator's.
+const RESERVED_DOMAIN: &str = "trainyard.dev/";
+/// Names of volumes that the operator adds to the pods.
+const RESERVED_VOLUMES: [&str; 4] = ["job", "data", "storage", "tmp"];
+/// Folders of the container that the operator mounts something at.
+const RESERVED_PATHS: [&str; 4] = ["/etc/trainyard", "/data", "/storage", "/tmp"];
+/// Longest name of a pod or label value.
+const MAX_LABEL: usize = 63;
+
+/// A job that can be run on a cluster.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// The object, for what travels with the pods unchanged.
+    pub object: Arc<TrainingJob>,
+    /// Where checkpoints and the artifact are kept.
+    pub storage: StoragePlace,
+}
+
+/// Where checkpoints are kept, as the pods see it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoragePlace {
+    /// A volume, mounted at `/storage`.
+    Volume(Volume),
+    /// A bucket.
+    S3(S3Storage),
+}
+
+/// What is wrong with a job, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Path of the field.
+    pub field: String,
+    /// What is wrong and what to do, in one sentence.
+    pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+impl Job {
+    /// Checks what neither the schema nor its CEL rules can: what only a cluster asks for.
+    ///
+    /// # Errors
+    /// All problems, so that one round of corrections is enough.
+    pub fn new(object: Arc<TrainingJob>) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let spec = &object.spec;
+        let storage = storage(&object, &mut problems);
+        data(&object, &mut problems);
+        pod_settings("spec.servers", &spec.servers.pod, &mut problems);
+        pod_settings("spec.workers", &spec.workers.pod, &mut problems);
+        // A pod is NAME-ROLE-INDEX-ATTEMPT; the CRD's rule on names leaves room for all of it.
+        let longest = format!("{}-worker-1023-1000000", object.name()).len();
+        if longest > MAX_LABEL {
+            let most = object.name().len() - (longest - MAX_LABEL);
+            problems.add(
+                "metadata.name",
+                format!("pods named after the job would be longer than {MAX_LABEL} characters: use at most {most}"),
+            );
+        }
+        match (storage, problems.0.is_empty()) {
+            (Some(storage), true) => Ok(Job {
+                name: object.name().into(),
+                namespace: object.namespace().unwrap_or_default(),
+                uid: object.uid().unwrap_or_default(),
+                generation: object.metadata.generation.unwrap_or_default(),
+                storage,
+                object,
+            }),
+            _ => Err(problems.0),
+        }
+    }
+
+    /// Whom everything that belongs to the job belongs to.
+    pub fn as_owner(&self) -> Owner {
+        Owner {
+            uid: self.uid.clone(),
+            name: self.name.clone(),
+            namespace: self.namespace.clone(),
+        }
+    }
+
+    /// The owner reference of everything that belongs to the job.
+    pub fn owner(&self) -> Option<OwnerReference> {
+        self.object.controller_owner_ref(&())
+    }
+
+    /// Number of servers.
+    pub fn servers(&self) -> u32 {
+        self.object.spec.servers.replicas
+    }
+
+    /// Number of workers wanted.
+    pub fn workers(&self) -> u32 {
+        self.object.spec.workers.replicas
+    }
+
+    /// Which pods are deleted at the end.
+    pub fn clean_pod_policy(&self) -> CleanPodPolicy {
+        self.object.spec.clean_pod_policy
+    }
+
+    /// How long the job may run.
+    pub fn active_deadline(&self) -> Option<Duration> {
+        let seconds = self.object.spec.active_deadline_seconds?;
+        Some(Duration::from_secs(seconds.into()))
+    }
+
+    /// How long the finished job is kept.
+    pub fn ttl(&self) -> Option<Duration> {
+        let seconds = self.object.spec.ttl_seconds_after_finished?;
+        Some(Duration::from_secs(seconds.into()))
+    }
+
+    /// The job's folder in the storage: the name, and of the uid what tells it from other jobs of that name.
+    pub fn folder(&self) -> String {
+        let uid: String = self
+            .uid
+            .chars()
+            .filter(char::is_ascii_hexdigit)
+            .take(8)
+            .collect();
+        format!("{}-{uid}", self.name)
+    }
+}
+
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem {
+            field: field.into(),
+            message: message.into(),
+        });
+    }
+}
+
+fn storage(object: &TrainingJob, problems: &mut Problems) -> Option<StoragePlace> {
+    const FIELD: &str = "spec.checkpoint.storage";
+    match &object.spec.checkpoint.storage {
+        None => {
+            problems.add(FIELD, "a job on a cluster needs a place for its checkpoints: set volume.persistentVolumeClaim or s3");
+            None
+        }
+        Some(Storage::S3(s3)) => Some(StoragePlace::S3(s3.clone())),
+        Some(Storage::Volume(Volume::EmptyDir(_))) => {
+            problems.add(
+                format!("{FIELD}.volume.emptyDir"),
+                "checkpoints would be lost with their pod: use a persistentVolumeClaim or s3",
+            );
+            None
+        }
+        Some(Storage::Volume(Volume::ConfigMap(_))) => {
+            problems.add(
+                format!("{FIELD}.volume.configMap"),
+                "a ConfigMap cannot be written to: use a persistentVolumeClaim or s3",
+            );
+            None
+        }
+        Some(Storage::Volume(Volume::PersistentVolumeClaim(claim))) if claim.read_only => {
+            problems.add(
+                format!("{FIELD}.volume.persistentVolumeClaim.readOnly"),
+                "checkpoints are written there: leave readOnly out",
+            );
+            None
+        }
+        Some(Storage::Volume(volume)) => Some(StoragePlace::Volume(volume.clone())),
+    }
+}
+
+fn data(object: &TrainingJob, problems: &mut Problems) {
+    let data = &object.spec.data;
+    if data.volume.is_some() {
+        return;
+    }
+    for (field, uri) in uris(object) {
+        if !uri.contains("://") {
+            problems.add(
+                field,
+                format!("{uri:?} is relative: set spec.data.volume, which it resolves in, or give an s3:// URI"),
+            );
+        }
+    }
+}
+
+/// The URIs of a job's data, with their fields.
+fn uris(object: &TrainingJob) -> Vec<(String, &str)> {
+    let data = &object.spec.data;
+    let mut uris = Vec::new();
+    let mut add = |field: &str, uri| uris.push((format!("spec.data.{field}"), uri));
+    match &data.train {
+        Dataset::Csv(csv) => add("train.csv.uri", csv.uri.as_str()),
+        Dataset::Npy(npy) => {
+            add("train.npy.features", &npy.features);
+            add("train.npy.labels", &npy.labels);
+        }
+        Dataset::Idx(idx) => {
+            add("train.idx.images", &idx.images);
+            add("train.idx.labels", &idx.labels);
+        }
+    }
+    match &data.validation {
+        None | Some(Validation::Fraction(_)) => {}
+        Some(Validation::Csv(csv)) => add("validation.csv.uri", &csv.uri),
+        Some(Validation::Npy(npy)) => {
+            add("validation.npy.features", &npy.features);
+            add("validation.npy.labels", &npy.labels);
+        }
+        Some(Validation::Idx(idx)) => {
+            add("validation.idx.images", &idx.images);
+            add("validation.idx.labels", &idx.labels);
+        }
+    }
+    uris
+}
+
+fn pod_settings(role: &str, pod: &PodSettings, problems: &mut Problems) {
+    for (map, keys) in [("labels", &pod.labels), ("annotations", &pod.annotations)] {
+        for key in keys.keys() {
+            if key.starts_with(RESERVED_DOMAIN) || key.starts_with("app.kubernetes.io/") {
+                problems.add(
+                    format!("{role}.{map}"),
+                    format!("{key} is set by the operator: choose another name"),
+                );
+            }
+        }
+    }
+    for env in &pod.env {
+        if env.name.starts_with(RESERVED_ENV) {
+            problems.add(
+                format!("{role}.env"),
+                format!("{} is reserved, as all names that begin with {RESERVED_ENV}: choose another name", env.name),
+            );
+        }
+    }
+    for volume in &pod.volumes {
+        if RESERVED_VOLUMES.contains(&volume.name.as_str()) {
+            problems.add(
+                format!("{role}.volumes"),
+                format!(
+                    "the name {} is taken by a volume of the operator's: choose another",
+                    volume.name
+                ),
+            );
+        }
+    }
+    for mount in &pod.volume_mounts {
+        let path = mount.mount_path.trim_end_matches('/');
+        let lies_in = |folder: &str| {
+            path.strip_prefix(folder)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if let Some(reserved) = RESERVED_PATHS.iter().find(|folder| lies_in(folder)) {
+            problems.add(
+                format!("{role}.volumeMounts"),
+                format!("{} lies in {reserved}, where the operator mounts a volume: choose another path", mount.mount_path),
+            );
+        }
+    }
+}

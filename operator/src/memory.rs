@@ -1,0 +1,162 @@
+//! What the operator remembers of a job between passes. All of it may be forgotten at any time: it spares work, and hides
+//! from a pass that the caches are a moment behind; nothing depends on it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use trainyard_crds::TrainingJob;
+
+use crate::observed::{PodSeen, ProgressSeen, Trouble};
+
+/// How long a pod that was created may be missing from the cache.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(10);
+/// Versions of a job that are remembered as overtaken by our own writes.
+const OVERTAKEN: usize = 16;
+/// Waits after refusals and errors.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Notes about all jobs, by uid.
+#[derive(Default)]
+pub struct Memory {
+    notes: Mutex<HashMap<String, Notes>>,
+}
+
+/// Notes about a job.
+#[derive(Default)]
+pub struct Notes {
+    written: Option<Written>,
+    created: Vec<(PodSeen, Timestamp)>,
+    refusal: Option<Refusal>,
+    /// Errors in a row.
+    errors: u32,
+    /// The coordinator's answers.
+    pub poll: Poll,
+}
+
+/// The job as our last write left it.
+struct Written {
+    object: Arc<TrainingJob>,
+    overtaken: Vec<String>,
+}
+
+struct Refusal {
+    trouble: Trouble,
+    until: Timestamp,
+    times: u32,
+}
+
+/// What came of asking a coordinator.
+#[derive(Clone, Debug, Default)]
+pub struct Poll {
+    /// When it was last asked.
+    pub asked: Option<Timestamp>,
+    /// Its last answer, and the samples that it counted.
+    pub answer: Option<(ProgressSeen, u64)>,
+    /// Since when it has not answered.
+    pub silent_since: Option<Timestamp>,
+}
+
+impl Memory {
+    /// Reads or changes the notes about a job.
+    pub fn with<T>(&self, uid: &str, f: impl FnOnce(&mut Notes) -> T) -> T {
+        let mut notes = self.lock();
+        match notes.get_mut(uid) {
+            Some(notes) => f(notes),
+            None => f(notes.entry(uid.to_owned()).or_default()),
+        }
+    }
+
+    /// Forgets a job.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Notes>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Notes {
+    /// The newest version known: the cache's, unless it is one that our own writes have overtaken.
+    pub fn newest(&mut self, cached: &Arc<TrainingJob>) -> Arc<TrainingJob> {
+        let version = cached
+            .metadata
+            .resource_version
+            .as_deref()
+            .unwrap_or_default();
+        match &self.written {
+            Some(written) if written.overtaken.iter().any(|old| old == version) => {
+                Arc::clone(&written.object)
+            }
+            _ => {
+                self.written = None;
+                Arc::clone(cached)
+            }
+        }
+    }
+
+    /// Remembers a write: `old` is the version it replaced.
+    pub fn wrote(&mut self, old: Option<String>, object: Arc<TrainingJob>) {
+        let mut overtaken = self.written.take().map(|w| w.overtaken).unwrap_or_default();
+        overtaken.extend(old);
+        let excess = overtaken.len().saturating_sub(OVERTAKEN);
+        overtaken.drain(..excess);
+        self.written = Some(Written { object, overtaken });
+    }
+
+    /// Remembers a pod that was created just now.
+    pub fn created(&mut self, pod: PodSeen, now: Timestamp) {
+        self.refusal = None;
+        self.created.push((pod, now));
+    }
+
+    /// The watch has brought this pod, or its end: the cache knows better from now on.
+    pub fn seen(&mut self, name: &str) {
+        self.created.retain(|(pod, _)| pod.name != name);
+    }
+
+    /// Pods that the cache does not have yet.
+    pub fn unseen(&mut self, now: Timestamp) -> impl Iterator<Item = &PodSeen> {
+        self.created
+            .retain(|(_, since)| now.duration_since(*since).abs() < UNSEEN);
+        self.created.iter().map(|(pod, _)| pod)
+    }
+
+    /// Remembers that something could not be created; returns how long to wait before trying again.
+    pub fn refused(&mut self, trouble: Trouble, now: Timestamp) -> Duration {
+        let times = self.refusal.as_ref().map_or(0, |refusal| refusal.times) + 1;
+        let wait = backoff(times + 1);
+        let until = now + SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO);
+        self.refusal = Some(Refusal {
+            trouble,
+            until,
+            times,
+        });
+        wait
+    }
+
+    /// What was refused, and until when nothing is to be tried.
+    pub fn refusal(&self) -> Option<(&Trouble, Timestamp)> {
+        self.refusal
+            .as_ref()
+            .map(|refusal| (&refusal.trouble, refusal.until))
+    }
+
+    /// Counts an error; returns how long to wait.
+    pub fn erred(&mut self) -> Duration {
+        self.errors = self.errors.saturating_add(1);
+        backoff(self.errors)
+    }
+
+    /// A pass went through.
+    pub fn went_well(&mut self) {
+        self.errors = 0;
+    }
+}
+
+fn backoff(times: u32) -> Duration {
+    let doubled = 2u32.saturating_pow(times.saturating_sub(1).min(16));
+    BACKOFF.0.saturating_mul(doubled).min(BACKOFF.1)
+}

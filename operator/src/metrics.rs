@@ -1,0 +1,170 @@
+//! The operator's own metrics. No label names an object: there may be any number of them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use kube::runtime::reflector::Store;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use trainyard_crds::training_job::Phase;
+
+use crate::controller::Guarded;
+
+/// Upper bounds of the buckets for the duration of a pass, in seconds.
+const BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabel {
+    phase: PhaseName,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum PhaseName {
+    Known(Phase),
+    None,
+    Undecodable,
+}
+
+impl EncodeLabelValue for PhaseName {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder,
+    ) -> Result<(), std::fmt::Error> {
+        match self {
+            PhaseName::Known(phase) => format!("{phase:?}").encode(encoder),
+            PhaseName::None => "None".encode(encoder),
+            PhaseName::Undecodable => "Undecodable".encode(encoder),
+        }
+    }
+}
+
+/// All metrics.
+pub struct Metrics {
+    registry: Registry,
+    passes: Counter,
+    errors: Counter,
+    duration: Histogram,
+    active: Gauge,
+    leading: Gauge,
+    jobs: Family<PhaseLabel, Gauge>,
+    store: Mutex<Option<Store<Guarded>>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("trainyard_operator");
+        let passes = Counter::default();
+        let errors = Counter::default();
+        let duration = Histogram::new(BUCKETS);
+        let active = Gauge::default();
+        let leading = Gauge::default();
+        let jobs = Family::<PhaseLabel, Gauge>::default();
+        registry.register("reconciles", "Passes over jobs", passes.clone());
+        registry.register(
+            "reconcile_errors",
+            "Passes that were broken off",
+            errors.clone(),
+        );
+        registry.register(
+            "reconcile_duration_seconds",
+            "Duration of passes",
+            duration.clone(),
+        );
+        registry.register("reconciles_active", "Passes in progress", active.clone());
+        registry.register("leader", "1 if this process leads", leading.clone());
+        registry.register("jobs", "Jobs by phase", jobs.clone());
+        Metrics {
+            registry,
+            passes,
+            errors,
+            duration,
+            active,
+            leading,
+            jobs,
+            store: Mutex::default(),
+        }
+    }
+}
+
+/// A pass that is being measured.
+pub struct Pass<'a> {
+    metrics: &'a Metrics,
+    begin: Instant,
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.metrics.active.dec();
+    }
+}
+
+impl Pass<'_> {
+    /// The pass is over.
+    pub fn end(self, well: bool) {
+        self.metrics
+            .duration
+            .observe(self.begin.elapsed().as_secs_f64());
+        if !well {
+            self.metrics.errors.inc();
+        }
+    }
+}
+
+impl Metrics {
+    /// A pass begins.
+    pub fn pass(&self) -> Pass<'_> {
+        self.passes.inc();
+        self.active.inc();
+        Pass {
+            metrics: self,
+            begin: Instant::now(),
+        }
+    }
+
+    /// Counts the jobs in this store from now on.
+    pub fn watch(&self, store: Store<Guarded>) {
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
+    }
+
+    /// Whether this process leads.
+    pub fn set_leading(&self, leading: bool) {
+        self.leading.set(leading.into());
+    }
+
+    /// The text format of Prometheus.
+    pub fn render(&self) -> String {
+        self.count_jobs();
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    fn count_jobs(&self) {
+        let store = self
+            .store
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        self.jobs.clear();
+        for job in store.iter().flat_map(Store::state) {
+            let phase = match &job.0 {
+                Ok(job) => job
+                    .status
+                    .as_ref()
+                    .and_then(|s| s.phase)
+                    .map_or(PhaseName::None, PhaseName::Known),
+                Err(_) => PhaseName::Undecodable,
+            };
+            self.jobs.get_or_create(&PhaseLabel { phase }).inc();
+        }
+    }
+}
+
+/// Metrics that several parts of the process share.
+pub type Shared = Arc<Metrics>;

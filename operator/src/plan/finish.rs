@@ -1,0 +1,102 @@
+//! The end of a job, and what comes after it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use trainyard_crds::training_job::{CheckpointStatus, CleanPodPolicy, Phase};
+
+use super::{Planner, Step, after, delete};
+use crate::conditions::{self, Said, types};
+use crate::observed::Report;
+
+impl Planner<'_> {
+    pub(super) fn succeed(&mut self, report: &Report) {
+        let progress = self.status.progress.get_or_insert_default();
+        progress.step = report.step;
+        progress.total_steps = report.total_steps.max(report.step);
+        progress.epoch = report.epochs;
+        if let Some(validation) = &report.metrics.validation {
+            progress.validation = finite(
+                validation
+                    .iter()
+                    .map(|(name, value)| (name.clone(), *value)),
+            );
+        }
+        if let Some(loss) = report
+            .metrics
+            .train
+            .get("loss")
+            .filter(|loss| loss.is_finite())
+        {
+            progress.loss = Some(*loss);
+        }
+        progress.time = Some(Time(self.now));
+        self.status.checkpoint = Some(CheckpointStatus {
+            step: report.step,
+            time: Some(Time(self.now)),
+        });
+        self.status.model_sha256.clone_from(&report.model_sha256);
+        self.status.artifact.clone_from(&report.artifact);
+        let message = match &report.model_sha256 {
+            Some(digest) => format!("trained {} steps; modelSha256 {digest}", report.step),
+            None => format!("trained {} steps", report.step),
+        };
+        self.end(Phase::Succeeded, types::SUCCEEDED, "Complete", message);
+    }
+
+    pub(super) fn fail(&mut self, reason: &str, message: String) {
+        self.end(Phase::Failed, types::FAILED, reason, message);
+    }
+
+    fn end(&mut self, phase: Phase, condition: &str, reason: &str, message: String) {
+        self.status.phase = Some(phase);
+        self.status.completion_time = Some(Time(self.now));
+        let said = Said {
+            status: true,
+            reason,
+            message,
+        };
+        conditions::set(
+            &mut self.status.conditions,
+            condition,
+            said,
+            self.job.generation,
+            self.now,
+        );
+        self.steps.clear();
+        self.again = None;
+        self.after_the_end();
+    }
+
+    /// Cleans up after a job that has ended, and deletes it when its time has come. Nothing is created any more.
+    pub(super) fn after_the_end(&mut self) {
+        let policy = self.job.clean_pod_policy();
+        for pod in &self.observed.pods {
+            let delete_it = match policy {
+                CleanPodPolicy::All => true,
+                CleanPodPolicy::Running => pod.end.is_none(),
+                CleanPodPolicy::None => false,
+            };
+            if delete_it && pod.deletion.is_none() {
+                self.steps.push(delete(pod));
+            }
+        }
+        let Some((ttl, end)) = self.job.ttl().zip(self.status.completion_time.clone()) else {
+            return;
+        };
+        let due = after(end.0, ttl);
+        if self.now >= due {
+            self.steps.push(Step::DeleteJob);
+        } else {
+            self.wake_at(due);
+        }
+    }
+}
+
+/// Leaves out what JSON cannot say.
+pub(super) fn finite(
+    metrics: impl Iterator<Item = (String, f64)>,
+) -> std::collections::BTreeMap<String, f64> {
+    metrics
+        .filter(|(_, value)| value.is_finite())
+        .take(32)
+        .collect()
+}

@@ -1,0 +1,263 @@
+//! The servers and workers of a job: which are wanted, which pod of theirs is current, and what the end of one means.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use trainyard_crds::TrainingJobStatus;
+use trainyard_crds::training_job::MemberRestarts;
+
+use super::after;
+use super::exits::{self, Verdict};
+use crate::job::Job;
+use crate::observed::{Member, Observed, PodSeen, Report, Role, cut};
+
+/// How long a member that ended well may be missing before it is replaced: its job is about to finish.
+const LINGER: Duration = Duration::from_secs(15);
+/// How long after its grace a pod that was asked to go counts as lost: its kubelet is gone.
+const LOST: Duration = Duration::from_secs(5);
+/// Longest reason that the status keeps, in bytes.
+const MAX_REASON: usize = 256;
+
+/// Why a job has failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// One word.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// The members that were ever replaced; all others are at their first attempt.
+#[derive(Default)]
+pub struct Members(BTreeMap<Member, MemberRestarts>);
+
+/// What is to be done about a member's current pod.
+enum Fate {
+    /// It stays, or is not there and will be created.
+    Keep,
+    /// Look again at this time.
+    Wait(Timestamp),
+    /// It is gone, and how.
+    Gone(Loss),
+}
+
+/// A pod that is gone.
+struct Loss {
+    failed: bool,
+    reason: String,
+    lived_seconds: i64,
+}
+
+impl Members {
+    /// As the status has them.
+    pub fn of(status: &TrainingJobStatus) -> Self {
+        let entry = |m: &MemberRestarts| Some((parse(&m.name)?, m.clone()));
+        Members(status.restarts.members.iter().filter_map(entry).collect())
+    }
+
+    /// Puts them back into the status.
+    pub fn store(&self, status: &mut TrainingJobStatus) {
+        status.restarts.members = self.0.values().cloned().collect();
+    }
+
+    /// The attempt that is current.
+    pub fn attempt(&self, member: Member) -> u32 {
+        self.0.get(&member).map_or(0, |m| m.attempt)
+    }
+
+    /// When the current pod may be created.
+    pub fn not_before(&self, member: Member) -> Option<Timestamp> {
+        self.0.get(&member)?.not_before.as_ref().map(|time| time.0)
+    }
+
+    /// Judges the current pod of every member. A pod is judged once: with the judgement the member's next attempt becomes
+    /// current, in one write with the counts. Returns when to look again.
+    ///
+    /// # Errors
+    /// If the job has failed.
+    pub fn judge(
+        &mut self,
+        job: &Job,
+        observed: &Observed,
+        status: &mut TrainingJobStatus,
+        now: Timestamp,
+    ) -> Result<Vec<Timestamp>, Failure> {
+        if let Some(failure) = self.permanent(job, observed) {
+            return Err(failure);
+        }
+        let mut timers = Vec::new();
+        let mut last_failure = None;
+        let mut server_lost = false;
+        for member in wanted(job) {
+            match self.fate(member, observed, status, now) {
+                Fate::Keep => {}
+                Fate::Wait(time) => timers.push(time),
+                Fate::Gone(loss) => {
+                    if loss.failed {
+                        status.restarts.failures += 1;
+                        last_failure = Some(format!("{member} {}", loss.reason));
+                    } else {
+                        status.restarts.disruptions += 1;
+                    }
+                    server_lost |= member.role == Role::Server;
+                    self.replace(member, &loss, now);
+                }
+            }
+        }
+        self.retire(job, observed);
+        if server_lost {
+            status.generation += 1;
+        }
+        match last_failure {
+            Some(last) if status.restarts.failures > job.object.spec.backoff_limit => {
+                Err(Failure {
+                    reason: "BackoffLimitExceeded",
+                    message: format!(
+                        "{} pods have failed, more than backoffLimit ({}) allows; the last: {last}",
+                        status.restarts.failures, job.object.spec.backoff_limit
+                    ),
+                })
+            }
+            _ => Ok(timers),
+        }
+    }
+
+    /// An end that no other attempt mends; server 0's account of it is the best.
+    fn permanent(&self, job: &Job, observed: &Observed) -> Option<Failure> {
+        let current =
+            |pod: &&PodSeen| pod.attempt == self.attempt(pod.member) && is_wanted(job, pod.member);
+        let judged = observed.pods.iter().filter(current).filter_map(|pod| {
+            let end = pod.end.as_ref()?;
+            (exits::judge(end, pod.deletion.is_some()) == Verdict::Permanent)
+                .then_some((pod.member, end))
+        });
+        let (member, end) = judged.min_by_key(|(member, _)| *member)?;
+        Some(Failure {
+            reason: exits::reason(end),
+            message: format!("{member} {}", exits::describe(end)),
+        })
+    }
+
+    fn fate(
+        &self,
+        member: Member,
+        observed: &Observed,
+        status: &TrainingJobStatus,
+        now: Timestamp,
+    ) -> Fate {
+        let attempt = self.attempt(member);
+        let is_current = |pod: &&PodSeen| pod.member == member && pod.attempt == attempt;
+        let Some(pod) = observed.pods.iter().find(is_current) else {
+            // A server that ran has taken its state with it. One that never ran, or a worker, had none.
+            let ran = member.role == Role::Server && status.started_generation == status.generation;
+            return match ran && status.generation > 0 {
+                true => Fate::Gone(Loss::disruption("is gone")),
+                false => Fate::Keep,
+            };
+        };
+        let asked = pod.deletion.is_some();
+        let Some(end) = &pod.end else {
+            return match (pod.deletion, member.role) {
+                (None, _) => Fate::Keep,
+                // Its successor need not wait: two workers in one place are harmless.
+                (Some(_), Role::Worker) => Fate::Gone(Loss::disruption("was deleted")),
+                // It is checkpointing; a successor would cut that short.
+                (Some(deadline), Role::Server) => match after(deadline, LOST) {
+                    lost if now >= lost => Fate::Gone(Loss::disruption("is lost with its node")),
+                    lost => Fate::Wait(lost),
+                },
+            };
+        };
+        match exits::judge(end, asked) {
+            Verdict::Left if !asked => match after(end.finished.unwrap_or(now), LINGER) {
+                replace if now < replace => Fate::Wait(replace),
+                _ => Fate::Gone(Loss::of(end, false)),
+            },
+            verdict => Fate::Gone(Loss::of(end, verdict == Verdict::Failed)),
+        }
+    }
+
+    fn replace(&mut self, member: Member, loss: &Loss, now: Timestamp) {
+        let entry = self.entry(member);
+        let (streak, wait) = exits::backoff(entry.streak, loss.lived_seconds);
+        entry.attempt += 1;
+        entry.streak = streak;
+        entry.not_before = (!wait.is_zero()).then(|| Time(after(now, wait)));
+        entry.reason.clone_from(&loss.reason);
+        cut(&mut entry.reason, MAX_REASON);
+    }
+
+    /// Members that are not wanted any more get another attempt before their pods are deleted: wanted again, they need
+    /// not wait for the old pods, and nobody takes the deletion for a disruption.
+    fn retire(&mut self, job: &Job, observed: &Observed) {
+        for pod in &observed.pods {
+            if !is_wanted(job, pod.member) && pod.attempt == self.attempt(pod.member) {
+                let entry = self.entry(pod.member);
+                entry.attempt += 1;
+                entry.streak = 0;
+                entry.not_before = None;
+                entry.reason = "was scaled away".into();
+            }
+        }
+    }
+
+    fn entry(&mut self, member: Member) -> &mut MemberRestarts {
+        self.0.entry(member).or_insert_with(|| MemberRestarts {
+            name: member.to_string(),
+            ..MemberRestarts::default()
+        })
+    }
+}
+
+impl Loss {
+    fn disruption(reason: &str) -> Self {
+        Loss {
+            failed: false,
+            reason: reason.into(),
+            lived_seconds: 0,
+        }
+    }
+
+    fn of(end: &crate::observed::End, failed: bool) -> Self {
+        Loss {
+            failed,
+            reason: exits::describe(end),
+            lived_seconds: end.lived_seconds,
+        }
+    }
+}
+
+/// The members that a job wants, servers first.
+pub fn wanted(job: &Job) -> impl Iterator<Item = Member> + use<> {
+    let servers = (0..job.servers()).map(Member::server);
+    servers.chain((0..job.workers()).map(Member::worker))
+}
+
+/// Whether a job wants a member.
+pub fn is_wanted(job: &Job, member: Member) -> bool {
+    member.index
+        < match member.role {
+            Role::Server => job.servers(),
+            Role::Worker => job.workers(),
+        }
+}
+
+/// The report of a server 0 that found the job complete.
+pub fn completion(pod: &PodSeen) -> Option<Report> {
+    let end = pod.end.as_ref()?;
+    (pod.member == Member::COORDINATOR)
+        .then(|| end.report())
+        .flatten()
+}
+
+fn parse(name: &str) -> Option<Member> {
+    let (role, index) = name.split_once('-')?;
+    let index = index.parse().ok()?;
+    match role {
+        "server" => Some(Member::server(index)),
+        "worker" => Some(Member::worker(index)),
+        _ => None,
+    }
+}

@@ -1,0 +1,315 @@
+//! Decides what to do about a job: pure, synchronous, and the only place where the operator decides anything.
+//!
+//! The status that a plan carries is written before any of its steps is taken: counts, attempts and the generation are
+//! durable before what they stand for happens. A crash between two writes is thus seen by the next pass as a plan half
+//! carried out, and carried on with.
+
+pub mod exits;
+mod finish;
+mod members;
+mod report;
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use trainyard_crds::TrainingJobStatus;
+use trainyard_crds::training_job::Phase;
+
+use crate::conditions::{self, Said, types};
+use crate::job::{Job, Problem};
+use crate::observed::{Member, Observed, Part};
+use members::Members;
+
+/// Something to do, after the plan's status is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Make an object, or make it what it should be.
+    Apply(Part),
+    /// Create a member's pod.
+    CreatePod {
+        /// Whose.
+        member: Member,
+        /// Which of the member's pods.
+        attempt: u32,
+        /// Generation that the pod is told.
+        generation: u64,
+    },
+    /// Ask a pod to go.
+    DeletePod {
+        /// Its name.
+        name: String,
+        /// Its uid, so that a namesake is safe.
+        uid: String,
+    },
+    /// Delete the job itself.
+    DeleteJob,
+}
+
+/// What to do about a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The status, to be written first if it differs.
+    pub status: TrainingJobStatus,
+    /// What to do then, in order.
+    pub steps: Vec<Step>,
+    /// When to look again although nothing has happened.
+    pub again: Option<Duration>,
+}
+
+/// What the operator was started with, as far as plans need it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Image of the trainer for jobs that name none.
+    pub image: String,
+}
+
+/// How often the coordinator of a running job is asked for progress.
+pub const POLL: Duration = Duration::from_secs(5);
+
+/// The plan for a job that cannot be run as it is written.
+pub fn invalid(
+    problems: &[Problem],
+    generation: i64,
+    status: &TrainingJobStatus,
+    now: Timestamp,
+) -> Plan {
+    let mut status = status.clone();
+    if !status.phase.is_some_and(Phase::is_terminal) {
+        let listed: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        let message = listed.join("; ");
+        let said = |message: &str| Said {
+            status: true,
+            reason: "InvalidSpec",
+            message: message.into(),
+        };
+        conditions::set(
+            &mut status.conditions,
+            types::INVALID,
+            said(&message),
+            generation,
+            now,
+        );
+        conditions::set(
+            &mut status.conditions,
+            types::FAILED,
+            said(&message),
+            generation,
+            now,
+        );
+        status.phase = Some(Phase::Failed);
+        status.completion_time = Some(Time(now));
+        status.observed_generation = Some(generation);
+    }
+    Plan {
+        status,
+        steps: Vec::new(),
+        again: None,
+    }
+}
+
+/// The plan for a job.
+pub fn plan(
+    job: &Job,
+    status: &TrainingJobStatus,
+    observed: &Observed,
+    settings: &Settings,
+    now: Timestamp,
+) -> Plan {
+    let mut planner = Planner {
+        job,
+        observed,
+        now,
+        status: status.clone(),
+        steps: Vec::new(),
+        again: None,
+    };
+    planner.status.observed_generation = Some(job.generation);
+    planner.decide(settings);
+    planner.report(status);
+    Plan {
+        status: planner.status,
+        steps: planner.steps,
+        again: planner.again,
+    }
+}
+
+struct Planner<'a> {
+    job: &'a Job,
+    observed: &'a Observed,
+    now: Timestamp,
+    status: TrainingJobStatus,
+    steps: Vec<Step>,
+    again: Option<Duration>,
+}
+
+impl Planner<'_> {
+    fn decide(&mut self, settings: &Settings) {
+        if self.status.phase.is_some_and(Phase::is_terminal) {
+            return self.after_the_end();
+        }
+        // Before anything that could fail the job: what is finished is finished.
+        if let Some(report) = self.observed.pods.iter().find_map(members::completion) {
+            return self.succeed(&report);
+        }
+        if self.job.object.spec.suspend {
+            return self.suspend();
+        }
+        if self.status.phase == Some(Phase::Suspended) && !self.resume() {
+            return;
+        }
+        self.begin(settings);
+        if self.past_deadline() {
+            return;
+        }
+        let mut members = Members::of(&self.status);
+        match members.judge(self.job, self.observed, &mut self.status, self.now) {
+            Err(failure) => {
+                members.store(&mut self.status);
+                self.fail(failure.reason, failure.message);
+            }
+            Ok(timers) => {
+                members.store(&mut self.status);
+                timers.into_iter().for_each(|timer| self.wake_at(timer));
+                self.create_what_is_missing(&members);
+                self.delete_what_is_superfluous(&members);
+                if self
+                    .observed
+                    .pods
+                    .iter()
+                    .any(|pod| pod.member == Member::COORDINATOR && pod.ready)
+                {
+                    self.wake_in(POLL);
+                }
+            }
+        }
+    }
+
+    /// What is resolved once, for the life of the job.
+    fn begin(&mut self, settings: &Settings) {
+        if self.status.image.is_none() {
+            let image = self
+                .job
+                .object
+                .spec
+                .image
+                .as_ref()
+                .unwrap_or(&settings.image);
+            self.status.image = Some(image.clone());
+        }
+        if self.status.generation == 0 {
+            self.status.generation = 1;
+        }
+        if self.status.start_time.is_none() {
+            self.status.start_time = Some(Time(self.now));
+        }
+    }
+
+    fn past_deadline(&mut self) -> bool {
+        let Some((deadline, start)) = self
+            .job
+            .active_deadline()
+            .zip(self.status.start_time.clone())
+        else {
+            return false;
+        };
+        let end = after(start.0, deadline);
+        if self.now < end {
+            self.wake_at(end);
+            return false;
+        }
+        let message = format!(
+            "the job did not finish within activeDeadlineSeconds ({})",
+            deadline.as_secs()
+        );
+        self.fail("DeadlineExceeded", message);
+        true
+    }
+
+    fn suspend(&mut self) {
+        for pod in &self.observed.pods {
+            if pod.is_active() {
+                self.steps.push(delete(pod));
+            }
+        }
+        self.status.phase = Some(Phase::Suspended);
+        self.status.start_time = None;
+    }
+
+    /// Ends a suspension as soon as no pod of the time before it is left; says whether it has.
+    fn resume(&mut self) -> bool {
+        if self.observed.pods.iter().any(|pod| pod.end.is_none()) {
+            return false; // the pods' end wakes us
+        }
+        // What the servers held is gone: the new ones begin from the checkpoint, and nothing older may interfere.
+        self.status.generation += 1;
+        self.status.phase = Some(Phase::Pending);
+        true
+    }
+
+    fn create_what_is_missing(&mut self, members: &Members) {
+        for part in Part::ALL {
+            if !self.observed.parts.contains(&part) {
+                self.steps.push(Step::Apply(part));
+            }
+        }
+        for member in members::wanted(self.job) {
+            let attempt = members.attempt(member);
+            let exists =
+                |pod: &&crate::observed::PodSeen| pod.member == member && pod.attempt == attempt;
+            if self.observed.pods.iter().any(|pod| exists(&pod)) {
+                continue;
+            }
+            match members.not_before(member).filter(|time| *time > self.now) {
+                Some(time) => self.wake_at(time),
+                None => self.steps.push(Step::CreatePod {
+                    member,
+                    attempt,
+                    generation: self.status.generation,
+                }),
+            }
+        }
+    }
+
+    /// Pods of members that are not wanted any more or have a successor, and old ones beyond the last.
+    fn delete_what_is_superfluous(&mut self, members: &Members) {
+        for pod in &self.observed.pods {
+            let current = members.attempt(pod.member);
+            let unwanted = !members::is_wanted(self.job, pod.member);
+            let replaced = pod.attempt < current;
+            // The last one that ended stays, for its logs.
+            let forgotten = pod.attempt.saturating_add(1) < current;
+            let delete = match pod.end {
+                None => unwanted || replaced,
+                Some(_) => unwanted || forgotten,
+            };
+            if delete && pod.deletion.is_none() {
+                self.steps.push(self::delete(pod));
+            }
+        }
+    }
+
+    fn wake_at(&mut self, time: Timestamp) {
+        let wait = time.duration_since(self.now).max(SignedDuration::ZERO);
+        self.wake_in(Duration::try_from(wait).unwrap_or_default());
+    }
+
+    fn wake_in(&mut self, wait: Duration) {
+        self.again = Some(self.again.map_or(wait, |again| again.min(wait)));
+    }
+}
+
+fn delete(pod: &crate::observed::PodSeen) -> Step {
+    Step::DeletePod {
+        name: pod.name.clone(),
+        uid: pod.uid.clone(),
+    }
+}
+
+/// A time later by `wait`; the end of time if there is none so late.
+fn after(time: Timestamp, wait: Duration) -> Timestamp {
+    SignedDuration::try_from(wait)
+        .ok()
+        .and_then(|wait| time.checked_add(wait).ok())
+        .unwrap_or(Timestamp::MAX)
+}

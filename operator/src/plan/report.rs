@@ -1,0 +1,214 @@
+//! What the status says about a job: phase, counts, conditions, progress.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use trainyard_crds::TrainingJobStatus;
+use trainyard_crds::training_job::{CheckpointStatus, Phase, Progress, RoleStatus, WorkersStatus};
+
+use super::{Planner, Step, after, finish, members};
+use crate::conditions::{self, Said, types};
+use crate::observed::{Member, PodSeen, ProgressSeen, Role, Trouble};
+use crate::resources::labels;
+
+/// Progress alone is written at most this often.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+impl Planner<'_> {
+    /// Brings the status up to date with what was seen and decided; `old` is what was written last.
+    pub(super) fn report(&mut self, old: &TrainingJobStatus) {
+        self.count();
+        let live = !self.status.phase.is_some_and(Phase::is_terminal);
+        if live && self.status.phase != Some(Phase::Suspended) {
+            self.live_phase(old);
+        }
+        self.set_conditions(live);
+        if live && let Some(seen) = &self.observed.progress {
+            self.fold(seen.clone(), old);
+        }
+    }
+
+    fn pods(&self, role: Role) -> impl Iterator<Item = &PodSeen> {
+        let observed = self.observed;
+        observed
+            .pods
+            .iter()
+            .filter(move |pod| pod.member.role == role && pod.is_active())
+    }
+
+    fn count(&mut self) {
+        let created = |role| {
+            let of_role = |step: &&Step| matches!(step, Step::CreatePod { member, .. } if member.role == role);
+            self.steps.iter().filter(of_role).count()
+        };
+        let count = |role, new: usize| {
+            let replicas = self.pods(role).count() + new;
+            let ready = self.pods(role).filter(|pod| pod.ready).count();
+            (
+                u32::try_from(replicas).unwrap_or(u32::MAX),
+                u32::try_from(ready).unwrap_or(u32::MAX),
+            )
+        };
+        let (replicas, ready) = count(Role::Server, created(Role::Server));
+        let servers = RoleStatus { replicas, ready };
+        let (replicas, ready) = count(Role::Worker, created(Role::Worker));
+        self.status.servers = servers;
+        self.status.workers = WorkersStatus {
+            replicas,
+            ready,
+            selector: Some(labels::selector(&self.job.name, Role::Worker)),
+        };
+    }
+
+    fn live_phase(&mut self, old: &TrainingJobStatus) {
+        let current = members::Members::of(&self.status);
+        let runs = |member: Member| {
+            let its =
+                |pod: &&PodSeen| pod.member == member && pod.attempt == current.attempt(member);
+            self.observed
+                .pods
+                .iter()
+                .find(its)
+                .is_some_and(|pod| pod.running && pod.is_active())
+        };
+        let servers = (0..self.job.servers()).map(Member::server).all(runs);
+        let workers = (0..self.job.workers()).map(Member::worker).any(runs);
+        if servers {
+            self.status.started_generation = self.status.generation;
+        }
+        let was_running = matches!(old.phase, Some(Phase::Running | Phase::Restarting));
+        self.status.phase = Some(match (servers && workers, was_running) {
+            (true, _) => Phase::Running,
+            (false, true) => Phase::Restarting,
+            (false, false) => Phase::Pending,
+        });
+    }
+
+    fn set_conditions(&mut self, live: bool) {
+        let (running, reason, message) = match self.status.phase {
+            Some(Phase::Running) => (true, "Training", "all servers and at least one worker run"),
+            Some(Phase::Restarting) => (
+                false,
+                "Restarting",
+                "a lost server or all workers are being replaced",
+            ),
+            Some(Phase::Suspended) => (false, "Suspended", "spec.suspend is true"),
+            Some(Phase::Succeeded | Phase::Failed) => (false, "Finished", "the job has ended"),
+            Some(Phase::Pending) | None => (
+                false,
+                "Starting",
+                "waiting for all servers and a worker to run",
+            ),
+        };
+        self.say(types::RUNNING, running, reason, message);
+        let suspended = self.status.phase == Some(Phase::Suspended);
+        if suspended {
+            self.say(
+                types::SUSPENDED,
+                true,
+                "Suspended",
+                "pods are deleted; training goes on from the last checkpoint",
+            );
+        } else if conditions::is_true(&self.status.conditions, types::SUSPENDED) {
+            self.say(types::SUSPENDED, false, "Resumed", "spec.suspend is false");
+        }
+        let trouble = if live && !suspended {
+            self.trouble()
+        } else {
+            None
+        };
+        match trouble {
+            Some(trouble) => self.say(types::DEGRADED, true, trouble.reason, &trouble.message),
+            None if conditions::is_true(&self.status.conditions, types::DEGRADED) => {
+                self.say(
+                    types::DEGRADED,
+                    false,
+                    "Recovered",
+                    "nothing is in the way any more",
+                );
+            }
+            None => {}
+        }
+    }
+
+    fn say(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
+        let message = message.into();
+        let said = Said {
+            status,
+            reason,
+            message,
+        };
+        conditions::set(
+            &mut self.status.conditions,
+            type_,
+            said,
+            self.job.generation,
+            self.now,
+        );
+    }
+
+    /// The first thing in the way: what was refused, then what keeps a pod from running, then silence.
+    fn trouble(&self) -> Option<Trouble> {
+        if let Some(refused) = &self.observed.refused {
+            return Some(refused.clone());
+        }
+        let mut pods: Vec<&PodSeen> = self
+            .observed
+            .pods
+            .iter()
+            .filter(|pod| pod.is_active())
+            .collect();
+        pods.sort_by_key(|pod| (pod.member, pod.attempt));
+        let of_pod = pods.iter().find_map(|pod| {
+            let trouble = pod.trouble.as_ref()?;
+            Some(Trouble::new(
+                trouble.reason,
+                format!("pod {}: {}", pod.name, trouble.message),
+            ))
+        });
+        of_pod.or_else(|| {
+            let silence = self.observed.unreachable.as_ref()?;
+            Some(Trouble::new("CoordinatorUnreachable", silence.clone()))
+        })
+    }
+
+    /// Takes progress over if something else is written anyway, or often enough. It never goes back: after a lost server
+    /// the status waits until training has passed the point where it was.
+    fn fold(&mut self, seen: ProgressSeen, old: &TrainingJobStatus) {
+        let due = match old.progress.as_ref().and_then(|p| p.time.as_ref()) {
+            Some(last) => self.now >= after(last.0, PROGRESS),
+            None => true,
+        };
+        if !due && self.status == *old {
+            return;
+        }
+        let known_step = self.status.progress.as_ref().map_or(0, |known| known.step);
+        if seen.step < known_step || seen.total_steps == 0 {
+            return;
+        }
+        let known = self.status.progress.get_or_insert_default();
+        let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+        let progress = Progress {
+            step: seen.step,
+            total_steps: seen.total_steps,
+            epoch: seen.epoch,
+            loss: finite(seen.loss),
+            samples_per_second: finite(seen.samples_per_second),
+            validation: finish::finite(seen.validation.into_iter()),
+            time: known.time.clone(),
+        };
+        if progress != *known {
+            *known = Progress {
+                time: Some(Time(seen.time)),
+                ..progress
+            };
+        }
+        let checkpoint = self.status.checkpoint.as_ref().map(|c| c.step);
+        if seen.checkpoint > checkpoint {
+            self.status.checkpoint = seen.checkpoint.map(|step| CheckpointStatus {
+                step,
+                time: Some(Time(seen.time)),
+            });
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The objects that a job consists of, built from it and nothing else: the same job gives the same bytes.
+
+pub mod labels;
+mod network;
+mod pod;
+
+pub use network::{config_map, coordinator, headless, network_policy};
+pub use pod::pod;
+
+use crate::job::Job;
+use crate::observed::Member;
+
+/// Name of the container.
+pub const CONTAINER: &str = "trainer";
+/// Port of the training protocol.
+pub const PROTOCOL_PORT: u16 = 7000;
+/// Port of /status, /healthz and /metrics.
+pub const HTTP_PORT: u16 = 8080;
+/// User and group that the containers run as, unless the job says otherwise.
+pub const USER: i64 = 65532;
+
+/// Name of a member's pod.
+pub fn pod_name(job: &str, member: Member, attempt: u32) -> String {
+    format!("{job}-{member}-{attempt}")
+}
+
+/// Name of the Service in front of the coordinator.
+pub fn coordinator_name(job: &str) -> String {
+    format!("{job}-coordinator")
+}
+
+/// Name of the ConfigMap with the resolved job.
+pub fn config_name(job: &str) -> String {
+    format!("{job}-job")
+}
+
+/// URI of a job's folder in its storage, as the pods see it.
+pub fn storage_uri(job: &Job) -> String {
+    match &job.storage {
+        crate::job::StoragePlace::Volume(_) => format!("/storage/{}", job.folder()),
+        crate::job::StoragePlace::S3(s3) => {
+            let prefix = s3.prefix.trim_matches('/');
+            let slash = if prefix.is_empty() { "" } else { "/" };
+            format!("s3://{}/{prefix}{slash}{}", s3.bucket, job.folder())
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The pods of a job. They pass the restricted Pod Security Standard and hold no Kubernetes credentials.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+    EnvVarSource, HTTPGetAction, HostPathVolumeSource, ObjectFieldSelector,
+    PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, Probe, SeccompProfile,
+    SecretKeySelector, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use trainyard_crds::training_job::{PodSettings, Volume as JobVolume};
+
+use super::{
+    CONTAINER, HTTP_PORT, PROTOCOL_PORT, USER, config_name, coordinator_name, labels, pod_name,
+    storage_uri,
+};
+use crate::job::{Job, StoragePlace};
+use crate::observed::{Member, Role};
+
+/// Seconds a pod has to hand its work over, unless the job says otherwise: a checkpoint must fit.
+const GRACE_SECONDS: i64 = 60;
+/// Where the kubelet takes the last words from.
+const TERMINATION_MESSAGE: &str = "/dev/termination-log";
+/// Consecutive failed probes, one each 10 s, until a container counts as hanging.
+const LIVENESS_FAILURES: i32 = 6;
+
+/// The pod of a member's attempt, in a generation of the training group.
+pub fn pod(job: &Job, image: &str, member: Member, attempt: u32, generation: u64) -> Pod {
+    let spec = &job.object.spec;
+    let settings = match member.role {
+        Role::Server => &spec.servers.pod,
+        Role::Worker => &spec.workers.pod,
+    };
+    let mut labels = settings.labels.clone();
+    labels.extend(labels::of_pod(&job.name, member, attempt));
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(pod_name(&job.name, member, attempt)),
+            namespace: Some(job.namespace.clone()),
+            labels: Some(labels),
+            annotations: non_empty(settings.annotations.clone()),
+            owner_references: job.owner().map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(pod_spec(job, image, member, generation, settings)),
+        status: None,
+    }
+}
+
+fn pod_spec(
+    job: &Job,
+    image: &str,
+    member: Member,
+    generation: u64,
+    settings: &PodSettings,
+) -> PodSpec {
+    let mut volumes = volumes(job, member.role);
+    volumes.extend(settings.volumes.iter().cloned());
+    PodSpec {
+        containers: vec![container(job, image, member, generation, settings)],
+        hostname: Some(format!("{}-{member}", job.name)),
+        subdomain: Some(job.name.clone()),
+        restart_policy: Some("Never".into()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(
+            settings
+                .termination_grace_period_seconds
+                .map_or(GRACE_SECONDS, i64::from),
+        ),
+        security_context: Some(security_context(settings)),
+        volumes: Some(volumes),
+        node_selector: non_empty(settings.node_selector.clone()),
+        tolerations: some_list(&settings.tolerations),
+        affinity: settings.affinity.clone(),
+        topology_spread_constraints: some_list(&settings.topology_spread_constraints),
+        priority_class_name: settings.priority_class_name.clone(),
+        runtime_class_name: settings.runtime_class_name.clone(),
+        scheduler_name: settings.scheduler_name.clone(),
+        service_account_name: settings.service_account_name.clone(),
+        image_pull_secrets: some_list(&settings.image_pull_secrets),
+        ..PodSpec::default()
+    }
+}
+
+fn container(
+    job: &Job,
+    image: &str,
+    member: Member,
+    generation: u64,
+    settings: &PodSettings,
+) -> Container {
+    let mut ports = vec![("http", HTTP_PORT)];
+    if member.role == Role::Server {
+        ports.push(("protocol", PROTOCOL_PORT));
+    }
+    let port = |(name, port): (&str, u16)| ContainerPort {
+        name: Some(name.into()),
+        container_port: port.into(),
+        ..ContainerPort::default()
+    };
+    Container {
+        name: CONTAINER.into(),
+        image: Some(image.into()),
+        image_pull_policy: settings
+            .image_pull_policy
+            .map(|policy| format!("{policy:?}")),
+        args: Some(args(job, member, generation)),
+        env: Some(env(job, member.role, settings)),
+        env_from: some_list(&settings.env_from),
+        ports: Some(ports.into_iter().map(port).collect()),
+        resources: settings.resources.clone(),
+        volume_mounts: Some(mounts(job, member.role, settings)),
+        readiness_probe: (member.role == Role::Server).then(|| probe(1, 3)),
+        liveness_probe: Some(probe(10, LIVENESS_FAILURES)),
+        termination_message_path: Some(TERMINATION_MESSAGE.into()),
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".into()]),
+                add: None,
+            }),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+fn args(job: &Job, member: Member, generation: u64) -> Vec<String> {
+    let coordinator = format!(
+        "{}.{}.svc:{PROTOCOL_PORT}",
+        coordinator_name(&job.name),
+        job.namespace
+    );
+    let mut args = vec![
+        member.role.name().to_owned(),
+        "--job=/etc/trainyard/job.json".into(),
+        format!("--index={}", member.index),
+        format!("--coordinator={coordinator}"),
+        format!("--http=0.0.0.0:{HTTP_PORT}"),
+        format!("--termination-message={TERMINATION_MESSAGE}"),
+    ];
+    match member.role {
+        Role::Server => args.extend([
+            format!("--servers={}", job.servers()),
+            format!("--generation={generation}"),
+            format!("--listen=0.0.0.0:{PROTOCOL_PORT}"),
+            format!("--advertise=$(TRAINYARD_POD_IP):{PROTOCOL_PORT}"),
+            format!("--storage={}", storage_uri(job)),
+        ]),
+        Role::Worker => args.push("--data=/data".into()),
+    }
+    args
+}
+
+/// The operator's variables first, so that the user's may refer to them; names of the operator's own are refused before.
+fn env(job: &Job, role: Role, settings: &PodSettings) -> Vec<EnvVar> {
+    let mut env = vec![EnvVar {
+        name: "TRAINYARD_POD_IP".into(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: "status.podIP".into(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }];
+    // Servers need the storage alone, workers the data alone.
+    match (role, &job.storage) {
+        (Role::Server, StoragePlace::S3(s3)) => {
+            env.extend(s3_env(
+                s3.endpoint.as_deref(),
+                &s3.region,
+                s3.credentials_secret.as_deref(),
+            ));
+        }
+        (Role::Server, StoragePlace::Volume(_)) | (Role::Worker, _) => {}
+    }
+    env.extend(settings.env.iter().cloned());
+    env
+}
+
+/// The variables under which every S3 client looks for its settings.
+fn s3_env(endpoint: Option<&str>, region: &str, secret: Option<&str>) -> Vec<EnvVar> {
+    let plain = |name: &str, value: &str| EnvVar {
+        name: name.into(),
+        value: Some(value.into()),
+        ..EnvVar::default()
+    };
+    let mut env = vec![plain("AWS_REGION", region)];
+    if let Some(endpoint) = endpoint {
+        env.push(plain("AWS_ENDPOINT_URL", endpoint));
+        if endpoint.starts_with("http://") {
+            env.push(plain("AWS_ALLOW_HTTP", "true"));
+        }
+    }
+    for key in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        env.extend(secret.map(|secret| EnvVar {
+            name: key.into(),
+            value_from: Some(EnvVarSource {
+                secret_key_ref: Some(SecretKeySelector {
+                    name: secret.into(),
+                    key: key.into(),
+                    optional: Some(false),
+                }),
+                ..EnvVarSource::default()
+            }),
+            ..EnvVar::default()
+        }));
+    }
+    env
+}
+
+fn volumes(job: &Job, role: Role) -> Vec<Volume> {
+    let named = |name: &str| Volume {
+        name: name.into(),
+        ..Volume::default()
+    };
+    let mut volumes = vec![
+        Volume {
+            config_map: Some(ConfigMapVolumeSource {
+                name: config_name(&job.name),
+                ..ConfigMapVolumeSource::default()
+            }),
+            ..named("job")
+        },
+        Volume {
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..named("tmp")
+        },
+    ];
+    match (role, &job.object.spec.data.volume, &job.storage) {
+        (Role::Worker, Some(data), _) => volumes.push(source(named("data"), data)),
+        (Role::Server, _, StoragePlace::Volume(storage)) => {
+            volumes.push(source(named("storage"), storage))
+        }
+        _ => {}
+    }
+    volumes
+}
+
+fn source(volume: Volume, from: &JobVolume) -> Volume {
+    match from {
+        JobVolume::ConfigMap(config) => Volume {
+            config_map: Some(ConfigMapVolumeSource {
+                name: config.name.clone(),
+                ..ConfigMapVolumeSource::default()
+            }),
+            ..volume
+        },
+        JobVolume::PersistentVolumeClaim(claim) => Volume {
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name: claim.claim_name.clone(),
+                read_only: claim.read_only.then_some(true),
+            }),
+            ..volume
+        },
+        JobVolume::HostPath(path) => Volume {
+            host_path: Some(HostPathVolumeSource {
+                path: path.path.clone(),
+                type_: None,
+            }),
+            ..volume
+        },
+        JobVolume::EmptyDir(_) => Volume {
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..volume
+        },
+    }
+}
+
+fn mounts(job: &Job, role: Role, settings: &PodSettings) -> Vec<VolumeMount> {
+    let mount = |name: &str, path: &str, read_only: bool| VolumeMount {
+        name: name.into(),
+        mount_path: path.into(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    };
+    let mut mounts = vec![
+        mount("job", "/etc/trainyard", true),
+        mount("tmp", "/tmp", false),
+    ];
+    match (role, &job.object.spec.data.volume, &job.storage) {
+        (Role::Worker, Some(_), _) => mounts.push(mount("data", "/data", true)),
+        (Role::Server, _, StoragePlace::Volume(_)) => {
+            mounts.push(mount("storage", "/storage", false))
+        }
+        _ => {}
+    }
+    mounts.extend(settings.volume_mounts.iter().cloned());
+    mounts
+}
+
+/// What the job sets stands; what it leaves out is as the restricted standard wants it.
+fn security_context(settings: &PodSettings) -> PodSecurityContext {
+    let set = settings.security_context.clone().unwrap_or_default();
+    PodSecurityContext {
+        run_as_non_root: set.run_as_non_root.or(Some(true)),
+        run_as_user: set.run_as_user.or(Some(USER)),
+        run_as_group: set.run_as_group.or(Some(USER)),
+        fs_group: set.fs_group.or(Some(USER)),
+        // Large volumes are not walked through at each start.
+        fs_group_change_policy: set
+            .fs_group_change_policy
+            .clone()
+            .or(Some("OnRootMismatch".into())),
+        seccomp_profile: set.seccomp_profile.clone().or(Some(SeccompProfile {
+            type_: "RuntimeDefault".into(),
+            localhost_profile: None,
+        })),
+        ..set
+    }
+}
+
+fn probe(period_seconds: i32, failure_threshold: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some("/healthz".into()),
+            port: IntOrString::Int(HTTP_PORT.into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(failure_threshold),
+        ..Probe::default()
+    }
+}
+
+fn non_empty(map: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    (!map.is_empty()).then_some(map)
+}
+
+fn some_list<T: Clone>(list: &[T]) -> Option<Vec<T>> {
+    (!list.is_empty()).then(|| list.to_vec())
+}
