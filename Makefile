@@ -33,6 +33,15 @@ lint: lint-prerequisites libtorch ## Check formatting, clippy and docs, warnings
 	cargo clippy $(LOCKED) --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc $(LOCKED) --workspace --no-deps
 
+tools: ## Build the pinned kind, helm, kubectl, kube-apiserver and etcd, once a machine
+	tests/cluster/tools
+
+kind-up: ## Bring the test cluster up (NODES=3)
+	@tests/cluster/up $(NODES)
+
+kind-down: ## Take it down and leave nothing but the cache
+	@tests/cluster/down
+
 clean: ## Remove what was built and the demo's output; libtorch stays in its cache
 	cargo clean
 	rm -rf $(DEMO)
@@ -49,4 +58,5 @@ prerequisites: ## Name what is missing on this machine, and how to install it
 lint-prerequisites:
 	@scripts/check-prerequisites.sh lint
 
+.PHONY: tools kind-up kind-down
 .PHONY: help demo build test bench lint clean libtorch prerequisites lint-prerequisites
