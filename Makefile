@@ -42,6 +42,10 @@ kind-up: ## Bring the test cluster up (NODES=3)
 kind-down: ## Take it down and leave nothing but the cache
 	@tests/cluster/down
 
+chart: ## Generate the CRD from the types in crds/, for the chart too
+	cargo run $(LOCKED) --package trainyard-crds --example crdgen
+	cargo run $(LOCKED) --package trainyard-crds --example crdgen -- charts/trainyard/files
+
 clean: ## Remove what was built and the demo's output; libtorch stays in its cache
 	cargo clean
 	rm -rf $(DEMO)
@@ -59,4 +63,4 @@ lint-prerequisites:
 	@scripts/check-prerequisites.sh lint
 
 .PHONY: tools kind-up kind-down
-.PHONY: help demo build test bench lint clean libtorch prerequisites lint-prerequisites
+.PHONY: help demo build test bench lint chart clean libtorch prerequisites lint-prerequisites
