@@ -36,6 +36,11 @@ lint: lint-prerequisites libtorch ## Check formatting, clippy and docs, warnings
 tools: ## Build the pinned kind, helm, kubectl, kube-apiserver and etcd, once a machine
 	tests/cluster/tools
 
+images: build ## Make the container images, and load them into the test cluster if it is up
+	cargo build $(LOCKED) --package trainyard-operator
+	scripts/images.sh
+	@! tests/cluster/is-up || tests/cluster/load-images
+
 kind-up: ## Bring the test cluster up (NODES=3)
 	@tests/cluster/up $(NODES)
 
@@ -62,5 +67,5 @@ prerequisites: ## Name what is missing on this machine, and how to install it
 lint-prerequisites:
 	@scripts/check-prerequisites.sh lint
 
-.PHONY: tools kind-up kind-down
+.PHONY: tools images kind-up kind-down
 .PHONY: help demo build test bench lint chart clean libtorch prerequisites lint-prerequisites

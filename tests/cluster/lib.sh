@@ -76,7 +76,7 @@ stage() {
         mv "$cache/$name".partial "$folder"
         # What another state of these scripts built is likely to be wanted
         # again soon, but not for ever.
-        find "$cache" -maxdepth 1 -name "$name-*" -mtime +30 -exec rm -rf {} +
+        find "$cache" -maxdepth 1 -name "$name-*" -mtime +7 -exec rm -rf {} +
     fi
     touch "$folder"
     printf '%s\n' "$folder"

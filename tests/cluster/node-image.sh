@@ -38,5 +38,7 @@ import_node() {
     # An import cannot set the signal that stops systemd: a build can.
     printf 'FROM trainyard-node:import\nSTOPSIGNAL SIGRTMIN+3\n' |
         DOCKER_BUILDKIT=0 docker build --quiet --tag "$node_image" - >/dev/null 2>&1
-    docker image rm trainyard-node:import >/dev/null
+    # The one imported, and those made from other inputs.
+    docker image ls --format '{{.Repository}}:{{.Tag}}' trainyard-node | { grep -vxF "$node_image" || true; } |
+        xargs --no-run-if-empty docker image rm >/dev/null || true
 }

@@ -70,6 +70,8 @@ done <"$images/layers.sha256"
 kill "$containerd"
 wait "$containerd" || true
 trap - EXIT
+# containerd had been told; whether it came to delete the files is chance.
+sed "s|^|$root/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256/|" "$images/layers.sha256" | xargs rm -f
 
 rm -rf "$root"/var/lib/containerd/tmpmounts "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/var/log/*
 tar -cf "$folder/node.tar" -C "$root" .
