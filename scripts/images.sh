@@ -92,13 +92,12 @@ build() { # NAME TAG ARCHIVE
         podman save --quiet --format docker-archive --output "$3" "$2"
         ;;
     buildah)
-        local store=$PWD/$out/buildah
-        local -a call=(buildah --storage-driver vfs --root "$store/root" --runroot "$store/run")
-        "${call[@]}" build --isolation chroot --format docker --timestamp 0 --quiet --target "$1" --tag "$2" \
+        local store
+        store=$(realpath "$out")/buildah
+        local -a call=(buildah --root "$store/root" --runroot "$store/run")
+        "${call[@]}" build --isolation chroot --format docker --timestamp 0 --layers --quiet --target "$1" --tag "$2" \
             --file Containerfile "$context" >/dev/null
         "${call[@]}" push --quiet "$2" "docker-archive:$3:$2"
-        "${call[@]}" rmi --all >/dev/null
-        rm -rf "$store"
         ;;
     esac
 }
