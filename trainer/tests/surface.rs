@@ -624,7 +624,7 @@ fn a_worker_that_is_told_to_leave_while_it_looks_for_a_coordinator_leaves() {
     let mut worker = command.spawn().expect("the program starts");
     let mut said = std::io::BufReader::new(worker.stderr.take().expect("piped"));
     let mut line = String::new();
-    while !line.contains("joining again") {
+    while !line.contains("looking for the coordinator") {
         line.clear();
         assert!(
             std::io::BufRead::read_line(&mut said, &mut line).expect("text") > 0,

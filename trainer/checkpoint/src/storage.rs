@@ -132,6 +132,18 @@ pub enum StorageError {
         /// The file or key concerned.
         path: String,
     },
+    /// An object store refused or failed.
+    #[error("{path}: {problem}; {remedy}")]
+    Store {
+        /// The bucket or object concerned.
+        path: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+        /// Whether another attempt may succeed.
+        again: bool,
+    },
     /// Something else went wrong.
     #[error("{operation} {path}: {source}")]
     Io {

@@ -1,11 +1,13 @@
 //! A folder of the real file system.
 
+use crate::contract;
 use crate::support::{checkpoint, manifest, open, resume};
 use std::fs::{self, File};
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::thread;
 use trainyard_checkpoint::{
-    FolderStorage, Section, ShardId, Storage, StorageError, load_range, sha256_hex, write_shard,
+    FolderStorage, MemoryStorage, Section, ShardId, Storage, StorageError, load_range, sha256_hex,
+    write_shard,
 };
 
 #[test]
@@ -41,32 +43,18 @@ fn a_job_checkpoints_cleans_and_resumes_in_a_folder() {
 fn a_folder_is_a_storage() {
     let folder = tempfile::tempdir().unwrap();
     let storage = FolderStorage::open(folder.path()).unwrap();
-    storage.put("a/b/c", &[b"one", b" two"]).unwrap();
-    assert_eq!(storage.get("a/b/c", 7).unwrap(), b"one two");
-    let refused = storage.get("a/b/c", 6).unwrap_err();
-    assert!(matches!(refused, StorageError::TooLarge { limit: 6, .. }));
-    storage.put("a/b/c", &[b"three"]).unwrap();
-    assert_eq!(storage.get("a/b/c", 100).unwrap(), b"three");
-    let taken = storage.put_if_absent("a/b/c", b"four").unwrap_err();
-    assert!(matches!(taken, StorageError::AlreadyExists { .. }));
-    storage.put_if_absent("a/bc", b"five").unwrap();
-    let keys = |prefix: &str| -> Vec<String> {
-        let objects = storage.list(prefix).unwrap();
-        objects.into_iter().map(|object| object.key).collect()
-    };
-    assert_eq!(keys(""), ["a/b/c", "a/bc"]);
-    assert_eq!(keys("a/b"), ["a/b/c", "a/bc"]);
-    assert_eq!(keys("a/b/"), ["a/b/c"]);
-    assert_eq!(keys("b"), [""; 0]);
-    assert_eq!(storage.list("a/b/").unwrap()[0].bytes, 5);
-    storage.delete("a/b/c").unwrap();
-    storage.delete("a/b/c").unwrap();
+    contract::is_a_storage(&storage);
+    contract::refuses_keys(&storage);
     assert!(
         !folder.path().join("a/b").exists(),
         "an empty folder is left"
     );
-    let gone = storage.get("a/b/c", 100).unwrap_err();
-    assert!(matches!(gone, StorageError::NotFound { .. }));
+}
+
+#[test]
+fn memory_is_a_storage() {
+    contract::is_a_storage(&MemoryStorage::new());
+    contract::refuses_keys(&MemoryStorage::new());
 }
 
 /// Large enough for its digest to be computed beside the writing, and for several reads.
@@ -100,69 +88,9 @@ fn a_large_shard_in_chunks_is_loaded_bit_for_bit() {
 }
 
 #[test]
-fn keys_cannot_leave_the_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    let storage = FolderStorage::open(folder.path().join("root")).unwrap();
-    let long = "x".repeat(256);
-    for key in [
-        "",
-        "/etc/passwd",
-        "..",
-        "../x",
-        "a/../b",
-        "a//b",
-        "a/",
-        ".tmp/x",
-        "a\\b",
-        "a b",
-        "ä",
-        "a\0b",
-        &long,
-    ] {
-        let results = [
-            storage.put(key, &[b"x"]),
-            storage.put_if_absent(key, b"x"),
-            storage.get(key, 10).map(drop),
-            storage.delete(key),
-        ];
-        for result in results {
-            assert!(
-                matches!(result, Err(StorageError::InvalidKey { .. })),
-                "{key:?}"
-            );
-        }
-    }
-}
-
-#[test]
 fn of_many_put_if_absent_exactly_one_wins() {
     let folder = tempfile::tempdir().unwrap();
-    let start = Barrier::new(8);
-    for round in 0..20 {
-        let key = format!("log/{round}");
-        let winners: Vec<u8> = thread::scope(|scope| {
-            let race = |id: u8| {
-                let (start, key, root) = (&start, &key, folder.path());
-                scope.spawn(move || {
-                    let storage = FolderStorage::open(root).unwrap();
-                    start.wait();
-                    match storage.put_if_absent(key, &[id; 1000]) {
-                        Ok(()) => Some(id),
-                        Err(StorageError::AlreadyExists { .. }) => None,
-                        Err(error) => panic!("{error}"),
-                    }
-                })
-            };
-            let racers: Vec<_> = (0..8).map(race).collect();
-            racers
-                .into_iter()
-                .filter_map(|racer| racer.join().unwrap())
-                .collect()
-        });
-        assert_eq!(winners.len(), 1);
-        let storage = FolderStorage::open(folder.path()).unwrap();
-        assert_eq!(storage.get(&key, 1000).unwrap(), [winners[0]; 1000]);
-    }
+    contract::exactly_one_wins(20, &|| FolderStorage::open(folder.path()).unwrap());
 }
 
 /// Two storages of one process, or of two containers with one process id, must not use one

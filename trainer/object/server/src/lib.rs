@@ -1,0 +1,175 @@
+//! An S3 server for tests: [s3s-fs](https://docs.rs/s3s-fs) over a folder, in which a bucket is a
+//! folder and an object a file. It can be told to fail, and to be of the kind that does not know
+//! conditional writes.
+#![forbid(unsafe_code)]
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use anyhow::{Context, Result, anyhow};
+use http::header::IF_NONE_MATCH;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tokio::sync::Mutex;
+
+/// The only credentials that are let in.
+pub const ACCESS_KEY: &str = "trainyard";
+/// See [`ACCESS_KEY`].
+pub const SECRET_KEY: &str = "trainyard-secret";
+
+/// A running server; it ends when it is dropped.
+pub struct Server {
+    address: SocketAddr,
+    behaviour: Arc<Behaviour>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+struct Behaviour {
+    root: PathBuf,
+    /// Requests to be answered with 503 from now on.
+    failures: AtomicU32,
+    /// Requests that were answered.
+    requests: AtomicU32,
+    ignores_conditions: AtomicBool,
+    /// s3s-fs looks whether an object is there and then writes it; a store does both at once.
+    conditional: Mutex<()>,
+}
+
+impl Server {
+    /// Serves the buckets in the folder `root` on a port of the loopback interface.
+    ///
+    /// # Errors
+    /// If the folder is not there or no port is free.
+    pub fn start(root: &Path) -> Result<Self> {
+        Self::start_on(TcpListener::bind("127.0.0.1:0")?, root)
+    }
+
+    /// Serves the buckets in the folder `root` on a bound listener.
+    ///
+    /// # Errors
+    /// If the folder is not there or the listener cannot be used.
+    pub fn start_on(listener: TcpListener, root: &Path) -> Result<Self> {
+        let files = FileSystem::new(root)
+            .map_err(|error| anyhow!("{error:?}"))
+            .with_context(|| format!("{} cannot be served", root.display()))?;
+        let mut builder = S3ServiceBuilder::new(files);
+        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let service = builder.build();
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let behaviour = Arc::new(Behaviour {
+            root: root.to_owned(),
+            failures: AtomicU32::new(0),
+            requests: AtomicU32::new(0),
+            ignores_conditions: AtomicBool::new(false),
+            conditional: Mutex::new(()),
+        });
+        let guard = runtime.enter();
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        drop(guard);
+        runtime.spawn(accept(listener, service, Arc::clone(&behaviour)));
+        Ok(Server {
+            address,
+            behaviour,
+            _runtime: runtime,
+        })
+    }
+
+    /// The endpoint's URL.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The environment that lets a process in.
+    pub fn env(&self) -> Vec<(String, String)> {
+        let credentials = [
+            ("AWS_ENDPOINT_URL", self.endpoint()),
+            ("AWS_REGION", "us-east-1".into()),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY.into()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.into()),
+        ];
+        credentials
+            .map(|(name, value)| (name.to_owned(), value))
+            .to_vec()
+    }
+
+    /// Answers the next `count` requests with "503 Slow Down".
+    pub fn fail(&self, count: u32) {
+        self.behaviour.failures.store(count, Ordering::SeqCst);
+    }
+
+    /// From now on `If-None-Match` is ignored, as by servers that do not know it.
+    pub fn ignore_conditions(&self) {
+        self.behaviour
+            .ignores_conditions
+            .store(true, Ordering::SeqCst);
+    }
+
+    /// Requests so far.
+    pub fn requests(&self) -> u32 {
+        self.behaviour.requests.load(Ordering::SeqCst)
+    }
+}
+
+async fn accept(listener: tokio::net::TcpListener, service: S3Service, behaviour: Arc<Behaviour>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (service, behaviour) = (service.clone(), Arc::clone(&behaviour));
+        tokio::spawn(async move {
+            let answer = service_fn(|request| answer(request, &service, &behaviour));
+            // A client that goes away is no matter.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
+        });
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    service: &S3Service,
+    behaviour: &Behaviour,
+) -> Result<Response<s3s::Body>, s3s::HttpError> {
+    behaviour.requests.fetch_add(1, Ordering::SeqCst);
+    let failures = &behaviour.failures;
+    let fails = failures.try_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+        left.checked_sub(1)
+    });
+    if fails.is_ok() {
+        return Ok(error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown"));
+    }
+    let path = request.uri().path().trim_start_matches('/').to_owned();
+    let bucket = path.split('/').next().unwrap_or_default();
+    if !behaviour.root.join(bucket).is_dir() {
+        // s3s-fs would make the folder.
+        return Ok(error(StatusCode::NOT_FOUND, "NoSuchBucket"));
+    }
+    let one_at_a_time = match request.headers().contains_key(IF_NONE_MATCH) {
+        true => Some(behaviour.conditional.lock().await),
+        false => None,
+    };
+    if behaviour.ignores_conditions.load(Ordering::SeqCst) && one_at_a_time.is_some() {
+        // The header is signed, so it cannot be taken away; what it is about can.
+        let _ = std::fs::remove_file(behaviour.root.join(&path));
+    }
+    let response = service.call(request.map(s3s::Body::from)).await;
+    drop(one_at_a_time);
+    response
+}
+
+fn error(status: StatusCode, code: &str) -> Response<s3s::Body> {
+    let text = format!("<Error><Code>{code}</Code></Error>");
+    let mut response = Response::new(s3s::Body::from(text));
+    *response.status_mut() = status;
+    response
+}
