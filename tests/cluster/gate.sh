@@ -6,7 +6,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/engine.sh"
 
 in_cluster() { "$cluster_dir/in-cluster" "$@"; }
-kubectl() { in_cluster timeout 150 kubectl --context "kind-$cluster" "$@"; }
+kubectl() { in_cluster timeout --foreground 150 kubectl --context "kind-$cluster" "$@"; }
 
 # Whether the cluster that was created is still what it was, at a glance.
 healthy() {
@@ -19,12 +19,9 @@ healthy() {
 }
 
 gate() {
-    timed "nodes Ready" kubectl wait nodes --all --for condition=Ready --timeout 120s >/dev/null &&
-        timed "CoreDNS Ready" kubectl --namespace kube-system rollout status deployment/coredns --timeout 120s >/dev/null &&
-        timed "DNS answers in a pod" probe_dns || {
-        diagnose
-        fail "the cluster did not become fit for tests; see above. It is left for inspection: 'make kind-down' removes it"
-    }
+    timed "nodes Ready" kubectl wait nodes --all --for condition=Ready --timeout 120s >/dev/null
+    timed "CoreDNS Ready" kubectl --namespace kube-system rollout status deployment/coredns --timeout 120s >/dev/null
+    timed "DNS answers in a pod" probe_dns
 }
 
 # A pod on a worker resolves a Service's name, by whatever its shell has: busybox

@@ -40,7 +40,8 @@ lock() {
     export TRAINYARD_CLUSTER_LOCKED=1
 }
 
-# timed NAME COMMAND...: runs it and says how long it took.
+# timed NAME COMMAND...: runs it and says how long it took. Its failure ends the
+# script, so it must not stand in a condition.
 timed() {
     local name=$1 begin=$EPOCHREALTIME
     shift
