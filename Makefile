@@ -28,6 +28,10 @@ test: libtorch ## Run everything that must hold
 bench: libtorch ## Measure speed beside references in the same run (PARTS=exchange: one part)
 	cargo bench $(LOCKED) --profile dev --package trainyard --bench speed -- $(PARTS)
 
+bench-operator: tools ## Measure the operator on an API server without kubelets (JOBS=200)
+	cargo build $(LOCKED) --package trainyard-operator
+	. tests/cluster/env.sh && JOBS=$(JOBS) cargo bench $(LOCKED) --profile dev --package trainyard-tests --bench operator
+
 lint: lint-prerequisites libtorch ## Check formatting, clippy and docs, warnings denied
 	cargo fmt --all --check
 	cargo clippy $(LOCKED) --workspace --all-targets -- --deny warnings
