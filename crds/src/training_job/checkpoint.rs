@@ -78,6 +78,6 @@ fn default_keep() -> u32 {
     3
 }
 
-fn default_region() -> String {
+pub(super) fn default_region() -> String {
     "us-east-1".into()
 }

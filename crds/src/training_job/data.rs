@@ -14,6 +14,9 @@ pub struct Data {
     /// volume is not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<Volume>,
+    /// Store of the data whose URIs are `s3://BUCKET/KEY`. The workers read them; a local run does so with the credentials of its environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Connection>,
     /// Data that the model is trained on.
     pub train: Dataset,
     /// Data that the model is judged on after each epoch; the model is never trained on them.
@@ -22,6 +25,24 @@ pub struct Data {
     /// How numeric features are scaled. What is fitted is fitted on training rows alone and travels in the artifact.
     #[serde(default)]
     pub normalization: Normalization,
+}
+
+/// How an S3-compatible store is reached.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct S3Connection {
+    /// URL of the store; without it AWS, in `region`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024), regex(pattern = "^https?://"))]
+    pub endpoint: Option<String>,
+    /// Region of the buckets.
+    #[serde(default = "super::checkpoint::default_region")]
+    #[schemars(length(min = 1, max = 64))]
+    pub region: String,
+    /// Secret in the job's namespace with the keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`. Without it the pods' own identity is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub credentials_secret: Option<String>,
 }
 
 /// A dataset in one of the supported formats.
@@ -61,7 +82,7 @@ pub enum Validation {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = crate::rules::csv()))]
 pub struct CsvSource {
-    /// URI of the file, relative or absolute.
+    /// URI of the file: a path, relative or absolute, or `s3://BUCKET/KEY`.
     #[schemars(length(min = 1, max = 1024))]
     pub uri: String,
     /// Name of the column to predict.
@@ -95,7 +116,7 @@ impl CsvSource {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CsvFile {
-    /// URI of the file, relative or absolute.
+    /// URI of the file: a path, relative or absolute, or `s3://BUCKET/KEY`.
     #[schemars(length(min = 1, max = 1024))]
     pub uri: String,
 }
