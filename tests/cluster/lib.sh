@@ -14,8 +14,8 @@ readonly cluster=trainyard
 readonly kind_version=v0.33.0
 readonly helm_version=v3.22.0
 readonly kube_version=v1.34.4
-# The node image that kind $kind_version uses by itself.
-readonly stock_image=kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5
+# The node image that kind $kind_version uses by itself, unless told otherwise.
+readonly stock_image=${KIND_NODE_IMAGE:-kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5}
 # In kind's node images, ours included; has a shell.
 readonly helper_image=docker.io/kindest/local-path-helper:v20260131-7181c60a
 

@@ -14,13 +14,14 @@ tar -xf "$rootfs" -C "$debian" --exclude='./dev/*'
 system=$layers/system
 mkdir -p "$system"/{bin,usr/sbin,usr/local/bin,usr/lib,lib64,etc,tmp,run,root,proc,sys,dev,var}
 ln -s usr/lib "$system/lib"
-cp "$debian/bin/busybox" "$system/bin/"
 for name in sh ash awk cat cp cut date env false grep head hostname id ip ls mkdir mount mv nc nslookup ping ps rm sed \
     sleep sync tail test true umount vi wget; do
     ln -s busybox "$system/bin/$name"
 done
-programs=(/usr/sbin/nft /usr/sbin/xtables-nft-multi)
-cp "${programs[@]/#/$debian}" "$system/usr/sbin/"
+programs=(/bin/busybox /usr/sbin/nft /usr/sbin/xtables-nft-multi)
+for name in "${programs[@]}"; do
+    cp "$debian$name" "$system$name"
+done
 for name in ip{,6}tables{,-nft}{,-save,-restore}; do
     ln -s xtables-nft-multi "$system/usr/sbin/$name"
 done

@@ -2,7 +2,7 @@
 # rootfs.sh FOLDER: a node's Debian root filesystem, as FOLDER/rootfs.tar.
 set -euo pipefail
 packages=systemd,systemd-sysv,dbus,containerd,runc,containernetworking-plugins,conntrack,iptables,nftables,iproute2
-packages+=,ethtool,util-linux,mount,kmod,libseccomp2,e2fsprogs,bash,ca-certificates,jq,procps,socat,busybox-static
+packages+=,ethtool,util-linux,mount,kmod,libseccomp2,e2fsprogs,bash,ca-certificates,jq,procps,socat,busybox
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" \
     --aptopt='APT::Install-Recommends "false"' \
