@@ -2,4 +2,5 @@
 //! operator, and talking to a cluster.
 
 pub mod apiserver;
+pub mod cluster;
 pub mod process;

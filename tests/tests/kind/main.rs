@@ -1,0 +1,6 @@
+//! The operator and the trainer on a real cluster. `make test-kind` brings one up; any other that KUBECONFIG names will do.
+
+mod api;
+mod faults;
+mod pods;
+mod training;

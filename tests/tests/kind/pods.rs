@@ -1,0 +1,165 @@
+//! What the pods are, and what becomes of them.
+
+use anyhow::Result;
+use serde_json::json;
+use trainyard_tests::cluster::{self, Namespace};
+
+#[test]
+fn o24_pods_run_in_a_restricted_namespace_without_a_token() -> Result<()> {
+    cluster::operator()?;
+    let namespace = Namespace::new("o24")?; // enforces the restricted standard
+    let mut job = cluster::example("breast-cancer/job.yaml")?;
+    job["spec"]["cleanPodPolicy"] = json!("None");
+    namespace.submit(&job)?;
+    let status = namespace.wait_for_phase("breast-cancer", &["Succeeded", "Failed"])?;
+    assert_eq!(
+        status["phase"],
+        "Succeeded",
+        "{}",
+        namespace.describe("breast-cancer")
+    );
+    let pods = namespace.pods("breast-cancer")?;
+    assert_eq!(pods.len(), 3);
+    for pod in pods {
+        assert_eq!(pod["spec"]["automountServiceAccountToken"], false);
+        let text = pod["spec"].to_string();
+        assert!(
+            !text.contains("serviceAccountToken") && !text.contains("/var/run/secrets"),
+            "{text}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn o14_pods_are_cleaned_as_the_policy_says_and_the_job_goes_when_its_time_has_come() -> Result<()> {
+    cluster::operator()?;
+    let namespace = Namespace::new("o14")?;
+    for policy in ["All", "Running", "None"] {
+        let mut job = cluster::example("breast-cancer/job.yaml")?;
+        job["metadata"] = json!({"name": policy.to_lowercase()});
+        job["spec"]["training"]["epochs"] = json!(2);
+        job["spec"]["cleanPodPolicy"] = json!(policy);
+        namespace.submit(&job)?;
+    }
+    for (name, left) in [("all", 0), ("running", 3), ("none", 3)] {
+        let status = namespace.wait_for_phase(name, &["Succeeded", "Failed"])?;
+        assert_eq!(status["phase"], "Succeeded", "{}", namespace.describe(name));
+        cluster::until(&format!("{left} pods of {name} are left"), || {
+            let pods = namespace.pods(name)?;
+            let ended = pods.iter().all(|pod| pod["status"]["phase"] == "Succeeded");
+            Ok((pods.len() == left && ended).then_some(()))
+        })
+        .map_err(|error| error.context(namespace.describe(name)))?;
+    }
+    let patch = json!({"spec": {"ttlSecondsAfterFinished": 1}}).to_string();
+    cluster::kubectl(&[
+        "patch",
+        "trainingjob",
+        "none",
+        "-n",
+        &namespace.name,
+        "--type=merge",
+        "-p",
+        &patch,
+    ])?;
+    cluster::until("the job is deleted", || {
+        Ok(cluster::get(&namespace.name, "trainingjob", "none")?
+            .is_none()
+            .then_some(()))
+    })?;
+    o15_nothing_is_left_of(&namespace, "none")
+}
+
+fn o15_nothing_is_left_of(namespace: &Namespace, job: &str) -> Result<()> {
+    cluster::until(&format!("nothing is left of {job}"), || {
+        let selector = format!("trainyard.dev/job={job}");
+        for kind in [
+            "pods",
+            "services",
+            "configmaps",
+            "secrets",
+            "networkpolicies",
+        ] {
+            if !cluster::list(&namespace.name, kind, &selector)?.is_empty() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+}
+
+#[test]
+fn o15_deleting_a_running_job_takes_all_of_it_along() -> Result<()> {
+    cluster::operator()?;
+    let namespace = Namespace::new("o15")?;
+    let mut job = cluster::example("breast-cancer/job.yaml")?;
+    job["spec"]["training"]["epochs"] = json!(100_000);
+    namespace.submit(&job)?;
+    namespace.wait_for_phase("breast-cancer", &["Running"])?;
+    cluster::kubectl(&[
+        "delete",
+        "trainingjob",
+        "breast-cancer",
+        "-n",
+        &namespace.name,
+        "--timeout=30s",
+    ])?;
+    o15_nothing_is_left_of(&namespace, "breast-cancer")
+}
+
+#[test]
+fn o26_columns_events_and_kubectl_wait() -> Result<()> {
+    cluster::operator()?;
+    let namespace = Namespace::new("o26")?;
+    namespace.submit(&cluster::example("breast-cancer/job.yaml")?)?;
+    let waited = cluster::kubectl(&[
+        "wait",
+        "trainingjob/breast-cancer",
+        "-n",
+        &namespace.name,
+        "--for=condition=Succeeded",
+        "--timeout=240s",
+    ])
+    .map_err(|error| error.context(namespace.describe("breast-cancer")))?;
+    assert!(waited.contains("condition met"), "{waited}");
+    let table = cluster::kubectl(&["get", "tj", "-n", &namespace.name])?;
+    let header: Vec<&str> = table
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    assert_eq!(
+        header,
+        ["NAME", "PHASE", "STEP", "TOTAL", "LOSS", "WORKERS", "AGE"]
+    );
+    let row: Vec<&str> = table
+        .lines()
+        .nth(1)
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    assert_eq!(row[..2], ["breast-cancer", "Succeeded"], "{table}");
+    assert!(row[2].parse::<u64>()? > 0 && row[2] == row[3], "{table}");
+    assert!(row[4].parse::<f64>()?.is_finite(), "{table}");
+    let about = "involvedObject.kind=TrainingJob";
+    let events = cluster::until("the last event is there", || {
+        let events = cluster::kubectl(&[
+            "get",
+            "events",
+            "-n",
+            &namespace.name,
+            "--field-selector",
+            about,
+        ])?;
+        Ok(events.contains("Complete").then_some(events))
+    })?;
+    for reason in ["Started", "Training", "Complete"] {
+        let of_reason = events
+            .lines()
+            .filter(|line| line.split_whitespace().any(|word| word == reason));
+        assert_eq!(of_reason.count(), 1, "{reason} is told once:\n{events}");
+    }
+    Ok(())
+}
