@@ -40,5 +40,5 @@ import_node() {
         DOCKER_BUILDKIT=0 docker build --quiet --tag "$node_image" - >/dev/null 2>&1
     # The one imported, and those made from other inputs.
     docker image ls --format '{{.Repository}}:{{.Tag}}' trainyard-node | { grep -vxF "$node_image" || true; } |
-        xargs --no-run-if-empty docker image rm >/dev/null || true
+        xargs --no-run-if-empty docker image rm >/dev/null 2>&1 || true
 }

@@ -54,7 +54,7 @@ python3 "$here/manifests.py" "$kind_source" "$root/kind/manifests"
 socket=$folder/containerd/socket
 mkdir "$folder/containerd"
 containerd --config /dev/null --root "$root/var/lib/containerd" --state "$folder/containerd" \
-    --address "$socket" --log-level fatal &
+    --address "$socket" 2>"$folder/containerd.log" &
 containerd=$!
 trap 'kill "$containerd" 2>/dev/null || true' EXIT
 store() { timeout 120 ctr --address "$socket" --namespace k8s.io "$@"; }
@@ -62,7 +62,10 @@ for _ in {1..100}; do
     ! store version >/dev/null 2>&1 || break
     sleep 0.1
 done
-store images import "$images/images.tar" >/dev/null
+store images import "$images/images.tar" >/dev/null || {
+    tail -n 20 "$folder/containerd.log" >&2
+    exit 1
+}
 # Every node copies /var: the layers are unpacked, their packed form can go.
 while read -r digest; do
     store content rm "sha256:$digest" >/dev/null
@@ -75,4 +78,4 @@ sed "s|^|$root/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256/
 
 rm -rf "$root"/var/lib/containerd/tmpmounts "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/var/log/*
 tar -cf "$folder/node.tar" -C "$root" .
-rm -rf "$root" "$folder/containerd"
+rm -rf "$root" "$folder"/containerd{,.log}
