@@ -168,27 +168,21 @@ fn digest(object: &impl Serialize) -> kube::Result<String> {
         .collect())
 }
 
-/// Kind, name and digest of a part as it should be.
+/// Name and digest of a part as it should be.
 ///
 /// # Errors
 /// Never for a job that was decoded.
-pub fn wanted_part(job: &Job, part: Part) -> kube::Result<(&'static str, String, String)> {
-    Ok(match part {
-        Part::Config => {
-            let object = resources::config_map(job).map_err(kube::Error::SerdeError)?;
-            ("ConfigMap", object.name_any(), digest(&object)?)
-        }
-        Part::Headless => named("Service", &resources::headless(job))?,
-        Part::Coordinator => named("Service", &resources::coordinator(job))?,
-        Part::Policy => named("NetworkPolicy", &resources::network_policy(job))?,
-    })
+pub fn wanted_part(job: &Job, part: Part) -> kube::Result<(String, String)> {
+    match part {
+        Part::Config => named(&resources::config_map(job).map_err(kube::Error::SerdeError)?),
+        Part::Headless => named(&resources::headless(job)),
+        Part::Coordinator => named(&resources::coordinator(job)),
+        Part::Policy => named(&resources::network_policy(job)),
+    }
 }
 
-fn named<K: Resource + Serialize>(
-    kind: &'static str,
-    object: &K,
-) -> kube::Result<(&'static str, String, String)> {
-    Ok((kind, object.name_any(), digest(object)?))
+fn named<K: Resource + Serialize>(object: &K) -> kube::Result<(String, String)> {
+    Ok((object.name_any(), digest(object)?))
 }
 
 /// Creates a pod. One of that name that is ours already is as good; the cache was behind.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, TryStreamExt, future, stream};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future, stream};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -67,7 +67,9 @@ pub struct Context {
     recorder: Recorder,
     metrics: Arc<Metrics>,
     pods: Pods,
-    parts: Parts,
+    services: Parts,
+    config_maps: Parts,
+    policies: Parts,
     memory: Memory,
 }
 
@@ -95,9 +97,27 @@ impl Context {
             coordinator,
             metrics,
             pods: Pods::default(),
-            parts: Parts::default(),
+            services: Parts::default(),
+            config_maps: Parts::default(),
+            policies: Parts::default(),
             memory: Memory::default(),
         }
+    }
+
+    fn parts(&self, part: Part) -> &Parts {
+        match part {
+            Part::Config => &self.config_maps,
+            Part::Headless | Part::Coordinator => &self.services,
+            Part::Policy => &self.policies,
+        }
+    }
+
+    /// Ready once the caches hold all that there was at the start: before, every pod would seem to be lost.
+    async fn listed(&self) {
+        self.pods.listed().await;
+        self.services.listed().await;
+        self.config_maps.listed().await;
+        self.policies.listed().await;
     }
 
     fn api<K>(&self) -> Api<K>
@@ -149,11 +169,17 @@ pub async fn run(
             }
         })
         .touched_objects();
+    let caches = Arc::clone(&context);
+    let jobs = async move {
+        caches.listed().await;
+        jobs
+    }
+    .flatten_stream();
     let children = stream::select_all([
         pods(&context).boxed(),
-        parts::<Service>(&context, "Service").boxed(),
-        parts::<ConfigMap>(&context, "ConfigMap").boxed(),
-        parts::<NetworkPolicy>(&context, "NetworkPolicy").boxed(),
+        parts::<Service>(&context, Part::Headless).boxed(),
+        parts::<ConfigMap>(&context, Part::Config).boxed(),
+        parts::<NetworkPolicy>(&context, Part::Policy).boxed(),
     ]);
     Controller::for_stream(jobs, store)
         .with_config(
@@ -200,10 +226,10 @@ fn pods(context: &Arc<Context>) -> impl Stream<Item = ObjectRef<Guarded>> + Send
         })
 }
 
-/// The watch of another kind of object: names and digests are enough.
+/// The watch of another kind of object, that of `part`: names and digests are enough.
 fn parts<K>(
     context: &Arc<Context>,
-    kind: &'static str,
+    part: Part,
 ) -> impl Stream<Item = ObjectRef<Guarded>> + Send + use<K>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
@@ -220,13 +246,13 @@ where
         .filter_map(move |event| {
             future::ready(
                 event
-                    .inspect_err(|error| tracing::warn!(%error, kind, "watching"))
+                    .inspect_err(|error| tracing::warn!(%error, ?part, "watching"))
                     .ok(),
             )
         })
         .flat_map(move |event| {
             let owners = context
-                .parts
+                .parts(part)
                 .apply(&event, |object: &PartialObjectMeta<K>| {
                     let owner = Owner::of(&object.metadata)?;
                     let digest = object
@@ -234,7 +260,7 @@ where
                         .get(labels::APPLIED)
                         .cloned()
                         .unwrap_or_default();
-                    Some((owner, (kind, object.name_any()), digest))
+                    Some((owner, object.name_any(), digest))
                 });
             stream::iter(owners).map(|owner| owner.reference())
         })
@@ -363,11 +389,10 @@ async fn fetch(
         notes.refusal().map(|(trouble, _)| trouble.clone())
     });
     let pods: Vec<PodSeen> = pods.into_values().collect();
-    let applied = context.parts.of(&owner);
     let mut parts = Vec::new();
     for part in Part::ALL {
-        let (kind, name, digest) = apply::wanted_part(job, part)?;
-        if applied.get(&(kind, name)) == Some(&digest) {
+        let (name, digest) = apply::wanted_part(job, part)?;
+        if context.parts(part).of(&owner).get(&name) == Some(&digest) {
             parts.push(part);
         }
     }

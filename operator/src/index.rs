@@ -10,12 +10,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
+use tokio::sync::watch;
 
 use crate::observed::PodSeen;
 
 /// Objects by owner and name, as one kind's watch brings them.
 pub struct Index<K, V> {
     inner: Mutex<Inner<K, V>>,
+    /// Whether the watch has brought all that was there when it began.
+    listed: watch::Sender<bool>,
 }
 
 struct Inner<K, V> {
@@ -26,8 +29,9 @@ struct Inner<K, V> {
 
 /// The pods of all jobs, by their names.
 pub type Pods = Index<String, PodSeen>;
-/// Digests of what was applied to the other objects of all jobs, by kind and name.
-pub type Parts = Index<(&'static str, String), String>;
+/// Digests of what was applied to the other objects of all jobs, by their names. One index holds one kind: each watch begins
+/// anew by itself.
+pub type Parts = Index<String, String>;
 
 impl<K, V> Default for Index<K, V> {
     fn default() -> Self {
@@ -36,6 +40,7 @@ impl<K, V> Default for Index<K, V> {
                 current: HashMap::new(),
                 next: None,
             }),
+            listed: watch::Sender::new(false),
         }
     }
 }
@@ -67,6 +72,7 @@ impl<K: Ord + Clone + Hash, V: Clone> Index<K, V> {
                 owners.sort_unstable();
                 owners.dedup();
                 inner.current = next;
+                self.listed.send_replace(true);
                 owners
             }
             Event::Apply(object) => match entry(object) {
@@ -93,6 +99,12 @@ impl<K: Ord + Clone + Hash, V: Clone> Index<K, V> {
                 None => Vec::new(),
             },
         }
+    }
+
+    /// Ready once the first list is complete. What an index lacks before that says nothing.
+    pub async fn listed(&self) {
+        // The sender lives as long as the index: there is no error.
+        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
     }
 
     /// The objects of an owner.
