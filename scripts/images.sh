@@ -20,18 +20,18 @@ fail() {
     exit 1
 }
 
-# libraries FILE: every shared library that it loads, with its path.
-libraries() {
+# find_libraries FILE: sets libraries to every shared library that it loads.
+find_libraries() {
     local found
     found=$(ldd "$1")
     ! grep 'not found' <<<"$found" >&2 || fail "$1 lacks the libraries above"
-    awk '$2 == "=>" { print $3 } $1 ~ /^\// { print $1 }' <<<"$found" | sort -u
+    mapfile -t libraries < <(awk '$2 == "=>" { print $3 } $1 ~ /^\// { print $1 }' <<<"$found" | sort -u)
 }
 
 # What an image is made from: two of the same fingerprint are the same.
 fingerprint() { # NAME PROGRAM
     sha256sum Containerfile scripts/images.sh
-    stat --dereference --format '%n %s %Y' "$2" "${certificates:?}" $(libraries "$2")
+    stat --dereference --format '%n %s %Y' "$2" "$certificates" "${libraries[@]}"
     echo "$version"
 }
 
@@ -41,13 +41,13 @@ stage() { # NAME PROGRAM
     mkdir -p "$base"/{etc/ssl/certs,usr/lib/trainyard,tmp} "$program/usr/bin"
     chmod 1777 "$base/tmp"
     interpreter=$(readelf --program-headers "$2" | sed -n 's/.*interpreter: \(.*\)\]/\1/p')
-    while read -r file; do
+    for file in "${libraries[@]}"; do
         if [[ $file == "$interpreter" ]]; then
             install -D "$file" "$base$file"
         else
             strip -o "$base/usr/lib/trainyard/${file##*/}" "$file"
         fi
-    done < <(libraries "$2")
+    done
     # Names are looked up in files and DNS by libc itself, without plugins.
     echo 'hosts: files dns' >"$base/etc/nsswitch.conf"
     echo 'nonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin' >"$base/etc/passwd"
@@ -75,7 +75,7 @@ choose_builder() {
 }
 
 install_buildah() {
-    [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null ||
+    [[ $(id -u) == 0 && -n $(command -v apt-get) ]] ||
         fail "neither a Docker engine nor podman nor buildah is there; install one, such as with 'sudo apt-get install -y buildah'"
     say "installing buildah"
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends buildah; } >&2
@@ -105,6 +105,7 @@ build() { # NAME TAG ARCHIVE
 image() { # NAME
     local program=$target/debug/${programs[$1]} tag=trainyard.dev/$1:$version archive=$out/$1.tar inputs
     [[ -x $program ]] || fail "$program is missing; build it with 'cargo build --package ${programs[$1]}'"
+    find_libraries "$program"
     inputs=$(fingerprint "$1" "$program")
     if [[ ! -e $archive || $inputs != "$(cat "$out/$1.inputs" 2>/dev/null)" ]]; then
         [[ -n ${builder:-} ]] || choose_builder
