@@ -55,6 +55,9 @@ chart: ## Generate the CRD from the types in crds/, for the chart too
 	cargo run $(LOCKED) --package trainyard-crds --example crdgen
 	cargo run $(LOCKED) --package trainyard-crds --example crdgen -- charts/trainyard/files
 
+docs: ## Generate the reference of the API from the types in crds/
+	cargo run $(LOCKED) --package trainyard-operator --example api_reference
+
 clean: ## Remove what was built and the demo's output; libtorch stays in its cache
 	cargo clean
 	rm -rf $(DEMO)
@@ -72,4 +75,4 @@ lint-prerequisites:
 	@scripts/check-prerequisites.sh lint
 
 .PHONY: tools images kind-up kind-down
-.PHONY: help demo build test bench lint chart clean libtorch prerequisites lint-prerequisites
+.PHONY: help demo build test bench lint chart docs clean libtorch prerequisites lint-prerequisites
