@@ -22,8 +22,25 @@ demo: build ## Train the breast-cancer example and predict a few rows with the r
 build: libtorch ## Build the trainyard binary
 	cargo build $(LOCKED) --package trainyard
 
-test: libtorch ## Run everything that must hold
+test: libtorch ## Run everything that must hold, on a kind cluster too where one can be had
 	cargo test $(LOCKED) --workspace
+	@tests/cluster/up $(NODES) && rc=0 || rc=$$?; \
+	case $$rc in \
+		0) $(MAKE) test-kind ;; \
+		3) echo "skipped: the tests on a cluster; on any cluster: KUBECONFIG=... make test-cluster" ;; \
+		*) exit $$rc ;; \
+	esac
+
+test-kind: images ## Run the tests that need a cluster on the one of kind-up, and take it down
+	. tests/cluster/env.sh && tests/cluster/in-cluster $(MAKE) test-cluster
+	tests/cluster/down
+
+test-cluster: ## Run the tests that need a cluster on the one that KUBECONFIG names
+	cargo build $(LOCKED) --package trainyard
+	cargo test $(LOCKED) --package trainyard-tests --features cluster -- --test-threads=3
+
+demo-cluster: kind-up images ## Train the breast-cancer example on a kind cluster and here: the same bits
+	. tests/cluster/env.sh && tests/cluster/in-cluster cargo run $(LOCKED) --quiet --package trainyard-tests --example demo-cluster
 
 bench: libtorch ## Measure speed beside references in the same run (PARTS=exchange: one part)
 	cargo bench $(LOCKED) --profile dev --package trainyard --bench speed -- $(PARTS)
@@ -34,7 +51,7 @@ bench-operator: tools ## Measure the operator on an API server without kubelets 
 
 lint: lint-prerequisites libtorch ## Check formatting, clippy and docs, warnings denied
 	cargo fmt --all --check
-	cargo clippy $(LOCKED) --workspace --all-targets -- --deny warnings
+	cargo clippy $(LOCKED) --workspace --all-targets --features trainyard-tests/cluster -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc $(LOCKED) --workspace --no-deps
 
 tools: ## Build the pinned kind, helm, kubectl, kube-apiserver and etcd, once a machine
@@ -75,4 +92,4 @@ lint-prerequisites:
 	@scripts/check-prerequisites.sh lint
 
 .PHONY: tools images kind-up kind-down
-.PHONY: help demo build test bench lint chart docs clean libtorch prerequisites lint-prerequisites
+.PHONY: help demo demo-cluster build test test-kind test-cluster bench bench-operator lint chart docs clean libtorch prerequisites lint-prerequisites

@@ -70,7 +70,12 @@ fn log(format: LogFormat) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     match format {
-        LogFormat::Json => log.json().init(),
+        // The spans of kube's own loop repeat what the fields say.
+        LogFormat::Json => log
+            .json()
+            .with_current_span(false)
+            .with_span_list(false)
+            .init(),
         LogFormat::Text => log.init(),
     }
 }

@@ -170,16 +170,19 @@ fn env(job: &Job, role: Role, settings: &PodSettings) -> Vec<EnvVar> {
         }),
         ..EnvVar::default()
     }];
-    // Servers need the storage alone, workers the data alone.
-    match (role, &job.storage) {
-        (Role::Server, StoragePlace::S3(s3)) => {
-            env.extend(s3_env(
-                s3.endpoint.as_deref(),
-                &s3.region,
-                s3.credentials_secret.as_deref(),
-            ));
-        }
-        (Role::Server, StoragePlace::Volume(_)) | (Role::Worker, _) => {}
+    // Servers need the storage alone, workers the data alone: each finds its own under the usual names.
+    match (role, &job.storage, &job.object.spec.data.s3) {
+        (Role::Server, StoragePlace::S3(s3), _) => env.extend(s3_env(
+            s3.endpoint.as_deref(),
+            &s3.region,
+            s3.credentials_secret.as_deref(),
+        )),
+        (Role::Worker, _, Some(s3)) => env.extend(s3_env(
+            s3.endpoint.as_deref(),
+            &s3.region,
+            s3.credentials_secret.as_deref(),
+        )),
+        (Role::Server, StoragePlace::Volume(_), _) | (Role::Worker, _, None) => {}
     }
     env.extend(settings.env.iter().cloned());
     env
