@@ -32,13 +32,16 @@ impl Exit {
 
     /// How a process ends that has met this error.
     pub fn of_error(error: &anyhow::Error) -> Exit {
-        use trainyard_checkpoint::Error::Fenced;
-        let fenced = |cause: &(dyn std::error::Error + 'static)| {
-            matches!(cause.downcast_ref(), Some(Fenced { .. }))
+        use trainyard_checkpoint::{Error, StorageError};
+        let away = |error: &StorageError| matches!(error, StorageError::Store { again: true, .. });
+        let passing = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
+            Some(Error::Fenced { .. }) => true,
+            Some(Error::Storage(error)) => away(error),
+            _ => cause.downcast_ref().is_some_and(away),
         };
         if error.is::<BadInput>() {
             Exit::BadInput
-        } else if error.is::<TryAgain>() || error.chain().any(fenced) {
+        } else if error.is::<TryAgain>() || error.chain().any(passing) {
             Exit::TryAgain
         } else {
             Exit::Error
@@ -108,6 +111,15 @@ mod tests {
             holder: "another".into(),
         };
         assert_eq!(code(fenced), 75, "a newer generation exists");
+        let store = |again| trainyard_checkpoint::StorageError::Store {
+            path: "s3://runs".into(),
+            problem: "it is away".into(),
+            remedy: "wait".into(),
+            again,
+        };
+        assert_eq!(code(store(true)), 75);
+        assert_eq!(code(trainyard_checkpoint::Error::from(store(true))), 75);
+        assert_eq!(code(store(false)), 1);
         assert_eq!(code(TryAgain("later".into())), 75);
         assert_eq!(code(BadInput("no such file".into())), 2);
         assert_eq!(code(trainyard_checkpoint::Error::NoLog), 1);

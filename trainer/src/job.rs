@@ -47,13 +47,7 @@ impl Job {
             .clone()
             .context("metadata.name is missing: name the job")?;
         let spec = &manifest.spec;
-        let mut data = serde_json::to_value(&spec.data)?;
-        if let Some(fields) = data.as_object_mut() {
-            fields.remove("volume"); // where files lie does not change what is in them
-        }
-        let determining = json!({
-            "task": spec.task, "model": spec.model, "data": data, "training": spec.training,
-        });
+        let determining = determining(&serde_json::to_value(spec)?);
         let spec_digest = hex(&Sha256::digest(determining.to_string()));
         let identity = Sha256::digest(format!("{name}\0{spec_digest}"));
         let id = identity
@@ -209,6 +203,25 @@ impl Job {
         })
     }
 
+    /// URIs of all the job's data.
+    ///
+    /// # Errors
+    /// As [`Job::load_options`].
+    pub fn data_uris(&self) -> Result<Vec<String>> {
+        let options = self.load_options()?;
+        let validation = match options.validation {
+            data::Validation::Source(source) => Some(source),
+            data::Validation::None | data::Validation::Fraction(_) => None,
+        };
+        let uris = |source| match source {
+            data::SourceSpec::Csv(csv) => vec![csv.uri],
+            data::SourceSpec::Npy { features, labels } => vec![features, labels],
+            data::SourceSpec::Idx { images, labels } => vec![images, labels],
+        };
+        let sources = [options.train].into_iter().chain(validation);
+        Ok(sources.flat_map(uris).collect())
+    }
+
     /// The manifest as JSON, for checkpoints and artifacts.
     ///
     /// # Errors
@@ -216,6 +229,19 @@ impl Job {
     pub fn to_json(&self) -> Result<Value> {
         Ok(serde_json::to_value(&self.manifest)?)
     }
+}
+
+/// What of a spec determines the model, and so may not differ between two runs of a job.
+pub fn determining(spec: &Value) -> Value {
+    let mut data = spec["data"].clone();
+    if let Some(fields) = data.as_object_mut() {
+        // Where files lie does not change what is in them.
+        fields.remove("volume");
+        fields.remove("s3");
+    }
+    json!({
+        "task": spec["task"], "model": spec["model"], "data": data, "training": spec["training"],
+    })
 }
 
 /// Lower-case hexadecimal.

@@ -6,6 +6,7 @@ pub mod artifact;
 pub mod capability;
 pub mod commands;
 pub mod exit;
+pub mod files;
 mod heartbeat;
 mod http;
 pub mod job;

@@ -26,7 +26,7 @@ pub use files::{
 };
 pub use folder::is_artifact;
 pub use load::{Artifact, Verified, provenance, verify_files};
-pub use publish::{FOLDER, publish};
+pub use publish::{FOLDER, is_published, publish};
 pub use script::Golden;
 
 /// What the model is.

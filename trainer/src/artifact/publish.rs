@@ -9,7 +9,7 @@ use trainyard_checkpoint::{Manifest, Storage, StorageError};
 
 use super::files::{Provenance, decode};
 use super::load::JSON_LIMIT;
-use super::{FILES, PROVENANCE, export};
+use super::{FILES, MODEL, PROVENANCE, export};
 
 /// The artifact's place in a job's storage.
 pub const FOLDER: &str = "artifact";
@@ -38,6 +38,16 @@ pub fn publish(storage: &Arc<dyn Storage>, manifest: &Manifest) -> Result<()> {
         storage.put(&key(name), &[&bytes])?;
     }
     Ok(())
+}
+
+/// Whether a job's storage holds an artifact, whole or damaged.
+///
+/// # Errors
+/// If the storage fails.
+pub fn is_published(storage: &dyn Storage) -> Result<bool> {
+    let objects = storage.list(&format!("{FOLDER}/"))?;
+    let is_there = |name| objects.iter().any(|object| object.key == key(name));
+    Ok(is_there(MODEL) && is_there(PROVENANCE))
 }
 
 fn key(name: &str) -> String {

@@ -1,22 +1,23 @@
 //! `trainyard export`: an artifact from a checkpoint.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use trainyard_checkpoint::{Check, Error, FolderStorage, Log, Manifest, Storage};
+use trainyard_checkpoint::{Check, Error, Log, Manifest};
 
 use super::print;
 use crate::artifact;
 use crate::exit::{BadInput, Exit};
+use crate::storage::Location;
 use crate::ui::format::thousands;
 
 /// Arguments of `trainyard export`.
 #[derive(Args, Debug)]
 pub struct ExportArgs {
-    /// Folder of a run, which holds its checkpoints, such as runs/NAME.
-    checkpoint: PathBuf,
+    /// Folder of a run, which holds its checkpoints, such as runs/NAME, or s3://BUCKET/PREFIX/NAME.
+    checkpoint: Location,
     /// Folder of the artifact; one that is there is replaced.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -56,15 +57,15 @@ pub fn run(args: ExportArgs) -> Result<Exit> {
 ///
 /// # Errors
 /// [`BadInput`] if there is none.
-pub(super) fn open_log(path: &Path) -> Result<Log> {
-    let shown = path.display();
-    if !path.is_dir() {
+pub(super) fn open_log(shown: &Location) -> Result<Log> {
+    if let Location::Folder(path) = shown
+        && !path.is_dir()
+    {
         bail!(BadInput(format!(
             "there is no folder {shown}: give the folder of a run, such as runs/NAME"
         )));
     }
-    let storage: Arc<dyn Storage> = Arc::new(FolderStorage::open_existing(path)?);
-    match Log::open_any(storage) {
+    match Log::open_any(shown.open_existing()?) {
         Err(Error::NoLog) => {
             bail!(BadInput(format!(
                 "{shown} holds no checkpoints: give the folder of a run, such as runs/NAME"
@@ -82,8 +83,7 @@ pub(super) fn open_log(path: &Path) -> Result<Log> {
 }
 
 /// The checkpoint to export.
-fn choose<'a>(log: &'a Log, path: &Path, step: Option<u64>) -> Result<&'a Manifest> {
-    let shown = path.display();
+fn choose<'a>(log: &'a Log, shown: &Location, step: Option<u64>) -> Result<&'a Manifest> {
     if let Some(step) = step {
         let found = log.manifests().rev().find(|manifest| manifest.step == step);
         return found.ok_or_else(|| {

@@ -17,6 +17,7 @@ use super::print;
 use crate::artifact::{self, Artifact};
 use crate::capability;
 use crate::exit::{BadInput, Exit};
+use crate::storage::Location;
 use crate::ui::format::{significant, thousands};
 
 /// Rows up to which a terminal gets a table.
@@ -26,8 +27,8 @@ const TABLE_ROWS: usize = 10_000;
 #[derive(Args, Debug)]
 #[command(group(clap::ArgGroup::new("rows").required(true)))]
 pub struct PredictArgs {
-    /// Folder of an artifact, such as runs/NAME/artifact.
-    artifact: PathBuf,
+    /// Folder of an artifact, such as runs/NAME/artifact, or s3://BUCKET/PREFIX/NAME/artifact.
+    artifact: Location,
     /// CSV file with the columns of the training file, in any order. If it has the label too, the
     /// metrics are printed.
     #[arg(long, value_name = "FILE", group = "rows")]
@@ -52,7 +53,10 @@ pub struct PredictArgs {
 /// [`BadInput`] for a damaged artifact or an unsuitable file, naming the place.
 pub fn run(args: PredictArgs) -> Result<Exit> {
     pin(&args.artifact)?;
-    let artifact = Artifact::open(&args.artifact)?;
+    let files = args
+        .artifact
+        .fetch(&[artifact::MODEL, artifact::PARAMETERS])?;
+    let artifact = Artifact::open(files.path())?;
     let encoded = encode(&artifact, &args)?;
     warn(&encoded);
     let predictions = Predictions::compute(&artifact, &encoded, args.limit)?;
@@ -70,8 +74,11 @@ pub fn run(args: PredictArgs) -> Result<Exit> {
 }
 
 /// Pins the kernels of the job, so that a row gets the bits that training gave it.
-fn pin(path: &Path) -> Result<()> {
-    let provenance = artifact::provenance(path).ok();
+fn pin(place: &Location) -> Result<()> {
+    // Nothing that was fetched may be left behind by the program that is started instead.
+    let files = place.fetch(&[artifact::PROVENANCE])?;
+    let provenance = artifact::provenance(files.path()).ok();
+    drop(files);
     let wanted = provenance.and_then(|provenance| {
         let name = provenance.spec.pointer("/spec/training/cpuCapability")?;
         serde_json::from_value::<CpuCapability>(name.clone()).ok()

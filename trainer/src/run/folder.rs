@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use serde::Serialize;
-use serde_json::{Value, json};
-use trainyard_checkpoint::{Error, FolderStorage, JobIdentity, Log, Storage, spec_differences};
+use trainyard_checkpoint::{Error, JobIdentity, Log, Storage, spec_differences};
 
 use crate::exit::BadInput;
-use crate::job::Job;
+use crate::job::{Job, determining};
+use crate::storage::Location;
 
 /// Differences of a job that are named.
 const SHOWN: usize = 3;
@@ -23,20 +23,23 @@ fn differences(storage: Arc<dyn Storage>, job: &Job) -> Option<String> {
     if *theirs != job.name {
         differences.push(format!("it is of job {theirs}, this is {}", job.name));
     }
-    // Only what determines the model; replicas and the like may differ.
-    let determining = |manifest: &Value| {
-        let spec = &manifest["spec"];
-        json!({ "task": spec["task"], "model": spec["model"], "data": spec["data"], "training": spec["training"] })
-    };
     let all = spec_differences(
-        &determining(&log.latest()?.spec),
-        &determining(&job.to_json().ok()?),
+        &determining(&log.latest()?.spec["spec"]),
+        &determining(&job.to_json().ok()?["spec"]),
     );
     differences.extend(all.iter().take(SHOWN).cloned());
     if all.len() > SHOWN {
         differences.push(format!("and {} more fields differ", all.len() - SHOWN));
     }
     (!differences.is_empty()).then(|| differences.join(", "))
+}
+
+/// What to do if another run is in a place.
+pub fn elsewhere(location: &Location) -> &'static str {
+    match location {
+        Location::Folder(_) => "choose another folder with --out",
+        Location::S3(..) => "choose another prefix in spec.checkpoint.storage.s3",
+    }
 }
 
 /// A locked run folder.
@@ -82,28 +85,6 @@ impl Folder {
         Ok(Folder { path, _lock: lock })
     }
 
-    /// The commit log of `job` in this folder.
-    ///
-    /// # Errors
-    /// If the folder belongs to another job.
-    pub fn log(&self, job: &Job) -> Result<Log> {
-        let storage: Arc<dyn Storage> = Arc::new(FolderStorage::open(&self.path)?);
-        let identity = JobIdentity {
-            job: job.name.clone(),
-            spec_digest: job.spec_digest.clone(),
-        };
-        match Log::open(Arc::clone(&storage), identity) {
-            Err(error @ Error::OtherJob { .. }) => {
-                let folder = self.path.display();
-                let why = differences(storage, job).unwrap_or_else(|| error.to_string());
-                let message =
-                    format!("{folder} holds another run: {why}; choose another folder with --out");
-                Err(BadInput(message).into())
-            }
-            other => Ok(other?),
-        }
-    }
-
     /// Writes a JSON file that is whole whenever it is read.
     ///
     /// # Errors
@@ -116,5 +97,26 @@ impl Folder {
         fs::write(&part, serde_json::to_vec_pretty(value)?)?;
         fs::rename(&part, &file)?;
         Ok(())
+    }
+}
+
+/// The commit log of `job` in a storage.
+///
+/// # Errors
+/// If the storage belongs to another job.
+pub fn log(storage: &Arc<dyn Storage>, location: &Location, job: &Job) -> Result<Log> {
+    let identity = JobIdentity {
+        job: job.name.clone(),
+        spec_digest: job.spec_digest.clone(),
+    };
+    match Log::open(Arc::clone(storage), identity) {
+        Err(error @ Error::OtherJob { .. }) => {
+            let why = differences(Arc::clone(storage), job);
+            let why = why.unwrap_or_else(|| error.to_string());
+            let remedy = elsewhere(location);
+            let message = format!("{location} holds another run: {why}; {remedy}");
+            Err(BadInput(message).into())
+        }
+        other => Ok(other?),
     }
 }

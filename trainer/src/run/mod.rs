@@ -2,6 +2,7 @@
 
 mod folder;
 mod observer;
+mod places;
 pub mod policy;
 pub mod process;
 
@@ -23,10 +24,12 @@ use crate::exit::{BadInput, Exit};
 use crate::job::Job;
 use crate::net::Timing;
 use crate::server::{METRICS, RECORD};
+use crate::storage::Location;
 use crate::ui::{Note, Started, Summary, SummaryMetrics, Ui};
 use crate::worker;
-use folder::Folder;
+use folder::{Folder, elsewhere};
 use observer::{Heard, Observer, relay};
+use places::Checkpoints;
 use policy::{End, Restarts, Verdict};
 use process::{Common, Exited, Member};
 
@@ -85,26 +88,28 @@ pub fn run(options: Options, ui: &mut Ui) -> Result<Exit> {
         .clone()
         .unwrap_or_else(|| Path::new("runs").join(&job.name));
     let folder = Folder::open(&out)?;
-    let log = folder.log(&job)?;
+    let checkpoints = Checkpoints::open(&job, &folder.path)?;
+    let log = checkpoints.log(&job)?;
     if let Some(latest) = log.latest().filter(|_| !options.resume) {
         let message = format!(
-            "{} already holds a run of this job up to step {}: go on with --resume, or choose another folder with --out",
-            out.display(),
-            latest.step
+            "{} already holds a run of this job up to step {}: go on with --resume, or {}",
+            shown(&checkpoints, &out),
+            latest.step,
+            elsewhere(&checkpoints.location)
         );
         return Err(BadInput(message).into());
     }
     if log.complete().is_none() {
-        let mut supervisor = Supervisor::new(&options, &job, &folder, &log, ui)?;
+        let mut supervisor = Supervisor::new(&options, &job, (&folder, &checkpoints), &log, ui)?;
         let end = supervisor.supervise();
         supervisor.dismiss();
         match end? {
             Over::Done => {}
-            Over::Stopped if folder.log(&job)?.complete().is_some() => {}
+            Over::Stopped if checkpoints.log(&job)?.complete().is_some() => {}
             Over::Stopped => {
                 let step = supervisor.progress.step;
                 let total = supervisor.progress.total_steps;
-                let saved = folder
+                let saved = checkpoints
                     .log(&job)?
                     .latest()
                     .is_some_and(|manifest| manifest.step == step);
@@ -113,14 +118,27 @@ pub fn run(options: Options, ui: &mut Ui) -> Result<Exit> {
             }
         }
     }
-    let log = folder.log(&job)?;
+    let log = checkpoints.log(&job)?;
     let manifest = log
         .complete()
         .context("the job has ended without a complete checkpoint")?;
-    let artifact = folder.path.join("artifact");
-    artifact::export(std::sync::Arc::clone(log.storage()), manifest, &artifact)?;
-    ui.finished(&summary(&job, manifest, &out, begin.elapsed())?);
+    match checkpoints.location.artifact() {
+        Location::Folder(artifact) => {
+            artifact::export(std::sync::Arc::clone(log.storage()), manifest, &artifact)?;
+        }
+        Location::S3(..) => artifact::publish(log.storage(), manifest)?,
+    }
+    let place = shown(&checkpoints, &out);
+    ui.finished(&summary(&job, manifest, &place, begin.elapsed())?);
     Ok(Exit::Done)
+}
+
+/// Where the checkpoints are, in the user's words.
+fn shown(checkpoints: &Checkpoints, out: &Path) -> Location {
+    match &checkpoints.location {
+        Location::Folder(_) => Location::Folder(out.to_owned()),
+        elsewhere => elsewhere.clone(),
+    }
 }
 
 fn resume_command(options: &Options) -> String {
@@ -134,7 +152,7 @@ fn resume_command(options: &Options) -> String {
     command + " --resume"
 }
 
-fn summary(job: &Job, manifest: &Manifest, out: &Path, elapsed: Duration) -> Result<Summary> {
+fn summary(job: &Job, manifest: &Manifest, place: &Location, elapsed: Duration) -> Result<Summary> {
     let record: Record = serde_json::from_value(manifest.coordinator[RECORD].clone())?;
     let metrics: SummaryMetrics = serde_json::from_value(manifest.coordinator[METRICS].clone())?;
     Ok(Summary {
@@ -146,8 +164,8 @@ fn summary(job: &Job, manifest: &Manifest, out: &Path, elapsed: Duration) -> Res
             .epoch,
         metrics,
         model_sha256: manifest.model_sha256.clone().unwrap_or_default(),
-        artifact: out.join("artifact").display().to_string(),
-        checkpoint: out.display().to_string(),
+        artifact: place.artifact().to_string(),
+        checkpoint: place.to_string(),
         elapsed_seconds: elapsed.as_secs_f64(),
     })
 }
@@ -209,7 +227,7 @@ impl<'a> Supervisor<'a> {
     fn new(
         options: &Options,
         job: &Job,
-        folder: &'a Folder,
+        (folder, checkpoints): (&'a Folder, &Checkpoints),
         log: &Log,
         ui: &'a mut Ui,
     ) -> Result<Self> {
@@ -230,9 +248,13 @@ impl<'a> Supervisor<'a> {
             Some(parent) if parent != Path::new("") => parent.to_path_buf(),
             _ => PathBuf::from("."),
         };
+        let data = std::fs::canonicalize(data)?;
         let common = Common {
             folder: folder.path.clone(),
-            data: std::fs::canonicalize(data)?,
+            storage: checkpoints.location.clone(),
+            storage_env: checkpoints.env(),
+            data_env: places::data(job, &data)?.env(),
+            data,
             coordinator: coordinator.clone(),
             servers,
             threads: threads.max(1),

@@ -14,6 +14,8 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
+use crate::storage::Location;
+
 /// Server or worker, by index.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase", tag = "role", content = "index")]
@@ -38,8 +40,14 @@ impl std::fmt::Display for Member {
 pub struct Common {
     /// The run's folder.
     pub folder: PathBuf,
+    /// Place of the checkpoints.
+    pub storage: Location,
+    /// Environment in which servers find it.
+    pub storage_env: Vec<(&'static str, String)>,
     /// Folder of the data.
     pub data: PathBuf,
+    /// Environment in which workers find data elsewhere.
+    pub data_env: Vec<(&'static str, String)>,
     /// Address of server 0.
     pub coordinator: String,
     /// Number of servers.
@@ -78,10 +86,12 @@ impl Common {
             Member::Server(_) => {
                 command.args(["--servers", &self.servers.to_string()]);
                 command.args(["--generation", &generation.to_string()]);
-                command.arg("--storage").arg(&self.folder);
+                command.arg("--storage").arg(self.storage.to_string());
+                command.envs(self.storage_env.iter().cloned());
             }
             Member::Worker(_) => {
                 command.arg("--data").arg(&self.data);
+                command.envs(self.data_env.iter().cloned());
                 command.args(["--threads", &self.threads.to_string()]);
                 command.args(["--connections", &self.connections.to_string()]);
             }

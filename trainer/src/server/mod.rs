@@ -153,7 +153,7 @@ impl Server {
             artifact::publish(&self.storage, manifest)
                 .context("the job is complete, but its artifact cannot be exported")?;
         }
-        let artifact = self.options.storage.artifact();
+        let artifact = self.options.storage.artifact().to_string();
         let finished = Finished::of(&self.options.job, manifest, artifact)?;
         Ok(termination::Ended::Complete(Box::new(finished)))
     }

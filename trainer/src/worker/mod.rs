@@ -18,10 +18,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
 use trainyard_core::tree::Node;
-use trainyard_data::Folder;
+use trainyard_object::Connection;
 
 use crate::capability;
 use crate::exit::{BadInput, Exit, TryAgain};
+use crate::files;
 use crate::http;
 use crate::job::Job;
 use crate::model::Network;
@@ -83,8 +84,8 @@ pub fn run(options: Options) -> Result<Exit> {
     Engine::pin();
     let job = &options.job;
     let load = job.load_options()?;
-    let data = trainyard_data::load(&Folder::new(&options.data), &load)
-        .map_err(|error| BadInput(error.to_string()))?;
+    let sources = files::Sources::new(&options.data, Connection::default());
+    let data = trainyard_data::load(&sources, &load).map_err(files::failed)?;
     let rows = data.facts.train_rows + data.facts.validation_rows;
     activity.rows.store(rows, Ordering::Relaxed);
     let architecture = job

@@ -64,6 +64,42 @@ fn t01_roles_that_nobody_watches_train_the_same_model() {
     assert_eq!(inspect(&artifact, &[]), report);
 }
 
+/// As above, with checkpoints and data in a store that the environment names, as the operator does.
+#[test]
+fn t01_roles_keep_everything_in_s3() {
+    let buckets = common::folder();
+    for bucket in ["runs", "data"] {
+        fs::create_dir(buckets.path().join(bucket)).expect("writable");
+    }
+    let csv = example("breast-cancer/breast-cancer.csv").file;
+    fs::copy(csv, buckets.path().join("data/bc.csv")).expect("copied");
+    let store = trainyard_s3_server::Server::start(buckets.path()).expect("a server");
+    let plain = example("breast-cancer/job.yaml").epochs(2);
+    let spec = plain.clone().set("data.train.csv.uri", "s3://data/bc.csv");
+    let mut cluster = Cluster::new(spec, 2);
+    cluster.storage = "s3://runs/jobs/breast-cancer-0f0e0d0c".into();
+    cluster.env = store.env();
+    let mut server = cluster.server(0, 1);
+    let (_follower, _worker) = (cluster.server(1, 1), cluster.worker(0));
+    assert_eq!(server.code(), Some(0), "{}", server.log());
+    let message: Value = serde_json::from_str(&server.message()).expect("JSON");
+    assert_eq!(message["modelSha256"], reference::train(&plain).sha);
+    let artifact = format!("{}/artifact", cluster.storage);
+    assert_eq!(message["artifact"], artifact);
+    let report = inspect(&artifact, &cluster.env);
+    assert_eq!(report["model"]["modelSha256"], message["modelSha256"]);
+
+    // Cut short, it is made anew by whoever comes next.
+    let provenance = buckets
+        .path()
+        .join("runs/jobs/breast-cancer-0f0e0d0c/artifact/provenance.json");
+    fs::remove_file(&provenance).expect("it was there");
+    let mut again = cluster.server(0, 2);
+    assert_eq!(again.code(), Some(0), "{}", again.log());
+    assert_eq!(again.message(), server.message());
+    assert!(provenance.exists());
+}
+
 /// The kubelet ends all pods of a suspended job at once: the step is saved, server 0 is the last to
 /// go, and a later start goes on from there.
 #[test]

@@ -1,7 +1,7 @@
 //! The files of an artifact.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -11,6 +11,7 @@ use trainyard_data::{ColumnKind, InputKind};
 use super::super::print;
 use crate::artifact::{self, Artifact, METRICS, MetricsFile, ModelFile, Provenance, Verified};
 use crate::exit::BadInput;
+use crate::storage::Location;
 use crate::ui::format::{significant, thousands};
 
 /// Inputs that the text shows; JSON has all.
@@ -21,7 +22,7 @@ const SHOWN_INPUTS: usize = 24;
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     kind: &'static str,
-    path: PathBuf,
+    path: String,
     parameter_count: u64,
     model: ModelFile,
     metrics: MetricsFile,
@@ -52,11 +53,12 @@ impl From<Verified> for File {
 }
 
 impl Report {
-    /// Reads all files and checks their digests, and that of the parameters.
+    /// Reads all files, which are in the folder `path` and belong to `place`, and checks their
+    /// digests, and that of the parameters.
     ///
     /// # Errors
     /// [`BadInput`] if what describes the model cannot be read.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: &Path, place: &Location) -> Result<Self> {
         let provenance = artifact::provenance(path)?;
         let files = artifact::verify_files(path, &provenance);
         let damaged: Vec<String> = files
@@ -84,7 +86,7 @@ impl Report {
         let count = |p: &artifact::ParameterShape| p.shape.iter().product::<u64>();
         Ok(Report {
             kind: "artifact",
-            path: path.to_owned(),
+            path: place.to_string(),
             parameter_count: opened.model.parameters.iter().map(count).sum(),
             model: opened.model,
             metrics: metrics.unwrap_or_default(),
@@ -105,7 +107,7 @@ impl Report {
             out,
             "{}  artifact in {}",
             print::bold(&model.job),
-            self.path.display()
+            self.path
         )?;
         let task = serde_json::to_value(model.task)?;
         let shape: Vec<String> = model.input_shape.iter().map(u64::to_string).collect();

@@ -3,20 +3,20 @@
 mod artifact;
 mod run;
 
-use std::path::PathBuf;
-
 use anyhow::{Result, bail};
 use clap::Args;
 
 use super::print;
-use crate::artifact::{MODEL, PROVENANCE};
+use crate::artifact::{FILES, MODEL, PROVENANCE};
 use crate::exit::{BadInput, Exit};
+use crate::storage::Location;
 
 /// Arguments of `trainyard inspect`.
 #[derive(Args, Debug)]
 pub struct InspectArgs {
-    /// Folder of a run, such as runs/NAME, or of an artifact, such as runs/NAME/artifact.
-    path: PathBuf,
+    /// Folder of a run, such as runs/NAME, or of an artifact, such as runs/NAME/artifact; or
+    /// s3://BUCKET/PREFIX/NAME with or without /artifact.
+    path: Location,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -30,15 +30,20 @@ pub struct InspectArgs {
 /// # Errors
 /// [`BadInput`] if the path is neither a run's folder nor an artifact.
 pub fn run(args: InspectArgs) -> Result<Exit> {
-    let path = &args.path;
-    if !path.is_dir() {
+    let place = &args.path;
+    if let Location::Folder(path) = place
+        && !path.is_dir()
+    {
         let shown = path.display();
         bail!(BadInput(format!(
             "there is no folder {shown}: give the folder of a run or of an artifact"
         )));
     }
+    let names: Vec<&str> = FILES.into_iter().chain([PROVENANCE]).collect();
+    let files = place.fetch(&names)?;
+    let path = files.path();
     if path.join(MODEL).exists() || path.join(PROVENANCE).exists() {
-        let report = artifact::Report::read(path)?;
+        let report = artifact::Report::read(path, place)?;
         let exit = if report.is_sound() {
             Exit::Done
         } else {
@@ -49,7 +54,7 @@ pub fn run(args: InspectArgs) -> Result<Exit> {
             false => report.write(out),
         });
     }
-    let report = run::Report::read(path, args.verify)?;
+    let report = run::Report::read(place, args.verify)?;
     let exit = if report.is_sound() {
         Exit::Done
     } else {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -11,7 +10,8 @@ use trainyard_core::metrics::Metrics;
 
 use super::super::export::open_log;
 use super::super::print;
-use crate::artifact::{MetricsFile, is_artifact};
+use crate::artifact::{MetricsFile, is_published};
+use crate::storage::Location;
 use crate::ui::format::{significant, thousands};
 
 /// What a run's folder holds.
@@ -19,7 +19,7 @@ use crate::ui::format::{significant, thousands};
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     kind: &'static str,
-    path: PathBuf,
+    path: String,
     job: String,
     spec_digest: String,
     /// Generation of the newest coordinator.
@@ -29,7 +29,7 @@ pub struct Report {
     /// Log entries that cannot be read.
     damaged: Vec<Damaged>,
     /// The run's artifact, if it is there.
-    artifact: Option<PathBuf>,
+    artifact: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,24 +63,24 @@ impl Report {
     ///
     /// # Errors
     /// If there is no log, or the storage fails.
-    pub fn read(path: &Path, verify: bool) -> Result<Self> {
-        let log = open_log(path)?;
+    pub fn read(place: &Location, verify: bool) -> Result<Self> {
+        let log = open_log(place)?;
         let sizes = sizes(&log)?;
+        let artifact = is_published(log.storage().as_ref())?;
         let checkpoint = |manifest| Checkpoint::read(&log, manifest, &sizes, verify);
         let damaged = |s: &trainyard_checkpoint::Skipped| Damaged {
             key: s.key.clone(),
             reason: s.reason.clone(),
         };
-        let artifact = path.join("artifact");
         Ok(Report {
             kind: "run",
-            path: path.to_owned(),
+            path: place.to_string(),
             job: log.identity().job.clone(),
             spec_digest: log.identity().spec_digest.clone(),
             generation: log.current_claim().map(|claim| claim.generation),
             checkpoints: log.manifests().map(checkpoint).collect::<Result<_>>()?,
             damaged: log.damaged().iter().map(damaged).collect(),
-            artifact: is_artifact(&artifact).then_some(artifact),
+            artifact: artifact.then(|| place.artifact().to_string()),
         })
     }
 
@@ -103,7 +103,7 @@ impl Report {
             out,
             "{}  run in {}{generation}",
             print::bold(&self.job),
-            self.path.display()
+            self.path
         )?;
         match self.checkpoints.is_empty() {
             true => writeln!(out, "no checkpoint yet")?,
@@ -115,7 +115,7 @@ impl Report {
             }
         }
         if let Some(artifact) = &self.artifact {
-            writeln!(out, "artifact: {}", artifact.display())?;
+            writeln!(out, "artifact: {}", artifact)?;
         }
         for checkpoint in &self.checkpoints {
             if let Some(problem) = &checkpoint.problem {

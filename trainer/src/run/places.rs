@@ -1,0 +1,104 @@
+//! Where the pieces of a local run are: its folder, its checkpoints, its data.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use trainyard_checkpoint::{Log, Storage};
+use trainyard_crds::training_job as api;
+use trainyard_data::Files;
+use trainyard_object::{Address, Connection, has_credentials};
+
+use super::folder;
+use crate::exit::BadInput;
+use crate::files::{self, Sources};
+use crate::job::Job;
+use crate::storage::Location;
+
+/// The checkpoints of a job.
+pub struct Checkpoints {
+    /// Where they are.
+    pub location: Location,
+    storage: Arc<dyn Storage>,
+}
+
+impl Checkpoints {
+    /// Opens the place that a job names, or `folder` if it names none that a local run can use.
+    ///
+    /// # Errors
+    /// [`BadInput`] if the store lacks what is needed, or there are no credentials for it.
+    pub fn open(job: &Job, folder: &Path) -> Result<Self> {
+        let location = match &job.manifest.spec.checkpoint.storage {
+            Some(api::Storage::S3(s3)) => {
+                credentials("spec.checkpoint.storage.s3")?;
+                let address = Address {
+                    bucket: s3.bucket.clone(),
+                    key: s3.prefix.clone(),
+                };
+                // The API does not know the rules of keys.
+                let address: Address = address.to_string().parse().map_err(BadInput)?;
+                let connection = connection(&s3.endpoint, &s3.region);
+                Location::S3(address.join(&job.name), connection)
+            }
+            Some(api::Storage::Volume(_)) | None => Location::Folder(folder.to_owned()),
+        };
+        let storage = location.open()?;
+        Ok(Checkpoints { location, storage })
+    }
+
+    /// The commit log.
+    ///
+    /// # Errors
+    /// If another job is there.
+    pub fn log(&self, job: &Job) -> Result<Log> {
+        folder::log(&self.storage, &self.location, job)
+    }
+
+    /// The environment in which servers find the store.
+    pub fn env(&self) -> Vec<(&'static str, String)> {
+        match &self.location {
+            Location::Folder(_) => Vec::new(),
+            Location::S3(_, connection) => connection.env(),
+        }
+    }
+}
+
+/// The store of a job's data; tried out, so that what is missing is told before anything is started.
+///
+/// # Errors
+/// [`BadInput`] if an object is missing, or there are no credentials.
+pub fn data(job: &Job, folder: &Path) -> Result<Connection> {
+    let s3 = job.manifest.spec.data.s3.as_ref();
+    let connection = s3.map_or_else(Connection::default, |s3| {
+        connection(&s3.endpoint, &s3.region)
+    });
+    let sources = Sources::new(folder, connection.clone());
+    for uri in job.data_uris()? {
+        if Address::is_meant(&uri) {
+            credentials(&uri)?;
+            drop(
+                sources
+                    .open(&uri)
+                    .map_err(|error| files::unopened(&uri, error))?,
+            );
+        }
+    }
+    Ok(connection)
+}
+
+fn connection(endpoint: &Option<String>, region: &str) -> Connection {
+    Connection {
+        endpoint: endpoint.clone(),
+        region: Some(region.to_owned()),
+        credentials: None,
+    }
+}
+
+fn credentials(what: &str) -> Result<()> {
+    if !has_credentials() {
+        bail!(BadInput(format!(
+            "{what} needs credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )));
+    }
+    Ok(())
+}
