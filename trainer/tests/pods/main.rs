@@ -209,10 +209,9 @@ fn first_process(pod: &Pod, cluster: &Cluster) -> u32 {
 fn t09_a_read_only_root_is_enough() {
     let mut cluster = Cluster::new(example("breast-cancer/job.yaml").epochs(1), 1);
     let shared = cluster.folder.path().display().to_string();
-    // A temporary folder of its own, as a pod has, with what the test shares mounted into it again.
     let script = format!(
-        "mount -o remount,bind,ro / && mount --bind {shared} /mnt && mount -t tmpfs tmpfs /tmp && \
-         mkdir -p {shared} && mount --bind /mnt {shared} && mount -o remount,bind,rw {shared}"
+        "mount --bind {shared} {shared} && mount -o remount,bind,ro / && mount -t tmpfs tmpfs /mnt && \
+         export TMPDIR=/mnt"
     );
     let namespace = ["unshare", "--mount", "sh", "-c"].map(String::from);
     let permitted = Command::new("unshare")
