@@ -7,6 +7,10 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use trainyard_tests::cluster::{self, Namespace, OPERATOR};
 
+/// What kubectl judges by itself, before the API server sees it: numbers that JSON does not have and an unknown version it
+/// refuses without a field, and of two equal keys it takes the last. (`trainyard run` names the place of each.)
+const KUBECTLS_OWN: [&str; 4] = ["not-a-number", "infinite", "wrong-version", "duplicate-key"];
+
 #[test]
 fn o17_invalid_manifests_are_refused_with_the_fields_name_and_harm_nobody() -> Result<()> {
     cluster::operator()?;
@@ -14,7 +18,10 @@ fn o17_invalid_manifests_are_refused_with_the_fields_name_and_harm_nobody() -> R
     let cases = common::cases(include_str!("../../../crds/tests/corpus/invalid.txt"));
     assert!(cases.len() >= 40);
     let mut wrong = Vec::new();
-    for case in &cases {
+    for case in cases
+        .iter()
+        .filter(|case| !KUBECTLS_OWN.contains(&case.name))
+    {
         match cluster::apply(&namespace.name, &case.text) {
             Ok(_) => wrong.push(format!("{}: accepted", case.name)),
             Err(error) => {
@@ -138,7 +145,18 @@ fn o23_the_operators_account_can_do_what_the_chart_says_and_nothing_else() -> Re
     let can = |verb: &str, resource: &str| {
         let user = format!("--as=system:serviceaccount:{OPERATOR}:{account}");
         // `no` is a failure to kubectl.
-        let answer = cluster::kubectl(&["auth", "can-i", verb, resource, "-n", "default", &user]);
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let subresource = format!("--subresource={subresource}");
+        let answer = cluster::kubectl(&[
+            "auth",
+            "can-i",
+            verb,
+            resource,
+            &subresource,
+            "-n",
+            "default",
+            &user,
+        ]);
         answer.is_ok_and(|answer| answer.trim() == "yes")
     };
     for (verb, resource) in [

@@ -9,6 +9,8 @@ fn long_job(name: &str, epochs: u32) -> Result<Value> {
     let mut job = cluster::example("breast-cancer/job.yaml")?;
     job["metadata"] = json!({"name": name});
     job["spec"]["training"]["epochs"] = json!(epochs);
+    // Whoever is still there at the end stays to be looked at.
+    job["spec"]["cleanPodPolicy"] = json!("None");
     Ok(job)
 }
 

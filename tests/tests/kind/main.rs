@@ -3,4 +3,5 @@
 mod api;
 mod faults;
 mod pods;
+mod s3;
 mod training;

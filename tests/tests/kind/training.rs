@@ -22,7 +22,7 @@ fn two_nodes() -> Result<[String; 2]> {
 }
 
 /// Servers on one node, workers on another.
-fn across_two_nodes(job: &mut Value) -> Result<()> {
+pub fn across_two_nodes(job: &mut Value) -> Result<()> {
     let [servers, workers] = two_nodes()?;
     job["spec"]["servers"]["nodeSelector"] = json!({"kubernetes.io/hostname": servers});
     job["spec"]["workers"]["nodeSelector"] = json!({"kubernetes.io/hostname": workers});
