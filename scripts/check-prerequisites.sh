@@ -53,8 +53,8 @@ check_python() {
     [[ -z ${LIBTORCH:-} ]] || return 0
     if ! have python3; then
         complain "Python 3 is missing; $(apt python3 python3-pip)"
-    elif ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))'; then
-        complain "$(python3 --version) is older than 3.9; $(apt python3)"
+    elif ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+        complain "$(python3 --version) is older than 3.10; $(apt python3)"
     elif ! python3 -m pip --version >/dev/null 2>&1; then
         complain "pip for Python 3 is missing; $(apt python3-pip)"
     fi
