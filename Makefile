@@ -22,7 +22,7 @@ demo: build ## Train the breast-cancer example and predict a few rows with the r
 build: libtorch ## Build the trainyard binary
 	cargo build $(LOCKED) --package trainyard
 
-test: libtorch ## Run everything that must hold, on a kind cluster too where one can be had
+test: libtorch tools ## Run everything that must hold, on a kind cluster too where one can be had
 	cargo test $(LOCKED) --workspace
 	@tests/cluster/up $(NODES) && rc=0 || rc=$$?; \
 	case $$rc in \
@@ -41,6 +41,9 @@ test-cluster: ## Run the tests that need a cluster on the one that KUBECONFIG na
 
 demo-cluster: kind-up images ## Train the breast-cancer example on a kind cluster and here: the same bits
 	. tests/cluster/env.sh && tests/cluster/in-cluster cargo run $(LOCKED) --quiet --package trainyard-tests --example demo-cluster
+
+world: ## Simulate 10,000 random schedules around the operator (WORLD_SEEDS=number)
+	WORLD_SEEDS=$(or $(WORLD_SEEDS),10000) cargo test $(LOCKED) --package trainyard-operator --test world o40
 
 bench: libtorch ## Measure speed beside references in the same run (PARTS=exchange: one part)
 	cargo bench $(LOCKED) --profile dev --package trainyard --bench speed -- $(PARTS)
@@ -92,4 +95,4 @@ lint-prerequisites:
 	@scripts/check-prerequisites.sh lint
 
 .PHONY: tools images kind-up kind-down
-.PHONY: help demo demo-cluster build test test-kind test-cluster bench bench-operator lint chart docs clean libtorch prerequisites lint-prerequisites
+.PHONY: help demo demo-cluster build test test-kind test-cluster world bench bench-operator lint chart docs clean libtorch prerequisites lint-prerequisites
