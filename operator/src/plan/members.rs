@@ -202,6 +202,19 @@ impl Members {
             }
         }
     }
+    /// Pods that a suspension has ended are followed by others, as soon as the job is resumed; they were not lost.
+    pub fn dismiss(&mut self, job: &Job, observed: &Observed) {
+        for pod in &observed.pods {
+            let ended = pod.end.is_some() && pod.deletion.is_some();
+            if ended && is_wanted(job, pod.member) && pod.attempt == self.attempt(pod.member) {
+                let entry = self.entry(pod.member);
+                entry.attempt += 1;
+                entry.not_before = None;
+                entry.reason = "was suspended".into();
+            }
+        }
+    }
+
 
     fn entry(&mut self, member: Member) -> &mut MemberRestarts {
         self.0.entry(member).or_insert_with(|| MemberRestarts {

@@ -259,6 +259,9 @@ impl Planner<'_> {
                 |pod: &&crate::observed::PodSeen| pod.member == member && pod.attempt == attempt;
             if self.observed.pods.iter().any(|pod| exists(&pod)) {
                 continue;
+        let mut members = Members::of(&self.status);
+        members.dismiss(self.job, self.observed);
+        members.store(&mut self.status);
             }
             match members.not_before(member).filter(|time| *time > self.now) {
                 Some(time) => self.wake_at(time),
