@@ -16,7 +16,7 @@ use trainyard_crds::{TrainingJob, TrainingJobStatus};
 
 use crate::index::Owner;
 use crate::job::{Job, StoragePlace};
-use crate::observed::{Part, PodSeen, Trouble, see};
+use crate::observed::{Member, Part, PodSeen, Trouble, see};
 use crate::plan::Step;
 use crate::resources::{self, labels};
 
@@ -104,12 +104,22 @@ async fn take(client: &Client, job: &Job, image: &str, step: &Step) -> kube::Res
             attempt,
             generation,
         } => {
-            create(
-                client,
-                job,
-                &resources::pod(job, image, *member, *attempt, *generation),
-            )
-            .await
+            let pod = resources::pod(job, image, *member, *attempt, *generation);
+            create(client, job, &pod, (*member, *attempt)).await
+        }
+        Step::Label {
+            uid,
+            member,
+            attempt,
+        } => {
+            let api: Api<Pod> = Api::namespaced(client.clone(), &job.namespace);
+            match label(&api, job, uid, *member, *attempt).await {
+                // Gone, or a namesake is there.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {
+                    Ok(Taken::Done)
+                }
+                result => result.map(|_| Taken::Done),
+            }
         }
         Step::DeletePod { name, uid } => {
             let api: Api<Pod> = Api::namespaced(client.clone(), &job.namespace);
@@ -186,7 +196,12 @@ fn named<K: Resource + Serialize>(object: &K) -> kube::Result<(String, String)> 
 }
 
 /// Creates a pod. One of that name that is ours already is as good; the cache was behind.
-async fn create(client: &Client, job: &Job, pod: &Pod) -> kube::Result<Taken> {
+async fn create(
+    client: &Client,
+    job: &Job,
+    pod: &Pod,
+    (member, attempt): (Member, u32),
+) -> kube::Result<Taken> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &job.namespace);
     let created = match api.create(&PostParams::default(), pod).await {
         Ok(created) => created,
@@ -194,7 +209,13 @@ async fn create(client: &Client, job: &Job, pod: &Pod) -> kube::Result<Taken> {
             match api.get_opt(&pod.name_any()).await? {
                 None => return Ok(Taken::Done), // gone in between: the next pass sees to it
                 Some(existing) => match Owner::of(&existing.metadata) {
-                    Some(owner) if owner.uid == job.uid => adopt(&api, existing, pod).await?,
+                    Some(owner) if owner.uid == job.uid => match see(&existing) {
+                        // The watch cannot find it without its labels.
+                        Some(seen) if !seen.labelled => {
+                            label(&api, job, &seen.uid, member, attempt).await?
+                        }
+                        _ => existing,
+                    },
                     _ => return Ok(Taken::Refused(taken(&pod.name_any()))),
                 },
             }
@@ -204,22 +225,36 @@ async fn create(client: &Client, job: &Job, pod: &Pod) -> kube::Result<Taken> {
     Ok(see(&created).map_or(Taken::Done, Taken::Created))
 }
 
-/// Puts back the labels by which the watch finds a pod, if somebody has taken them off.
-async fn adopt(api: &Api<Pod>, existing: Pod, wanted: &Pod) -> kube::Result<Pod> {
-    let ours = wanted.labels();
-    if ours
-        .iter()
-        .all(|(key, value)| existing.labels().get(key) == Some(value))
-    {
-        return Ok(existing);
-    }
-    let patch = serde_json::json!({"metadata": {"labels": ours}});
-    api.patch(
-        &existing.name_any(),
-        &PatchParams::default(),
-        &Patch::Merge(patch),
-    )
-    .await
+/// Gives a pod the labels by which the watch and the Services find it.
+async fn label(
+    api: &Api<Pod>,
+    job: &Job,
+    uid: &str,
+    member: Member,
+    attempt: u32,
+) -> kube::Result<Pod> {
+    let labels = labels::of_pod(&job.name, member, attempt);
+    let patch = serde_json::json!({"metadata": {"uid": uid, "labels": labels}});
+    let name = resources::pod_name(&job.name, member, attempt);
+    api.patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+}
+
+/// A member's pod as the API server has it now, whatever the cache says.
+///
+/// # Errors
+/// Of the API server.
+pub async fn find(
+    client: &Client,
+    job: &Job,
+    member: Member,
+    attempt: u32,
+) -> kube::Result<Option<PodSeen>> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &job.namespace);
+    let name = resources::pod_name(&job.name, member, attempt);
+    let pod = api.get_opt(&name).await?;
+    let is_ours = |pod: &Pod| Owner::of(&pod.metadata).is_some_and(|owner| owner.uid == job.uid);
+    Ok(pod.filter(is_ours).as_ref().and_then(see))
 }
 
 fn taken(name: &str) -> Trouble {

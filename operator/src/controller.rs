@@ -25,7 +25,7 @@ use crate::memory::{Memory, Poll};
 use crate::metrics::Metrics;
 use crate::observed::{Member, Observed, Part, PodSeen, ProgressSeen, see};
 use crate::plan::{self, POLL, Plan, Settings, Step};
-use crate::resources::labels;
+use crate::resources::{labels, pod_name};
 use crate::{apply, events};
 
 /// A job, or what could be read of an object that is none.
@@ -305,9 +305,12 @@ async fn pass(context: &Context, cached: &TrainingJob) -> Result<Action, Error> 
         match apply::write_status(&context.client, &object, plan.status.clone()).await {
             Ok(written) => {
                 let version = object.metadata.resource_version.clone();
-                context
-                    .memory
-                    .with(&uid, |notes| notes.wrote(version, Arc::new(written)));
+                context.memory.with(&uid, |notes| {
+                    if plan.status.generation > old.generation {
+                        notes.raised(plan.status.generation);
+                    }
+                    notes.wrote(version, Arc::new(written));
+                });
             }
             // Somebody else wrote: nothing was decided, and the news is on its way.
             Err(kube::Error::Api(status)) if status.code == 409 => {
@@ -346,6 +349,13 @@ async fn carry_out(
         steps.retain(|step| !matches!(step, Step::CreatePod { .. } | Step::Apply(_)));
         wait = Duration::try_from(until.duration_since(now)).ok();
     }
+    let names = steps.iter().filter_map(|step| match step {
+        Step::CreatePod {
+            member, attempt, ..
+        } => Some(pod_name(&job.name, *member, *attempt)),
+        _ => None,
+    });
+    context.memory.with(&job.uid, |notes| notes.tries(names));
     let image = plan.status.image.clone().unwrap_or_default();
     let outcome = apply::take_steps(&context.client, job, &image, &steps).await?;
     let now = context.clock.now();
@@ -388,7 +398,8 @@ async fn fetch(
         }
         notes.refusal().map(|(trouble, _)| trouble.clone())
     });
-    let pods: Vec<PodSeen> = pods.into_values().collect();
+    let mut pods: Vec<PodSeen> = pods.into_values().collect();
+    let doubtful = confirm(context, job, status, &mut pods).await?;
     let mut parts = Vec::new();
     for part in Part::ALL {
         let (name, digest) = apply::wanted_part(job, part)?;
@@ -413,7 +424,34 @@ async fn fetch(
                 )
             }),
         refused,
+        doubtful,
     })
+}
+
+/// Looks for the servers that the cache lacks. One that ran and is missing would be counted as lost: only the API server
+/// itself can say so. Tells whether one that is to be created may have been there before.
+async fn confirm(
+    context: &Context,
+    job: &Job,
+    status: &trainyard_crds::TrainingJobStatus,
+    pods: &mut Vec<PodSeen>,
+) -> Result<bool, Error> {
+    let missing = plan::missing_servers(job, status, pods);
+    if plan::ran(status) {
+        for (member, attempt) in missing {
+            pods.extend(apply::find(&context.client, job, member, attempt).await?);
+        }
+        return Ok(false); // whoever is missing now is lost, and another generation follows
+    }
+    if !plan::all_started(job, status, pods) {
+        return Ok(false);
+    }
+    Ok(context.memory.with(&job.uid, |notes| {
+        let mut missing = missing.into_iter();
+        !missing.all(|(member, attempt)| {
+            notes.is_new(status.generation, &pod_name(&job.name, member, attempt))
+        })
+    }))
 }
 
 /// Asks the coordinator for progress if it is time to.

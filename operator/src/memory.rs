@@ -1,7 +1,7 @@
 //! What the operator remembers of a job between passes. All of it may be forgotten at any time: it spares work, and hides
 //! from a pass that the caches are a moment behind; nothing depends on it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ pub struct Notes {
     written: Option<Written>,
     created: Vec<(PodSeen, Timestamp)>,
     refusal: Option<Refusal>,
+    /// The generation that this process raised, and the pods that it has tried to create since.
+    raised: Option<u64>,
+    tried: BTreeSet<String>,
     /// Errors in a row.
     errors: u32,
     /// The coordinator's answers.
@@ -106,6 +109,22 @@ impl Notes {
         self.written = Some(Written { object, overtaken });
     }
 
+    /// Remembers that our own write raised the generation: no server of it existed then.
+    pub fn raised(&mut self, generation: u64) {
+        self.raised = Some(generation);
+        self.tried.clear();
+    }
+
+    /// Remembers that pods are about to be created: from now on they may exist, whatever the answer.
+    pub fn tries(&mut self, names: impl Iterator<Item = String>) {
+        self.tried.extend(names);
+    }
+
+    /// Whether a pod that is missing has certainly not been there in a generation.
+    pub fn is_new(&self, generation: u64, name: &str) -> bool {
+        self.raised == Some(generation) && !self.tried.contains(name)
+    }
+
     /// Remembers a pod that was created just now.
     pub fn created(&mut self, pod: PodSeen, now: Timestamp) {
         self.refusal = None;
@@ -126,6 +145,10 @@ impl Notes {
 
     /// Remembers that something could not be created; returns how long to wait before trying again.
     pub fn refused(&mut self, trouble: Trouble, now: Timestamp) -> Duration {
+        // The answers have come: what was not created does not exist.
+        let created = &self.created;
+        self.tried
+            .retain(|name| created.iter().any(|(pod, _)| pod.name == *name));
         let times = self.refusal.as_ref().map_or(0, |refusal| refusal.times) + 1;
         let wait = backoff(times + 1);
         let until = now + SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO);

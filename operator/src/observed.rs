@@ -8,7 +8,8 @@ use kube::ResourceExt;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-use crate::resources::labels;
+use crate::index::Owner;
+use crate::resources::{self, labels};
 
 /// Longest message that is taken over from a pod, in bytes.
 const MAX_MESSAGE: usize = 4096;
@@ -75,6 +76,8 @@ pub struct PodSeen {
     pub member: Member,
     /// Which of the member's pods, from 0.
     pub attempt: u32,
+    /// Whether it has all labels that the operator gave it.
+    pub labelled: bool,
     /// Whether the container runs.
     pub running: bool,
     /// Whether it is ready.
@@ -233,18 +236,18 @@ pub struct Observed {
     pub unreachable: Option<String>,
     /// Why the last attempt to create something was refused.
     pub refused: Option<Trouble>,
+    /// A server's pod is missing that may have been there in the current generation.
+    pub doubtful: bool,
 }
 
-/// Takes from a pod what decisions need; none for a pod that does not say which member it is.
+/// Takes from a pod what decisions need; none for a pod that no job owns. Whose pod it is tells its name, which nobody can
+/// change, not its labels.
 pub fn see(pod: &Pod) -> Option<PodSeen> {
-    let label = |name: &str| pod.labels().get(name).map(String::as_str);
-    let role = match label(labels::ROLE)? {
-        "server" => Role::Server,
-        "worker" => Role::Worker,
-        _ => return None,
-    };
-    let index = label(labels::INDEX)?.parse().ok()?;
-    let attempt = label(labels::ATTEMPT)?.parse().ok()?;
+    let owner = Owner::of(&pod.metadata)?;
+    let (member, attempt) = identity(&owner.name, &pod.name_any())?;
+    let labelled = labels::of_pod(&owner.name, member, attempt)
+        .iter()
+        .all(|(name, value)| pod.labels().get(name) == Some(value));
     let status = pod.status.as_ref();
     let container = status
         .and_then(|s| s.container_statuses.as_ref())
@@ -254,8 +257,9 @@ pub fn see(pod: &Pod) -> Option<PodSeen> {
     Some(PodSeen {
         name: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
-        member: Member { role, index },
+        member,
         attempt,
+        labelled,
         running: end.is_none() && state.is_some_and(|s| s.running.is_some()),
         ready: end.is_none() && container.is_some_and(|c| c.ready),
         ip: status.and_then(|s| s.pod_ip.clone()),
@@ -266,6 +270,19 @@ pub fn see(pod: &Pod) -> Option<PodSeen> {
         },
         end,
     })
+}
+
+fn identity(job: &str, pod: &str) -> Option<(Member, u32)> {
+    let mut parts = pod.strip_prefix(job)?.strip_prefix('-')?.split('-');
+    let role = match parts.next()? {
+        "server" => Role::Server,
+        "worker" => Role::Worker,
+        _ => return None,
+    };
+    let index = parts.next()?.parse().ok()?;
+    let attempt = parts.next()?.parse().ok()?;
+    let member = Member { role, index };
+    (resources::pod_name(job, member, attempt) == pod).then_some((member, attempt))
 }
 
 fn end(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<End> {

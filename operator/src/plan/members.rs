@@ -151,8 +151,7 @@ impl Members {
         let is_current = |pod: &&PodSeen| pod.member == member && pod.attempt == attempt;
         let Some(pod) = observed.pods.iter().find(is_current) else {
             // A server that ran has taken its state with it. One that never ran, or a worker, had none.
-            let ran = member.role == Role::Server && status.started_generation == status.generation;
-            return match ran && status.generation > 0 {
+            return match member.role == Role::Server && ran(status) {
                 true => Fate::Gone(Loss::disruption("is gone")),
                 false => Fate::Keep,
             };
@@ -202,6 +201,7 @@ impl Members {
             }
         }
     }
+
     /// Pods that a suspension has ended are followed by others, as soon as the job is resumed; they were not lost.
     pub fn dismiss(&mut self, job: &Job, observed: &Observed) {
         for pod in &observed.pods {
@@ -214,7 +214,6 @@ impl Members {
             }
         }
     }
-
 
     fn entry(&mut self, member: Member) -> &mut MemberRestarts {
         self.0.entry(member).or_insert_with(|| MemberRestarts {
@@ -246,6 +245,42 @@ impl Loss {
 pub fn wanted(job: &Job) -> impl Iterator<Item = Member> + use<> {
     let servers = (0..job.servers()).map(Member::server);
     servers.chain((0..job.workers()).map(Member::worker))
+}
+
+/// The current pods of servers that are not seen. None once the job has ended.
+pub fn missing_servers(
+    job: &Job,
+    status: &TrainingJobStatus,
+    pods: &[PodSeen],
+) -> Vec<(Member, u32)> {
+    if status.phase.is_some_and(|phase| phase.is_terminal()) || job.object.spec.suspend {
+        return Vec::new();
+    }
+    let members = Members::of(status);
+    (0..job.servers())
+        .map(Member::server)
+        .map(|member| (member, members.attempt(member)))
+        .filter(|current| !pods.iter().any(|pod| (pod.member, pod.attempt) == *current))
+        .collect()
+}
+
+/// Whether all servers that are seen have started. As long as one has not, no group has formed in its generation, and no
+/// server holds any state of it.
+pub fn all_started(job: &Job, status: &TrainingJobStatus, pods: &[PodSeen]) -> bool {
+    let members = Members::of(status);
+    let waits = |pod: &PodSeen| {
+        pod.member.role == Role::Server
+            && is_wanted(job, pod.member)
+            && pod.attempt == members.attempt(pod.member)
+            && !pod.running
+            && pod.end.is_none()
+    };
+    !pods.iter().any(waits)
+}
+
+/// Whether a server that is missing counts as lost: it ran in this generation, and has taken its state with it.
+pub fn ran(status: &TrainingJobStatus) -> bool {
+    status.generation > 0 && status.started_generation == status.generation
 }
 
 /// Whether a job wants a member.

@@ -9,6 +9,8 @@ mod finish;
 mod members;
 mod report;
 
+pub use members::{all_started, missing_servers, ran};
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,7 +20,7 @@ use trainyard_crds::training_job::Phase;
 
 use crate::conditions::{self, Said, types};
 use crate::job::{Job, Problem};
-use crate::observed::{Member, Observed, Part};
+use crate::observed::{Member, Observed, Part, Role};
 use members::Members;
 
 /// Something to do, after the plan's status is durable.
@@ -34,6 +36,15 @@ pub enum Step {
         attempt: u32,
         /// Generation that the pod is told.
         generation: u64,
+    },
+    /// Give a pod its labels back.
+    Label {
+        /// Its uid, so that a namesake is safe.
+        uid: String,
+        /// Whose it is.
+        member: Member,
+        /// Which of the member's pods it is.
+        attempt: u32,
     },
     /// Ask a pod to go.
     DeletePod {
@@ -117,6 +128,7 @@ pub fn plan(
     now: Timestamp,
 ) -> Plan {
     let mut planner = Planner {
+        known_generation: status.generation,
         job,
         observed,
         now,
@@ -135,6 +147,8 @@ pub fn plan(
 }
 
 struct Planner<'a> {
+    /// Generation of the training group before this pass.
+    known_generation: u64,
     job: &'a Job,
     observed: &'a Observed,
     now: Timestamp,
@@ -172,6 +186,7 @@ impl Planner<'_> {
                 members.store(&mut self.status);
                 timers.into_iter().for_each(|timer| self.wake_at(timer));
                 self.create_what_is_missing(&members);
+                self.label_again();
                 self.delete_what_is_superfluous(&members);
                 if self
                     .observed
@@ -244,6 +259,9 @@ impl Planner<'_> {
         // What the servers held is gone: the new ones begin from the checkpoint, and nothing older may interfere.
         self.status.generation += 1;
         self.status.phase = Some(Phase::Pending);
+        let mut members = Members::of(&self.status);
+        members.dismiss(self.job, self.observed);
+        members.store(&mut self.status);
         true
     }
 
@@ -253,24 +271,41 @@ impl Planner<'_> {
                 self.steps.push(Step::Apply(part));
             }
         }
+        let mut due = Vec::new();
         for member in members::wanted(self.job) {
             let attempt = members.attempt(member);
             let exists =
                 |pod: &&crate::observed::PodSeen| pod.member == member && pod.attempt == attempt;
             if self.observed.pods.iter().any(|pod| exists(&pod)) {
                 continue;
-        let mut members = Members::of(&self.status);
-        members.dismiss(self.job, self.observed);
-        members.store(&mut self.status);
             }
             match members.not_before(member).filter(|time| *time > self.now) {
                 Some(time) => self.wake_at(time),
-                None => self.steps.push(Step::CreatePod {
-                    member,
-                    attempt,
-                    generation: self.status.generation,
-                }),
+                None => due.push((member, attempt)),
             }
+        }
+        // A predecessor that nobody saw may have run in the generation that we know.
+        let server = due.iter().any(|(member, _)| member.role == Role::Server);
+        if server && self.observed.doubtful && self.status.generation == self.known_generation {
+            self.status.generation += 1;
+        }
+        let generation = self.status.generation;
+        let create = |(member, attempt)| Step::CreatePod {
+            member,
+            attempt,
+            generation,
+        };
+        self.steps.extend(due.into_iter().map(create));
+    }
+
+    /// Services and the watch find pods by their labels.
+    fn label_again(&mut self) {
+        for pod in self.observed.pods.iter().filter(|pod| !pod.labelled) {
+            self.steps.push(Step::Label {
+                uid: pod.uid.clone(),
+                member: pod.member,
+                attempt: pod.attempt,
+            });
         }
     }
 
