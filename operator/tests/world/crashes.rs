@@ -48,13 +48,13 @@ pub fn nothing_left_over(world: &World) -> Outcome {
 
 #[test]
 fn o06_the_operator_dies_at_any_write_and_the_end_is_the_same() {
-    let failed = std::sync::Mutex::new(None);
+    let failed = std::sync::Mutex::new(Vec::new());
     let next = std::sync::atomic::AtomicUsize::new(0);
     let work = || {
         while let Some(scenario) = ALL.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
         {
             if let Err(what) = at_every_write(scenario) {
-                *failed.lock().unwrap() = Some(what);
+                failed.lock().unwrap().push(what);
             }
         }
     };
@@ -63,9 +63,8 @@ fn o06_the_operator_dies_at_any_write_and_the_end_is_the_same() {
             scope.spawn(work);
         }
     });
-    if let Some(what) = failed.into_inner().unwrap() {
-        panic!("{what}");
-    }
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
 }
 
 fn at_every_write(scenario: &Scenario) -> Result<(), String> {

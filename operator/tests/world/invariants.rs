@@ -20,6 +20,8 @@ struct Fate {
     disturbed: bool,
     /// The operator itself deleted it, before anything else happened to it.
     by_operator: bool,
+    /// It was a server that others needed: training cannot have gone on without somebody noticing.
+    needed: bool,
 }
 
 /// What is remembered for the checks.
@@ -28,14 +30,17 @@ pub struct Watchdog {
     fates: BTreeMap<String, Fate>,
     /// At times two operators act at once: what only one of them can guarantee is not asked for.
     pub rivals: bool,
+    /// Somebody has scaled or suspended a job: some failures may go unnoticed.
+    pub changed: bool,
     /// Most seconds by which the operator's clock was ever off.
     pub skew: i64,
 }
 
 impl Watchdog {
     /// A container ended.
-    pub fn pod_ended(&mut self, uid: &str, code: i32, reason: &str) {
+    pub fn pod_ended(&mut self, uid: &str, code: i32, reason: &str, needed: bool) {
         let fate = self.fates.entry(uid.into()).or_default();
+        fate.needed = needed;
         match (code, reason) {
             _ if fate.by_operator => {}
             (_, "Evicted") | (0 | 75, _) => fate.disturbed = true,
@@ -60,6 +65,20 @@ impl Watchdog {
         let failed = of_job.clone().filter(|fate| fate.failed).count() as u64;
         let all = of_job.filter(|fate| fate.failed || fate.disturbed).count() as u64;
         (failed, all)
+    }
+
+    pub fn failed_permanently_somewhere(&self) -> bool {
+        self.fates.values().any(|fate| fate.permanently)
+    }
+
+    /// How many servers failed, if fewer failures are counted.
+    pub fn uncounted(&self, failures: &Value) -> Option<String> {
+        let counted = failures.as_u64().unwrap_or(0);
+        let must =
+            |fate: &&Fate| fate.failed && fate.needed && !fate.disturbed && !fate.by_operator;
+        let failed = self.fates.values().filter(must).count() as u64;
+        (counted < failed && !self.changed)
+            .then(|| format!("{failed} servers failed, but only {counted} failures are counted"))
     }
 
     fn failed_permanently(&self, job: &str) -> bool {

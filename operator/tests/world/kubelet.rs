@@ -143,7 +143,12 @@ impl Cluster {
             self.edit_pod(uid, |pod| pod["status"]["conditions"] = json!([condition]));
             return self.after(Duration::from_secs(5), Task::Schedule(uid.into()));
         }
-        let node = alive[self.rng.usize(0..alive.len())];
+        // Where a pod goes does not depend on when.
+        let spread = self
+            .pods
+            .get(uid)
+            .map_or(0, |pod| pod.index + pod.attempt + u32::from(pod.is_server));
+        let node = alive[spread as usize % alive.len()];
         if let Some(pod) = self.pods.get_mut(uid) {
             pod.node = node;
             pod.scheduled = true;
@@ -237,7 +242,12 @@ impl Cluster {
         let phase = if code == 0 { "Succeeded" } else { "Failed" };
         let terminated = json!({"exitCode": code, "reason": reason, "message": message,
             "startedAt": pod.started, "finishedAt": finished});
-        self.watchdog.pod_ended(uid, code, reason);
+        let needed = pod.is_server
+            && self
+                .trainings
+                .get(&pod.job)
+                .is_some_and(|training| !training.complete);
+        self.watchdog.pod_ended(uid, code, reason, needed);
         let mut asked = false;
         self.edit_pod(uid, |pod| {
             pod["status"]["phase"] = phase.into();

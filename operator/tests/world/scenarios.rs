@@ -49,6 +49,7 @@ scenarios![
     quota_exceeded,
     data_missing,
     image_missing,
+    label_removed,
     coordinator_silent,
 ];
 
@@ -287,7 +288,6 @@ async fn image_missing(world: World) -> Outcome {
     world.until_phase("a", "Succeeded", 300).await
 }
 
-#[expect(dead_code)]
 async fn label_removed(world: World) -> Outcome {
     training(&world).await?;
     for pod in ["a-server-0-0", "a-worker-1-0"] {

@@ -1,5 +1,6 @@
 //! A world: the cluster, the operators in it, and a hand on both.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -376,6 +377,23 @@ impl World {
         })
     }
 
+    /// How many pods were ever created.
+    pub fn pods_created(&self) -> usize {
+        self.with(|cluster| {
+            let log = cluster.store.log.iter();
+            log.filter(|change| change.key.kind == &PODS && change.old.is_none())
+                .count()
+        })
+    }
+
+    /// Uid of a pod that is there.
+    pub fn uid(&self, pod: &str) -> Option<String> {
+        self.pods()
+            .into_iter()
+            .find(|(name, _)| name == pod)
+            .map(|(_, uid)| uid)
+    }
+
     pub fn status(&self, job: &str) -> Value {
         self.with(|cluster| {
             cluster
@@ -414,6 +432,14 @@ pub fn job(name: &str, servers: u32, workers: u32) -> Value {
     })
 }
 
+/// An error unless something holds.
+pub fn ensure(holds: bool, what: impl std::fmt::Debug) -> Outcome {
+    match holds {
+        true => Ok(()),
+        false => Err(format!("does not hold: {what:?}")),
+    }
+}
+
 /// Runs a test in a world of its own; what went wrong is told with all that happened.
 pub fn simulate<T, F: Future<Output = Outcome<T>>>(
     seed: u64,
@@ -422,15 +448,17 @@ pub fn simulate<T, F: Future<Output = Outcome<T>>>(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
-        .build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        let world = World::new(seed);
-        let result = test(world.clone()).await;
-        result.map_err(|what| {
-            let log = world.with(|cluster| cluster.log.clone());
-            format!("{}\nseed {seed}: {what}\n", log.join("\n"))
-        })
+        .build()
+        .map_err(|error| error.to_string())?;
+    let world = {
+        let _inside = runtime.enter();
+        World::new(seed)
+    };
+    // Behind a pointer, so that the runtime is not compiled anew for each test.
+    let told: Pin<Box<dyn Future<Output = Outcome<T>> + '_>> = Box::pin(test(world.clone()));
+    runtime.block_on(told).map_err(|what| {
+        let log = world.with(|cluster| cluster.log.join("\n"));
+        format!("{log}\nseed {seed}: {what}\n")
     })
 }
 

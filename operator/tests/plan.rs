@@ -1,0 +1,333 @@
+//! Jobs from YAML through validation, plan and objects: all that needs neither a clock nor a cluster.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use trainyard_crds::training_job::Phase;
+use trainyard_crds::{TrainingJob, TrainingJobStatus};
+use trainyard_operator::job::Job;
+use trainyard_operator::observed::{Member, Observed, Part, PodSeen};
+use trainyard_operator::plan::{self, Plan, Settings, Step};
+use trainyard_operator::resources;
+
+const FULL: &str = include_str!("fixtures/full.yaml");
+
+fn read(yaml: &str) -> TrainingJob {
+    serde_saphyr::from_str(yaml).expect("the fixture is a TrainingJob")
+}
+
+fn valid(yaml: &str) -> Job {
+    Job::new(Arc::new(read(yaml))).expect("the fixture is valid")
+}
+
+/// What is wrong with a job, in lines.
+fn problems(yaml: &str) -> String {
+    let problems = Job::new(Arc::new(read(yaml))).expect_err("the fixture is invalid");
+    problems
+        .iter()
+        .map(|problem| format!("{problem}\n"))
+        .collect()
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_767_225_600 + second).expect("a time of this century")
+}
+
+fn pass(job: &Job, status: &TrainingJobStatus, observed: &Observed, second: i64) -> Plan {
+    let settings = Settings {
+        image: "trainer:1".into(),
+    };
+    plan::plan(job, status, observed, &settings, at(second))
+}
+
+/// The pod that a step creates, a moment later.
+fn created(job: &Job, step: &Step) -> Option<PodSeen> {
+    let Step::CreatePod {
+        member, attempt, ..
+    } = step
+    else {
+        return None;
+    };
+    Some(PodSeen {
+        name: resources::pod_name(&job.name, *member, *attempt),
+        uid: format!("uid-of-{member}"),
+        member: *member,
+        attempt: *attempt,
+        labelled: true,
+        running: false,
+        ready: false,
+        ip: None,
+        deletion: None,
+        end: None,
+        trouble: None,
+    })
+}
+
+fn pod(job: &Job, member: Member) -> Value {
+    serde_json::to_value(resources::pod(job, "trainer:1", member, 0, 1)).expect("a pod is JSON")
+}
+
+#[test]
+fn o01_objects_come_before_pods_and_a_second_pass_over_them_plans_nothing() {
+    let job = valid(FULL);
+    let first = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0);
+    let applied: Vec<Step> = Part::ALL.map(Step::Apply).into();
+    assert_eq!(first.steps[..applied.len()], applied);
+    let members: Vec<Member> = first.steps[applied.len()..]
+        .iter()
+        .map(|step| match step {
+            Step::CreatePod {
+                member,
+                attempt: 0,
+                generation: 1,
+            } => *member,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let servers = (0..2).map(Member::server);
+    assert_eq!(
+        members,
+        servers
+            .chain((0..3).map(Member::worker))
+            .collect::<Vec<_>>()
+    );
+
+    let observed = Observed {
+        pods: first
+            .steps
+            .iter()
+            .filter_map(|step| created(&job, step))
+            .collect(),
+        parts: Part::ALL.into(),
+        ..Observed::default()
+    };
+    let second = pass(&job, &first.status, &observed, 5);
+    assert_eq!(second.steps, []);
+    assert_eq!(second.status, first.status);
+    assert_eq!(second.again, None);
+}
+
+#[test]
+fn o01_hostnames_are_stable_and_pods_carry_the_attempt() {
+    let job = valid(FULL);
+    let second = resources::pod(&job, "trainer:1", Member::server(1), 4, 9);
+    let second = serde_json::to_value(second).expect("a pod is JSON");
+    assert_eq!(second["metadata"]["name"], "full-server-1-4");
+    assert_eq!(second["spec"]["hostname"], "full-server-1");
+    assert_eq!(second["spec"]["subdomain"], "full");
+    let args = second["spec"]["containers"][0]["args"].to_string();
+    for arg in [
+        "--generation=9",
+        "--index=1",
+        "--servers=2",
+        "--storage=/storage/full-0a1b2c3d",
+    ] {
+        assert!(args.contains(arg), "{arg} in {args}");
+    }
+}
+
+#[test]
+fn o01_a_server_that_may_have_been_there_is_created_in_a_new_generation() {
+    let job = valid(FULL);
+    let first = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0);
+    let doubtful = Observed {
+        doubtful: true,
+        ..Observed::default()
+    };
+    let second = pass(&job, &first.status, &doubtful, 5);
+    assert_eq!(second.status.generation, 2);
+    assert!(
+        second
+            .steps
+            .iter()
+            .all(|step| !matches!(step, Step::CreatePod { generation: 1, .. }))
+    );
+    assert_eq!(second.status.restarts, first.status.restarts);
+}
+
+#[test]
+fn o16_a_name_that_leaves_no_room_for_pods_is_refused_with_the_limit() {
+    let named =
+        |length: usize| FULL.replace("name: full", &format!("name: {}", "n".repeat(length)));
+    let longest = valid(&named(43));
+    let pod = resources::pod_name(&longest.name, Member::worker(1023), 1_000_000);
+    assert_eq!(pod.len(), 63);
+    let refused = problems(&named(44));
+    assert!(
+        refused.contains("metadata.name") && refused.contains("63") && refused.contains("43"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn o24_pods_pass_the_restricted_standard_and_hold_no_token() {
+    let job = valid(FULL);
+    for member in [Member::server(0), Member::worker(2)] {
+        let spec = &pod(&job, member)["spec"];
+        assert_eq!(spec["automountServiceAccountToken"], false);
+        assert_eq!(spec["enableServiceLinks"], false);
+        let of_pod = &spec["securityContext"];
+        assert_eq!(of_pod["runAsNonRoot"], true);
+        assert_eq!(of_pod["runAsUser"], 65532);
+        assert_eq!(of_pod["seccompProfile"], json!({"type": "RuntimeDefault"}));
+        let of_container = &spec["containers"][0]["securityContext"];
+        assert_eq!(of_container["allowPrivilegeEscalation"], false);
+        assert_eq!(of_container["readOnlyRootFilesystem"], true);
+        assert_eq!(of_container["capabilities"], json!({"drop": ["ALL"]}));
+        assert!(of_container["privileged"].is_null());
+        for field in ["hostNetwork", "hostPID", "hostIPC"] {
+            assert!(spec[field].is_null(), "{field}");
+        }
+        let volumes = spec["volumes"].as_array().expect("volumes");
+        let restricted = ["configMap", "emptyDir", "persistentVolumeClaim"];
+        assert!(
+            volumes
+                .iter()
+                .all(|volume| restricted.iter().any(|kind| !volume[kind].is_null())),
+            "{volumes:?}"
+        );
+        assert!(volumes.iter().all(|volume| volume["projected"].is_null()));
+    }
+}
+
+#[test]
+fn o25_conditions_follow_the_conventions() {
+    let job = valid(FULL);
+    let first = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0);
+    assert_eq!(first.status.observed_generation, Some(3));
+    let suspended = FULL
+        .replace("  servers:\n", "  suspend: true\n  servers:\n")
+        .replace("generation: 3", "generation: 4");
+    let second = pass(&valid(&suspended), &first.status, &Observed::default(), 10);
+    assert_eq!(second.status.phase, Some(Phase::Suspended));
+    assert_eq!(second.status.observed_generation, Some(4));
+    let condition = |plan: &Plan, type_: &str| {
+        plan.status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == type_)
+            .cloned()
+    };
+    let (before, after) = (condition(&first, "Running"), condition(&second, "Running"));
+    let (before, after) = (before.expect("Running"), after.expect("Running"));
+    assert_eq!(
+        (before.status.as_str(), after.status.as_str()),
+        ("False", "False")
+    );
+    assert_eq!(before.last_transition_time, after.last_transition_time);
+    assert_ne!(before.reason, after.reason);
+    assert_eq!(after.observed_generation, Some(4));
+    assert_eq!(
+        condition(&second, "Suspended").map(|c| c.last_transition_time.0),
+        Some(at(10))
+    );
+    for condition in &second.status.conditions {
+        assert!(
+            !condition.reason.is_empty() && condition.reason.chars().all(char::is_alphanumeric)
+        );
+        assert!(["True", "False"].contains(&condition.status.as_str()));
+    }
+}
+
+#[test]
+fn o25_an_invalid_job_fails_once_and_says_why() {
+    let wrong = FULL.replace(
+        "{volume: {persistentVolumeClaim: {claimName: runs}}}",
+        "{volume: {emptyDir: {}}}",
+    );
+    let problems = Job::new(Arc::new(read(&wrong))).expect_err("invalid");
+    let first = plan::invalid(&problems, 3, &TrainingJobStatus::default(), at(0));
+    assert_eq!(first.status.phase, Some(Phase::Failed));
+    let invalid = first
+        .status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == "Invalid")
+        .expect("Invalid");
+    assert!(
+        invalid
+            .message
+            .contains("spec.checkpoint.storage.volume.emptyDir"),
+        "{}",
+        invalid.message
+    );
+    let second = plan::invalid(&problems, 3, &first.status, at(60));
+    assert_eq!(second.status, first.status);
+    assert_eq!(second.steps, []);
+}
+
+#[test]
+fn o39_what_the_user_sets_survives() {
+    let job = valid(FULL);
+    let worker = pod(&job, Member::worker(0));
+    let container = &worker["spec"]["containers"][0];
+    let contains =
+        |list: &Value, wanted: &Value| list.as_array().is_some_and(|list| list.contains(wanted));
+    assert!(contains(
+        &container["env"],
+        &json!({"name": "OMP_NUM_THREADS", "value": "4"})
+    ));
+    let token =
+        json!({"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}});
+    assert!(contains(&container["env"], &token), "{}", container["env"]);
+    assert!(contains(
+        &container["volumeMounts"],
+        &json!({"name": "scratch", "mountPath": "/scratch"})
+    ));
+    assert!(contains(
+        &worker["spec"]["volumes"],
+        &json!({"name": "scratch", "emptyDir": {}})
+    ));
+    assert_eq!(worker["metadata"]["labels"]["team"], "vision");
+    assert_eq!(worker["metadata"]["labels"]["trainyard.dev/job"], "full");
+    let server = pod(&job, Member::server(0));
+    let env = &server["spec"]["containers"][0]["env"];
+    assert!(contains(
+        env,
+        &json!({"name": "RUST_LOG", "value": "debug"})
+    ));
+    assert!(!env.to_string().contains("OMP_NUM_THREADS"));
+}
+
+#[test]
+fn o39_reserved_names_are_refused_with_their_field() {
+    let cases = [
+        (
+            "name: OMP_NUM_THREADS",
+            "name: TRAINYARD_POD_IP",
+            "spec.workers.env: TRAINYARD_POD_IP",
+        ),
+        (
+            "{name: scratch, emptyDir",
+            "{name: data, emptyDir",
+            "spec.workers.volumes: the name data",
+        ),
+        (
+            "mountPath: /scratch",
+            "mountPath: /data/more",
+            "spec.workers.volumeMounts: /data/more",
+        ),
+        (
+            "mountPath: /scratch",
+            "mountPath: /tmp/",
+            "spec.workers.volumeMounts: /tmp/",
+        ),
+        (
+            "{team: vision}",
+            "{trainyard.dev/job: other}",
+            "spec.workers.labels: trainyard.dev/job",
+        ),
+        (
+            "{team: vision}",
+            "{app.kubernetes.io/name: other}",
+            "spec.workers.labels: app.kubernetes.io/name",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let changed = FULL.replace(from, to);
+        assert_ne!(changed, FULL, "{from}");
+        let problems = problems(&changed);
+        assert!(problems.contains(expected), "{problems} has {expected}");
+    }
+}

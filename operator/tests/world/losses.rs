@@ -1,0 +1,230 @@
+//! Servers and workers that are lost, and what is counted.
+
+use crate::store::PODS;
+use crate::world::{Outcome, World, ensure, job, play};
+
+/// A long job of two servers and three workers in full swing.
+async fn training(world: &World) -> Outcome {
+    world.with(|cluster| cluster.total_steps = 3000);
+    world.start_operator();
+    world.create_job(job("a", 2, 3));
+    world.until_step("a", 100).await
+}
+
+#[test]
+fn o05_counts_survive_the_operator_and_the_pods() {
+    play(async |world| {
+        training(&world).await?;
+        world.end_pod("a-worker-0-0", 137, "Error");
+        world.until_runs("a-worker-0-1", 30).await?;
+        for _ in 0..5 {
+            world.kill_operator(0);
+            world.pass(7).await?;
+        }
+        world.delete(&PODS, "a-worker-0-0", None);
+        world.pass(20).await?;
+        let end = world.end_of("a");
+        ensure((end.failures, end.disruptions) == (1, 0), &end)?;
+        world.until_phase("a", "Succeeded", 600).await?;
+        ensure(world.end_of("a").failures == 1, world.end_of("a"))
+    });
+}
+
+#[test]
+fn o08_what_the_cluster_does_is_never_charged_to_the_backoff_limit() {
+    play(async |world| {
+        world.with(|cluster| cluster.total_steps = 3000);
+        world.start_operator();
+        let mut strict = job("a", 2, 3);
+        strict["spec"]["backoffLimit"] = 0.into();
+        world.create_job(strict);
+        world.until_step("a", 100).await?;
+        world.with(|cluster| cluster.evict_pod("a-worker-0-0"));
+        world.until_runs("a-worker-0-1", 30).await?;
+        world.with(|cluster| cluster.preempt_pod("a-worker-1-0"));
+        world.until_runs("a-worker-1-1", 30).await?;
+        world.delete(&PODS, "a-worker-2-0", None);
+        world.until_runs("a-worker-2-1", 30).await?;
+        world.with(|cluster| cluster.preempt_pod("a-server-1-0"));
+        world.until_runs("a-server-1-1", 60).await?;
+        world.until_phase("a", "Running", 60).await?;
+        world.delete(&PODS, "a-server-0-0", Some(0));
+        world.until_runs("a-server-0-1", 60).await?;
+        let end = world.end_of("a");
+        ensure((end.failures, end.disruptions) == (0, 5), &end)?;
+        let lost = world.with(|cluster| {
+            let node = cluster.node_of("a-server-1-1").unwrap_or(0);
+            cluster.lose_node(node);
+            cluster
+                .pods
+                .values()
+                .filter(|pod| pod.node == node && pod.attempt == 1)
+                .count() as u64
+        });
+        world.until_runs("a-server-1-2", 300).await?;
+        world.until_phase("a", "Succeeded", 900).await?;
+        let end = world.end_of("a");
+        ensure(
+            (end.failures, end.disruptions) == (0, 5 + lost),
+            (lost, &end),
+        )
+    });
+}
+
+#[test]
+fn o09_waits_double_in_the_status_and_begin_anew_after_a_healthy_period() {
+    play(async |world| {
+        world.with(|cluster| cluster.total_steps = 20_000);
+        world.start_operator();
+        let mut patient = job("a", 1, 2);
+        patient["spec"]["backoffLimit"] = 100.into();
+        world.create_job(patient);
+        let mut waits = Vec::new();
+        for attempt in 0..6 {
+            let (pod, next) = (
+                format!("a-worker-0-{attempt}"),
+                format!("a-worker-0-{}", attempt + 1),
+            );
+            world.until_runs(&pod, 120).await?;
+            world.end_pod(&pod, 137, "Error");
+            let ended = world.with(|cluster| cluster.elapsed());
+            // The wait is in the status: an operator that begins anew keeps to it.
+            world.kill_operator(0);
+            world
+                .until(&next, 120, |cluster| cluster.pod(&next).is_some())
+                .await?;
+            waits.push((world.with(|cluster| cluster.elapsed()) - ended).as_secs_f64());
+        }
+        let expected = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0];
+        // The operator is away for a second.
+        let close = waits
+            .iter()
+            .zip(expected)
+            .all(|(wait, least)| (least..least + 2.0).contains(wait));
+        ensure(close, &waits)?;
+        let streak = world.status("a")["restarts"]["members"][0]["streak"].clone();
+        ensure(streak == 6, &streak)?;
+        world.until_runs("a-worker-0-6", 60).await?;
+        world.pass(310).await?;
+        world.end_pod("a-worker-0-6", 137, "Error");
+        world.until_runs("a-worker-0-7", 10).await?;
+        let streak = world.status("a")["restarts"]["members"][0]["streak"].clone();
+        ensure(streak == 1, &streak)
+    });
+}
+
+#[test]
+fn o32_a_lost_server_is_replaced_alone_in_a_new_generation() {
+    play(async |world| {
+        world.create_job(job("b", 1, 1));
+        training(&world).await?;
+        world.until_phase("b", "Running", 30).await?;
+        let before = world.pods();
+        world.end_pod("a-server-1-0", 139, "Error");
+        world.until_runs("a-server-1-1", 30).await?;
+        world
+            .until("the group is formed again", 30, |c| {
+                c.trainings
+                    .values()
+                    .any(|t| t.name == "a" && t.formations == 2)
+            })
+            .await?;
+        let after = world.pods();
+        ensure(
+            before.iter().all(|pod| after.contains(pod)) && after.len() == before.len() + 1,
+            &after,
+        )?;
+        let status = world.status("a");
+        ensure(status["generation"] == 2, &status)?;
+        let told = world.with(|cluster| cluster.pod("a-server-1-1").map(|pod| pod.generation));
+        ensure(told == Some(2), told)?;
+        ensure(
+            world.status("b")["generation"] == 1 && world.end_of("b").disruptions == 0,
+            world.status("b"),
+        )?;
+        world.until_phase("a", "Succeeded", 600).await
+    });
+}
+
+#[test]
+fn o32_a_server_lost_while_nobody_looked_is_replaced_in_a_new_generation() {
+    play(async |world| {
+        let seat = world.start_operator();
+        world.create_job(job("a", 2, 1));
+        world
+            .until("the pods are created", 10, |cluster| {
+                cluster.pods.len() == 3
+            })
+            .await?;
+        world.remove_operator(seat);
+        world.until_step("a", 100).await?;
+        world.delete(&PODS, "a-server-1-0", Some(0));
+        world.start_operator();
+        // The invariants see to it that the new server is told a generation in which no other has held state.
+        world.until_phase("a", "Succeeded", 300).await?;
+        ensure(world.status("a")["generation"] == 2, world.status("a"))
+    });
+}
+
+#[test]
+fn o33_a_lost_worker_is_replaced_alone_and_training_never_stops() {
+    play(async |world| {
+        training(&world).await?;
+        let before = world.pods();
+        let step = world.with(|cluster| cluster.trainings.values().map(|t| t.step).max());
+        world.end_pod("a-worker-2-0", 137, "Error");
+        world.until_runs("a-worker-2-1", 30).await?;
+        world.pass(10).await?;
+        let after = world.pods();
+        ensure(
+            before.iter().all(|pod| after.contains(pod)) && after.len() == before.len() + 1,
+            &after,
+        )?;
+        let (now, formations) = world.with(|c| {
+            (
+                c.trainings.values().map(|t| t.step).max(),
+                c.trainings.values().map(|t| t.formations).max(),
+            )
+        });
+        ensure(
+            now > step.map(|step| step + 90) && formations == Some(1),
+            (step, now, formations),
+        )?;
+        ensure(world.status("a")["generation"] == 1, world.status("a"))
+    });
+}
+
+#[test]
+fn o37_a_silent_coordinator_is_reported_and_nobody_is_killed_for_it() {
+    play(async |world| {
+        training(&world).await?;
+        let before = world.pods();
+        crate::scenarios::silence(&world, true);
+        world.pass(28).await?;
+        ensure(
+            world.condition("a", "Degraded").is_none(),
+            world.status("a"),
+        )?;
+        world.pass(20).await?;
+        let degraded = world.condition("a", "Degraded");
+        ensure(
+            degraded
+                .as_ref()
+                .is_some_and(|c| c.0 == "True" && c.1 == "CoordinatorUnreachable"),
+            &degraded,
+        )?;
+        world.pass(600).await?;
+        ensure(world.pods() == before, world.pods())?;
+        crate::scenarios::silence(&world, false);
+        world.pass(40).await?;
+        ensure(
+            world
+                .condition("a", "Degraded")
+                .is_some_and(|c| c.0 == "False"),
+            world.status("a"),
+        )?;
+        let step = world.status("a")["progress"]["step"].as_u64();
+        ensure(step > Some(200), step)?;
+        world.until_phase("a", "Succeeded", 600).await
+    });
+}
