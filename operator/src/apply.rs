@@ -78,7 +78,7 @@ pub async fn take_steps(
             for result in taken {
                 match result? {
                     Taken::Done => {}
-                    Taken::Created(pod) => outcome.created.push(pod),
+                    Taken::Created(pod) => outcome.created.push(*pod),
                     Taken::Refused(trouble) => outcome.refused = Some(trouble),
                 }
             }
@@ -92,7 +92,7 @@ pub async fn take_steps(
 
 enum Taken {
     Done,
-    Created(PodSeen),
+    Created(Box<PodSeen>),
     Refused(Trouble),
 }
 
@@ -222,7 +222,7 @@ async fn create(
         }
         Err(error) => return refusal(error).map(Taken::Refused),
     };
-    Ok(see(&created).map_or(Taken::Done, Taken::Created))
+    Ok(see(&created).map_or(Taken::Done, |seen| Taken::Created(Box::new(seen))))
 }
 
 /// Gives a pod the labels by which the watch and the Services find it.
