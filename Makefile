@@ -10,6 +10,7 @@ SHELL := /bin/bash
 LOCKED := $(if $(CI),--locked)
 TRAINYARD := $(or $(CARGO_TARGET_DIR),target)/debug/trainyard
 DEMO := runs/demo
+CLUSTER_TESTS := cargo test $(LOCKED) --workspace --features trainyard-tests/cluster
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,16 +32,22 @@ test: libtorch tools ## Run everything that must hold, on a kind cluster too whe
 		*) exit $$rc ;; \
 	esac
 
-test-kind: images ## Run the tests that need a cluster on the one of kind-up, and take it down
-	. tests/cluster/env.sh && tests/cluster/in-cluster $(MAKE) test-cluster
+# What is built for the whole workspace at once is built with one set of features; single packages would build parts again.
+test-kind: libtorch ## Run the tests that need a cluster on the one of kind-up, and take it down
+	tests/cluster/up $(NODES)
+	$(CLUSTER_TESTS) --no-run
+	scripts/images.sh
+	tests/cluster/load-images
+	. tests/cluster/env.sh && tests/cluster/in-cluster $(CLUSTER_TESTS) --offline --test kind --test lifecycle -- --test-threads=3
 	tests/cluster/down
 
-test-cluster: ## Run the tests that need a cluster on the one that KUBECONFIG names
-	cargo build $(LOCKED) --package trainyard
-	cargo test $(LOCKED) --package trainyard-tests --features cluster -- --test-threads=3
+test-cluster: libtorch ## Run the tests that need a cluster on the one that KUBECONFIG names, which has the images
+	$(CLUSTER_TESTS) --no-run
+	$(CLUSTER_TESTS) --test kind --test lifecycle -- --test-threads=3
 
 demo-cluster: kind-up images ## Train the breast-cancer example on a kind cluster and here: the same bits
-	. tests/cluster/env.sh && tests/cluster/in-cluster cargo run $(LOCKED) --quiet --package trainyard-tests --example demo-cluster
+	cargo build $(LOCKED) --workspace --bins --example demo-cluster
+	. tests/cluster/env.sh && tests/cluster/in-cluster $(dir $(TRAINYARD))examples/demo-cluster
 
 world: ## Simulate 10,000 random schedules around the operator (WORLD_SEEDS=number)
 	WORLD_SEEDS=$(or $(WORLD_SEEDS),10000) cargo test $(LOCKED) --package trainyard-operator --test world o40
@@ -48,9 +55,9 @@ world: ## Simulate 10,000 random schedules around the operator (WORLD_SEEDS=numb
 bench: libtorch ## Measure speed beside references in the same run (PARTS=exchange: one part)
 	cargo bench $(LOCKED) --profile dev --package trainyard --bench speed -- $(PARTS)
 
-bench-operator: tools ## Measure the operator on an API server without kubelets (JOBS=200)
-	cargo build $(LOCKED) --package trainyard-operator
-	. tests/cluster/env.sh && JOBS=$(JOBS) cargo bench $(LOCKED) --profile dev --package trainyard-tests --bench operator
+bench-operator: libtorch tools ## Measure the operator on an API server without kubelets (JOBS=200)
+	cargo test $(LOCKED) --workspace --no-run
+	. tests/cluster/env.sh && JOBS=$(JOBS) cargo bench $(LOCKED) --profile dev --workspace --bench operator
 
 lint: lint-prerequisites libtorch ## Check formatting, clippy and docs, warnings denied
 	cargo fmt --all --check
@@ -60,8 +67,8 @@ lint: lint-prerequisites libtorch ## Check formatting, clippy and docs, warnings
 tools: ## Build the pinned kind, helm, kubectl, kube-apiserver and etcd, once a machine
 	tests/cluster/tools
 
-images: build ## Make the container images, and load them into the test cluster if it is up
-	cargo build $(LOCKED) --package trainyard-operator
+images: libtorch ## Make the container images, and load them into the test cluster if it is up
+	cargo build $(LOCKED) --workspace --bins
 	scripts/images.sh
 	@! tests/cluster/is-up || tests/cluster/load-images
 
