@@ -55,18 +55,6 @@ fn newest(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn step_of(shard: &Path) -> u64 {
-    let name = shard
-        .parent()
-        .and_then(Path::file_name)
-        .and_then(|name| name.to_str())
-        .expect("a name");
-    name.split('-')
-        .next()
-        .and_then(|step| step.parse().ok())
-        .expect("a step")
-}
-
 fn resumed(spec: &Spec, folder: &Path) -> Ended {
     spec.clone().resume().start(folder).wait()
 }
@@ -107,37 +95,15 @@ fn t09_a_truncated_shard_is_passed_over() {
     });
 }
 
-/// A changed byte has no effect on the size: the checkpoint before is used, or the run refuses and
-/// names the shard. It never trains on.
+/// A changed byte has no effect on the size.
 #[test]
-fn t09_a_corrupt_shard_is_never_trained_on() {
-    let (spec, folder) = (job().on(1, 1), folder());
-    broken_off(&spec, folder.path());
-    let shard = newest(folder.path()).remove(0);
-    let mut bytes = fs::read(&shard).expect("a shard");
-    let at = bytes.len() / 2;
-    bytes[at] ^= 0x10;
-    fs::write(&shard, bytes).expect("writable");
-    let ended = resumed(&spec, folder.path());
-    match ended.code() {
-        Some(0) => assert_eq!(
-            sha(&ended.summary()),
-            reference::train(&job()).sha,
-            "{ended}"
-        ),
-        Some(1) => {
-            let message = ended.named("error")[0]["message"]
-                .as_str()
-                .expect("a message")
-                .to_owned();
-            assert!(
-                message.contains("corrupt") && message.contains(&step_of(&shard).to_string()),
-                "{message}"
-            );
-            assert!(message.contains("shard-0001-of-0001"), "{message}");
-        }
-        _ => panic!("{ended}"),
-    }
+fn t09_a_corrupt_shard_is_passed_over() {
+    falls_back(|shard| {
+        let mut bytes = fs::read(shard).expect("a shard");
+        let at = bytes.len() / 2;
+        bytes[at] ^= 0x10;
+        fs::write(shard, bytes).expect("writable");
+    });
 }
 
 #[test]

@@ -573,7 +573,8 @@ impl Session<'_> {
 
 /// The checkpoint to begin from, if the log has one.
 fn start(log: &Log) -> Result<Option<Start>> {
-    let Some(loadable) = log.newest_loadable(Check::Sizes)? else {
+    // All is read once more by those who load it; but what is corrupt is found while there is a choice.
+    let Some(loadable) = log.newest_loadable(Check::Digests)? else {
         return Ok(None);
     };
     for skipped in &loadable.skipped {
