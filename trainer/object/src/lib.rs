@@ -1,8 +1,8 @@
 //! An S3-compatible object store for checkpoints, artifacts and data.
 //!
-//! - [`Address`]: `s3://bucket/prefix`.
-//! - [`Bucket`]: the operations on a bucket, for plain threads: they wait on a runtime of their own.
-//! - [`S3Storage`]: a [`Storage`](trainyard_checkpoint::Storage) below a prefix. A store without
+//! - [`Address`] is `s3://bucket/prefix`.
+//! - [`Bucket`] has the operations on a bucket, for plain threads: they wait on a runtime of their own.
+//! - [`S3Storage`] is a [`Storage`](trainyard_checkpoint::Storage) below a prefix. A store without
 //!   conditional writes (`If-None-Match: *`), on which the commit log stands, is refused.
 //!
 //! Every operation is bounded in time: [`Patience`] says how long it is tried. Errors name bucket and
