@@ -84,11 +84,11 @@ install_buildah() {
 build() { # NAME TAG ARCHIVE
     case $builder in
     docker)
-        docker build --quiet --target "$1" --tag "$2" --file Containerfile "$context" >/dev/null
+        docker build --quiet --target "$1" --tag "$2" --file Containerfile "$context/$1" >/dev/null
         docker save --output "$3" "$2"
         ;;
     podman)
-        podman build --quiet --format docker --timestamp 0 --target "$1" --tag "$2" --file Containerfile "$context" >/dev/null
+        podman build --quiet --format docker --timestamp 0 --target "$1" --tag "$2" --file Containerfile "$context/$1" >/dev/null
         podman save --quiet --format docker-archive --output "$3" "$2"
         ;;
     buildah)
@@ -96,7 +96,7 @@ build() { # NAME TAG ARCHIVE
         store=$(realpath "$out")/buildah
         local -a call=(buildah --root "$store/root" --runroot "$store/run")
         "${call[@]}" build --isolation chroot --format docker --timestamp 0 --layers --quiet --target "$1" --tag "$2" \
-            --file Containerfile "$context" >/dev/null
+            --file Containerfile "$context/$1" >/dev/null
         "${call[@]}" push --quiet "$2" "docker-archive:$3:$2"
         ;;
     esac
