@@ -170,6 +170,12 @@ fn env(job: &Job, role: Role, settings: &PodSettings) -> Vec<EnvVar> {
         }),
         ..EnvVar::default()
     }];
+    if role == Role::Worker {
+        // What the trainer would pin by starting itself anew: one thread in each of libtorch's operations.
+        for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS"] {
+            env.push(plain(name, "1"));
+        }
+    }
     // Servers need the storage alone, workers the data alone: each finds its own under the usual names.
     match (role, &job.storage, &job.object.spec.data.s3) {
         (Role::Server, StoragePlace::S3(s3), _) => env.extend(s3_env(
@@ -188,13 +194,16 @@ fn env(job: &Job, role: Role, settings: &PodSettings) -> Vec<EnvVar> {
     env
 }
 
-/// The variables under which every S3 client looks for its settings.
-fn s3_env(endpoint: Option<&str>, region: &str, secret: Option<&str>) -> Vec<EnvVar> {
-    let plain = |name: &str, value: &str| EnvVar {
+fn plain(name: &str, value: &str) -> EnvVar {
+    EnvVar {
         name: name.into(),
         value: Some(value.into()),
         ..EnvVar::default()
-    };
+    }
+}
+
+/// The variables under which every S3 client looks for its settings.
+fn s3_env(endpoint: Option<&str>, region: &str, secret: Option<&str>) -> Vec<EnvVar> {
     let mut env = vec![plain("AWS_REGION", region)];
     if let Some(endpoint) = endpoint {
         env.push(plain("AWS_ENDPOINT_URL", endpoint));
