@@ -172,9 +172,14 @@ fn env(job: &Job, role: Role, settings: &PodSettings) -> Vec<EnvVar> {
     }];
     if role == Role::Worker {
         // What the trainer would pin by starting itself anew: one thread in each of libtorch's operations.
-        for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS"] {
-            env.push(plain(name, "1"));
-        }
+        let set = |name: &&str| settings.env.iter().any(|env| env.name == *name);
+        let pinned = ["OMP_NUM_THREADS", "MKL_NUM_THREADS"];
+        env.extend(
+            pinned
+                .iter()
+                .filter(|name| !set(name))
+                .map(|name| plain(name, "1")),
+        );
     }
     // Servers need the storage alone, workers the data alone: each finds its own under the usual names.
     match (role, &job.storage, &job.object.spec.data.s3) {
