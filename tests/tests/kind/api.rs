@@ -8,8 +8,14 @@ use serde_json::json;
 use trainyard_tests::cluster::{self, Namespace, OPERATOR};
 
 /// What kubectl judges by itself, before the API server sees it: numbers that JSON does not have and an unknown version it
-/// refuses without a field, and of two equal keys it takes the last. (`trainyard run` names the place of each.)
-const KUBECTLS_OWN: [&str; 4] = ["not-a-number", "infinite", "wrong-version", "duplicate-key"];
+/// refuses without a field, and of two equal keys it takes the last, and merge keys it resolves. (`trainyard run` names the place of each.)
+const KUBECTLS_OWN: [&str; 5] = [
+    "not-a-number",
+    "infinite",
+    "wrong-version",
+    "duplicate-key",
+    "merge-key",
+];
 
 #[test]
 fn o17_invalid_manifests_are_refused_with_the_fields_name_and_harm_nobody() -> Result<()> {
