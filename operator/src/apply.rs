@@ -1,11 +1,12 @@
 //! Carries out plans: the only place that writes to the API server.
 
 use std::fmt::Debug;
+use std::mem::Discriminant;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use kube::api::{
-    Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+    Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -16,7 +17,7 @@ use trainyard_crds::{TrainingJob, TrainingJobStatus};
 
 use crate::index::Owner;
 use crate::job::{Job, StoragePlace};
-use crate::observed::{Member, Part, PodSeen, Trouble, see};
+use crate::observed::{Member, Part, PodSeen, Role, Trouble, see};
 use crate::plan::Step;
 use crate::resources::{self, labels};
 
@@ -32,6 +33,10 @@ pub struct Outcome {
     pub created: Vec<PodSeen>,
     /// Why something could not be created; what comes after it was not tried.
     pub refused: Option<Trouble>,
+    /// An error that no condition can name; what comes after it was not tried either.
+    pub failed: Option<kube::Error>,
+    /// How many of the steps were tried.
+    pub tried: usize,
 }
 
 /// Writes a status, if nobody has written to the job since `object` was read.
@@ -55,39 +60,50 @@ pub async fn write_status(
 }
 
 /// Takes the steps of a plan in order, those of one kind side by side.
-///
-/// # Errors
-/// Of the API server, unless they are refusals that a condition can name.
-pub async fn take_steps(
-    client: &Client,
-    job: &Job,
-    image: &str,
-    steps: &[Step],
-) -> kube::Result<Outcome> {
+pub async fn take_steps(client: &Client, job: &Job, image: &str, steps: &[Step]) -> Outcome {
     let mut outcome = Outcome::default();
-    let creates = steps
-        .iter()
-        .any(|step| matches!(step, Step::CreatePod { .. }));
-    if creates && let Some(trouble) = missing_reference(client, job).await? {
-        outcome.refused = Some(trouble);
-        return Ok(outcome);
-    }
-    for alike in steps.chunk_by(|a, b| std::mem::discriminant(a) == std::mem::discriminant(b)) {
+    for alike in steps.chunk_by(|a, b| kind(a) == kind(b)) {
         for batch in alike.chunks(AT_ONCE) {
             let taken = join_all(batch.iter().map(|step| take(client, job, image, step))).await;
+            outcome.tried += batch.len();
             for result in taken {
-                match result? {
-                    Taken::Done => {}
-                    Taken::Created(pod) => outcome.created.push(*pod),
-                    Taken::Refused(trouble) => outcome.refused = Some(trouble),
+                match result {
+                    Ok(Taken::Done) => {}
+                    Ok(Taken::Created(pod)) => outcome.created.push(*pod),
+                    Ok(Taken::Refused(trouble)) => outcome.refused = Some(trouble),
+                    Err(error) => outcome.failed = Some(error),
                 }
             }
-            if outcome.refused.is_some() {
-                return Ok(outcome);
+            if outcome.refused.is_some() || outcome.failed.is_some() {
+                return outcome;
             }
         }
     }
-    Ok(outcome)
+    outcome
+}
+
+/// Steps of one kind are taken side by side. Servers come before workers, which would otherwise take their place in a quota.
+fn kind(step: &Step) -> (Discriminant<Step>, Option<Role>) {
+    let role = match step {
+        Step::CreatePod { member, .. } => Some(member.role),
+        _ => None,
+    };
+    (std::mem::discriminant(step), role)
+}
+
+/// Takes the steps that are left of a job when it has ended; they need no more than its name.
+///
+/// # Errors
+/// Of the API server.
+pub async fn clean_up(client: &Client, job: &Owner, steps: &[Step]) -> kube::Result<()> {
+    for step in steps {
+        match step {
+            Step::DeletePod { name, uid } => delete_pod(client, job, name, uid).await?,
+            Step::DeleteJob => delete_job(client, job).await?,
+            Step::Apply(_) | Step::CreatePod { .. } | Step::Label { .. } => {}
+        }
+    }
+    Ok(())
 }
 
 enum Taken {
@@ -122,33 +138,45 @@ async fn take(client: &Client, job: &Job, image: &str, step: &Step) -> kube::Res
             }
         }
         Step::DeletePod { name, uid } => {
-            let api: Api<Pod> = Api::namespaced(client.clone(), &job.namespace);
-            delete(&api, name, uid).await
+            delete_pod(client, &job.as_owner(), name, uid).await?;
+            Ok(Taken::Done)
         }
         Step::DeleteJob => {
-            let api: Api<TrainingJob> = Api::namespaced(client.clone(), &job.namespace);
-            delete(&api, &job.name, &job.uid).await
+            delete_job(client, &job.as_owner()).await?;
+            Ok(Taken::Done)
         }
     }
+}
+
+async fn delete_pod(client: &Client, job: &Owner, name: &str, uid: &str) -> kube::Result<()> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &job.namespace);
+    delete(&api, name, uid).await
+}
+
+async fn delete_job(client: &Client, job: &Owner) -> kube::Result<()> {
+    let api: Api<TrainingJob> = Api::namespaced(client.clone(), &job.namespace);
+    delete(&api, &job.name, &job.uid).await
 }
 
 async fn apply_part(client: &Client, job: &Job, part: Part) -> kube::Result<Taken> {
     let applied = match part {
         Part::Config => {
             let object = resources::config_map(job).map_err(kube::Error::SerdeError)?;
-            server_side_apply(client, job, object).await
+            make(client, job, object).await
         }
-        Part::Headless => server_side_apply(client, job, resources::headless(job)).await,
-        Part::Coordinator => server_side_apply(client, job, resources::coordinator(job)).await,
-        Part::Policy => server_side_apply(client, job, resources::network_policy(job)).await,
+        Part::Headless => make(client, job, resources::headless(job)).await,
+        Part::Coordinator => make(client, job, resources::coordinator(job)).await,
+        Part::Policy => make(client, job, resources::network_policy(job)).await,
     };
     match applied {
-        Ok(()) => Ok(Taken::Done),
+        Ok(taken) => Ok(taken),
         Err(error) => refusal(error).map(Taken::Refused),
     }
 }
 
-async fn server_side_apply<K>(client: &Client, job: &Job, mut object: K) -> kube::Result<()>
+/// Creates an object, or makes it what it should be if it is there and ours. A namesake that is somebody else's is left
+/// alone: a forced apply would take it over, and the job's end would take it along.
+async fn make<K>(client: &Client, job: &Job, mut object: K) -> kube::Result<Taken>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Serialize
@@ -161,10 +189,28 @@ where
         .annotations_mut()
         .insert(labels::APPLIED.into(), digest);
     let api: Api<K> = Api::namespaced(client.clone(), &job.namespace);
+    let name = object.name_any();
+    let parameters = PostParams {
+        field_manager: Some(MANAGER.into()),
+        ..PostParams::default()
+    };
+    match api.create(&parameters, &object).await {
+        Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
+        }
+        created => return created.map(|_| Taken::Done),
+    }
+    let namesakes = ListParams::default().fields(&format!("metadata.name={name}"));
+    let found = api.list_metadata(&namesakes).await?.items;
+    let Some(found) = found.iter().find(|found| found.name_any() == name) else {
+        return Ok(Taken::Done); // gone in between: the next pass sees to it
+    };
+    if Owner::of(&found.metadata).is_none_or(|owner| owner.uid != job.uid) {
+        return Ok(Taken::Refused(taken(&K::kind(&()), &name)));
+    }
     let parameters = PatchParams::apply(MANAGER).force();
-    api.patch_metadata(&object.name_any(), &parameters, &Patch::Apply(&object))
+    api.patch_metadata(&name, &parameters, &Patch::Apply(&object))
         .await?;
-    Ok(())
+    Ok(Taken::Done)
 }
 
 /// What tells one state of an object that we apply from another.
@@ -210,13 +256,17 @@ async fn create(
                 None => return Ok(Taken::Done), // gone in between: the next pass sees to it
                 Some(existing) => match Owner::of(&existing.metadata) {
                     Some(owner) if owner.uid == job.uid => match see(&existing) {
+                        // Somebody took its labels, and it goes: its name is free when it has gone.
+                        Some(seen) if !seen.labelled && seen.deletion.is_some() => {
+                            return Ok(Taken::Refused(going(&seen.name)));
+                        }
                         // The watch cannot find it without its labels.
                         Some(seen) if !seen.labelled => {
                             label(&api, job, &seen.uid, member, attempt).await?
                         }
                         _ => existing,
                     },
-                    _ => return Ok(Taken::Refused(taken(&pod.name_any()))),
+                    _ => return Ok(Taken::Refused(taken("Pod", &pod.name_any()))),
                 },
             }
         }
@@ -257,14 +307,25 @@ pub async fn find(
     Ok(pod.filter(is_ours).as_ref().and_then(see))
 }
 
-fn taken(name: &str) -> Trouble {
+fn taken(kind: &str, name: &str) -> Trouble {
     Trouble::new(
         "NameTaken",
-        format!("there is a pod {name} that does not belong to this job: delete or rename it"),
+        format!(
+            "there is a {kind} {name} that does not belong to this job: delete it, or rename the job"
+        ),
     )
 }
 
-async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> kube::Result<Taken>
+fn going(pod: &str) -> Trouble {
+    Trouble::new(
+        "NameTaken",
+        format!(
+            "the pod {pod} has lost its labels and is being deleted: it is replaced when it has gone"
+        ),
+    )
+}
+
+async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> kube::Result<()>
 where
     K: Clone + DeserializeOwned + Debug,
 {
@@ -278,8 +339,8 @@ where
     };
     match api.delete(name, &parameters).await {
         // Gone already, or a namesake is there.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Taken::Done),
-        result => result.map(|_| Taken::Done),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        result => result.map(drop),
     }
 }
 
@@ -300,7 +361,10 @@ fn refusal(error: kube::Error) -> kube::Result<Trouble> {
 }
 
 /// The first volume that the job names and that is not there.
-async fn missing_reference(client: &Client, job: &Job) -> kube::Result<Option<Trouble>> {
+///
+/// # Errors
+/// Of the API server.
+pub async fn missing_reference(client: &Client, job: &Job) -> kube::Result<Option<Trouble>> {
     let mut volumes: Vec<(&str, &Volume)> = Vec::new();
     volumes.extend(
         job.object

@@ -16,23 +16,27 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::watcher::{self, watcher};
 use kube::{Client, Resource, ResourceExt};
+use tokio::sync::Semaphore;
 use trainyard_crds::TrainingJob;
 
+use crate::apply::{self, Outcome};
 use crate::coordinator::{Coordinator, Progress};
-use crate::index::{Owner, Parts, Pods};
+use crate::events;
+use crate::index::{Entry, Owner, Parts, Pods};
 use crate::job::Job;
 use crate::memory::{Memory, Poll};
 use crate::metrics::Metrics;
 use crate::observed::{Member, Observed, Part, PodSeen, ProgressSeen, see};
 use crate::plan::{self, POLL, Plan, Settings, Step};
 use crate::resources::{labels, pod_name};
-use crate::{apply, events};
 
 /// A job, or what could be read of an object that is none.
 pub type Guarded = DeserializeGuard<TrainingJob>;
 
 /// Jobs that are worked on at once.
 const CONCURRENCY: u16 = 32;
+/// Coordinators that are asked at once.
+const POLLS: usize = CONCURRENCY as usize / 2;
 /// Events of one job within this time lead to one pass.
 const DEBOUNCE: Duration = Duration::from_millis(10);
 /// When to look again after somebody else wrote to a job while we did.
@@ -71,6 +75,8 @@ pub struct Context {
     config_maps: Parts,
     policies: Parts,
     memory: Memory,
+    /// Polls at once: coordinators that do not answer must not keep passes waiting.
+    polls: Semaphore,
 }
 
 impl Context {
@@ -101,6 +107,7 @@ impl Context {
             config_maps: Parts::default(),
             policies: Parts::default(),
             memory: Memory::default(),
+            polls: Semaphore::new(POLLS),
         }
     }
 
@@ -215,12 +222,16 @@ fn pods(context: &Arc<Context>) -> impl Stream<Item = ObjectRef<Guarded>> + Send
         })
         .flat_map(move |event| {
             let owners = context.pods.apply(&event, |pod: &Pod| {
-                let owner = Owner::of(&pod.metadata)?;
-                let seen = see(pod)?;
-                context
-                    .memory
-                    .with(&owner.uid, |notes| notes.seen(&seen.name));
-                Some((owner, seen.name.clone(), seen))
+                let owned = Owner::of(&pod.metadata).zip(see(pod));
+                if let Some((owner, seen)) = &owned {
+                    let memory = &context.memory;
+                    memory.update(&owner.uid, |notes| notes.seen(&seen.name));
+                }
+                Entry {
+                    namespace: pod.namespace().unwrap_or_default(),
+                    key: pod.name_any(),
+                    owned,
+                }
             });
             stream::iter(owners).map(|owner| owner.reference())
         })
@@ -254,13 +265,13 @@ where
             let owners = context
                 .parts(part)
                 .apply(&event, |object: &PartialObjectMeta<K>| {
-                    let owner = Owner::of(&object.metadata)?;
-                    let digest = object
-                        .annotations()
-                        .get(labels::APPLIED)
-                        .cloned()
-                        .unwrap_or_default();
-                    Some((owner, object.name_any(), digest))
+                    let digest = object.annotations().get(labels::APPLIED);
+                    let digest = digest.cloned().unwrap_or_default();
+                    Entry {
+                        namespace: object.namespace().unwrap_or_default(),
+                        key: object.name_any(),
+                        owned: Owner::of(&object.metadata).map(|owner| (owner, digest)),
+                    }
                 });
             stream::iter(owners).map(|owner| owner.reference())
         })
@@ -290,6 +301,11 @@ async fn pass(context: &Context, cached: &TrainingJob) -> Result<Action, Error> 
         .with(&uid, |notes| notes.newest(&Arc::new(cached.clone())));
     let old = object.status.clone().unwrap_or_default();
     let now = context.clock.now();
+    let owner = Owner {
+        uid: uid.clone(),
+        name: object.name_any(),
+        namespace: object.namespace().unwrap_or_default(),
+    };
     let (job, plan) = match Job::new(Arc::clone(&object)) {
         Ok(job) => {
             let observed = fetch(context, &job, &old, now).await?;
@@ -297,8 +313,8 @@ async fn pass(context: &Context, cached: &TrainingJob) -> Result<Action, Error> 
             (Some(job), plan)
         }
         Err(problems) => {
-            let generation = object.metadata.generation.unwrap_or_default();
-            (None, plan::invalid(&problems, generation, &old, now))
+            let pods: Vec<PodSeen> = context.pods.of(&owner).into_values().collect();
+            (None, plan::invalid(&problems, &object, &pods, now))
         }
     };
     if plan.status != old {
@@ -324,15 +340,18 @@ async fn pass(context: &Context, cached: &TrainingJob) -> Result<Action, Error> 
         publish(context, &object, events::of(&old, &plan.status)).await;
     }
     let mut again = plan.again;
-    if let Some(job) = job {
-        let refused = carry_out(context, &job, &plan, now).await?;
-        again = again.into_iter().chain(refused).min();
+    match job {
+        Some(job) => {
+            let more = carry_out(context, &job, &plan, now).await?;
+            again = again.into_iter().chain(more).min();
+        }
+        None => apply::clean_up(&context.client, &owner, &plan.steps).await?,
     }
     context.memory.with(&uid, |notes| notes.went_well());
     Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
-/// Takes the plan's steps; says when to look again if something was refused.
+/// Takes the plan's steps; says when to look again for their sake.
 async fn carry_out(
     context: &Context,
     job: &Job,
@@ -349,15 +368,8 @@ async fn carry_out(
         steps.retain(|step| !matches!(step, Step::CreatePod { .. } | Step::Apply(_)));
         wait = Duration::try_from(until.duration_since(now)).ok();
     }
-    let names = steps.iter().filter_map(|step| match step {
-        Step::CreatePod {
-            member, attempt, ..
-        } => Some(pod_name(&job.name, *member, *attempt)),
-        _ => None,
-    });
-    context.memory.with(&job.uid, |notes| notes.tries(names));
-    let image = plan.status.image.clone().unwrap_or_default();
-    let outcome = apply::take_steps(&context.client, job, &image, &steps).await?;
+    let image = plan.status.image.as_deref().unwrap_or_default();
+    let outcome = take(context, job, image, &steps).await?;
     let now = context.clock.now();
     context.memory.with(&job.uid, |notes| {
         for pod in outcome.created {
@@ -369,6 +381,9 @@ async fn carry_out(
             );
             notes.created(pod, now);
         }
+        if outcome.failed.is_some() {
+            return; // whether it was done nobody knows
+        }
         if let Some(trouble) = outcome.refused {
             tracing::warn!(
                 job = job.name,
@@ -379,9 +394,44 @@ async fn carry_out(
             );
             notes.refused(trouble, now);
             wait = Some(Duration::ZERO); // once more, to say so in the status
+        } else if wait.is_none() && notes.allowed() {
+            wait = Some(Duration::ZERO); // and once more when it is in the way no longer
         }
+        wait = wait.into_iter().chain(notes.patience()).min();
     });
-    Ok(wait)
+    match outcome.failed {
+        Some(error) => Err(error.into()),
+        None => Ok(wait),
+    }
+}
+
+/// Takes steps, unless what the pods need is not there.
+async fn take(context: &Context, job: &Job, image: &str, steps: &[Step]) -> Result<Outcome, Error> {
+    let creates = |step: &Step| matches!(step, Step::CreatePod { .. });
+    if steps.iter().any(creates)
+        && let Some(trouble) = apply::missing_reference(&context.client, job).await?
+    {
+        return Ok(Outcome {
+            refused: Some(trouble),
+            ..Outcome::default()
+        });
+    }
+    let new_pods = |steps: &[Step]| {
+        let name = |step: &Step| match step {
+            Step::CreatePod {
+                member, attempt, ..
+            } => Some(pod_name(&job.name, *member, *attempt)),
+            _ => None,
+        };
+        steps.iter().filter_map(name).collect::<Vec<_>>()
+    };
+    // Before, as an answer may never come.
+    let names = new_pods(steps);
+    context.memory.with(&job.uid, |notes| notes.tries(names));
+    let outcome = apply::take_steps(&context.client, job, image, steps).await;
+    let names = new_pods(steps.get(outcome.tried..).unwrap_or_default());
+    context.memory.with(&job.uid, |notes| notes.spared(names));
+    Ok(outcome)
 }
 
 async fn fetch(
@@ -428,30 +478,28 @@ async fn fetch(
     })
 }
 
-/// Looks for the servers that the cache lacks. One that ran and is missing would be counted as lost: only the API server
-/// itself can say so. Tells whether one that is to be created may have been there before.
+/// Looks for the servers that the cache lacks and that may be there: only the API server itself can say that one is lost.
+/// Tells whether one that is to be created may have been there before.
 async fn confirm(
     context: &Context,
     job: &Job,
     status: &trainyard_crds::TrainingJobStatus,
     pods: &mut Vec<PodSeen>,
 ) -> Result<bool, Error> {
-    let missing = plan::missing_servers(job, status, pods);
-    if plan::ran(status) {
-        for (member, attempt) in missing {
-            pods.extend(apply::find(&context.client, job, member, attempt).await?);
-        }
-        return Ok(false); // whoever is missing now is lost, and another generation follows
+    let mut missing = plan::missing_servers(job, status, pods);
+    context.memory.with(&job.uid, |notes| {
+        missing.retain(|(member, attempt)| {
+            !notes.is_new(status.generation, &pod_name(&job.name, *member, *attempt))
+        });
+    });
+    let mut unknown = false;
+    for (member, attempt) in missing {
+        let found = apply::find(&context.client, job, member, attempt).await?;
+        unknown |= found.is_none();
+        pods.extend(found);
     }
-    if !plan::all_started(job, status, pods) {
-        return Ok(false);
-    }
-    Ok(context.memory.with(&job.uid, |notes| {
-        let mut missing = missing.into_iter();
-        !missing.all(|(member, attempt)| {
-            notes.is_new(status.generation, &pod_name(&job.name, member, attempt))
-        })
-    }))
+    // One that ran and is missing now is lost, and another generation follows.
+    Ok(unknown && !plan::ran(status) && plan::all_started(job, status, pods))
 }
 
 /// Asks the coordinator for progress if it is time to.
@@ -474,6 +522,9 @@ async fn poll(context: &Context, job: &Job, pods: &[PodSeen], now: Timestamp) ->
     if early {
         return poll;
     }
+    let Ok(_permit) = context.polls.try_acquire() else {
+        return poll; // at the next pass
+    };
     poll.asked = Some(now);
     match context.coordinator.progress(ip).await {
         Ok(progress) => {

@@ -27,6 +27,42 @@ struct Inner<K, V> {
     next: Option<HashMap<Owner, BTreeMap<K, V>>>,
 }
 
+impl<K: Ord, V> Inner<K, V> {
+    /// Says whether it was there.
+    fn remove(&mut self, owner: &Owner, key: &K) -> bool {
+        let Some(objects) = self.current.get_mut(owner) else {
+            return false;
+        };
+        let there = objects.remove(key).is_some();
+        if objects.is_empty() {
+            self.current.remove(owner);
+        }
+        there
+    }
+
+    fn remove_from_all(&mut self, namespace: &str, key: &K) -> Vec<Owner> {
+        let has = |(owner, objects): &(&Owner, &BTreeMap<K, V>)| {
+            owner.namespace == namespace && objects.contains_key(key)
+        };
+        let found = self.current.iter().filter(has);
+        let owners: Vec<Owner> = found.map(|(owner, _)| owner.clone()).collect();
+        for owner in &owners {
+            self.remove(owner, key);
+        }
+        owners
+    }
+}
+
+/// What an object is to an index.
+pub struct Entry<K, V> {
+    /// The object's namespace.
+    pub namespace: String,
+    /// What tells it from others in its namespace.
+    pub key: K,
+    /// Whose it is, and what is kept of it; none if it is nobody's.
+    pub owned: Option<(Owner, V)>,
+}
+
 /// The pods of all jobs, by their names.
 pub type Pods = Index<String, PodSeen>;
 /// Digests of what was applied to the other objects of all jobs, by their names. One index holds one kind: each watch begins
@@ -46,13 +82,9 @@ impl<K, V> Default for Index<K, V> {
 }
 
 impl<K: Ord + Clone + Hash, V: Clone> Index<K, V> {
-    /// Takes in an event of a watch. `entry` tells owner, key and value of an object; none leaves it out. Returns the
-    /// owners that the event concerns.
-    pub fn apply<O>(
-        &self,
-        event: &Event<O>,
-        entry: impl Fn(&O) -> Option<(Owner, K, V)>,
-    ) -> Vec<Owner> {
+    /// Takes in an event of a watch. `entry` tells what an object is to the index. Returns the owners that the event
+    /// concerns.
+    pub fn apply<O>(&self, event: &Event<O>, entry: impl Fn(&O) -> Entry<K, V>) -> Vec<Owner> {
         let mut inner = self.lock();
         match event {
             Event::Init => {
@@ -60,8 +92,9 @@ impl<K: Ord + Clone + Hash, V: Clone> Index<K, V> {
                 Vec::new()
             }
             Event::InitApply(object) => {
-                if let (Some((owner, key, value)), Some(next)) = (entry(object), &mut inner.next) {
-                    next.entry(owner).or_default().insert(key, value);
+                let entry = entry(object);
+                if let (Some((owner, value)), Some(next)) = (entry.owned, &mut inner.next) {
+                    next.entry(owner).or_default().insert(entry.key, value);
                 }
                 Vec::new()
             }
@@ -75,29 +108,28 @@ impl<K: Ord + Clone + Hash, V: Clone> Index<K, V> {
                 self.listed.send_replace(true);
                 owners
             }
-            Event::Apply(object) => match entry(object) {
-                Some((owner, key, value)) => {
-                    inner
-                        .current
-                        .entry(owner.clone())
-                        .or_default()
-                        .insert(key, value);
-                    vec![owner]
-                }
-                None => Vec::new(),
-            },
-            Event::Delete(object) => match entry(object) {
-                Some((owner, key, _)) => {
-                    if let Some(objects) = inner.current.get_mut(&owner) {
-                        objects.remove(&key);
-                        if objects.is_empty() {
-                            inner.current.remove(&owner);
-                        }
+            Event::Apply(object) => {
+                let entry = entry(object);
+                match entry.owned {
+                    Some((owner, value)) => {
+                        let objects = inner.current.entry(owner.clone()).or_default();
+                        objects.insert(entry.key, value);
+                        vec![owner]
                     }
-                    vec![owner]
+                    // Somebody may have taken its owner away.
+                    None => inner.remove_from_all(&entry.namespace, &entry.key),
                 }
-                None => Vec::new(),
-            },
+            }
+            Event::Delete(object) => {
+                let entry = entry(object);
+                match entry.owned {
+                    Some((owner, _)) => {
+                        inner.remove(&owner, &entry.key);
+                        vec![owner]
+                    }
+                    None => inner.remove_from_all(&entry.namespace, &entry.key),
+                }
+            }
         }
     }
 
@@ -171,8 +203,32 @@ mod tests {
         }
     }
 
-    fn entry(object: &(&str, u32)) -> Option<(Owner, u32, u32)> {
-        Some((owner(object.0), object.1, object.1 * 10))
+    fn entry(object: &(&str, u32)) -> Entry<u32, u32> {
+        let owned = (!object.0.is_empty()).then(|| (owner(object.0), object.1 * 10));
+        Entry {
+            namespace: "default".into(),
+            key: object.1,
+            owned,
+        }
+    }
+
+    #[test]
+    fn an_object_that_loses_its_owner_is_gone() {
+        let a = owner("a");
+        let index = Index::<u32, u32>::default();
+        index.apply(&Event::Apply(("a", 1)), entry);
+        index.apply(&Event::Apply(("a", 2)), entry);
+        assert_eq!(
+            index.apply(&Event::Apply(("", 1)), entry),
+            std::slice::from_ref(&a)
+        );
+        assert_eq!(index.of(&a), BTreeMap::from([(2, 20)]));
+        assert_eq!(index.apply(&Event::Delete(("", 1)), entry), []);
+        assert_eq!(
+            index.apply(&Event::Delete(("", 2)), entry),
+            std::slice::from_ref(&a)
+        );
+        assert_eq!(index.of(&a), BTreeMap::new());
     }
 
     #[test]

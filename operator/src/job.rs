@@ -6,9 +6,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use trainyard_crds::TrainingJob;
-use trainyard_crds::training_job::{
-    CleanPodPolicy, Dataset, PodSettings, S3Storage, Storage, Validation, Volume,
-};
+use trainyard_crds::training_job::{Dataset, PodSettings, S3Storage, Storage, Validation, Volume};
 
 use crate::index::Owner;
 
@@ -122,20 +120,9 @@ impl Job {
         self.object.spec.workers.replicas
     }
 
-    /// Which pods are deleted at the end.
-    pub fn clean_pod_policy(&self) -> CleanPodPolicy {
-        self.object.spec.clean_pod_policy
-    }
-
     /// How long the job may run.
     pub fn active_deadline(&self) -> Option<Duration> {
         let seconds = self.object.spec.active_deadline_seconds?;
-        Some(Duration::from_secs(seconds.into()))
-    }
-
-    /// How long the finished job is kept.
-    pub fn ttl(&self) -> Option<Duration> {
-        let seconds = self.object.spec.ttl_seconds_after_finished?;
         Some(Duration::from_secs(seconds.into()))
     }
 

@@ -71,6 +71,13 @@ impl Memory {
         }
     }
 
+    /// Changes the notes about a job if there are any: what comes after a job's end must not begin new ones.
+    pub fn update(&self, uid: &str, f: impl FnOnce(&mut Notes)) {
+        if let Some(notes) = self.lock().get_mut(uid) {
+            f(notes);
+        }
+    }
+
     /// Forgets a job.
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
@@ -116,8 +123,15 @@ impl Notes {
     }
 
     /// Remembers that pods are about to be created: from now on they may exist, whatever the answer.
-    pub fn tries(&mut self, names: impl Iterator<Item = String>) {
+    pub fn tries(&mut self, names: Vec<String>) {
         self.tried.extend(names);
+    }
+
+    /// Remembers that pods were not tried after all.
+    pub fn spared(&mut self, names: Vec<String>) {
+        for name in names {
+            self.tried.remove(&name);
+        }
     }
 
     /// Whether a pod that is missing has certainly not been there in a generation.
@@ -141,6 +155,16 @@ impl Notes {
         self.created
             .retain(|(_, since)| now.duration_since(*since).abs() < UNSEEN);
         self.created.iter().map(|(pod, _)| pod)
+    }
+
+    /// How long to wait at most for the watch to bring the pods that were created: then they count as gone.
+    pub fn patience(&self) -> Option<Duration> {
+        (!self.created.is_empty()).then_some(UNSEEN.unsigned_abs())
+    }
+
+    /// Nothing was refused any more; says whether something had been.
+    pub fn allowed(&mut self) -> bool {
+        self.refusal.take().is_some()
     }
 
     /// Remembers that something could not be created; returns how long to wait before trying again.

@@ -134,6 +134,10 @@ impl Metrics {
     /// Whether this process leads.
     pub fn set_leading(&self, leading: bool) {
         self.leading.set(leading.into());
+        if !leading {
+            // What this process saw of the jobs is old from now on.
+            *self.store.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     /// The text format of Prometheus.

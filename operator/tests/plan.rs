@@ -1,6 +1,7 @@
 //! Jobs from YAML through validation, plan and objects: all that needs neither a clock nor a cluster.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -236,8 +237,9 @@ fn o25_an_invalid_job_fails_once_and_says_why() {
         "{volume: {persistentVolumeClaim: {claimName: runs}}}",
         "{volume: {emptyDir: {}}}",
     );
-    let problems = Job::new(Arc::new(read(&wrong))).expect_err("invalid");
-    let first = plan::invalid(&problems, 3, &TrainingJobStatus::default(), at(0));
+    let mut wrong = read(&wrong);
+    let problems = Job::new(Arc::new(wrong.clone())).expect_err("invalid");
+    let first = plan::invalid(&problems, &wrong, &[], at(0));
     assert_eq!(first.status.phase, Some(Phase::Failed));
     let invalid = first
         .status
@@ -252,9 +254,14 @@ fn o25_an_invalid_job_fails_once_and_says_why() {
         "{}",
         invalid.message
     );
-    let second = plan::invalid(&problems, 3, &first.status, at(60));
+    wrong.status = Some(first.status.clone());
+    wrong.spec.ttl_seconds_after_finished = Some(100);
+    let second = plan::invalid(&problems, &wrong, &[], at(60));
     assert_eq!(second.status, first.status);
     assert_eq!(second.steps, []);
+    assert_eq!(second.again, Some(Duration::from_secs(40)));
+    let third = plan::invalid(&problems, &wrong, &[], at(100));
+    assert_eq!(third.steps, [Step::DeleteJob]);
 }
 
 #[test]

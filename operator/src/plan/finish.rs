@@ -1,11 +1,15 @@
 //! The end of a job, and what comes after it.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use trainyard_crds::training_job::{CheckpointStatus, CleanPodPolicy, Phase};
+use trainyard_crds::{TrainingJobSpec, TrainingJobStatus};
 
 use super::{Planner, Step, after, delete};
 use crate::conditions::{self, Said, types};
-use crate::observed::Report;
+use crate::observed::{PodSeen, Report};
 
 impl Planner<'_> {
     pub(super) fn succeed(&mut self, report: &Report) {
@@ -68,27 +72,41 @@ impl Planner<'_> {
 
     /// Cleans up after a job that has ended, and deletes it when its time has come. Nothing is created any more.
     pub(super) fn after_the_end(&mut self) {
-        let policy = self.job.clean_pod_policy();
-        for pod in &self.observed.pods {
-            let delete_it = match policy {
-                CleanPodPolicy::All => true,
-                CleanPodPolicy::Running => pod.end.is_none(),
-                CleanPodPolicy::None => false,
-            };
-            if delete_it && pod.deletion.is_none() {
-                self.steps.push(delete(pod));
-            }
-        }
-        let Some((ttl, end)) = self.job.ttl().zip(self.status.completion_time.clone()) else {
-            return;
-        };
-        let due = after(end.0, ttl);
-        if self.now >= due {
-            self.steps.push(Step::DeleteJob);
-        } else {
+        let object = &self.job.object;
+        let (steps, due) = clean_up(&object.spec, &self.status, &self.observed.pods, self.now);
+        self.steps.extend(steps);
+        if let Some(due) = due {
             self.wake_at(due);
         }
     }
+}
+
+/// What is left to do for a job that has ended, and when to look again.
+pub(super) fn clean_up(
+    spec: &TrainingJobSpec,
+    status: &TrainingJobStatus,
+    pods: &[PodSeen],
+    now: Timestamp,
+) -> (Vec<Step>, Option<Timestamp>) {
+    let goes = |pod: &&PodSeen| {
+        pod.deletion.is_none()
+            && match spec.clean_pod_policy {
+                CleanPodPolicy::All => true,
+                CleanPodPolicy::Running => pod.end.is_none(),
+                CleanPodPolicy::None => false,
+            }
+    };
+    let mut steps: Vec<Step> = pods.iter().filter(goes).map(delete).collect();
+    let ttl = spec.ttl_seconds_after_finished.map(u64::from);
+    let Some((ttl, end)) = ttl.zip(status.completion_time.as_ref()) else {
+        return (steps, None);
+    };
+    let due = after(end.0, Duration::from_secs(ttl));
+    if now < due {
+        return (steps, Some(due));
+    }
+    steps.push(Step::DeleteJob);
+    (steps, None)
 }
 
 /// Leaves out what JSON cannot say.

@@ -163,9 +163,9 @@ impl Members {
                 // Its successor need not wait: two workers in one place are harmless.
                 (Some(_), Role::Worker) => Fate::Gone(Loss::disruption("was deleted")),
                 // It is checkpointing; a successor would cut that short.
-                (Some(deadline), Role::Server) => match after(deadline, LOST) {
-                    lost if now >= lost => Fate::Gone(Loss::disruption("is lost with its node")),
-                    lost => Fate::Wait(lost),
+                (Some(_), Role::Server) => match lost_at(pod) {
+                    Some(lost) if now < lost => Fate::Wait(lost),
+                    _ => Fate::Gone(Loss::disruption("is lost with its node")),
                 },
             };
         };
@@ -205,8 +205,10 @@ impl Members {
     /// Pods that a suspension has ended are followed by others, as soon as the job is resumed; they were not lost.
     pub fn dismiss(&mut self, job: &Job, observed: &Observed) {
         for pod in &observed.pods {
-            let ended = pod.end.is_some() && pod.deletion.is_some();
-            if ended && is_wanted(job, pod.member) && pod.attempt == self.attempt(pod.member) {
+            if pod.deletion.is_some()
+                && is_wanted(job, pod.member)
+                && pod.attempt == self.attempt(pod.member)
+            {
                 let entry = self.entry(pod.member);
                 entry.attempt += 1;
                 entry.not_before = None;
@@ -239,6 +241,12 @@ impl Loss {
             lived_seconds: end.lived_seconds,
         }
     }
+}
+
+/// When a pod that was asked to go and has not ended counts as lost; none for any other.
+pub fn lost_at(pod: &PodSeen) -> Option<Timestamp> {
+    let deadline = pod.deletion.filter(|_| pod.end.is_none())?;
+    Some(after(deadline, LOST))
 }
 
 /// The members that a job wants, servers first.

@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::Phase;
+use trainyard_crds::{TrainingJob, TrainingJobStatus};
 
 use crate::conditions::{self, Said, types};
 use crate::job::{Job, Problem};
-use crate::observed::{Member, Observed, Part, Role};
+use crate::observed::{Member, Observed, Part, PodSeen, Role};
 use members::Members;
 
 /// Something to do, after the plan's status is durable.
@@ -81,11 +81,12 @@ pub const POLL: Duration = Duration::from_secs(5);
 /// The plan for a job that cannot be run as it is written.
 pub fn invalid(
     problems: &[Problem],
-    generation: i64,
-    status: &TrainingJobStatus,
+    object: &TrainingJob,
+    pods: &[PodSeen],
     now: Timestamp,
 ) -> Plan {
-    let mut status = status.clone();
+    let mut status = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation.unwrap_or_default();
     if !status.phase.is_some_and(Phase::is_terminal) {
         let listed: Vec<String> = problems.iter().map(Problem::to_string).collect();
         let message = listed.join("; ");
@@ -112,10 +113,12 @@ pub fn invalid(
         status.completion_time = Some(Time(now));
         status.observed_generation = Some(generation);
     }
+    let (steps, due) = finish::clean_up(&object.spec, &status, pods, now);
+    let wait = due.map(|due| due.duration_since(now).max(SignedDuration::ZERO));
     Plan {
         status,
-        steps: Vec::new(),
-        again: None,
+        steps,
+        again: wait.and_then(|wait| Duration::try_from(wait).ok()),
     }
 }
 
@@ -253,8 +256,18 @@ impl Planner<'_> {
 
     /// Ends a suspension as soon as no pod of the time before it is left; says whether it has.
     fn resume(&mut self) -> bool {
-        if self.observed.pods.iter().any(|pod| pod.end.is_none()) {
-            return false; // the pods' end wakes us
+        let mut over = true;
+        for pod in &self.observed.pods {
+            if pod.is_active() {
+                self.steps.push(delete(pod)); // a crash may have kept the suspension from it
+                over = false;
+            } else if let Some(lost) = members::lost_at(pod).filter(|lost| self.now < *lost) {
+                self.wake_at(lost); // unless the pod's end wakes us before
+                over = false;
+            }
+        }
+        if !over {
+            return false;
         }
         // What the servers held is gone: the new ones begin from the checkpoint, and nothing older may interfere.
         self.status.generation += 1;
@@ -274,8 +287,7 @@ impl Planner<'_> {
         let mut due = Vec::new();
         for member in members::wanted(self.job) {
             let attempt = members.attempt(member);
-            let exists =
-                |pod: &&crate::observed::PodSeen| pod.member == member && pod.attempt == attempt;
+            let exists = |pod: &&PodSeen| pod.member == member && pod.attempt == attempt;
             if self.observed.pods.iter().any(|pod| exists(&pod)) {
                 continue;
             }
@@ -337,7 +349,7 @@ impl Planner<'_> {
     }
 }
 
-fn delete(pod: &crate::observed::PodSeen) -> Step {
+fn delete(pod: &PodSeen) -> Step {
     Step::DeletePod {
         name: pod.name.clone(),
         uid: pod.uid.clone(),

@@ -13,6 +13,8 @@ use crate::resources::labels;
 
 /// Progress alone is written at most this often.
 const PROGRESS: Duration = Duration::from_secs(10);
+/// Why a job is degraded whose coordinator does not answer.
+const UNREACHABLE: &str = "CoordinatorUnreachable";
 
 impl Planner<'_> {
     /// Brings the status up to date with what was seen and decided; `old` is what was written last.
@@ -112,13 +114,10 @@ impl Planner<'_> {
         } else if conditions::is_true(&self.status.conditions, types::SUSPENDED) {
             self.say(types::SUSPENDED, false, "Resumed", "spec.suspend is false");
         }
-        let trouble = if live && !suspended {
-            self.trouble()
-        } else {
-            None
-        };
-        match trouble {
+        let works = live && !suspended;
+        match self.trouble().filter(|_| works) {
             Some(trouble) => self.say(types::DEGRADED, true, trouble.reason, &trouble.message),
+            None if works && self.may_last() => {}
             None if conditions::is_true(&self.status.conditions, types::DEGRADED) => {
                 self.say(
                     types::DEGRADED,
@@ -168,8 +167,28 @@ impl Planner<'_> {
         });
         of_pod.or_else(|| {
             let silence = self.observed.unreachable.as_ref()?;
-            Some(Trouble::new("CoordinatorUnreachable", silence.clone()))
+            Some(Trouble::new(UNREACHABLE, silence.clone()))
         })
+    }
+
+    /// Whether the trouble that was there before may still be. What was refused, and who was silent, only the operator knew
+    /// that said so; another one, or this one started again, has to see for itself.
+    fn may_last(&self) -> bool {
+        let Some(degraded) = conditions::get(&self.status.conditions, types::DEGRADED) else {
+            return false;
+        };
+        if degraded.reason == UNREACHABLE {
+            let ready = |pod: &PodSeen| pod.member == Member::COORDINATOR && pod.ready;
+            let since = degraded.last_transition_time.0;
+            let answered = self
+                .observed
+                .progress
+                .as_ref()
+                .is_some_and(|seen| seen.time > since);
+            return !answered && self.observed.pods.iter().any(ready);
+        }
+        let creates = |step: &Step| matches!(step, Step::CreatePod { .. } | Step::Apply(_));
+        self.steps.iter().any(creates)
     }
 
     /// Takes progress over if something else is written anyway, or often enough. It never goes back: after a lost server

@@ -190,6 +190,30 @@ fn o13_suspension_keeps_the_progress_and_resumes_in_a_new_generation() {
 }
 
 #[test]
+fn o13_a_job_resumes_although_the_node_of_its_old_pods_is_silent() {
+    play(async |world| {
+        world.start_operator();
+        world.create_job(job("a", 2, 2));
+        world.until_step("a", 150).await?;
+        world.with(|cluster| {
+            let node = cluster.node_of("a-server-1-0").unwrap_or_default();
+            cluster.lose_node(node);
+        });
+        world.edit_job("a", |job| job["spec"]["suspend"] = true.into());
+        world.until_phase("a", "Suspended", 10).await?;
+        world.edit_job("a", |job| job["spec"]["suspend"] = false.into());
+        // Long before anybody declares the node dead and its pods gone.
+        world
+            .until("training goes on", 150, |cluster| {
+                cluster.trainings.values().any(|t| t.formations == 2)
+            })
+            .await?;
+        world.until_phase("a", "Succeeded", 300).await?;
+        ensure(world.status("a")["generation"] == 2, world.status("a"))
+    });
+}
+
+#[test]
 fn o14_pods_are_cleaned_as_the_policy_says() {
     // Workers that still run when server 0 ends are deleted, unless the policy is None.
     for (policy, least) in [("All", 0), ("Running", 1), ("None", 3)] {
