@@ -8,7 +8,8 @@ use serde_json::json;
 use trainyard_tests::cluster::{self, Namespace, OPERATOR};
 
 /// What kubectl judges by itself, before the API server sees it: numbers that JSON does not have and an unknown version it
-/// refuses without a field, and of two equal keys it takes the last, and merge keys it resolves. (`trainyard run` names the place of each.)
+/// refuses without a field, of two equal keys it takes the last, and merge keys it resolves. (`trainyard run` names the
+/// place of each.)
 const KUBECTLS_OWN: [&str; 5] = [
     "not-a-number",
     "infinite",
