@@ -46,6 +46,8 @@ fn o30_o38_upgrade_uninstall_and_install_leave_jobs_and_definitions_alone() -> R
         "trainyard",
         "-n",
         OPERATOR,
+        "--cascade",
+        "foreground", // so that the wait is for the pods too
         "--wait",
         "--timeout",
         "2m",

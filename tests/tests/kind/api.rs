@@ -8,14 +8,15 @@ use serde_json::json;
 use trainyard_tests::cluster::{self, Namespace, OPERATOR};
 
 /// What kubectl judges by itself, before the API server sees it: numbers that JSON does not have and an unknown version it
-/// refuses without a field, of two equal keys it takes the last, and merge keys it resolves. (`trainyard run` names the
-/// place of each.)
-const KUBECTLS_OWN: [&str; 5] = [
+/// refuses without a field, of two equal keys it takes the last, merge keys it resolves, and of two documents it applies the
+/// first. (`trainyard run` names the place of each.)
+const KUBECTLS_OWN: [&str; 6] = [
     "not-a-number",
     "infinite",
     "wrong-version",
     "duplicate-key",
     "merge-key",
+    "second-document",
 ];
 
 #[test]
@@ -48,6 +49,8 @@ fn o17_invalid_manifests_are_refused_with_the_fields_name_and_harm_nobody() -> R
         cases.len(),
         wrong.join("\n")
     );
+    let list = ["get", "trainingjobs", "-n", &namespace.name, "-o", "name"];
+    assert_eq!(cluster::kubectl(&list)?.trim(), "", "jobs that are refused");
     // What only a cluster asks for is said by the operator.
     let mut job = cluster::example("breast-cancer/job.yaml")?;
     job["spec"]["checkpoint"]["storage"] = json!(null);
