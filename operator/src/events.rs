@@ -15,7 +15,9 @@ pub fn of(old: &TrainingJobStatus, new: &TrainingJobStatus) -> Vec<Event> {
     if old.start_time.is_none() && new.start_time.is_some() {
         let (servers, workers) = (new.servers.replicas, new.workers.replicas);
         let note = format!(
-            "creating {servers} servers and {workers} workers with {}",
+            "creating {} and {} with {}",
+            several(servers, "server"),
+            several(workers, "worker"),
             new.image.as_deref().unwrap_or_default()
         );
         events.push(event(EventType::Normal, "Started", note, "Create"));
@@ -53,6 +55,11 @@ pub fn of(old: &TrainingJobStatus, new: &TrainingJobStatus) -> Vec<Event> {
         }
     }
     events
+}
+
+fn several(number: u32, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 fn event(type_: EventType, reason: &str, mut note: String, action: &str) -> Event {

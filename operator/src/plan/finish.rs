@@ -1,5 +1,6 @@
 //! The end of a job, and what comes after it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,6 +12,9 @@ use super::{Planner, Step, after, delete};
 use crate::conditions::{self, Said, types};
 use crate::observed::{PodSeen, Report};
 
+/// Metrics that the status keeps at most.
+const MAX_METRICS: usize = 32;
+
 impl Planner<'_> {
     pub(super) fn succeed(&mut self, report: &Report) {
         let progress = self.status.progress.get_or_insert_default();
@@ -18,19 +22,15 @@ impl Planner<'_> {
         progress.total_steps = report.total_steps.max(report.step);
         progress.epoch = report.epochs;
         if let Some(validation) = &report.metrics.validation {
-            progress.validation = finite(
-                validation
-                    .iter()
-                    .map(|(name, value)| (name.clone(), *value)),
-            );
+            progress.validation = legible_all(validation);
         }
         if let Some(loss) = report
             .metrics
             .train
             .get("loss")
-            .filter(|loss| loss.is_finite())
+            .and_then(|loss| legible(*loss))
         {
-            progress.loss = Some(*loss);
+            progress.loss = Some(loss);
         }
         progress.time = Some(Time(self.now));
         self.status.checkpoint = Some(CheckpointStatus {
@@ -109,12 +109,29 @@ pub(super) fn clean_up(
     (steps, None)
 }
 
-/// Leaves out what JSON cannot say.
-pub(super) fn finite(
-    metrics: impl Iterator<Item = (String, f64)>,
-) -> std::collections::BTreeMap<String, f64> {
-    metrics
-        .filter(|(_, value)| value.is_finite())
-        .take(32)
-        .collect()
+/// A number for people: six significant digits, as the artifact has all of them. None if JSON cannot say it.
+pub(super) fn legible(value: f64) -> Option<f64> {
+    value
+        .is_finite()
+        .then(|| format!("{value:.5e}").parse().unwrap_or(value))
+}
+
+/// Metrics for people.
+pub(super) fn legible_all(metrics: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    let pair = |(name, value): (&String, &f64)| Some((name.clone(), legible(*value)?));
+    metrics.iter().filter_map(pair).take(MAX_METRICS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::legible;
+
+    #[test]
+    fn numbers_are_told_in_six_digits() {
+        assert_eq!(legible(0.017_399_353_292_150_633), Some(0.017_399_4));
+        assert_eq!(legible(-123_456_789.0), Some(-123_457_000.0));
+        assert_eq!(legible(0.0), Some(0.0));
+        assert_eq!(legible(f64::NAN), None);
+        assert_eq!(legible(f64::INFINITY), None);
+    }
 }

@@ -206,14 +206,13 @@ impl Planner<'_> {
             return;
         }
         let known = self.status.progress.get_or_insert_default();
-        let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
         let progress = Progress {
             step: seen.step,
             total_steps: seen.total_steps,
             epoch: seen.epoch,
-            loss: finite(seen.loss),
-            samples_per_second: finite(seen.samples_per_second),
-            validation: finish::finite(seen.validation.into_iter()),
+            loss: seen.loss.and_then(finish::legible),
+            samples_per_second: seen.samples_per_second.and_then(finish::legible),
+            validation: finish::legible_all(&seen.validation),
             time: known.time.clone(),
         };
         if progress != *known {
