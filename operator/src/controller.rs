@@ -159,7 +159,7 @@ pub async fn run(
     jobs.list_metadata(&ListParams::default().limit(1)).await?;
     let (store, writer) = reflector::store();
     context.metrics.watch(store.clone());
-    let forget = Arc::clone(&context);
+    let (forget, queued) = (Arc::clone(&context), Arc::clone(&context));
     let jobs = watcher(jobs, watcher::Config::default())
         .default_backoff()
         .modify(|job: &mut Guarded| {
@@ -173,9 +173,11 @@ pub async fn run(
         .inspect_ok(move |event| {
             if let watcher::Event::Delete(job) = event {
                 forget.memory.forget(&job.uid().unwrap_or_default());
+                forget.metrics.gone(&ObjectRef::from_obj(job));
             }
         })
-        .touched_objects();
+        .touched_objects()
+        .inspect_ok(move |job| queued.metrics.queued(&ObjectRef::from_obj(job)));
     let caches = Arc::clone(&context);
     let jobs = async move {
         caches.listed().await;
@@ -188,6 +190,8 @@ pub async fn run(
         parts::<ConfigMap>(&context, Part::Config).boxed(),
         parts::<NetworkPolicy>(&context, Part::Policy).boxed(),
     ]);
+    let metrics = Arc::clone(&context.metrics);
+    let children = children.inspect(move |job| metrics.queued(job));
     Controller::for_stream(jobs, store)
         .with_config(
             Config::default()
@@ -278,7 +282,7 @@ where
 }
 
 async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    let timer = context.metrics.pass();
+    let timer = context.metrics.pass(&ObjectRef::from_obj(&*object));
     let result = match &object.0 {
         Ok(job) => pass(&context, job).await,
         Err(invalid) => {

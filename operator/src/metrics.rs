@@ -1,9 +1,10 @@
 //! The operator's own metrics. No label names an object: there may be any number of them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -15,7 +16,7 @@ use trainyard_crds::training_job::Phase;
 
 use crate::controller::Guarded;
 
-/// Upper bounds of the buckets for the duration of a pass, in seconds.
+/// Upper bounds of the buckets for waits and passes, in seconds.
 const BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,6 +51,9 @@ pub struct Metrics {
     errors: Counter,
     duration: Histogram,
     active: Gauge,
+    waiting: Gauge,
+    wait: Histogram,
+    queue: Mutex<HashMap<ObjectRef<Guarded>, Instant>>,
     leading: Gauge,
     jobs: Family<PhaseLabel, Gauge>,
     store: Mutex<Option<Store<Guarded>>>,
@@ -62,6 +66,8 @@ impl Default for Metrics {
         let errors = Counter::default();
         let duration = Histogram::new(BUCKETS);
         let active = Gauge::default();
+        let waiting = Gauge::default();
+        let wait = Histogram::new(BUCKETS);
         let leading = Gauge::default();
         let jobs = Family::<PhaseLabel, Gauge>::default();
         registry.register("reconciles", "Passes over jobs", passes.clone());
@@ -76,6 +82,12 @@ impl Default for Metrics {
             duration.clone(),
         );
         registry.register("reconciles_active", "Passes in progress", active.clone());
+        registry.register(
+            "queue_length",
+            "Jobs that something has happened to and that wait for a pass",
+            waiting.clone(),
+        );
+        registry.register("queue_wait_seconds", "How long they waited", wait.clone());
         registry.register("leader", "1 if this process leads", leading.clone());
         registry.register("jobs", "Jobs by phase", jobs.clone());
         Metrics {
@@ -84,6 +96,9 @@ impl Default for Metrics {
             errors,
             duration,
             active,
+            waiting,
+            wait,
+            queue: Mutex::default(),
             leading,
             jobs,
             store: Mutex::default(),
@@ -116,8 +131,24 @@ impl Pass<'_> {
 }
 
 impl Metrics {
+    /// Something has happened to a job, which waits for a pass from now on.
+    pub fn queued(&self, job: &ObjectRef<Guarded>) {
+        if self.store().is_some_and(|store| store.get(job).is_some()) {
+            let mut queue = self.queue();
+            queue.entry(job.clone()).or_insert_with(Instant::now);
+        }
+    }
+
+    /// A job is no more.
+    pub fn gone(&self, job: &ObjectRef<Guarded>) {
+        self.queue().remove(job);
+    }
+
     /// A pass begins.
-    pub fn pass(&self) -> Pass<'_> {
+    pub fn pass(&self, job: &ObjectRef<Guarded>) -> Pass<'_> {
+        if let Some(since) = self.queue().remove(job) {
+            self.wait.observe(since.elapsed().as_secs_f64());
+        }
         self.passes.inc();
         self.active.inc();
         Pass {
@@ -137,26 +168,33 @@ impl Metrics {
         if !leading {
             // What this process saw of the jobs is old from now on.
             *self.store.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.queue().clear();
         }
     }
 
     /// The text format of Prometheus.
     pub fn render(&self) -> String {
         self.count_jobs();
+        let waiting = self.queue().len();
+        self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
     }
 
+    fn store(&self) -> Option<Store<Guarded>> {
+        let store = self.store.lock();
+        store.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn queue(&self) -> MutexGuard<'_, HashMap<ObjectRef<Guarded>, Instant>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn count_jobs(&self) {
-        let store = self
-            .store
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         self.jobs.clear();
-        for job in store.iter().flat_map(Store::state) {
+        for job in self.store().iter().flat_map(Store::state) {
             let phase = match &job.0 {
                 Ok(job) => job
                     .status
@@ -172,3 +210,43 @@ impl Metrics {
 
 /// Metrics that several parts of the process share.
 pub type Shared = Arc<Metrics>;
+
+#[cfg(test)]
+mod tests {
+    use kube::core::error_boundary::InvalidObject;
+    use kube::core::{DeserializeGuard, ObjectMeta};
+    use kube::runtime::{reflector, watcher};
+
+    use super::*;
+
+    #[test]
+    fn o29_a_job_waits_in_the_queue_from_what_happened_to_it_until_its_pass() {
+        let (store, mut writer) = reflector::store();
+        let metadata = ObjectMeta {
+            name: Some("a".into()),
+            namespace: Some("default".into()),
+            ..ObjectMeta::default()
+        };
+        let error = "anything".into();
+        let job: Guarded = DeserializeGuard(Err(InvalidObject { metadata, error }));
+        let reference = ObjectRef::from_obj(&job);
+        let metrics = Metrics::default();
+        metrics.watch(store);
+        let says = |line: &str| metrics.render().lines().any(|said| said == line);
+        metrics.queued(&reference);
+        assert!(
+            says("trainyard_operator_queue_length 0"),
+            "a job that is not there never gets a pass"
+        );
+        writer.apply_watcher_event(&watcher::Event::Apply(job));
+        metrics.queued(&reference);
+        metrics.queued(&reference);
+        assert!(says("trainyard_operator_queue_length 1"));
+        metrics.pass(&reference).end(true);
+        assert!(says("trainyard_operator_queue_length 0"));
+        assert!(says("trainyard_operator_queue_wait_seconds_count 1"));
+        metrics.queued(&reference);
+        metrics.gone(&reference);
+        assert!(says("trainyard_operator_queue_length 0"));
+    }
+}

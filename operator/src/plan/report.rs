@@ -41,7 +41,10 @@ impl Planner<'_> {
     fn count(&mut self) {
         let created = |role| {
             let of_role = |step: &&Step| matches!(step, Step::CreatePod { member, .. } if member.role == role);
-            self.steps.iter().filter(of_role).count()
+            match self.observed.refused {
+                Some(_) => 0, // they will not be there before the next pass
+                None => self.steps.iter().filter(of_role).count(),
+            }
         };
         let count = |role, new: usize| {
             let replicas = self.pods(role).count() + new;

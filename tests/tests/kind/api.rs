@@ -133,6 +133,8 @@ fn o29_the_operator_shows_health_readiness_and_metrics_without_naming_objects() 
         "trainyard_operator_reconcile_errors_total",
         "trainyard_operator_reconcile_duration_seconds_bucket",
         "trainyard_operator_reconciles_active",
+        "trainyard_operator_queue_length",
+        "trainyard_operator_queue_wait_seconds_bucket",
         "trainyard_operator_jobs{phase=\"Suspended\"}",
         "trainyard_operator_leader",
     ] {
