@@ -215,16 +215,8 @@ impl Namespace {
     fn claim(&self) -> Result<()> {
         let class = std::env::var("TRAINYARD_TEST_STORAGE_CLASS").ok();
         let size = json!({"storage": "1Gi"});
-        let mut objects = vec![json!({
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "runs", "namespace": self.name},
-            "spec": {
-                "accessModes": ["ReadWriteMany"], "resources": {"requests": size},
-                "storageClassName": class.clone().unwrap_or_default(),
-                "volumeName": class.is_none().then(|| self.name.clone()),
-            },
-        })];
         if class.is_none() {
-            objects.push(json!({
+            let volume = json!({
                 "apiVersion": "v1", "kind": "PersistentVolume",
                 "metadata": {"name": self.name, "labels": {"trainyard.dev/test": "true"}},
                 "spec": {
@@ -233,14 +225,22 @@ impl Namespace {
                     "claimRef": {"namespace": self.name, "name": "runs"},
                     "hostPath": {"path": self.shared_folder(), "type": "DirectoryOrCreate"},
                 },
-            }));
-        }
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-        apply(&self.name, &list.to_string())?;
-        if class.is_none() {
+            });
+            apply(&self.name, &volume.to_string())?;
+            // A claim that comes while the volume is still being looked at waits for the controller's next round: 15 s.
+            let available = "--for=jsonpath={.status.phase}=Available";
+            kubectl(&["wait", "pv", &self.name, available, "--timeout=60s"])?;
             self.open_shared_folder()?;
         }
-        Ok(())
+        let claim = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "runs", "namespace": self.name},
+            "spec": {
+                "accessModes": ["ReadWriteMany"], "resources": {"requests": size},
+                "storageClassName": class.clone().unwrap_or_default(),
+                "volumeName": class.is_none().then(|| self.name.clone()),
+            },
+        });
+        apply(&self.name, &claim.to_string()).map(drop)
     }
 
     fn shared_folder(&self) -> String {
