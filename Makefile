@@ -23,8 +23,14 @@ demo: build ## Train the breast-cancer example and predict a few rows with the r
 build: libtorch ## Build the trainyard binary
 	cargo build $(LOCKED) --package trainyard
 
-test: libtorch tools ## Run everything that must hold, on a kind cluster too where one can be had
-	cargo test $(LOCKED) --workspace
+test: libtorch ## Run everything that must hold, on a kind cluster too where one can be had
+	@rc=0; tests/cluster/tools || rc=$$?; \
+	if [[ $$rc == 0 ]]; then cargo test $(LOCKED) --workspace; \
+	elif [[ $$rc == 3 ]]; then \
+		cargo test $(LOCKED) --workspace --exclude trainyard-operator; \
+		cargo test $(LOCKED) --package trainyard-operator --lib --bins --test docs --test plan --test world; \
+		echo 'skipped: the tests of the chart, which need helm; with Go 1.26 make test builds it'; \
+	else exit $$rc; fi
 	@$(MAKE) --no-print-directory test-kind
 
 # What is built for the whole workspace at once is built with one set of features; single packages would build parts again.

@@ -3,6 +3,7 @@
 # installs it, and fails if there is one.
 #   scripts/check-prerequisites.sh          what building and testing needs
 #   scripts/check-prerequisites.sh lint     also what `make lint` needs
+#   scripts/check-prerequisites.sh all      also what the tests of the chart and on a cluster need
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -60,11 +61,23 @@ check_python() {
     fi
 }
 
+check_go() {
+    local -r install='install it as https://go.dev/doc/install says'
+    local found
+    if ! have go; then
+        complain "Go is missing; $install"
+        return
+    fi
+    found=$(go env GOVERSION)
+    at_least 1.26 "${found#go}" || complain "Go ${found#go} is older than 1.26; $install"
+}
+
 check_rust
 check_compilers
 check_python
-if [[ ${1:-} == lint ]]; then
+if [[ ${1:-} == lint || ${1:-} == all ]]; then
     check_rust_component fmt rustfmt
     check_rust_component clippy clippy
 fi
+[[ ${1:-} != all ]] || check_go
 exit "$complaints"

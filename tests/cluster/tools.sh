@@ -7,7 +7,10 @@
 # go_install FOLDER PACKAGE@VERSION
 go_install() { GOBIN=$1 static_go install -ldflags '-s -w' "$2"; }
 static_go() {
-    command -v go >/dev/null || fail "Go 1.26 or newer is missing; install it as https://go.dev/doc/install says"
+    command -v go >/dev/null || {
+        say "Go 1.26 or newer is missing; install it as https://go.dev/doc/install says"
+        exit 3
+    }
     CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false' go "$@"
 }
 
