@@ -96,15 +96,15 @@ need() {
     apt_install "$@" >&2
 }
 
-apt_install() {
-    local policy=/usr/sbin/policy-rc.d own_policy=
+# In a shell of its own, which cleans up however it ends.
+apt_install() (
+    policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
-        own_policy=1
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 130' INT TERM HUP
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
     fi
-    local result=0
-    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"; } || result=$?
-    [[ -z $own_policy ]] || rm "$policy"
-    return "$result"
-}
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
+)
