@@ -130,6 +130,22 @@ fn t03_a_run_that_was_killed_goes_on_from_s3() {
     assert_eq!(sha(&ended.summary()), reference::train(&plain(12)).sha);
 }
 
+/// However long the store takes, steps are done meanwhile, up to the next checkpoint at least.
+#[test]
+fn t21_training_goes_on_while_a_checkpoint_is_written() {
+    let (store, out) = (store(), folder());
+    store.server.hold("/checkpoints/");
+    let mut run = store.job(12).on(2, 2).start(out.path());
+    run.until("a shard on its way", |_| {
+        (store.server.waiting() > 0).then_some(())
+    });
+    let status = run.reach(39);
+    assert_eq!(status["checkpoint"], Value::Null, "none is whole: {status}");
+    assert!(store.server.waiting() > 0);
+    store.server.release();
+    assert_eq!(sha(&run.finish()), reference::train(&plain(12)).sha);
+}
+
 /// What the user must mend is told before anything is started.
 #[test]
 fn t09_what_is_missing_for_s3_ends_with_2_and_is_named() {

@@ -266,7 +266,7 @@ pub fn report_checkpoint() -> Result<()> {
         &stall,
         &step,
         "ms",
-        Target::None,
+        Target::AtMost(1.0),
     );
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! An S3 server for tests: [s3s-fs](https://docs.rs/s3s-fs) over a folder, in which a bucket is a
-//! folder and an object a file. It can be told to fail, and to be of the kind that does not know
-//! conditional writes.
+//! folder and an object a file. It can be told to fail, to keep writes waiting, and to be of the kind
+//! that does not know conditional writes.
 #![forbid(unsafe_code)]
 
 use std::net::{SocketAddr, TcpListener};
@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::{Context, Result, anyhow};
 use http::header::IF_NONE_MATCH;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 /// The only credentials that are let in.
 pub const ACCESS_KEY: &str = "trainyard";
@@ -38,6 +38,10 @@ struct Behaviour {
     /// Requests that were answered.
     requests: AtomicU32,
     ignores_conditions: AtomicBool,
+    /// Writes of keys with this in them wait.
+    held: watch::Sender<Option<String>>,
+    /// Writes that wait.
+    waiting: AtomicU32,
     /// s3s-fs looks whether an object is there and then writes it; a store does both at once.
     conditional: Mutex<()>,
 }
@@ -73,6 +77,8 @@ impl Server {
             failures: AtomicU32::new(0),
             requests: AtomicU32::new(0),
             ignores_conditions: AtomicBool::new(false),
+            held: watch::Sender::default(),
+            waiting: AtomicU32::new(0),
             conditional: Mutex::new(()),
         });
         let guard = runtime.enter();
@@ -116,6 +122,21 @@ impl Server {
             .store(true, Ordering::SeqCst);
     }
 
+    /// From now on writes of keys that contain `part` wait for [`Server::release`].
+    pub fn hold(&self, part: &str) {
+        self.behaviour.held.send_replace(Some(part.to_owned()));
+    }
+
+    /// Writes that wait.
+    pub fn waiting(&self) -> u32 {
+        self.behaviour.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Lets the waiting writes through.
+    pub fn release(&self) {
+        self.behaviour.held.send_replace(None);
+    }
+
     /// Requests so far.
     pub fn requests(&self) -> u32 {
         self.behaviour.requests.load(Ordering::SeqCst)
@@ -153,6 +174,14 @@ async fn answer(
     if !behaviour.root.join(bucket).is_dir() {
         // s3s-fs would make the folder.
         return Ok(error(StatusCode::NOT_FOUND, "NoSuchBucket"));
+    }
+    if request.method() == Method::PUT {
+        behaviour.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut held = behaviour.held.subscribe();
+        let passes = |part: &Option<String>| part.as_ref().is_none_or(|part| !path.contains(part));
+        // The sender lives as long as this.
+        let _ = held.wait_for(passes).await;
+        behaviour.waiting.fetch_sub(1, Ordering::SeqCst);
     }
     let one_at_a_time = match request.headers().contains_key(IF_NONE_MATCH) {
         true => Some(behaviour.conditional.lock().await),
