@@ -213,12 +213,48 @@ fn t05_t23_samples_steps_and_losses_are_exact() {
     assert_eq!(loss, *expected.losses.last().expect("epochs"));
 }
 
-/// Another day, another time zone, a slower machine: the same model.
+/// A library that gives each process that it is loaded into a calendar clock of its own, decades off,
+/// and running backwards or twice as fast.
+const CLOCK: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    static int (*real)(clockid_t, struct timespec *);
+    static time_t first;
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, time);
+    if (result || (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE)) return result;
+    if (!first) first = time->tv_sec;
+    time_t passed = time->tv_sec - first;
+    time->tv_sec = first + (getpid() % 80 - 40) * 31557600L + (getpid() % 2 ? 2 * passed : -passed);
+    return 0;
+}
+"#;
+
+fn strange_clock(folder: &std::path::Path) -> String {
+    let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
+    std::fs::write(&source, CLOCK).expect("writable");
+    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
+    let status = std::process::Command::new(compiler)
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .args([&library, &source])
+        .arg("-ldl")
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "no C compiler");
+    library.display().to_string()
+}
+
+/// Processes in other decades, in another time zone, with other settings: the same model.
 #[test]
 fn t24_clocks_and_the_environment_play_no_part() {
     let spec = example("breast-cancer/job.yaml").epochs(2);
     let expected = reference::train(&spec).sha;
+    let folder = common::folder();
+    let clock = strange_clock(folder.path());
     let elsewhere = [
+        ("LD_PRELOAD", clock.as_str()),
         ("TZ", "Asia/Kathmandu"),
         ("LC_ALL", "tr_TR.UTF-8"),
         ("OMP_NUM_THREADS", "2"),
