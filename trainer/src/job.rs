@@ -350,3 +350,6 @@ fn idx_source(idx: &api::IdxSource) -> data::SourceSpec {
         labels: idx.labels.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! What a manifest says is what is trained with.
+
+use serde_json::{Value, json};
+use trainyard_core::optimizer::Optimizer;
+
+use super::Job;
+
+fn job(optimizer: &Value, schedule: &Value) -> Job {
+    let manifest = json!({
+        "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "mapped"},
+        "spec": {
+            "task": {"regression": {}}, "model": {"mlp": {"hidden": [4]}},
+            "data": {"train": {"csv": {"uri": "x.csv", "label": "y"}}},
+            "training": {
+                "epochs": 5, "batchSize": 10, "microBatches": 2, "optimizer": optimizer, "schedule": schedule,
+            },
+        },
+    });
+    Job::from_json(&manifest.to_string()).expect("a job")
+}
+
+#[test]
+fn t07_every_field_of_an_optimizer_reaches_it() {
+    let optimizer = |value: Value| job(&value, &json!({"constant": {}})).optimizer;
+    let sgd = json!({"learningRate": 0.1, "momentum": 0.8, "dampening": 0.0, "nesterov": true, "weightDecay": 0.01});
+    assert_eq!(
+        optimizer(json!({"sgd": sgd})),
+        Optimizer::Sgd {
+            momentum: 0.8,
+            dampening: 0.0,
+            nesterov: true,
+            weight_decay: 0.01
+        }
+    );
+    let dampened = json!({"learningRate": 0.1, "momentum": 0.7, "dampening": 0.2});
+    assert_eq!(
+        optimizer(json!({"sgd": dampened})),
+        Optimizer::Sgd {
+            momentum: 0.7,
+            dampening: 0.2,
+            nesterov: false,
+            weight_decay: 0.0
+        }
+    );
+    let adam = json!({"learningRate": 0.1, "beta1": 0.5, "beta2": 0.6, "epsilon": 0.125, "weightDecay": 0.25});
+    assert_eq!(
+        optimizer(json!({"adam": adam})),
+        Optimizer::Adam {
+            beta1: 0.5,
+            beta2: 0.6,
+            epsilon: 0.125,
+            weight_decay: 0.25
+        }
+    );
+    assert_eq!(
+        optimizer(json!({"adamW": adam})),
+        Optimizer::AdamW {
+            beta1: 0.5,
+            beta2: 0.6,
+            epsilon: 0.125,
+            weight_decay: 0.25
+        }
+    );
+    let adagrad = json!({
+        "learningRate": 0.1, "lrDecay": 0.5, "weightDecay": 0.25, "initialAccumulatorValue": 0.75, "epsilon": 0.125,
+    });
+    assert_eq!(
+        optimizer(json!({"adagrad": adagrad})),
+        Optimizer::Adagrad {
+            lr_decay: 0.5,
+            weight_decay: 0.25,
+            initial_accumulator_value: 0.75,
+            epsilon: 0.125
+        }
+    );
+}
+
+/// Learning rates of some steps, worked out by hand: 10 steps an epoch, 50 in all.
+#[test]
+fn t07_every_field_of_a_schedule_reaches_it() {
+    let rates = |schedule: Value, steps: &[u64]| -> Vec<f64> {
+        let job = job(&json!({"sgd": {"learningRate": 0.5}}), &schedule);
+        let rate = job.learning_rate(&job.plan(100).expect("a plan"));
+        steps.iter().map(|step| rate.at(*step)).collect()
+    };
+    let close = |schedule: Value, expected: &[(u64, f64)]| {
+        let steps: Vec<u64> = expected.iter().map(|(step, _)| *step).collect();
+        for (rate, (step, wanted)) in rates(schedule.clone(), &steps).iter().zip(expected) {
+            assert!(
+                (rate - wanted).abs() < 1e-12,
+                "{schedule}, step {step}: {rate}, not {wanted}"
+            );
+        }
+    };
+    close(
+        json!({"constant": {"warmupSteps": 4}}),
+        &[(0, 0.1), (3, 0.4), (4, 0.5), (49, 0.5)],
+    );
+    close(
+        json!({"step": {"stepSize": 20, "gamma": 0.5, "warmupSteps": 4}}),
+        &[(0, 0.1), (23, 0.5), (24, 0.25), (44, 0.125)],
+    );
+    close(
+        json!({"exponential": {"gamma": 0.5, "warmupSteps": 4}}),
+        &[(3, 0.4), (4, 0.5), (6, 0.125)],
+    );
+    close(
+        json!({"cosine": {"minLearningRate": 0.1, "warmupSteps": 10}}),
+        &[(10, 0.5), (30, 0.3), (50, 0.1)],
+    );
+    // The peak comes at the end of pctStart, the end after all steps.
+    close(
+        json!({"oneCycle": {"maxLearningRate": 2.0, "pctStart": 0.5, "divFactor": 4.0, "finalDivFactor": 10.0}}),
+        &[(0, 0.5), (12, 1.25), (24, 2.0), (49, 0.05)],
+    );
+}
