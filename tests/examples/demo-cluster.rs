@@ -2,9 +2,10 @@
 //! the time from `kubectl apply` to the first step goes. `make demo-cluster` runs it.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
@@ -14,7 +15,7 @@ use trainyard_crds::training_job::Phase;
 use trainyard_tests::cluster::{self, Namespace};
 
 const JOB: &str = "breast-cancer";
-const MANIFEST: &str = "breast-cancer/job.yaml";
+const MANIFEST: &str = "examples/breast-cancer/job.yaml";
 /// How often we look.
 const LOOK: Duration = Duration::from_millis(25);
 
@@ -24,66 +25,107 @@ async fn main() -> Result<()> {
         "helm upgrade --install trainyard charts/trainyard --namespace trainyard-system --create-namespace",
     );
     cluster::operator()?;
-    say("trainyard run examples/breast-cancer/job.yaml");
-    let local = cluster::run_locally(MANIFEST, &[])?;
+    say(&format!("trainyard run {MANIFEST}"));
+    let local = cluster::run_locally("breast-cancer/job.yaml", &[])?;
+    let here = local["modelSha256"].as_str().unwrap_or_default();
     let namespace = Namespace::new("demo")?;
     // The first job finds everything in place but the page cache; the second shows a warm node.
-    let mut digest = Value::Null;
-    for (title, name) in [("cold", JOB.to_owned()), ("warm", format!("{JOB}-2"))] {
-        let mut job = cluster::example(MANIFEST)?;
-        job["metadata"]["name"] = name.clone().into();
-        say(&format!(
-            "kubectl apply -f examples/{MANIFEST}    # {title}"
-        ));
-        let begin = Instant::now();
-        namespace.submit(&job)?;
-        let applied = begin.elapsed();
-        let seen = follow(&namespace, &name, begin)
+    for title in ["cold", "warm"] {
+        let seen = train(&namespace, title)
             .await
-            .map_err(|error| error.context(namespace.describe(&name)))?;
-        println!(
-            "  {:<34} {:>7.2} s",
-            "kubectl apply returned",
-            applied.as_secs_f64()
-        );
-        for (milestone, at) in seen {
-            println!("  {:<34} {:>7.2} s", milestone.words(), at.as_secs_f64());
+            .map_err(|error| error.context(namespace.describe(JOB)))?;
+        show_times(&seen);
+        let status = namespace.status(JOB)?;
+        let there = status["modelSha256"].as_str().unwrap_or_default();
+        println!("\nmodelSha256 here        {here}\nmodelSha256 on cluster  {there}");
+        ensure!(here == there, "the model depends on who computed it");
+        println!("the same bits");
+        if title == "cold" {
+            show_events(&namespace)?;
+            // Its pods too are gone when kubectl returns: their names are free for the next one's.
+            let delete = [
+                "delete",
+                "trainingjob",
+                JOB,
+                "-n",
+                &namespace.name,
+                "--cascade=foreground",
+            ];
+            say(&format!("kubectl {}", delete.join(" ")));
+            cluster::kubectl(&delete)?;
         }
-        digest = namespace.status(&name)?["modelSha256"].clone();
     }
-    say(&format!("kubectl get trainingjobs -n {}", namespace.name));
-    print!(
-        "{}",
-        cluster::kubectl(&["get", "trainingjobs", "-n", &namespace.name])?
-    );
-    say(&format!("kubectl get events -n {}", namespace.name));
-    let columns = "custom-columns=REASON:.reason,MESSAGE:.message";
+    Ok(())
+}
+
+/// Applies the manifest and follows the job to its end, as a user would; says when each milestone was reached.
+async fn train(namespace: &Namespace, title: &str) -> Result<Milestones> {
+    let get = ["get", "trainingjob", JOB, "-n", &namespace.name, "--watch"];
+    let apply = ["apply", "-n", &namespace.name, "-f", MANIFEST];
+    say(&format!(
+        "kubectl {}    # {title}\n$ kubectl {}",
+        apply.join(" "),
+        get.join(" ")
+    ));
+    let manifest = cluster::root().join(MANIFEST);
+    let manifest = manifest.to_str().context("a path in UTF-8")?;
+    let begin = Instant::now();
+    cluster::kubectl(&["apply", "-n", &namespace.name, "-f", manifest])?;
+    let applied = begin.elapsed();
+    let mut watch = Command::new("kubectl").args(get).spawn()?;
+    let followed = follow(namespace, begin).await;
+    watch.kill()?;
+    watch.wait()?;
+    let mut seen = followed?;
+    seen.insert(Milestone::Applied, applied);
+    Ok(seen)
+}
+
+/// The parts of the way to the first step, and which of them bounds it.
+fn show_times(seen: &Milestones) {
+    println!("\n  {:<48} {:>6}   {:>6}", "", "part", "at");
+    let mut before = Duration::ZERO;
+    let mut longest = (Duration::ZERO, "");
+    for (milestone, at) in seen {
+        // Milestones are seen at different moments of one look; none is before the one that it follows.
+        let at = (*at).max(before);
+        let part = at - before;
+        println!(
+            "  {:<48} {:>5.2} s  {:>5.2} s",
+            milestone.words(),
+            part.as_secs_f64(),
+            at.as_secs_f64()
+        );
+        if *milestone <= Milestone::FirstStep && part > longest.0 {
+            longest = (part, milestone.words());
+        }
+        before = at;
+    }
+    if let Some(first) = seen.get(&Milestone::FirstStep) {
+        println!(
+            "  from kubectl apply to the first step: {:.2} s, bounded by \"{}\": {:.0} %",
+            first.as_secs_f64(),
+            longest.1,
+            100.0 * longest.0.as_secs_f64() / first.as_secs_f64()
+        );
+    }
+}
+
+fn show_events(namespace: &Namespace) -> Result<()> {
     let about = format!("involvedObject.name={JOB}");
-    print!(
-        "{}",
-        cluster::kubectl(&[
-            "get",
-            "events",
-            "-n",
-            &namespace.name,
-            "--field-selector",
-            &about,
-            "-o",
-            columns
-        ])?
-    );
-    println!(
-        "\nmodelSha256 here        {}",
-        local["modelSha256"].as_str().unwrap_or_default()
-    );
-    println!(
-        "modelSha256 on cluster  {}",
-        digest.as_str().unwrap_or_default()
-    );
-    if digest != local["modelSha256"] {
-        bail!("the model depends on who computed it");
-    }
-    println!("the same bits");
+    let columns = "custom-columns=REASON:.reason,MESSAGE:.message";
+    let get = [
+        "get",
+        "events",
+        "-n",
+        &namespace.name,
+        "--field-selector",
+        &about,
+        "-o",
+        columns,
+    ];
+    say(&format!("kubectl {}", get.join(" ")));
+    print!("{}", cluster::kubectl(&get)?);
     Ok(())
 }
 
@@ -94,6 +136,7 @@ fn say(command: &str) {
 /// Points on the way from the manifest to the model.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Milestone {
+    Applied,
     Accepted,
     Created,
     Scheduled,
@@ -105,31 +148,31 @@ enum Milestone {
 impl Milestone {
     fn words(self) -> &'static str {
         match self {
-            Milestone::Accepted => "the operator has taken it up",
-            Milestone::Created => "all pods are created",
-            Milestone::Scheduled => "all pods have a node",
-            Milestone::Started => "all containers run",
-            Milestone::FirstStep => "the first step is done",
-            Milestone::Succeeded => "the job has succeeded",
+            Milestone::Applied => "kubectl: read the schemas, apply",
+            Milestone::Accepted => "operator: take the job up",
+            Milestone::Created => "operator: create the objects and pods",
+            Milestone::Scheduled => "scheduler: find nodes",
+            Milestone::Started => "kubelets: network, volumes, containers",
+            Milestone::FirstStep => "trainer: load libtorch and data, join, a step",
+            Milestone::Succeeded => "trainer: the other steps, the artifact",
         }
     }
 }
 
-async fn follow(
-    namespace: &Namespace,
-    name: &str,
-    begin: Instant,
-) -> Result<BTreeMap<Milestone, Duration>> {
+/// When each was reached, from the begin of `kubectl apply`.
+type Milestones = BTreeMap<Milestone, Duration>;
+
+async fn follow(namespace: &Namespace, begin: Instant) -> Result<Milestones> {
     let client = Client::try_default().await?;
     let jobs: Api<TrainingJob> = Api::namespaced(client.clone(), &namespace.name);
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace.name);
-    let of_job = ListParams::default().labels(&format!("trainyard.dev/job={name}"));
+    let of_job = ListParams::default().labels(&format!("trainyard.dev/job={JOB}"));
     let mut seen = BTreeMap::new();
     loop {
         if begin.elapsed() > cluster::LIMIT {
             bail!("the job does not end");
         }
-        let status = jobs.get(name).await?.status.unwrap_or_default();
+        let status = jobs.get(JOB).await?.status.unwrap_or_default();
         let pods = pods.list(&of_job).await?.items;
         let all = |test: fn(&Pod) -> bool| pods.len() == 3 && pods.iter().all(test);
         let mut reach = |milestone, reached: bool| {
