@@ -9,6 +9,7 @@ SHELL := /bin/bash
 # In CI the lock file is the law; at a desk a changed Cargo.toml may update it.
 LOCKED := $(if $(CI),--locked)
 TRAINYARD := $(or $(CARGO_TARGET_DIR),target)/debug/trainyard
+EXAMPLES := $(dir $(TRAINYARD))examples
 DEMO := runs/demo
 CLUSTER_TESTS := cargo test $(LOCKED) --workspace --features trainyard-tests/cluster
 
@@ -51,7 +52,7 @@ test-cluster: libtorch ## Run the tests that need a cluster on the one that KUBE
 
 demo-cluster: kind-up images ## Train the breast-cancer example on a kind cluster and here: the same bits
 	cargo build $(LOCKED) --workspace --bins --example demo-cluster
-	. tests/cluster/env.sh && tests/cluster/in-cluster $(dir $(TRAINYARD))examples/demo-cluster
+	. tests/cluster/env.sh && tests/cluster/in-cluster $(EXAMPLES)/demo-cluster
 
 world: ## Simulate 10,000 random schedules around the operator (WORLD_SEEDS=number)
 	WORLD_SEEDS=$(or $(WORLD_SEEDS),10000) cargo test $(LOCKED) --package trainyard-operator --test world o40
@@ -82,12 +83,14 @@ kind-up: ## Bring the test cluster up (NODES=3)
 kind-down: ## Take it down and leave nothing but the cache
 	@tests/cluster/down
 
-chart: ## Generate the CRD from the types in crds/, for the chart too
-	cargo run $(LOCKED) --package trainyard-crds --example crdgen
-	cargo run $(LOCKED) --package trainyard-crds --example crdgen -- charts/trainyard/files
+chart: libtorch ## Generate the CRD from the types in crds/, for the chart too
+	cargo build $(LOCKED) --workspace --example crdgen
+	$(EXAMPLES)/crdgen
+	$(EXAMPLES)/crdgen charts/trainyard/files
 
-docs: ## Generate the reference of the API from the types in crds/
-	cargo run $(LOCKED) --package trainyard-operator --example api_reference
+docs: libtorch ## Generate the reference of the API from the types in crds/
+	cargo build $(LOCKED) --workspace --example api_reference
+	$(EXAMPLES)/api_reference
 
 clean: ## Remove what was built and the demo's output; libtorch stays in its cache
 	cargo clean

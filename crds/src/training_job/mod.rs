@@ -76,13 +76,13 @@ use crate::{rules, schema};
         name = "Loss",
         type_ = "number",
         json_path = ".status.progress.loss",
-        description = "Training loss of the last step reported"
+        description = "Mean training loss of the epoch so far"
     ),
     printcolumn(
         name = "Workers",
         type_ = "integer",
         json_path = ".status.workers.ready",
-        description = "Workers that take part"
+        description = "Workers that run"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

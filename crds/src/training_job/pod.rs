@@ -89,7 +89,8 @@ pub struct PodSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bare::<PodSecurityContext>")]
     pub security_context: Option<PodSecurityContext>,
-    /// Seconds that a pod has to hand its work over when it is asked to stop.
+    /// Seconds that a pod has to hand its work over when it is asked to stop, 60 by default. Servers write a checkpoint in it; one that does not fit is given up
+    /// 5 s before the end, and the previous one stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub termination_grace_period_seconds: Option<u32>,

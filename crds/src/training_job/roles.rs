@@ -36,11 +36,11 @@ pub struct Workers {
     #[serde(default = "default_worker_replicas")]
     #[schemars(range(min = 1, max = 1024))]
     pub replicas: u32,
-    /// Fewest workers with which the job goes on.
+    /// Least `replicas` that may be asked for: a bound for `kubectl scale` and autoscalers. Training itself goes on with the workers that are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub min_replicas: Option<u32>,
-    /// Most workers that the job may have.
+    /// Most `replicas` that may be asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub max_replicas: Option<u32>,

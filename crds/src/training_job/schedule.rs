@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate changes over the job. With `warmupSteps` it first rises linearly from 0 to its start value.
+/// How the learning rate changes over the job. In the first `warmupSteps` steps it rises linearly: step `t` (from 0) has `(t + 1) / (warmupSteps + 1)` of the
+/// schedule's first learning rate. `oneCycle` has its own warm-up, `pctStart`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Schedule {

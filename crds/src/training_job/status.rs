@@ -109,7 +109,7 @@ pub struct Progress {
     /// Epochs done.
     #[serde(default)]
     pub epoch: u32,
-    /// Training loss of the last step reported.
+    /// Mean training loss of the epoch so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
     /// Rows trained on in a second.
@@ -182,7 +182,7 @@ pub struct WorkersStatus {
     /// Pods that exist and have not finished.
     #[serde(default)]
     pub replicas: u32,
-    /// Pods that take part in training.
+    /// Pods whose container runs.
     #[serde(default)]
     pub ready: u32,
     /// Label selector of the workers' pods, for the scale subresource.
