@@ -19,7 +19,7 @@
 {{/* What the Deployment and its policies select. Policies of jobs let pods of this name ask for progress. */}}
 {{- define "trainyard.selector" -}}
 app.kubernetes.io/name: trainyard-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "trainyard.labels" -}}
