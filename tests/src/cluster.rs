@@ -39,6 +39,15 @@ pub fn apply(namespace: &str, manifest: &str) -> Result<String> {
     )
 }
 
+/// Asks the API server for its verdict on a manifest, and changes nothing.
+///
+/// # Errors
+/// What the API server says to the manifest.
+pub fn dry_run(namespace: &str, manifest: &str) -> Result<String> {
+    let arguments = ["apply", "--dry-run=server", "-n", namespace, "-f", "-"];
+    run(Command::new("kubectl").args(arguments), Some(manifest))
+}
+
 /// Runs helm.
 ///
 /// # Errors
@@ -128,15 +137,24 @@ pub fn until<T>(what: &str, mut check: impl FnMut() -> Result<Option<T>>) -> Res
     }
 }
 
-/// Installs the chart once for all tests of this process, with the images that `make images` has made.
+/// Installs the chart once for all tests of this process, with the images that `make images` has made. What an interrupted
+/// run has left of its tests goes first.
 ///
 /// # Errors
 /// If there is no cluster, or the chart cannot be installed.
 pub fn operator() -> Result<()> {
     static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
-    let installed =
-        INSTALLED.get_or_init(|| install(OPERATOR, &[]).map_err(|error| format!("{error:#}")));
+    let installed = INSTALLED.get_or_init(|| prepare().map_err(|error| format!("{error:#}")));
     installed.clone().map_err(anyhow::Error::msg)
+}
+
+fn prepare() -> Result<()> {
+    let ours = ["-l", "trainyard.dev/test=true", "--wait=false"];
+    for kind in ["namespaces", "persistentvolumes"] {
+        let delete = ["delete", kind, "--ignore-not-found"];
+        kubectl(&[&delete[..], &ours].concat())?;
+    }
+    install(OPERATOR, &[])
 }
 
 /// `helm upgrade --install` of the chart.
@@ -155,10 +173,28 @@ pub fn install(namespace: &str, settings: &[&str]) -> Result<()> {
         namespace,
     ];
     arguments.extend(["--create-namespace", "--wait", "--timeout", "3m"]);
+    // The tag says nothing of what is in an image; pods of another one must go.
+    let image = image_version()?.map(|version| format!("podAnnotations.test-image={version}"));
+    if let Some(image) = &image {
+        arguments.extend(["--set-string", image]);
+    }
     for setting in settings {
         arguments.extend(["--set", setting]);
     }
     helm(&arguments).map(drop)
+}
+
+/// What tells the operator's image that was last built here from others, if one was.
+fn image_version() -> Result<Option<String>> {
+    let this = std::env::current_exe()?;
+    let Some(target) = this.ancestors().nth(3) else {
+        return Ok(None);
+    };
+    let Ok(image) = std::fs::metadata(target.join("images/operator.tar")) else {
+        return Ok(None);
+    };
+    let built = image.modified()?.duration_since(std::time::UNIX_EPOCH)?;
+    Ok(Some(format!("{}-{}", built.as_millis(), image.len())))
 }
 
 /// A namespace of its own, under the restricted Pod Security Standard, with the examples' data and a volume for
@@ -247,13 +283,18 @@ impl Namespace {
         format!("/trainyard-shared/{}", self.name)
     }
 
+    /// The same on this machine.
+    fn host_folder(&self) -> Option<PathBuf> {
+        let shared = std::env::var_os("TRAINYARD_CLUSTER_SHARED")?;
+        Some(Path::new(&shared).join(&self.name))
+    }
+
     /// The nodes mount a folder of this machine; containers write to it as an ordinary user.
     fn open_shared_folder(&self) -> Result<()> {
-        let shared = std::env::var("TRAINYARD_CLUSTER_SHARED").context(
+        let folder = self.host_folder().context(
             "TRAINYARD_CLUSTER_SHARED is not set: source tests/cluster/env.sh, or name a class with ReadWriteMany in \
              TRAINYARD_TEST_STORAGE_CLASS",
         )?;
-        let folder = Path::new(&shared).join(&self.name);
         std::fs::create_dir_all(&folder)?;
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         Ok(std::fs::set_permissions(folder, open)?)
@@ -342,6 +383,9 @@ impl Drop for Namespace {
             "--wait=false",
             "--ignore-not-found",
         ]);
+        if let Some(folder) = self.host_folder() {
+            let _ = std::fs::remove_dir_all(folder);
+        }
     }
 }
 

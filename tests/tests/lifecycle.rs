@@ -21,8 +21,18 @@ fn uids(namespace: &Namespace) -> Result<BTreeMap<String, String>> {
         .collect())
 }
 
+/// Waits until a pod other than `last` leads.
+fn leader(last: &str) -> Result<String> {
+    cluster::until("another operator leads", || {
+        let lease = cluster::get(OPERATOR, "lease", "trainyard-operator")?.unwrap_or_default();
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        Ok((!holder.is_empty() && holder != last).then(|| holder.to_owned()))
+    })
+}
+
 #[test]
-fn o30_o38_upgrade_uninstall_and_install_leave_jobs_and_definitions_alone() -> Result<()> {
+fn o22_o30_o38_upgrade_another_leader_uninstall_and_install_leave_jobs_and_definitions_alone()
+-> Result<()> {
     cluster::install(OPERATOR, &["replicas=1"])?;
     let refused = cluster::install(OPERATOR, &["replica=2"])
         .err()
@@ -40,6 +50,12 @@ fn o30_o38_upgrade_uninstall_and_install_leave_jobs_and_definitions_alone() -> R
 
     cluster::install(OPERATOR, &["replicas=2", "log.format=text"])?;
     assert_eq!(uids(&namespace)?, before, "an upgrade restarts no pod");
+
+    let leader = leader("")?;
+    let kill = ["delete", "pod", &leader, "-n", OPERATOR, "--force"];
+    cluster::kubectl(&[&kill[..], &["--grace-period=0"]].concat())?;
+    self::leader(&leader)?;
+    assert_eq!(uids(&namespace)?, before, "another leader restarts no pod");
 
     cluster::helm(&[
         "uninstall",

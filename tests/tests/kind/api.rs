@@ -68,6 +68,49 @@ fn o17_invalid_manifests_are_refused_with_the_fields_name_and_harm_nobody() -> R
 }
 
 #[test]
+fn o17_what_a_local_run_accepts_is_accepted() -> Result<()> {
+    cluster::operator()?;
+    let cases = common::cases(include_str!("../../../crds/tests/corpus/valid.txt"));
+    assert!(!cases.is_empty());
+    for case in cases {
+        cluster::dry_run("default", &case.text).context(case.name)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn o11_kubectl_scale_works_within_the_bounds_and_names_them_beyond() -> Result<()> {
+    cluster::operator()?;
+    let namespace = Namespace::new("o11")?;
+    let mut job = cluster::example("breast-cancer/job.yaml")?;
+    job["spec"]["suspend"] = json!(true);
+    job["spec"]["workers"]["minReplicas"] = json!(2);
+    job["spec"]["workers"]["maxReplicas"] = json!(4);
+    namespace.submit(&job)?;
+    namespace.wait_for_phase("breast-cancer", &["Suspended"])?;
+    let scale = |replicas: &str| {
+        let replicas = format!("--replicas={replicas}");
+        let job = [
+            "scale",
+            "trainingjob",
+            "breast-cancer",
+            "-n",
+            &namespace.name,
+        ];
+        cluster::kubectl(&[&job[..], &[&replicas]].concat())
+    };
+    scale("3")?;
+    let object = cluster::get(&namespace.name, "trainingjob", "breast-cancer")?;
+    let object = object.context("the job")?;
+    assert_eq!(object["spec"]["workers"]["replicas"], 3);
+    for (replicas, bound) in [("1", "minReplicas"), ("5", "maxReplicas")] {
+        let error = scale(replicas).err().context(bound)?.to_string();
+        assert!(error.contains(bound), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
 fn o27_what_determines_the_model_cannot_change() -> Result<()> {
     cluster::operator()?;
     let namespace = Namespace::new("o27")?;
@@ -98,11 +141,10 @@ fn o27_what_determines_the_model_cannot_change() -> Result<()> {
 }
 
 fn operator_pods() -> Result<Vec<serde_json::Value>> {
-    cluster::list(
-        OPERATOR,
-        "pods",
-        "app.kubernetes.io/name=trainyard-operator",
-    )
+    let selector = "app.kubernetes.io/name=trainyard-operator";
+    let mut pods = cluster::list(OPERATOR, "pods", selector)?;
+    pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    Ok(pods)
 }
 
 #[test]

@@ -65,6 +65,13 @@ fn o33_a_lost_worker_is_replaced_alone_and_the_bits_stay() -> Result<()> {
     assert_eq!(status["generation"], 1, "no server was touched");
     let after = namespace.pods("lossy")?;
     assert_eq!(uids(&before, "server"), uids(&after, "server"));
+    let lost = &uids(&before, "worker")[1];
+    let workers = uids(&after, "worker");
+    assert!(
+        workers.len() == 2 && !workers.contains(lost),
+        "worker 1 was replaced: {}",
+        namespace.describe("lossy")
+    );
     Ok(())
 }
 
@@ -165,9 +172,14 @@ fn o03_a_deadline_fires_with_no_event_arriving() -> Result<()> {
     cluster::operator()?;
     let namespace = Namespace::new("o03")?;
     let mut job = long_job("late", 1)?;
-    job["spec"]["activeDeadlineSeconds"] = json!(4);
+    job["spec"]["activeDeadlineSeconds"] = json!(20);
     job["spec"]["workers"]["nodeSelector"] = json!({"no-such-label": "anywhere"});
     namespace.submit(&job)?;
+    cluster::until("nothing happens any more", || {
+        let degraded = condition(&namespace.status("late")?, "Degraded");
+        Ok((degraded["reason"] == "Unschedulable").then_some(()))
+    })
+    .map_err(|error| error.context(namespace.describe("late")))?;
     let status = namespace.wait_for_phase("late", &["Failed", "Succeeded"])?;
     let failed = condition(&status, "Failed");
     assert_eq!(failed["reason"], "DeadlineExceeded", "{status}");
