@@ -5,6 +5,7 @@ use std::mem::Discriminant;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{
     Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
@@ -15,10 +16,10 @@ use sha2::{Digest, Sha256};
 use trainyard_crds::training_job::Volume;
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 
-use crate::index::Owner;
 use crate::job::{Job, StoragePlace};
 use crate::observed::{Member, Part, PodSeen, Role, Trouble, see};
-use crate::plan::Step;
+use crate::owner::Owner;
+use crate::plan::{self, Step};
 use crate::resources::{self, labels};
 
 /// Field manager of everything that the operator applies.
@@ -60,11 +61,16 @@ pub async fn write_status(
 }
 
 /// Takes the steps of a plan in order, those of one kind side by side.
-pub async fn take_steps(client: &Client, job: &Job, image: &str, steps: &[Step]) -> Outcome {
+pub async fn take_steps(
+    client: &Client,
+    job: &Job,
+    status: &TrainingJobStatus,
+    steps: &[Step],
+) -> Outcome {
     let mut outcome = Outcome::default();
     for alike in steps.chunk_by(|a, b| kind(a) == kind(b)) {
         for batch in alike.chunks(AT_ONCE) {
-            let taken = join_all(batch.iter().map(|step| take(client, job, image, step))).await;
+            let taken = join_all(batch.iter().map(|step| take(client, job, status, step))).await;
             outcome.tried += batch.len();
             for result in taken {
                 match result {
@@ -95,10 +101,11 @@ fn kind(step: &Step) -> (Discriminant<Step>, Option<Role>) {
 ///
 /// # Errors
 /// Of the API server.
-pub async fn clean_up(client: &Client, job: &Owner, steps: &[Step]) -> kube::Result<()> {
+pub async fn clean_up(client: &Client, job: &TrainingJob, steps: &[Step]) -> kube::Result<()> {
+    let namespace = job.namespace().unwrap_or_default();
     for step in steps {
         match step {
-            Step::DeletePod { name, uid } => delete_pod(client, job, name, uid).await?,
+            Step::DeletePod { name, uid } => delete_pod(client, &namespace, name, uid).await?,
             Step::DeleteJob => delete_job(client, job).await?,
             Step::Apply(_) | Step::CreatePod { .. } | Step::Label { .. } => {}
         }
@@ -112,14 +119,20 @@ enum Taken {
     Refused(Trouble),
 }
 
-async fn take(client: &Client, job: &Job, image: &str, step: &Step) -> kube::Result<Taken> {
+async fn take(
+    client: &Client,
+    job: &Job,
+    status: &TrainingJobStatus,
+    step: &Step,
+) -> kube::Result<Taken> {
     match step {
-        Step::Apply(part) => apply_part(client, job, *part).await,
+        Step::Apply(part) => apply_part(client, job, status, *part).await,
         Step::CreatePod {
             member,
             attempt,
             generation,
         } => {
+            let image = status.image.as_deref().unwrap_or_default();
             let pod = resources::pod(job, image, *member, *attempt, *generation);
             create(client, job, &pod, (*member, *attempt)).await
         }
@@ -138,34 +151,50 @@ async fn take(client: &Client, job: &Job, image: &str, step: &Step) -> kube::Res
             }
         }
         Step::DeletePod { name, uid } => {
-            delete_pod(client, &job.as_owner(), name, uid).await?;
+            delete_pod(client, &job.namespace, name, uid).await?;
             Ok(Taken::Done)
         }
         Step::DeleteJob => {
-            delete_job(client, &job.as_owner()).await?;
+            delete_job(client, &job.object).await?;
             Ok(Taken::Done)
         }
     }
 }
 
-async fn delete_pod(client: &Client, job: &Owner, name: &str, uid: &str) -> kube::Result<()> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), &job.namespace);
+async fn delete_pod(client: &Client, namespace: &str, name: &str, uid: &str) -> kube::Result<()> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let uid = Preconditions {
+        uid: Some(uid.into()),
+        resource_version: None,
+    };
     delete(&api, name, uid).await
 }
 
-async fn delete_job(client: &Client, job: &Owner) -> kube::Result<()> {
-    let api: Api<TrainingJob> = Api::namespaced(client.clone(), &job.namespace);
-    delete(&api, &job.name, &job.uid).await
+/// Deletes a job as it was read: one whose time was prolonged meanwhile stays.
+async fn delete_job(client: &Client, job: &TrainingJob) -> kube::Result<()> {
+    let namespace = job.namespace().unwrap_or_default();
+    let api: Api<TrainingJob> = Api::namespaced(client.clone(), &namespace);
+    let version = Preconditions {
+        uid: job.uid(),
+        resource_version: job.resource_version(),
+    };
+    delete(&api, &job.name_any(), version).await
 }
 
-async fn apply_part(client: &Client, job: &Job, part: Part) -> kube::Result<Taken> {
+async fn apply_part(
+    client: &Client,
+    job: &Job,
+    status: &TrainingJobStatus,
+    part: Part,
+) -> kube::Result<Taken> {
+    let attempt = plan::coordinator_attempt(status);
     let applied = match part {
         Part::Config => {
             let object = resources::config_map(job).map_err(kube::Error::SerdeError)?;
             make(client, job, object).await
         }
         Part::Headless => make(client, job, resources::headless(job)).await,
-        Part::Coordinator => make(client, job, resources::coordinator(job)).await,
+        Part::Coordinator => make(client, job, resources::coordinator(job, attempt)).await,
         Part::Policy => make(client, job, resources::network_policy(job)).await,
     };
     match applied {
@@ -194,23 +223,52 @@ where
         field_manager: Some(MANAGER.into()),
         ..PostParams::default()
     };
-    match api.create(&parameters, &object).await {
+    let denied = match api.create(&parameters, &object).await {
         Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
+            None
         }
+        // A quota that is exhausted refuses before anybody looks whether the object is there.
+        Err(kube::Error::Api(status)) if status.code == 403 => Some(kube::Error::Api(status)),
         created => return created.map(|_| Taken::Done),
-    }
-    let namesakes = ListParams::default().fields(&format!("metadata.name={name}"));
-    let found = api.list_metadata(&namesakes).await?.items;
-    let Some(found) = found.iter().find(|found| found.name_any() == name) else {
-        return Ok(Taken::Done); // gone in between: the next pass sees to it
     };
-    if Owner::of(&found.metadata).is_none_or(|owner| owner.uid != job.uid) {
+    let Some(found) = metadata_of(&api, &name).await? else {
+        // Not there, or gone in between: the next pass sees to it.
+        return denied.map_or(Ok(Taken::Done), Err);
+    };
+    if Owner::of(&found).is_none_or(|owner| owner.uid != job.uid) {
         return Ok(Taken::Refused(taken(&K::kind(&()), &name)));
     }
     let parameters = PatchParams::apply(MANAGER).force();
     api.patch_metadata(&name, &parameters, &Patch::Apply(&object))
         .await?;
     Ok(Taken::Done)
+}
+
+/// An object's metadata as the API server has it now. By a list: that needs no right that watches do not need too.
+async fn metadata_of<K>(api: &Api<K>, name: &str) -> kube::Result<Option<ObjectMeta>>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let of_name = ListParams::default().fields(&format!("metadata.name={name}"));
+    let found = api.list_metadata(&of_name).await?.items;
+    let found = found
+        .into_iter()
+        .find(|found| found.metadata.name.as_deref() == Some(name));
+    Ok(found.map(|found| found.metadata))
+}
+
+/// Whether a job is still as it was read. Whoever acts on an old one, because its watch is behind or it does not lead any
+/// more, must not delete anything for it.
+///
+/// # Errors
+/// Of the API server.
+pub async fn is_current(client: &Client, object: &TrainingJob) -> kube::Result<bool> {
+    let api: Api<TrainingJob> =
+        Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let now = metadata_of(&api, &object.name_any()).await?;
+    Ok(now.is_some_and(|now| {
+        now.uid == object.metadata.uid && now.resource_version == object.metadata.resource_version
+    }))
 }
 
 /// What tells one state of an object that we apply from another.
@@ -228,11 +286,18 @@ fn digest(object: &impl Serialize) -> kube::Result<String> {
 ///
 /// # Errors
 /// Never for a job that was decoded.
-pub fn wanted_part(job: &Job, part: Part) -> kube::Result<(String, String)> {
+pub fn wanted_part(
+    job: &Job,
+    status: &TrainingJobStatus,
+    part: Part,
+) -> kube::Result<(String, String)> {
     match part {
         Part::Config => named(&resources::config_map(job).map_err(kube::Error::SerdeError)?),
         Part::Headless => named(&resources::headless(job)),
-        Part::Coordinator => named(&resources::coordinator(job)),
+        Part::Coordinator => named(&resources::coordinator(
+            job,
+            plan::coordinator_attempt(status),
+        )),
         Part::Policy => named(&resources::network_policy(job)),
     }
 }
@@ -325,20 +390,17 @@ fn going(pod: &str) -> Trouble {
     )
 }
 
-async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> kube::Result<()>
+async fn delete<K>(api: &Api<K>, name: &str, preconditions: Preconditions) -> kube::Result<()>
 where
     K: Clone + DeserializeOwned + Debug,
 {
     let parameters = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Background),
-        preconditions: Some(Preconditions {
-            uid: Some(uid.into()),
-            resource_version: None,
-        }),
+        preconditions: Some(preconditions),
         ..DeleteParams::default()
     };
     match api.delete(name, &parameters).await {
-        // Gone already, or a namesake is there.
+        // Gone already, or a namesake is there, or another version: the watch brings it.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
         result => result.map(drop),
     }
@@ -354,6 +416,8 @@ fn refusal(error: kube::Error) -> kube::Result<Trouble> {
         403 if message.contains("exceeded quota") => "QuotaExceeded",
         403 if message.contains("PodSecurity") => "PodSecurity",
         403 => "Forbidden",
+        // Admission comes before anything is stored.
+        500 if message.contains("failed calling webhook") => "WebhookFailed",
         400 | 422 => "Rejected",
         _ => return Err(error),
     };

@@ -12,7 +12,8 @@ pub mod types {
     pub const INVALID: &str = "Invalid";
     /// All servers and at least one worker run.
     pub const RUNNING: &str = "Running";
-    /// Something keeps pods from running, or the coordinator from answering; the message names it.
+    /// Something keeps pods from being created, from running or from going on, or the coordinator from answering; the
+    /// message names it.
     pub const DEGRADED: &str = "Degraded";
     /// The job was stopped by `suspend`.
     pub const SUSPENDED: &str = "Suspended";

@@ -6,13 +6,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::Resource;
-use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
 use crate::observed::PodSeen;
+use crate::owner::Owner;
 
 /// Objects by owner and name, as one kind's watch brings them.
 pub struct Index<K, V> {
@@ -147,48 +145,6 @@ impl<K: Ord + Clone + Hash, V: Clone> Index<K, V> {
     fn lock(&self) -> MutexGuard<'_, Inner<K, V>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The job that an object belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Owner {
-    /// Its uid.
-    pub uid: String,
-    /// Its name.
-    pub name: String,
-    /// Its namespace.
-    pub namespace: String,
-}
-
-impl Owner {
-    /// The TrainingJob that controls an object, if one does.
-    pub fn of(metadata: &ObjectMeta) -> Option<Owner> {
-        let controls = |owner: &&OwnerReference| {
-            owner.controller == Some(true)
-                && owner.kind == "TrainingJob"
-                && is_ours(&owner.api_version)
-        };
-        let owner = metadata.owner_references.iter().flatten().find(controls)?;
-        Some(Owner {
-            uid: owner.uid.clone(),
-            name: owner.name.clone(),
-            namespace: metadata.namespace.clone().unwrap_or_default(),
-        })
-    }
-
-    /// A reference for the queue.
-    pub fn reference<K>(&self) -> ObjectRef<K>
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        ObjectRef::new(&self.name).within(&self.namespace)
-    }
-}
-
-fn is_ours(api_version: &str) -> bool {
-    api_version
-        .split_once('/')
-        .is_some_and(|(group, _)| group == trainyard_crds::GROUP)
 }
 
 #[cfg(test)]

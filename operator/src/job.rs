@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
 use trainyard_crds::TrainingJob;
 use trainyard_crds::training_job::{Dataset, PodSettings, S3Storage, Storage, Validation, Volume};
 
-use crate::index::Owner;
+use crate::owner::Owner;
+
+/// A job, or what could be read of an object that is none.
+pub type Guarded = DeserializeGuard<TrainingJob>;
 
 /// Environment variables whose names begin so are the operator's.
 const RESERVED_ENV: &str = "TRAINYARD_";

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use trainyard_operator::controller::{Context, SystemClock};
+use trainyard_operator::context::{Context, SystemClock};
 use trainyard_operator::coordinator::HttpCoordinator;
 use trainyard_operator::http::{Shown, serve};
 use trainyard_operator::leader::{Lease, lead};
@@ -99,6 +99,7 @@ async fn operate(args: Args) -> Result<()> {
     let listener = tokio::net::TcpListener::bind(args.http)
         .await
         .with_context(|| format!("--http: {} cannot be listened on", args.http))?;
+    tracing::info!(address = %listener.local_addr()?, "listening");
     let http = tokio::spawn(serve(listener, shown.clone()));
     let version = client
         .apiserver_version()

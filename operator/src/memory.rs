@@ -14,6 +14,8 @@ use crate::observed::{PodSeen, ProgressSeen, Trouble};
 const UNSEEN: SignedDuration = SignedDuration::from_secs(10);
 /// Versions of a job that are remembered as overtaken by our own writes.
 const OVERTAKEN: usize = 16;
+/// Errors in a row from which on the status says so.
+const LASTING: u32 = 3;
 /// Waits after refusals and errors.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -28,6 +30,7 @@ pub struct Memory {
 pub struct Notes {
     written: Option<Written>,
     created: Vec<(PodSeen, Timestamp)>,
+    vanished: Vec<PodSeen>,
     refusal: Option<Refusal>,
     /// The generation that this process raised, and the pods that it has tried to create since.
     raised: Option<u64>,
@@ -81,6 +84,11 @@ impl Memory {
     /// Forgets a job.
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
+    }
+
+    /// Forgets all other jobs.
+    pub fn retain(&self, mut is_there: impl FnMut(&str) -> bool) {
+        self.lock().retain(|uid, _| is_there(uid));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Notes>> {
@@ -150,6 +158,21 @@ impl Notes {
         self.created.retain(|(pod, _)| pod.name != name);
     }
 
+    /// A pod was deleted without having been asked to go first: by force, or before it had a node.
+    pub fn vanishes(&mut self, pod: PodSeen) {
+        self.vanished.push(pod);
+    }
+
+    /// Forgets vanished pods that say nothing any more.
+    pub fn keep_vanished(&mut self, says_something: impl FnMut(&PodSeen) -> bool) {
+        self.vanished.retain(says_something);
+    }
+
+    /// Pods that have vanished.
+    pub fn vanished(&self) -> impl Iterator<Item = &PodSeen> {
+        self.vanished.iter()
+    }
+
     /// Pods that the cache does not have yet.
     pub fn unseen(&mut self, now: Timestamp) -> impl Iterator<Item = &PodSeen> {
         self.created
@@ -191,9 +214,16 @@ impl Notes {
             .map(|refusal| (&refusal.trouble, refusal.until))
     }
 
-    /// Counts an error; returns how long to wait.
-    pub fn erred(&mut self) -> Duration {
+    /// Counts an error; returns how long to wait. One that lasts is said in the status, and tried again all the same.
+    pub fn erred(&mut self, error: &kube::Error, now: Timestamp) -> Duration {
         self.errors = self.errors.saturating_add(1);
+        if self.errors >= LASTING && self.refusal.is_none() {
+            self.refusal = Some(Refusal {
+                trouble: Trouble::new("ApiServerError", error.to_string()),
+                until: now,
+                times: 0,
+            });
+        }
         backoff(self.errors)
     }
 

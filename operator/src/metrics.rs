@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use trainyard_crds::training_job::Phase;
 
-use crate::controller::Guarded;
+use crate::job::Guarded;
 
 /// Upper bounds of the buckets for waits and passes, in seconds.
 const BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
@@ -142,6 +142,11 @@ impl Metrics {
     /// A job is no more.
     pub fn gone(&self, job: &ObjectRef<Guarded>) {
         self.queue().remove(job);
+    }
+
+    /// Only these jobs are there.
+    pub fn retain(&self, mut is_there: impl FnMut(&ObjectRef<Guarded>) -> bool) {
+        self.queue().retain(|job, _| is_there(job));
     }
 
     /// A pass begins.

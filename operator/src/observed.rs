@@ -1,69 +1,18 @@
 //! What the operator sees of a job's pods: the few facts that decisions need, taken from the objects that watches bring.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-use crate::index::Owner;
+use crate::owner::Owner;
 use crate::resources::{self, labels};
+
+pub use crate::member::{Member, Role};
 
 /// Longest message that is taken over from a pod, in bytes.
 const MAX_MESSAGE: usize = 4096;
-
-/// A role of a job's pods.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Holds parameters.
-    Server,
-    /// Computes gradients.
-    Worker,
-}
-
-impl Role {
-    /// The role in names and labels.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Server => "server",
-            Role::Worker => "worker",
-        }
-    }
-}
-
-/// A server or worker, whichever pod it runs in.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Member {
-    /// Its role.
-    pub role: Role,
-    /// Its index in the role, from 0.
-    pub index: u32,
-}
-
-impl Member {
-    /// Server 0, which hosts the coordinator.
-    pub const COORDINATOR: Member = Member::server(0);
-
-    /// A server.
-    pub const fn server(index: u32) -> Self {
-        let role = Role::Server;
-        Member { role, index }
-    }
-
-    /// A worker.
-    pub const fn worker(index: u32) -> Self {
-        let role = Role::Worker;
-        Member { role, index }
-    }
-}
-
-impl fmt::Display for Member {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.role.name(), self.index)
-    }
-}
 
 /// A pod of a job.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,8 +27,12 @@ pub struct PodSeen {
     pub attempt: u32,
     /// Whether it has all labels that the operator gave it.
     pub labelled: bool,
+    /// When it was created.
+    pub created: Option<Timestamp>,
     /// Whether the container runs.
     pub running: bool,
+    /// Since when the container runs, if it does.
+    pub started: Option<Timestamp>,
     /// Whether it is ready.
     pub ready: bool,
     /// Address of the pod.
@@ -96,6 +49,14 @@ impl PodSeen {
     /// Neither ended nor asked to go.
     pub fn is_active(&self) -> bool {
         self.end.is_none() && self.deletion.is_none()
+    }
+
+    /// How long the container has run, in seconds.
+    pub fn lived_seconds(&self, now: Timestamp) -> i64 {
+        let lived = self
+            .started
+            .map(|start| now.duration_since(start).as_secs());
+        lived.unwrap_or(0).max(0)
     }
 }
 
@@ -238,6 +199,8 @@ pub struct Observed {
     pub refused: Option<Trouble>,
     /// A server's pod is missing that may have been there in the current generation.
     pub doubtful: bool,
+    /// Pods that were deleted without having been asked to go first, as they were last seen.
+    pub vanished: Vec<PodSeen>,
 }
 
 /// Takes from a pod what decisions need; none for a pod that no job owns. Whose pod it is tells its name, which nobody can
@@ -260,7 +223,12 @@ pub fn see(pod: &Pod) -> Option<PodSeen> {
         member,
         attempt,
         labelled,
+        created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
         running: end.is_none() && state.is_some_and(|s| s.running.is_some()),
+        started: state
+            .and_then(|s| s.running.as_ref()?.started_at.as_ref())
+            .filter(|_| end.is_none())
+            .map(|time| time.0),
         ready: end.is_none() && container.is_some_and(|c| c.ready),
         ip: status.and_then(|s| s.pod_ip.clone()),
         deletion: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
@@ -324,6 +292,12 @@ fn end(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<End> {
                 | "OutOfpods"
         )
     );
+    // What the runtime says of a container that it found dead when the node came up again, and the kubelet of one that it
+    // cannot find.
+    let rebooted = matches!(
+        terminated.and_then(|t| t.reason.as_deref()),
+        Some("Unknown" | "ContainerStatusUnknown")
+    );
     let mut message = terminated
         .and_then(|t| t.message.clone())
         .filter(|m| !m.trim().is_empty())
@@ -342,6 +316,7 @@ fn end(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<End> {
         message,
         disrupted: disruption.is_some()
             || kubelet
+            || rebooted
             || (terminated.is_none() && phase == Some("Failed")),
         lived_seconds: lived.unwrap_or(0).max(0),
         finished: terminated
@@ -382,5 +357,34 @@ pub fn cut(text: &mut String, limit: usize) {
             .find(|at| text.is_char_boundary(*at))
             .unwrap_or(0);
         text.truncate(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o08_a_node_that_was_rebooted_ended_the_pod_and_not_the_program() {
+        let ended = |code: i32, reason: &str| {
+            let pod = serde_json::json!({
+                "metadata": {
+                    "name": "a-worker-0-0", "uid": "1",
+                    "ownerReferences": [{
+                        "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "name": "a", "uid": "2",
+                        "controller": true,
+                    }],
+                },
+                "status": {"phase": "Failed", "containerStatuses": [{
+                    "name": resources::CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                    "state": {"terminated": {"exitCode": code, "reason": reason}},
+                }]},
+            });
+            let pod = serde_json::from_value(pod).expect("a pod");
+            see(&pod).and_then(|seen| seen.end).expect("an end")
+        };
+        assert!(ended(255, "Unknown").disrupted);
+        assert!(ended(137, "ContainerStatusUnknown").disrupted);
+        assert!(!ended(137, "Error").disrupted);
     }
 }

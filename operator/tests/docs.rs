@@ -36,6 +36,7 @@ const NOT_REASONS: &[&str] = &[
     "None",
     "Succeeded",
     // Why the kubelet ended a pod, or cannot start it.
+    "ContainerStatusUnknown",
     "CreateContainerConfigError",
     "CreateContainerError",
     "ErrImageNeverPull",
@@ -54,6 +55,7 @@ const NOT_REASONS: &[&str] = &[
     "Shutdown",
     "Terminated",
     "UnexpectedAdmissionError",
+    "Unknown",
     // Types of conditions, and actions of events.
     "Degraded",
     "Invalid",

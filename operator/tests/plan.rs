@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use trainyard_crds::training_job::Phase;
+use trainyard_crds::training_job::{MemberRestarts, Phase};
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 use trainyard_operator::job::Job;
 use trainyard_operator::observed::{Member, Observed, Part, PodSeen};
@@ -42,6 +42,25 @@ fn pass(job: &Job, status: &TrainingJobStatus, observed: &Observed, second: i64)
     plan::plan(job, status, observed, &settings, at(second))
 }
 
+/// A member's pod that nothing has happened to yet.
+fn seen(job: &Job, member: Member, attempt: u32) -> PodSeen {
+    PodSeen {
+        name: resources::pod_name(&job.name, member, attempt),
+        uid: format!("uid-of-{member}"),
+        member,
+        attempt,
+        labelled: true,
+        created: None,
+        running: false,
+        started: None,
+        ready: false,
+        ip: None,
+        deletion: None,
+        end: None,
+        trouble: None,
+    }
+}
+
 /// The pod that a step creates, a moment later.
 fn created(job: &Job, step: &Step) -> Option<PodSeen> {
     let Step::CreatePod {
@@ -50,19 +69,7 @@ fn created(job: &Job, step: &Step) -> Option<PodSeen> {
     else {
         return None;
     };
-    Some(PodSeen {
-        name: resources::pod_name(&job.name, *member, *attempt),
-        uid: format!("uid-of-{member}"),
-        member: *member,
-        attempt: *attempt,
-        labelled: true,
-        running: false,
-        ready: false,
-        ip: None,
-        deletion: None,
-        end: None,
-        trouble: None,
-    })
+    Some(seen(job, *member, *attempt))
 }
 
 fn pod(job: &Job, member: Member) -> Value {
@@ -337,4 +344,125 @@ fn o39_reserved_names_are_refused_with_their_field() {
         let problems = problems(&changed);
         assert!(problems.contains(expected), "{problems} has {expected}");
     }
+}
+
+/// A status with all servers running, and a worker that ended nine times in a row.
+fn troubled(job: &Job) -> TrainingJobStatus {
+    let first = pass(job, &TrainingJobStatus::default(), &Observed::default(), 0);
+    let mut status = first.status;
+    status.restarts.members = vec![MemberRestarts {
+        name: "worker-1".into(),
+        attempt: 9,
+        streak: 9,
+        ..MemberRestarts::default()
+    }];
+    status
+}
+
+#[test]
+fn o09_a_disruption_after_a_healthy_period_begins_the_waits_anew() {
+    let job = valid(FULL);
+    let status = troubled(&job);
+    let after = |lived: i64| {
+        let member = Member::worker(1);
+        let pod = PodSeen {
+            running: true,
+            created: Some(at(0)),
+            started: Some(at(0)),
+            deletion: Some(at(lived + 60)),
+            ..seen(&job, member, 9)
+        };
+        let observed = Observed {
+            pods: vec![pod],
+            parts: Part::ALL.into(),
+            ..Observed::default()
+        };
+        let plan = pass(&job, &status, &observed, lived);
+        let worker = plan.status.restarts.members.into_iter();
+        worker.map(|m| (m.attempt, m.streak)).next()
+    };
+    assert_eq!(after(299), Some((10, 10)));
+    assert_eq!(after(300), Some((10, 1)));
+}
+
+#[test]
+fn o21_a_pod_that_does_not_start_is_named_after_two_minutes() {
+    let job = valid(FULL);
+    let first = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0);
+    let pods = first.steps.iter().filter_map(|step| created(&job, step));
+    let observed = Observed {
+        pods: pods
+            .map(|pod| PodSeen {
+                created: Some(at(0)),
+                ..pod
+            })
+            .collect(),
+        parts: Part::ALL.into(),
+        ..Observed::default()
+    };
+    let early = pass(&job, &first.status, &observed, 20);
+    assert_eq!(early.status, first.status);
+    assert_eq!(early.again, Some(Duration::from_secs(100)));
+    let late = pass(&job, &first.status, &observed, 120);
+    let degraded = late
+        .status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == "Degraded");
+    let degraded = degraded.expect("a condition");
+    assert_eq!(
+        (degraded.status.as_str(), degraded.reason.as_str()),
+        ("True", "NotStarted")
+    );
+    assert!(degraded.message.contains("full-server-0-0"), "{degraded:?}");
+}
+
+#[test]
+fn o32_the_service_of_server_0_leads_to_its_current_pod_alone() {
+    let job = valid(FULL);
+    let mut status = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0).status;
+    status.started_generation = status.generation;
+    let observed = Observed {
+        parts: Part::ALL.into(),
+        ..Observed::default()
+    };
+    let plan = pass(&job, &status, &observed, 60);
+    let place = |step: &dyn Fn(&Step) -> bool| plan.steps.iter().position(step);
+    let service = place(&|step| *step == Step::Apply(Part::Coordinator));
+    let successor = place(&|step| {
+        matches!(
+            step,
+            Step::CreatePod {
+                member: Member::COORDINATOR,
+                attempt: 1,
+                ..
+            }
+        )
+    });
+    assert!(service.is_some() && service < successor, "{:?}", plan.steps);
+    let selector = resources::coordinator(&job, 1)
+        .spec
+        .and_then(|spec| spec.selector);
+    assert_eq!(selector.expect("a selector")["trainyard.dev/attempt"], "1");
+}
+
+#[test]
+fn t12_servers_are_told_how_much_of_the_grace_a_checkpoint_may_take() {
+    let job = valid(FULL);
+    let grace = |seconds: Option<u32>| {
+        let mut object = (*job.object).clone();
+        object.spec.servers.pod.termination_grace_period_seconds = seconds;
+        let job = Job::new(Arc::new(object)).expect("valid");
+        let pod = pod(&job, Member::server(0));
+        let env = pod["spec"]["containers"][0]["env"].as_array().cloned();
+        let told = env
+            .into_iter()
+            .flatten()
+            .find(|env| env["name"] == "TRAINYARD_GRACE_SECONDS");
+        let told = told.map(|env| env["value"].clone()).unwrap_or_default();
+        (pod["spec"]["terminationGracePeriodSeconds"].as_i64(), told)
+    };
+    assert_eq!(grace(None), (Some(60), json!("55")));
+    assert_eq!(grace(Some(600)), (Some(600), json!("595")));
+    assert_eq!(grace(Some(8)), (Some(8), json!("6")));
 }

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::os::fd::{FromRawFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
@@ -112,6 +113,9 @@ struct ServerArgs {
     /// Address under which workers reach this server [default: the one it listens on].
     #[arg(long)]
     advertise: Option<String>,
+    /// Seconds that a stop may take before it goes without a checkpoint of its own.
+    #[arg(long, value_name = "SECONDS", env = "TRAINYARD_GRACE_SECONDS", default_value_t = Timing::default().grace.as_secs())]
+    grace: u64,
     /// An inherited listener, instead of --listen.
     #[arg(long, hide = true)]
     listen_fd: Option<RawFd>,
@@ -250,7 +254,10 @@ fn be_server(args: ServerArgs) -> Result<Ended> {
         storage: args.storage,
         // A local run writes it itself, into a folder that appears whole.
         artifact: args.role.supervised.is_none(),
-        timing: Timing::default(),
+        timing: Timing {
+            grace: Duration::from_secs(args.grace),
+            ..Timing::default()
+        },
     })
 }
 

@@ -67,6 +67,12 @@ impl Members {
         self.0.get(&member).map_or(0, |m| m.attempt)
     }
 
+    /// Pods of a member that have ended in a row, and how the last one did.
+    pub fn streak(&self, member: Member) -> (u32, &str) {
+        let entry = self.0.get(&member);
+        entry.map_or((0, ""), |m| (m.streak, m.reason.as_str()))
+    }
+
     /// When the current pod may be created.
     pub fn not_before(&self, member: Member) -> Option<Timestamp> {
         self.0.get(&member)?.not_before.as_ref().map(|time| time.0)
@@ -150,22 +156,26 @@ impl Members {
         let attempt = self.attempt(member);
         let is_current = |pod: &&PodSeen| pod.member == member && pod.attempt == attempt;
         let Some(pod) = observed.pods.iter().find(is_current) else {
-            // A server that ran has taken its state with it. One that never ran, or a worker, had none.
-            return match member.role == Role::Server && ran(status) {
-                true => Fate::Gone(Loss::disruption("is gone")),
+            let vanished = observed.vanished.iter().find(is_current);
+            let lived = vanished.map_or(0, |pod| pod.lived_seconds(now));
+            // A server that ran has taken its state with it. Of one that never ran, and of a worker, only who has seen it
+            // knows that it was there.
+            return match vanished.is_some() || (member.role == Role::Server && ran(status)) {
+                true => Fate::Gone(Loss::disruption("is gone", lived)),
                 false => Fate::Keep,
             };
         };
+        let lived = pod.lived_seconds(now);
         let asked = pod.deletion.is_some();
         let Some(end) = &pod.end else {
             return match (pod.deletion, member.role) {
                 (None, _) => Fate::Keep,
                 // Its successor need not wait: two workers in one place are harmless.
-                (Some(_), Role::Worker) => Fate::Gone(Loss::disruption("was deleted")),
+                (Some(_), Role::Worker) => Fate::Gone(Loss::disruption("was deleted", lived)),
                 // It is checkpointing; a successor would cut that short.
                 (Some(_), Role::Server) => match lost_at(pod) {
                     Some(lost) if now < lost => Fate::Wait(lost),
-                    _ => Fate::Gone(Loss::disruption("is lost with its node")),
+                    _ => Fate::Gone(Loss::disruption("is lost with its node", lived)),
                 },
             };
         };
@@ -226,11 +236,11 @@ impl Members {
 }
 
 impl Loss {
-    fn disruption(reason: &str) -> Self {
+    fn disruption(reason: &str, lived_seconds: i64) -> Self {
         Loss {
             failed: false,
             reason: reason.into(),
-            lived_seconds: 0,
+            lived_seconds,
         }
     }
 

@@ -57,6 +57,13 @@ pub enum Step {
     DeleteJob,
 }
 
+impl Step {
+    /// Whether something is deleted.
+    pub fn deletes(&self) -> bool {
+        matches!(self, Step::DeletePod { .. } | Step::DeleteJob)
+    }
+}
+
 /// What to do about a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -132,6 +139,7 @@ pub fn plan(
 ) -> Plan {
     let mut planner = Planner {
         known_generation: status.generation,
+        known_coordinator: coordinator_attempt(status),
         job,
         observed,
         now,
@@ -152,6 +160,8 @@ pub fn plan(
 struct Planner<'a> {
     /// Generation of the training group before this pass.
     known_generation: u64,
+    /// Attempt of server 0 before this pass.
+    known_coordinator: u32,
     job: &'a Job,
     observed: &'a Observed,
     now: Timestamp,
@@ -189,6 +199,7 @@ impl Planner<'_> {
                 members.store(&mut self.status);
                 timers.into_iter().for_each(|timer| self.wake_at(timer));
                 self.create_what_is_missing(&members);
+                self.wake_for_pods();
                 self.label_again();
                 self.delete_what_is_superfluous(&members);
                 if self
@@ -279,8 +290,10 @@ impl Planner<'_> {
     }
 
     fn create_what_is_missing(&mut self, members: &Members) {
+        // The Service in front of server 0 leads to the current pod, not to one that hangs on a lost node.
+        let moved = members.attempt(Member::COORDINATOR) != self.known_coordinator;
         for part in Part::ALL {
-            if !self.observed.parts.contains(&part) {
+            if !self.observed.parts.contains(&part) || (part == Part::Coordinator && moved) {
                 self.steps.push(Step::Apply(part));
             }
         }
@@ -347,6 +360,16 @@ impl Planner<'_> {
     fn wake_in(&mut self, wait: Duration) {
         self.again = Some(self.again.map_or(wait, |again| again.min(wait)));
     }
+}
+
+/// Whether a pod is its member's current one.
+pub fn is_current(status: &TrainingJobStatus, pod: &PodSeen) -> bool {
+    Members::of(status).attempt(pod.member) == pod.attempt
+}
+
+/// Which pod of server 0 is current.
+pub fn coordinator_attempt(status: &TrainingJobStatus) -> u32 {
+    Members::of(status).attempt(Member::COORDINATOR)
 }
 
 fn delete(pod: &PodSeen) -> Step {

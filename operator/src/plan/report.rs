@@ -13,6 +13,12 @@ use crate::resources::labels;
 
 /// Progress alone is written at most this often.
 const PROGRESS: Duration = Duration::from_secs(10);
+/// Pods of a member that ended in a row from which on the status says so.
+const LOOP: u32 = 3;
+/// How long a member's pod must run to end such a row for the status.
+const STEADY: Duration = Duration::from_secs(60);
+/// How long a pod may take to start until the status says so.
+const SLOW_START: Duration = Duration::from_secs(120);
 /// Why a job is degraded whose coordinator does not answer.
 const UNREACHABLE: &str = "CoordinatorUnreachable";
 
@@ -66,14 +72,9 @@ impl Planner<'_> {
     }
 
     fn live_phase(&mut self, old: &TrainingJobStatus) {
-        let current = members::Members::of(&self.status);
+        let members = members::Members::of(&self.status);
         let runs = |member: Member| {
-            let its =
-                |pod: &&PodSeen| pod.member == member && pod.attempt == current.attempt(member);
-            self.observed
-                .pods
-                .iter()
-                .find(its)
+            self.current(&members, member)
                 .is_some_and(|pod| pod.running && pod.is_active())
         };
         let servers = (0..self.job.servers()).map(Member::server).all(runs);
@@ -168,10 +169,68 @@ impl Planner<'_> {
                 format!("pod {}: {}", pod.name, trouble.message),
             ))
         });
-        of_pod.or_else(|| {
+        let silence = || {
             let silence = self.observed.unreachable.as_ref()?;
             Some(Trouble::new(UNREACHABLE, silence.clone()))
+        };
+        let slow = || pods.iter().find_map(|pod| self.slow_start(pod));
+        of_pod
+            .or_else(|| self.crash_loop())
+            .or_else(slow)
+            .or_else(silence)
+    }
+
+    /// A member whose pods end again and again, and whose current one has not run for long.
+    fn crash_loop(&self) -> Option<Trouble> {
+        let members = members::Members::of(&self.status);
+        members::wanted(self.job).find_map(|member| {
+            let (streak, reason) = members.streak(member);
+            let steady = self
+                .current(&members, member)
+                .and_then(|pod| pod.started)
+                .is_some_and(|start| self.now >= after(start, STEADY));
+            (streak >= LOOP && !steady).then(|| {
+                let message = format!(
+                    "{member} has ended {streak} times in a row; the last time it {reason}"
+                );
+                Trouble::new("CrashLoopBackOff", message)
+            })
         })
+    }
+
+    /// A pod that nobody says anything about, and that does not start.
+    fn slow_start(&self, pod: &PodSeen) -> Option<Trouble> {
+        let created = pod.created.filter(|_| !pod.running)?;
+        (self.now >= after(created, SLOW_START)).then(|| {
+            let message = format!(
+                "pod {} has not started for {} s: kubectl describe pod says what it waits for",
+                pod.name,
+                SLOW_START.as_secs()
+            );
+            Trouble::new("NotStarted", message)
+        })
+    }
+
+    fn current(&self, members: &members::Members, member: Member) -> Option<&PodSeen> {
+        let attempt = members.attempt(member);
+        let is_current = |pod: &&PodSeen| pod.member == member && pod.attempt == attempt;
+        self.observed.pods.iter().find(is_current)
+    }
+
+    /// When what is said of a pod changes although nothing happens to it.
+    pub(super) fn wake_for_pods(&mut self) {
+        let members = members::Members::of(&self.status);
+        let observed = self.observed;
+        for pod in observed.pods.iter().filter(|pod| pod.is_active()) {
+            let looped = members.streak(pod.member).0 >= LOOP;
+            let time = match (pod.running, pod.started) {
+                (false, _) => pod.created.map(|created| after(created, SLOW_START)),
+                (true, started) => started.filter(|_| looped).map(|start| after(start, STEADY)),
+            };
+            if let Some(time) = time.filter(|time| self.now < *time) {
+                self.wake_at(time);
+            }
+        }
     }
 
     /// Whether the trouble that was there before may still be. What was refused, and who was silent, only the operator knew

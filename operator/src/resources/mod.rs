@@ -8,7 +8,7 @@ pub use network::{config_map, coordinator, headless, network_policy};
 pub use pod::pod;
 
 use crate::job::Job;
-use crate::observed::Member;
+use crate::member::Member;
 
 /// Name of the container.
 pub const CONTAINER: &str = "trainer";

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{HTTP_PORT, PROTOCOL_PORT, config_name, coordinator_name, labels};
 use crate::job::Job;
-use crate::observed::Member;
+use crate::member::Member;
 
 fn metadata(job: &Job, name: String) -> ObjectMeta {
     ObjectMeta {
@@ -52,13 +52,15 @@ pub fn headless(job: &Job) -> Service {
     }
 }
 
-/// The Service in front of server 0: its address outlives the pods behind it.
-pub fn coordinator(job: &Job) -> Service {
+/// The Service in front of server 0: its address outlives the pods behind it. It leads to one of them, by its attempt: one
+/// that hangs on a lost node would be published for as long as its object is there.
+pub fn coordinator(job: &Job, attempt: u32) -> Service {
     let server = Member::COORDINATOR;
     let selector = [
         (labels::JOB, job.name.clone()),
         (labels::ROLE, server.role.name().into()),
         (labels::INDEX, server.index.to_string()),
+        (labels::ATTEMPT, attempt.to_string()),
     ];
     Service {
         metadata: metadata(job, coordinator_name(&job.name)),

@@ -17,10 +17,12 @@ use super::{
     storage_uri,
 };
 use crate::job::{Job, StoragePlace};
-use crate::observed::{Member, Role};
+use crate::member::{Member, Role};
 
 /// Seconds a pod has to hand its work over, unless the job says otherwise: a checkpoint must fit.
-const GRACE_SECONDS: i64 = 60;
+const GRACE_SECONDS: u32 = 60;
+/// Seconds of it that are left for the end itself, when there is no time for another checkpoint.
+const GRACE_MARGIN: u32 = 5;
 /// Where the kubelet takes the last words from.
 const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 /// Consecutive failed probes, one each 10 s, until a container counts as hanging.
@@ -65,11 +67,7 @@ fn pod_spec(
         restart_policy: Some("Never".into()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(
-            settings
-                .termination_grace_period_seconds
-                .map_or(GRACE_SECONDS, i64::from),
-        ),
+        termination_grace_period_seconds: Some(grace(settings).into()),
         security_context: Some(security_context(settings)),
         volumes: Some(volumes),
         node_selector: non_empty(settings.node_selector.clone()),
@@ -83,6 +81,13 @@ fn pod_spec(
         image_pull_secrets: some_list(&settings.image_pull_secrets),
         ..PodSpec::default()
     }
+}
+
+/// Seconds that a pod has from the wish that it may go until it is killed.
+fn grace(settings: &PodSettings) -> u32 {
+    settings
+        .termination_grace_period_seconds
+        .unwrap_or(GRACE_SECONDS)
 }
 
 fn container(
@@ -170,6 +175,12 @@ fn env(job: &Job, role: Role, settings: &PodSettings) -> Vec<EnvVar> {
         }),
         ..EnvVar::default()
     }];
+    if role == Role::Server {
+        // Not an argument: the image of a job may be older than the operator, and passes over what it does not know.
+        let grace = grace(settings);
+        let grace = grace - GRACE_MARGIN.min(grace / 4);
+        env.push(plain("TRAINYARD_GRACE_SECONDS", &grace.to_string()));
+    }
     if role == Role::Worker {
         // What the trainer would pin by starting itself anew: one thread in each of libtorch's operations.
         let set = |name: &&str| settings.env.iter().any(|env| env.name == *name);

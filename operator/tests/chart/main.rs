@@ -1,5 +1,7 @@
 //! The chart, as the real helm renders it.
 
+#[path = "../common/calls.rs"]
+mod calls;
 mod helm;
 mod network;
 mod policy;

@@ -9,12 +9,12 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::time::Instant;
-use trainyard_operator::controller::Clock;
+use trainyard_operator::context::Clock;
 
 use crate::faults::Gate;
 use crate::invariants::Watchdog;
 use crate::kubelet::{PodSim, Task};
-use crate::store::{Change, JOBS, Key, PODS, Store};
+use crate::store::{Change, JOBS, Key, PODS, Refusal, Store};
 use crate::trainer::Training;
 
 /// Time: tokio's, which stands still while anybody has something to do. The operator's clock may be off by some seconds.
@@ -65,6 +65,8 @@ pub struct Cluster {
     pub nodes: Vec<bool>,
     /// Most pods that may exist.
     pub quota: Option<usize>,
+    /// What creating a pod is answered with, if it is refused.
+    pub pods_refused: Option<Refusal>,
     /// Nothing can be scheduled.
     pub full: bool,
     /// Images cannot be pulled.
@@ -92,6 +94,7 @@ impl Cluster {
             trainings: BTreeMap::new(),
             nodes: vec![true; 3],
             quota: None,
+            pods_refused: None,
             full: false,
             registry_down: false,
             secret_missing: false,

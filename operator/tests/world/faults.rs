@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use crate::calls::Right;
 use crate::cluster::Cluster;
 use crate::http::Call;
 use crate::store::{Kind, Refusal};
@@ -55,6 +56,10 @@ pub struct Gate {
     pub crash_at: Option<(u64, When)>,
     pub chaos: Chaos,
     pub lags: BTreeMap<(u32, &'static str), Duration>,
+    /// The only namespace that operators work in and have rights in, if they are limited to one.
+    pub scope: Option<String>,
+    /// The rights that operators' requests needed.
+    pub used: BTreeSet<Right>,
 }
 
 impl Gate {
@@ -98,7 +103,10 @@ impl Cluster {
         if self.gate.is_dead(operator) {
             return Verdict::Hang;
         }
-        let verdict = self.verdict(operator, call);
+        let verdict = match self.authorize(call) {
+            Ok(()) => self.verdict(operator, call),
+            Err(refusal) => Verdict::Refuse(refusal),
+        };
         if call.is_write() {
             let comment = match &verdict {
                 Verdict::Pass => String::new(),

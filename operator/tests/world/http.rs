@@ -34,7 +34,8 @@ pub struct Call {
     pub subresource: Option<String>,
     query: BTreeMap<String, String>,
     metadata_only: bool,
-    apply: bool,
+    /// It is a server-side apply, which creates what is not there.
+    pub apply: bool,
     pub body: Value,
 }
 
@@ -81,11 +82,11 @@ impl Call {
         self.kind == &EVENTS
     }
 
-    fn is_watch(&self) -> bool {
+    pub fn is_watch(&self) -> bool {
         self.query.get("watch").is_some_and(|watch| watch == "true")
     }
 
-    fn key(&self) -> Option<Key> {
+    pub fn key(&self) -> Option<Key> {
         let name = self
             .name
             .as_deref()
@@ -141,6 +142,9 @@ async fn serve(
     let body = body.collect_bytes().await?;
     let Some(call) = Call::parse(&parts, &body) else {
         let message = format!("the server could not find {}", parts.uri);
+        if operator > 0 {
+            shared.with(|cluster| cluster.violation(format!("operator {operator}: {message}")));
+        }
         return Ok(refused(&Refusal::new(404, "NotFound", message)));
     };
     sleep(shared.with(|cluster| cluster.latency(operator))).await;
@@ -199,6 +203,9 @@ impl crate::cluster::Cluster {
                 .cloned()
                 .ok_or_else(|| not_found(&key))?,
             (&Method::POST, None) => {
+                if let Some(refusal) = self.pods_refused.clone().filter(|_| key.kind == &PODS) {
+                    return Err(refusal);
+                }
                 self.quota(&key)?;
                 self.store.create(key.clone(), call.body.clone(), at, now)?
             }
@@ -229,18 +236,18 @@ impl crate::cluster::Cluster {
                 None => return Err(not_found(&key)),
             },
             (&Method::DELETE, None) => {
-                let precondition = call.body["preconditions"]["uid"].as_str();
+                let preconditions = &call.body["preconditions"];
                 let old = self
                     .store
                     .get(&key)
                     .cloned()
                     .ok_or_else(|| not_found(&key))?;
-                if precondition.is_some_and(|uid| old["metadata"]["uid"] != uid) {
-                    return Err(Refusal::new(
-                        409,
-                        "Conflict",
-                        "the UID in the precondition does not match",
-                    ));
+                for field in ["uid", "resourceVersion"] {
+                    let wanted = preconditions[field].as_str();
+                    if wanted.is_some_and(|wanted| old["metadata"][field] != wanted) {
+                        let why = format!("the {field} in the precondition does not match");
+                        return Err(Refusal::new(409, "Conflict", why));
+                    }
                 }
                 self.delete(&key, call.body["gracePeriodSeconds"].as_i64(), operator > 0);
                 old

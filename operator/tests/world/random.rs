@@ -144,15 +144,7 @@ fn at_the_end(world: &World, strict: bool) -> Outcome {
         let missed = world.with(|cluster| cluster.watchdog.uncounted(&a["restarts"]["failures"]));
         ensure(missed.is_none(), missed)?;
     }
-    // A job that failed keeps its pods if it is told to.
-    let kept = world.with(|c| {
-        c.job("a")
-            .is_some_and(|a| a["spec"]["cleanPodPolicy"] == "None")
-    });
-    match kept && a["phase"] == "Failed" {
-        true => Ok(()),
-        false => nothing_left_over(world),
-    }
+    nothing_left_over(world)
 }
 
 /// One thing goes wrong, or somebody changes his mind.

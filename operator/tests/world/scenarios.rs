@@ -5,8 +5,9 @@ use std::pin::Pin;
 
 use serde_json::json;
 
+use crate::obstacles::*;
 use crate::store::{CLAIMS, CONFIG_MAPS, JOBS, Key, PODS};
-use crate::world::{Outcome, World, job};
+use crate::world::{Outcome, World, ensure, job};
 
 type Told = Pin<Box<dyn Future<Output = Outcome>>>;
 
@@ -33,6 +34,8 @@ scenarios![
     too_many_failures,
     worker_evicted,
     server_evicted,
+    worker_preempted,
+    server_preempted,
     worker_deleted,
     server_deleted,
     server_deleted_by_force,
@@ -42,15 +45,30 @@ scenarios![
     scaled_while_restarting,
     suspended,
     suspended_while_scaling,
+    resumed_beside_a_silent_node,
     past_its_deadline,
     deleted_after_its_time,
     all_pods_cleaned,
+    no_pods_cleaned,
+    failed_and_cleaned,
+    failed_and_kept,
+    deleted_while_starting,
     deleted_while_running,
+    deleted_and_made_anew,
     quota_exceeded,
     data_missing,
     image_missing,
     label_removed,
     coordinator_silent,
+    strangers_pods_in_the_way,
+    strangers_config_in_the_way,
+    parts_relabelled,
+    undecodable_neighbour,
+    requests_fail_and_caches_are_stale,
+    two_operators_at_once,
+    invalid_and_made_anew,
+    clocks_jump,
+    no_room_and_then_no_secret,
 ];
 
 async fn success(world: World) -> Outcome {
@@ -59,7 +77,7 @@ async fn success(world: World) -> Outcome {
 }
 
 /// A job of two servers and two workers that has trained a hundred steps.
-async fn training(world: &World) -> Outcome {
+pub async fn training(world: &World) -> Outcome {
     world.create_job(job("a", 2, 2));
     world.until_step("a", 100).await
 }
@@ -127,6 +145,20 @@ async fn worker_evicted(world: World) -> Outcome {
 
 async fn server_evicted(world: World) -> Outcome {
     evicted(world, "a-server-0-0").await
+}
+
+async fn preempted(world: World, pod: &str) -> Outcome {
+    training(&world).await?;
+    world.with(|cluster| cluster.preempt_pod(pod));
+    world.until_phase("a", "Succeeded", 300).await
+}
+
+async fn worker_preempted(world: World) -> Outcome {
+    preempted(world, "a-worker-1-0").await
+}
+
+async fn server_preempted(world: World) -> Outcome {
+    preempted(world, "a-server-1-0").await
 }
 
 async fn deleted(world: World, pod: &str, grace: Option<i64>) -> Outcome {
@@ -216,6 +248,19 @@ async fn suspended_while_scaling(world: World) -> Outcome {
     world.until_phase("a", "Succeeded", 300).await
 }
 
+/// The node never says that the pods of the suspended job have ended.
+async fn resumed_beside_a_silent_node(world: World) -> Outcome {
+    training(&world).await?;
+    world.with(|cluster| {
+        let node = cluster.node_of("a-server-1-0").unwrap_or(0);
+        cluster.lose_node(node);
+    });
+    suspend(&world, true);
+    world.until_phase("a", "Suspended", 60).await?;
+    suspend(&world, false);
+    world.until_phase("a", "Succeeded", 600).await
+}
+
 async fn past_its_deadline(world: World) -> Outcome {
     let mut limited = job("a", 1, 1);
     limited["spec"]["activeDeadlineSeconds"] = 20.into();
@@ -247,14 +292,60 @@ pub async fn no_trace_of_a(world: &World) -> Outcome {
         .await
 }
 
-async fn all_pods_cleaned(world: World) -> Outcome {
-    let mut clean = job("a", 1, 2);
-    clean["spec"]["cleanPodPolicy"] = "All".into();
-    world.create_job(clean);
-    world.until_phase("a", "Succeeded", 300).await?;
+/// Job `a`, of one server and two workers, with a policy about what becomes of its pods.
+fn with_policy(policy: &str) -> serde_json::Value {
+    let mut job = job("a", 1, 2);
+    job["spec"]["cleanPodPolicy"] = policy.into();
+    job
+}
+
+async fn no_pod_is_left(world: &World) -> Outcome {
     world
         .until("no pod is left", 60, |cluster| cluster.pods.is_empty())
         .await
+}
+
+async fn all_pods_are_left(world: &World) -> Outcome {
+    world.pass(30).await?;
+    ensure(world.pods().len() == 3, world.pods())
+}
+
+async fn all_pods_cleaned(world: World) -> Outcome {
+    world.create_job(with_policy("All"));
+    world.until_phase("a", "Succeeded", 300).await?;
+    no_pod_is_left(&world).await
+}
+
+async fn no_pods_cleaned(world: World) -> Outcome {
+    world.create_job(with_policy("None"));
+    world.until_phase("a", "Succeeded", 300).await?;
+    all_pods_are_left(&world).await
+}
+
+async fn failed(world: &World, policy: &str) -> Outcome {
+    world.create_job(with_policy(policy));
+    world.until_step("a", 100).await?;
+    world.end_pod("a-worker-0-0", 1, "Error");
+    world.until_phase("a", "Failed", 60).await
+}
+
+async fn failed_and_cleaned(world: World) -> Outcome {
+    failed(&world, "All").await?;
+    no_pod_is_left(&world).await
+}
+
+async fn failed_and_kept(world: World) -> Outcome {
+    failed(&world, "None").await?;
+    all_pods_are_left(&world).await
+}
+
+async fn deleted_while_starting(world: World) -> Outcome {
+    world.create_job(job("a", 2, 2));
+    world
+        .until("its pods are there", 60, |cluster| cluster.pods.len() == 4)
+        .await?;
+    world.delete(&JOBS, "a", None);
+    no_trace_of_a(&world).await
 }
 
 async fn deleted_while_running(world: World) -> Outcome {
@@ -263,12 +354,26 @@ async fn deleted_while_running(world: World) -> Outcome {
     no_trace_of_a(&world).await
 }
 
+/// The new job has the names that the old one's objects still hold.
+async fn deleted_and_made_anew(world: World) -> Outcome {
+    training(&world).await?;
+    world.delete(&JOBS, "a", None);
+    world.create_job(job("a", 2, 2));
+    world.until_phase("a", "Succeeded", 300).await
+}
+
 async fn quota_exceeded(world: World) -> Outcome {
+    trains_until_told(&world);
     world.with(|cluster| cluster.quota = Some(2));
     world.create_job(job("a", 1, 3));
     world.pass(40).await?;
     world.with(|cluster| cluster.quota = None);
-    world.until_phase("a", "Succeeded", 300).await
+    world
+        .until("all its pods are there", 120, |cluster| {
+            cluster.pods.len() == 4
+        })
+        .await?;
+    succeeds(&world).await
 }
 
 async fn data_missing(world: World) -> Outcome {

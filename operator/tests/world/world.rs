@@ -158,10 +158,13 @@ impl World {
             operators.seats[seat].0 = id;
             id
         };
-        self.with(|cluster| cluster.note(format!("operator {id} starts")));
+        let scope = self.with(|cluster| {
+            cluster.note(format!("operator {id} starts"));
+            cluster.gate.scope.clone()
+        });
         let context = Context::new(
             client(&self.shared, id),
-            None,
+            scope,
             Settings {
                 image: "trainer:1".into(),
             },
@@ -309,12 +312,15 @@ impl World {
     }
 
     pub fn create_job(&self, job: Value) {
+        let name = crate::kubelet::text(&job["metadata"]["name"]);
+        self.create(Key::new(&JOBS, "default", &name), job);
+    }
+
+    /// Creates an object as a user does.
+    pub fn create(&self, key: Key, object: Value) {
         self.with(|cluster| {
-            let name = crate::kubelet::text(&job["metadata"]["name"]);
             let (at, now) = (cluster.elapsed(), cluster.now());
-            let _ = cluster
-                .store
-                .create(Key::new(&JOBS, "default", &name), job, at, now);
+            let _ = cluster.store.create(key, object, at, now);
         });
     }
 

@@ -1,0 +1,108 @@
+//! The operator's calls to the API server: one list, which the tests of the chart hold against the roles that it renders, and the
+//! world against the calls that the operator makes there. A right is thus neither missing nor unused.
+
+use std::collections::BTreeSet;
+
+/// A call: group, resource or resource/subresource, verb, and where in the code it is made.
+pub type Call = (&'static str, &'static str, &'static str, &'static str);
+
+/// A right as a role gives it: group, resource, verb.
+pub type Right = (String, String, String);
+
+/// All calls but those about the Lease, which the world does without. On a cluster, the operator runs with no other rights.
+pub const CALLS: &[Call] = &[
+    (
+        "trainyard.dev",
+        "trainingjobs",
+        "list",
+        "controller::run, and its watch",
+    ),
+    ("trainyard.dev", "trainingjobs", "watch", "controller::run"),
+    (
+        "trainyard.dev",
+        "trainingjobs",
+        "delete",
+        "apply::take: Step::DeleteJob",
+    ),
+    (
+        "trainyard.dev",
+        "trainingjobs/status",
+        "update",
+        "apply::write_status",
+    ),
+    ("", "pods", "list", "controller::pods"),
+    ("", "pods", "watch", "controller::pods"),
+    ("", "pods", "create", "apply::create"),
+    (
+        "",
+        "pods",
+        "get",
+        "apply::create: one of that name is there; apply::find",
+    ),
+    ("", "pods", "patch", "apply::label"),
+    ("", "pods", "delete", "apply::take: Step::DeletePod"),
+    (
+        "",
+        "services",
+        "list",
+        "controller::parts; apply::make: whose is it",
+    ),
+    ("", "services", "watch", "controller::parts"),
+    ("", "services", "create", "apply::make"),
+    ("", "services", "patch", "apply::make of what is there"),
+    (
+        "",
+        "configmaps",
+        "list",
+        "controller::parts; apply::make: whose is it",
+    ),
+    ("", "configmaps", "watch", "controller::parts"),
+    ("", "configmaps", "create", "apply::make"),
+    ("", "configmaps", "patch", "apply::make of what is there"),
+    ("", "configmaps", "get", "apply::missing_reference"),
+    (
+        "",
+        "persistentvolumeclaims",
+        "get",
+        "apply::missing_reference",
+    ),
+    (
+        "networking.k8s.io",
+        "networkpolicies",
+        "list",
+        "controller::parts; apply::make: whose is it",
+    ),
+    (
+        "networking.k8s.io",
+        "networkpolicies",
+        "watch",
+        "controller::parts",
+    ),
+    (
+        "networking.k8s.io",
+        "networkpolicies",
+        "create",
+        "apply::make",
+    ),
+    (
+        "networking.k8s.io",
+        "networkpolicies",
+        "patch",
+        "apply::make of what is there",
+    ),
+    ("events.k8s.io", "events", "create", "kube's Recorder"),
+    (
+        "events.k8s.io",
+        "events",
+        "patch",
+        "kube's Recorder: an event again",
+    ),
+];
+
+/// The rights that calls need.
+pub fn rights(calls: &[Call]) -> BTreeSet<Right> {
+    let right = |(group, resource, verb, _): &Call| {
+        (group.to_string(), resource.to_string(), verb.to_string())
+    };
+    calls.iter().map(right).collect()
+}
