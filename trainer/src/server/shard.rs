@@ -15,9 +15,13 @@ use trainyard_core::optimizer::Optimizer;
 use trainyard_core::round::{Offer, Round, Tally};
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::LearningRate;
-use trainyard_core::tree::{Node, Tree};
+use trainyard_core::tree::Tree;
 
 use super::feed::Feed;
+
+mod push;
+
+pub use push::{Push, Refusal};
 
 /// Locks without minding a panic elsewhere: the data are plain floats, and a thread that panicked
 /// takes the process down (see `exit::on_panic`).
@@ -134,63 +138,6 @@ struct Collecting {
     version: u64,
     parts: Vec<Option<Part>>,
     left: usize,
-}
-
-/// Why a push is refused; its sender is dropped.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Not one of ours.
-    #[error("chunk {0} is not owned by this server")]
-    Chunk(u32),
-    /// Not a node of the tree.
-    #[error("node {0} is not in the reduction tree")]
-    Node(u32),
-    /// The payload does not fit the chunk.
-    #[error("chunk {chunk} holds {expected} floats, the push {actual}")]
-    Length {
-        /// The chunk.
-        chunk: u32,
-        /// Floats it holds.
-        expected: usize,
-        /// Floats received.
-        actual: usize,
-    },
-    /// A push for a step whose parameters nobody has.
-    #[error("a push for step {step} of chunk {chunk}, which is at version {version}")]
-    Future {
-        /// The chunk.
-        chunk: u32,
-        /// The push's step.
-        step: u64,
-        /// The chunk's version.
-        version: u64,
-    },
-    /// Rows do not add up to the batch.
-    #[error("step {step} has {expected} rows, the pushes sum to {actual}")]
-    Rows {
-        /// The step.
-        step: u64,
-        /// Rows of the batch.
-        expected: u64,
-        /// Rows received.
-        actual: u64,
-    },
-    /// The parts of a chunk have different lengths; cannot happen.
-    #[error(transparent)]
-    Lengths(#[from] trainyard_core::optimizer::LengthError),
-}
-
-/// A push without its payload.
-#[derive(Copy, Clone, Debug)]
-pub struct Push {
-    /// The step.
-    pub step: u64,
-    /// The node of the tree.
-    pub node: Node,
-    /// The chunk.
-    pub chunk: u32,
-    /// Rows and loss sum.
-    pub tally: Tally,
 }
 
 impl Shard {
@@ -316,13 +263,14 @@ impl Shard {
             self.counters.late.fetch_add(1, Ordering::Relaxed);
             return Ok(payload);
         }
-        if push.step > chunk.version {
+        if push.step > chunk.version || push.step >= self.rules.plan.total_steps() {
             return Err(Refusal::Future {
                 chunk: push.chunk,
                 step: push.step,
                 version: chunk.version,
             });
         }
+        self.check_rows(&push)?;
         match chunk
             .round
             .offer(push.node, payload, push.tally, &mut |left, right| {
@@ -345,13 +293,37 @@ impl Shard {
         }
     }
 
+    /// Refuses what does not stand for the rows of its leaves, before it takes the place of what does:
+    /// nobody pushes a second time what the ledger has taken.
+    fn check_rows(&self, push: &Push) -> Result<(), Refusal> {
+        let Rules { tree, plan, .. } = &self.rules;
+        let (step, node) = (push.step, push.node);
+        if !tree.valid(node) {
+            return Err(Refusal::Node(node.get()));
+        }
+        let batch = plan.position(step).rows;
+        let rows = tree.node_rows(node, batch.end - batch.start);
+        let expected = rows.end - rows.start;
+        let actual = push.tally.rows;
+        if actual != expected {
+            return Err(Refusal::Rows {
+                step,
+                node: node.get(),
+                expected,
+                actual,
+            });
+        }
+        Ok(())
+    }
+
     fn reuse(&self, mut freed: Vec<Vec<f32>>) -> Vec<f32> {
         let first = freed.pop();
         freed.into_iter().for_each(|buffer| self.recycle(buffer));
         first.unwrap_or_else(|| self.buffer())
     }
 
-    /// Applies a complete sum to a chunk and publishes the new version.
+    /// Applies a complete sum to a chunk and publishes the new version. The tally's rows are those of
+    /// the batch, because every push has the rows of its leaves.
     fn apply(
         &self,
         id: u32,
@@ -360,15 +332,6 @@ impl Shard {
         tally: Tally,
     ) -> Result<(), Refusal> {
         let step = chunk.version;
-        let rows = self.rules.plan.position(step).rows;
-        let expected = rows.end - rows.start;
-        if tally.rows != expected {
-            return Err(Refusal::Rows {
-                step,
-                expected,
-                actual: tally.rows,
-            });
-        }
         // The version before last: free unless somebody is still sending it.
         let mut new = match chunk.previous.take().map(Arc::try_unwrap) {
             Some(Ok(buffer)) => buffer,
@@ -380,7 +343,7 @@ impl Shard {
         let slots = Arc::make_mut(state); // copies while a snapshot holds it
         self.rules
             .optimizer
-            .apply(step, lr, expected as f32, current, sum, slots, &mut new)?;
+            .apply(step, lr, tally.rows as f32, current, sum, slots, &mut new)?;
         self.advance(&mut chunk, new);
         let version = chunk.version;
         self.collect(id, &chunk);
@@ -548,3 +511,6 @@ fn add(left: &mut [f32], right: &[f32]) {
         *l += *r;
     }
 }
+
+#[cfg(test)]
+mod tests;
