@@ -6,13 +6,15 @@
 
 mod control;
 mod search;
+mod until;
 
 pub use control::{ControlReceiver, ControlSender};
 pub use search::Search;
+use until::Until;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use trainyard_core::control::Role;
@@ -177,19 +179,15 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// Of the stream; [`io::ErrorKind::InvalidData`] naming what was refused.
-pub fn accept(
-    stream: &mut TcpStream,
-    ours: Identity,
-    timing: &Timing,
-) -> io::Result<(Hello, Header)> {
-    stream.set_read_timeout(Some(timing.connect))?;
+pub fn accept(stream: &TcpStream, ours: Identity, timing: &Timing) -> io::Result<(Hello, Header)> {
     prepare(stream)?;
-    let header = read_header(stream, &Limits { control: 4096 })?;
+    let mut until = Until::new(stream, Instant::now() + timing.connect);
+    let header = read_header(&mut until, &Limits { control: 4096 })?;
     let Body::Hello { len } = header.body else {
         return Err(refused("the first frame is no hello"));
     };
     let mut payload = vec![0; len as usize];
-    stream.read_exact(&mut payload)?;
+    until.read_exact(&mut payload)?;
     let hello: Hello = serde_json::from_slice(&payload).map_err(refused)?;
     let fence = header.fence(ours.job, ours.generation);
     // A newer generation on a control stream is news for the coordinator, an older one is told so.

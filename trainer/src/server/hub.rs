@@ -89,7 +89,7 @@ impl Hub {
         });
     }
 
-    fn admit(self: &Arc<Self>, mut stream: TcpStream) {
+    fn admit(self: &Arc<Self>, stream: TcpStream) {
         if self.strangers.fetch_add(1, Ordering::Relaxed) >= STRANGERS {
             self.strangers.fetch_sub(1, Ordering::Relaxed);
             return;
@@ -97,7 +97,7 @@ impl Hub {
         let hub = Arc::clone(self);
         std::thread::spawn(move || {
             let identity = hub.lock().identity;
-            let met = identity.map(|identity| net::accept(&mut stream, identity, &hub.timing));
+            let met = identity.map(|identity| net::accept(&stream, identity, &hub.timing));
             hub.strangers.fetch_sub(1, Ordering::Relaxed);
             match met {
                 Some(Ok((hello, _))) => hub.serve(stream, hello),
