@@ -4,6 +4,7 @@ mod committer;
 mod coordination;
 mod feed;
 mod hub;
+mod outlet;
 mod pages;
 mod saver;
 pub mod shard;
