@@ -9,6 +9,10 @@ mod pages;
 mod saver;
 pub mod shard;
 mod tenure;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod uplink;
 
 pub use committer::{METRICS, RECORD, layout_digest};
@@ -18,7 +22,7 @@ pub use hub::Hub;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use trainyard_checkpoint::{Check, JobIdentity, Log, Storage};
@@ -211,15 +215,25 @@ impl Server {
             Arc::clone(&self.board),
         );
         let committer = Committer::new(job.clone(), generation, log, timing.heartbeat_timeout);
-        let committing = std::thread::spawn(move || committer.run(&orders, &sender));
+        // Storage may have stalled for minutes when the coordinator's work is over, so these two are not
+        // joined. What they still do is of a generation that is fenced: see `Tenure` and `Log`.
+        let (committing, committed) = channel::<()>();
+        std::thread::spawn(move || {
+            committer.run(&orders, &sender);
+            drop(committing);
+        });
         let local = Arc::clone(&tenure);
-        // Not joined: it may be loading from storage that has stalled. See `Tenure::end`.
         std::thread::spawn(move || local.serve_locally(&downlink));
         let ended = shell.run(Instant::now());
         self.hub.route_control(identity, None);
         tenure.end();
         self.terminate.clear();
-        let _ = committing.join();
+        // A commit that is nearly done saves work; but a stop that has run out of time has.
+        let patience = match ended {
+            Ended::Finished(Outcome::Stopped { saved: false }) => Duration::ZERO,
+            _ => timing.heartbeat_timeout,
+        };
+        let _ = committed.recv_timeout(patience);
         Ok(ended)
     }
 
