@@ -195,17 +195,21 @@ impl Coordination {
         let Ok(outlet) = self.writers.outlet(&stream, self.identity) else {
             return;
         };
-        self.outlets.insert(peer, Outlet::Remote(outlet));
-        if role == Role::Observer {
-            self.observers.insert(peer);
-        }
         let inputs = self.sender.clone();
-        std::thread::spawn(move || {
+        let listening = std::thread::Builder::new().spawn(move || {
             let tell = |event| inputs.send(Input::Event(event)).is_ok();
             // What ends it, the peer or garbage, is the end of the connection.
             let _ = listen(stream, |message| tell(Event::Message(peer, message)));
             tell(Event::Closed(peer));
         });
+        if listening.is_err() {
+            return; // out of threads: the connection is dropped
+        }
+        // What it hears comes in after this.
+        self.outlets.insert(peer, Outlet::Remote(outlet));
+        if role == Role::Observer {
+            self.observers.insert(peer);
+        }
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) -> Option<Ended> {

@@ -68,14 +68,14 @@ impl Writers {
         let sender = Arc::new(ControlSender::new(stream, identity)?);
         let (queue, messages) = sync_channel(waiting);
         let (writer, alive) = (Arc::clone(&sender), self.alive.clone());
-        std::thread::spawn(move || {
+        std::thread::Builder::new().spawn(move || {
             // What cannot be sent breaks the connection, and whoever reads from it notices.
             let _ = messages
                 .iter()
                 .try_for_each(|message| writer.send(&message));
             writer.close();
             drop(alive);
-        });
+        })?;
         Ok(Outlet { queue, sender })
     }
 
@@ -96,6 +96,7 @@ impl Writers {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::time::Instant;
 
     use trainyard_core::control::{Progress, Release};
 
@@ -128,9 +129,12 @@ mod tests {
         let (ours, theirs) = pair();
         let writers = Writers::new();
         let outlet = writers.bounded(&ours, IDENTITY, 16).expect("an outlet");
+        let begin = Instant::now();
         // More than the sockets hold and the queue takes.
         let sent = (0..1000).take_while(|_| outlet.send(large())).count();
         assert!((16..1000).contains(&sent), "{sent} messages were taken");
+        // Sooner than the writer gives up.
+        assert!(begin.elapsed() < FLUSH, "it was waited for");
         // The writer is let go, whose stream is the last.
         writers.finish(vec![outlet]);
         drop(ours);
