@@ -153,7 +153,9 @@ fn t03_everything_is_killed_at_once_and_the_run_resumed() {
 fn t03_the_run_is_killed_and_leaves_nobody_behind() {
     let (spec, folder) = (job(20), folder());
     let mut run = spec.start(folder.path());
-    run.reach(20);
+    run.until("a checkpoint", |run| {
+        run.status().filter(|status| status["checkpoint"].is_u64())
+    });
     let roster = run.roster().expect("it has told who runs");
     let pids: Vec<u32> = ["server", "worker"]
         .iter()

@@ -154,12 +154,21 @@ impl Tree {
     /// The leaves partition the rows in order, and their sizes differ by at most one. Empty for a
     /// leaf beyond the tree.
     pub fn rows(self, leaf: u32, n: u64) -> Range<u64> {
-        let cut = |i: u64| {
-            let i = u128::from(i.min(u64::from(self.leaves)));
-            // At most n, so it fits.
-            (i * u128::from(n) / u128::from(self.leaves)) as u64
-        };
-        cut(u64::from(leaf))..cut(u64::from(leaf) + 1)
+        self.cut(leaf, n)..self.cut(leaf.saturating_add(1), n)
+    }
+
+    /// The rows of all leaves below `node` out of the `n` rows of a step; empty if it is not in this
+    /// tree.
+    pub fn node_rows(self, node: Node, n: u64) -> Range<u64> {
+        let leaves = self.span(node);
+        self.cut(leaves.start, n)..self.cut(leaves.end, n)
+    }
+
+    /// The first row of leaf `leaf` out of `n`; `n` beyond the tree.
+    fn cut(self, leaf: u32, n: u64) -> u64 {
+        let leaf = u128::from(leaf.min(self.leaves));
+        // At most n, so it fits.
+        (leaf * u128::from(n) / u128::from(self.leaves)) as u64
     }
 }
 

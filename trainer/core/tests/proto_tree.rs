@@ -164,6 +164,17 @@ proptest! {
     }
 
     #[test]
+    fn t05_the_rows_of_a_node_are_those_of_its_leaves(tree in any_tree(10), n in 0..5_000_u64, of in any::<u32>()) {
+        let any = node(1 + of % (2 * tree.leaves() - 1));
+        let leaves = tree.span(any).map(|leaf| tree.rows(leaf, n));
+        let rows = leaves.clone().map(|rows| rows.end - rows.start).sum::<u64>();
+        let whole = tree.node_rows(any, n);
+        prop_assert_eq!(whole.end - whole.start, rows);
+        prop_assert_eq!(Some(whole.start), leaves.clone().map(|rows| rows.start).next());
+        prop_assert!(tree.node_rows(tree.leaf(tree.leaves()), n).is_empty());
+    }
+
+    #[test]
     fn t05_rows_do_not_overflow(tree in any_tree(16), n in any::<u64>(), leaf in any::<u32>()) {
         let leaf = leaf % tree.leaves();
         let rows = tree.rows(leaf, n);

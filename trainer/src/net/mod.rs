@@ -6,13 +6,15 @@
 
 mod control;
 mod search;
+mod until;
 
 pub use control::{ControlReceiver, ControlSender};
 pub use search::Search;
+use until::Until;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use trainyard_core::control::Role;
@@ -177,19 +179,15 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// Of the stream; [`io::ErrorKind::InvalidData`] naming what was refused.
-pub fn accept(
-    stream: &mut TcpStream,
-    ours: Identity,
-    timing: &Timing,
-) -> io::Result<(Hello, Header)> {
-    stream.set_read_timeout(Some(timing.connect))?;
+pub fn accept(stream: &TcpStream, ours: Identity, timing: &Timing) -> io::Result<(Hello, Header)> {
     prepare(stream)?;
-    let header = read_header(stream, &Limits { control: 4096 })?;
+    let mut until = Until::new(stream, Instant::now() + timing.connect);
+    let header = read_header(&mut until, &Limits { control: 4096 })?;
     let Body::Hello { len } = header.body else {
         return Err(refused("the first frame is no hello"));
     };
     let mut payload = vec![0; len as usize];
-    stream.read_exact(&mut payload)?;
+    until.read_exact(&mut payload)?;
     let hello: Hello = serde_json::from_slice(&payload).map_err(refused)?;
     let fence = header.fence(ours.job, ours.generation);
     // A newer generation on a control stream is news for the coordinator, an older one is told so.
@@ -205,4 +203,58 @@ pub fn accept(
     }
     stream.set_read_timeout(None)?;
     Ok((hello, header))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Each byte comes in time, the last of them does not.
+    #[test]
+    fn t13_an_introduction_that_trickles_is_given_up() {
+        let identity = Identity {
+            job: 1,
+            generation: 1,
+            incarnation: 1,
+        };
+        let hello = Hello {
+            channel: Channel::Push,
+            role: Role::Worker(0),
+        };
+        let payload = serde_json::to_vec(&hello).expect("JSON");
+        let len = payload.len() as u32;
+        let introduction = [
+            identity.header(Body::Hello { len }).encode().to_vec(),
+            payload,
+        ]
+        .concat();
+        let accepted = |pause: Duration, connect: Duration| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let address = listener.local_addr().expect("an address");
+            let timing = Timing {
+                connect,
+                ..Timing::default()
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut stream = TcpStream::connect(address).expect("a connection");
+                    for byte in &introduction {
+                        // It may have been given up.
+                        let _ = stream.write_all(&[*byte]);
+                        std::thread::sleep(pause);
+                    }
+                });
+                let (stream, _) = listener.accept().expect("a connection");
+                accept(&stream, identity, &timing)
+            })
+        };
+        let (met, _) = accepted(Duration::ZERO, Duration::from_secs(60)).expect("it is in time");
+        assert_eq!(met, hello);
+        let error = accepted(Duration::from_millis(5), Duration::from_millis(100));
+        let error = error.expect_err("it is late").kind();
+        let late = [io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock];
+        assert!(late.contains(&error), "{error}");
+    }
 }

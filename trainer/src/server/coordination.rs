@@ -10,6 +10,7 @@ use trainyard_core::control::{FromCoordinator, Progress, Release, Role, ToCoordi
 use trainyard_core::coordinator::{Action, Coordinator, Event, Outcome, PeerId};
 
 use super::committer::Work;
+use super::outlet::{self, Writers};
 use crate::net::{ControlReceiver, ControlSender, Identity};
 
 /// How often observers and `/status` are refreshed.
@@ -17,6 +18,9 @@ const REFRESH: Duration = Duration::from_millis(50);
 
 /// Longest silence of a connection before its thread gives it up. An observer says nothing.
 const SILENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// Longest wait for a peer's first word.
+const INTRODUCTION: Duration = Duration::from_secs(10);
 
 /// Longest wait for a latecomer's first word.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -62,7 +66,7 @@ impl Board {
 }
 
 enum Outlet {
-    Remote(Arc<ControlSender>),
+    Remote(outlet::Outlet),
     Local(Sender<FromCoordinator>),
 }
 
@@ -71,13 +75,24 @@ pub fn release(stream: &TcpStream, identity: Identity) {
     let farewell = || -> std::io::Result<()> {
         // Read first: a connection that is closed with something unread takes the answer with it.
         let mut receiver = ControlReceiver::new(stream.try_clone()?, FAREWELL)?;
-        let _: ToCoordinator = receiver.receive()?;
+        let _: ToCoordinator = receiver.receive_until(Instant::now() + FAREWELL)?;
         ControlSender::new(stream, identity)?.send(&FromCoordinator::Release(Release::Done))?;
         stream.shutdown(Shutdown::Write)
     };
     if let Err(error) = farewell() {
         tracing::debug!(%error, "a latecomer could not be told");
     }
+}
+
+/// Receives messages until `tell` has had enough of them.
+fn listen(stream: TcpStream, tell: impl Fn(ToCoordinator) -> bool) -> std::io::Result<()> {
+    // The state machine minds who is silent once it knows them; this bound is only against leaks.
+    let mut receiver = ControlReceiver::new(stream, SILENCE)?;
+    let mut message = receiver.receive_until(Instant::now() + INTRODUCTION)?;
+    while tell(message) {
+        message = receiver.receive()?;
+    }
+    Ok(())
 }
 
 /// The id of server 0 in its own coordinator.
@@ -91,6 +106,7 @@ pub struct Coordination {
     sender: Sender<Input>,
     work: Sender<Work>,
     outlets: BTreeMap<PeerId, Outlet>,
+    writers: Writers,
     observers: BTreeSet<PeerId>,
     next_peer: u64,
     board: Arc<Board>,
@@ -114,6 +130,7 @@ impl Coordination {
             sender,
             work,
             outlets: BTreeMap::new(),
+            writers: Writers::new(),
             observers: BTreeSet::new(),
             next_peer: 1,
             board,
@@ -141,6 +158,9 @@ impl Coordination {
                 // We hold a sender ourselves.
                 Err(RecvTimeoutError::Disconnected) => break Ended::Finished(Outcome::Drained),
             };
+            if let Event::Closed(peer) = event {
+                self.close(peer);
+            }
             let mut actions = self.coordinator.handle(begin.elapsed(), event);
             if ticked.elapsed() >= REFRESH {
                 // Time must pass for the state machine also when there is always something to do.
@@ -160,40 +180,36 @@ impl Coordination {
             self.refresh(false);
         };
         self.refresh(true);
-        for outlet in self.outlets.values() {
-            if let Outlet::Remote(sender) = outlet {
-                sender.close();
-            }
-        }
+        let remote = |outlet| match outlet {
+            Outlet::Remote(outlet) => Some(outlet),
+            Outlet::Local(_) => None,
+        };
+        let outlets = self.outlets.into_values().filter_map(remote).collect();
+        self.writers.finish(outlets);
         ended
     }
 
     fn connected(&mut self, stream: TcpStream, role: Role) {
         let peer = PeerId(self.next_peer);
         self.next_peer += 1;
-        let Ok(sender) = ControlSender::new(&stream, self.identity) else {
+        let Ok(outlet) = self.writers.outlet(&stream, self.identity) else {
             return;
         };
-        self.outlets.insert(peer, Outlet::Remote(Arc::new(sender)));
+        let inputs = self.sender.clone();
+        let listening = std::thread::Builder::new().spawn(move || {
+            let tell = |event| inputs.send(Input::Event(event)).is_ok();
+            // What ends it, the peer or garbage, is the end of the connection.
+            let _ = listen(stream, |message| tell(Event::Message(peer, message)));
+            tell(Event::Closed(peer));
+        });
+        if listening.is_err() {
+            return; // out of threads: the connection is dropped
+        }
+        // What it hears comes in after this.
+        self.outlets.insert(peer, Outlet::Remote(outlet));
         if role == Role::Observer {
             self.observers.insert(peer);
         }
-        let inputs = self.sender.clone();
-        std::thread::spawn(move || {
-            // The state machine minds who is silent; this bound is only against leaks.
-            let Ok(mut receiver) = ControlReceiver::new(stream, SILENCE) else {
-                return;
-            };
-            while let Ok(message) = receiver.receive() {
-                if inputs
-                    .send(Input::Event(Event::Message(peer, message)))
-                    .is_err()
-                {
-                    return;
-                }
-            }
-            let _ = inputs.send(Input::Event(Event::Closed(peer)));
-        });
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) -> Option<Ended> {
@@ -249,7 +265,7 @@ impl Coordination {
 
     fn send(&mut self, peer: PeerId, message: FromCoordinator) {
         let sent = match self.outlets.get(&peer) {
-            Some(Outlet::Remote(sender)) => sender.send(&message).is_ok(),
+            Some(Outlet::Remote(outlet)) => outlet.send(message),
             Some(Outlet::Local(sender)) => sender.send(message).is_ok(),
             None => return,
         };
@@ -261,9 +277,7 @@ impl Coordination {
 
     fn close(&mut self, peer: PeerId) {
         self.observers.remove(&peer);
-        if let Some(Outlet::Remote(sender)) = self.outlets.remove(&peer) {
-            sender.close();
-        }
+        self.outlets.remove(&peer); // ends the connection after what was sent
     }
 
     /// Shows progress, if it has changed, at a bounded rate.

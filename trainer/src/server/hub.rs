@@ -18,6 +18,9 @@ use crate::net::{self, Channel, Identity, Timing, read_header};
 /// Connections that may be waiting to introduce themselves.
 const STRANGERS: usize = 256;
 
+/// Bulk connections that may be in use: those of some thousand workers.
+const BULK: usize = 16_384;
+
 /// What connections are routed to; changes with the generation.
 #[derive(Default)]
 struct Routes {
@@ -89,15 +92,15 @@ impl Hub {
         });
     }
 
-    fn admit(self: &Arc<Self>, mut stream: TcpStream) {
+    fn admit(self: &Arc<Self>, stream: TcpStream) {
         if self.strangers.fetch_add(1, Ordering::Relaxed) >= STRANGERS {
             self.strangers.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         let hub = Arc::clone(self);
-        std::thread::spawn(move || {
+        let spawned = std::thread::Builder::new().spawn(move || {
             let identity = hub.lock().identity;
-            let met = identity.map(|identity| net::accept(&mut stream, identity, &hub.timing));
+            let met = identity.map(|identity| net::accept(&stream, identity, &hub.timing));
             hub.strangers.fetch_sub(1, Ordering::Relaxed);
             match met {
                 Some(Ok((hello, _))) => hub.serve(stream, hello),
@@ -105,6 +108,10 @@ impl Hub {
                 None => {}
             }
         });
+        if let Err(error) = spawned {
+            self.strangers.fetch_sub(1, Ordering::Relaxed);
+            tracing::warn!(%error, "there is no thread for a connection");
+        }
     }
 
     fn dropped(&self, error: &io::Error) {
@@ -141,6 +148,9 @@ impl Hub {
     fn register(&self, stream: &TcpStream) -> Option<(u64, Identity, Arc<Shard>)> {
         let copy = stream.try_clone().ok()?;
         let mut routes = self.lock();
+        if routes.streams.len() >= BULK {
+            return None;
+        }
         let (identity, shard) = (routes.identity?, routes.shard.clone()?);
         routes.registered += 1;
         let number = routes.registered;
@@ -225,11 +235,11 @@ fn send(
     shard.subscribe(&feed);
     std::thread::scope(|scope| {
         // The peer never writes here; the read returns when the connection ends.
-        scope.spawn(|| {
+        let watching = std::thread::Builder::new().spawn_scoped(scope, || {
             let _ = io::Read::read(&mut watched, &mut [0]);
             feed.close();
         });
-        let result = feed.run(shard, identity, &mut stream);
+        let result = watching.and_then(|_| feed.run(shard, identity, &mut stream));
         let _ = stream.shutdown(Shutdown::Both);
         shard.unsubscribe(&feed);
         result

@@ -4,9 +4,15 @@ mod committer;
 mod coordination;
 mod feed;
 mod hub;
+mod outlet;
 mod pages;
 mod saver;
 pub mod shard;
+mod tenure;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod uplink;
 
 pub use committer::{METRICS, RECORD, layout_digest};
@@ -14,15 +20,14 @@ pub use coordination::Board;
 pub use hub::Hub;
 
 use std::net::TcpListener;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use trainyard_checkpoint::{Check, JobIdentity, Log, Manifest, Storage, load_range};
-use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
-use trainyard_core::coordinator::{Coordinator, Event, Outcome, Record, Reports, Start};
-use trainyard_core::facts::DataFacts;
+use trainyard_checkpoint::{Check, JobIdentity, Log, Storage};
+use trainyard_core::control::{FromCoordinator, Release, Role, ToCoordinator};
+use trainyard_core::coordinator::{Coordinator, Outcome, Record, Start};
 
 use crate::artifact;
 use crate::exit::{Exit, TryAgain};
@@ -33,8 +38,7 @@ use crate::storage::Location;
 use crate::termination::{self, Finished};
 use committer::Committer;
 use coordination::{Coordination, Ended, Input};
-use shard::{Notice, Notify, Rules, Shard};
-use uplink::Uplink;
+use tenure::Tenure;
 
 /// How a server is started.
 pub struct Options {
@@ -81,21 +85,15 @@ pub fn run(options: Options) -> Result<termination::Ended> {
         Some(address) => address.clone(),
         None => options.listener.local_addr()?.to_string(),
     };
-    let server = Server {
-        identity: Identity {
-            job: options.job.id,
-            generation: options.generation,
-            incarnation: crate::incarnation(),
-        },
+    let server = Arc::new(Server {
+        incarnation: crate::incarnation(),
         options,
         hub,
         storage,
         board,
         address,
         terminate,
-        uplink: Arc::default(),
-        holding: Mutex::default(),
-    };
+    });
     if server.options.index == 0 {
         server.lead()
     } else {
@@ -103,37 +101,41 @@ pub fn run(options: Options) -> Result<termination::Ended> {
     }
 }
 
+/// What stays the same for the life of the process. What changes with the generation is a [`Tenure`].
 struct Server {
     options: Options,
-    identity: Identity,
+    incarnation: u64,
     hub: Arc<Hub>,
     storage: Arc<dyn Storage>,
     board: Arc<Board>,
     address: String,
     terminate: crate::signals::Termination,
-    uplink: Arc<Uplink>,
-    holding: Mutex<Option<Holding>>,
-}
-
-/// What a server holds for its coordinator; it outlives a broken control stream.
-#[derive(Clone)]
-struct Holding {
-    shard: Arc<Shard>,
-    snapshots: SyncSender<shard::Snapshot>,
 }
 
 impl Server {
+    fn identity(&self, generation: u32) -> Identity {
+        Identity {
+            job: self.options.job.id,
+            generation,
+            incarnation: self.incarnation,
+        }
+    }
+
     // ---- server 0 ---------------------------------------------------------------------------
 
     /// Runs coordinators, one a generation, until the job or this process is done.
-    fn lead(mut self) -> Result<termination::Ended> {
+    fn lead(self: &Arc<Self>) -> Result<termination::Ended> {
+        let mut generation = self.options.generation;
         let exit = loop {
-            match self.coordinate()? {
-                Ended::Regenerated(generation) => {
-                    tracing::info!(generation, "beginning again under a newer generation");
-                    self.identity.generation = generation;
+            match self.coordinate(generation)? {
+                Ended::Regenerated(newer) => {
+                    tracing::info!(
+                        generation = newer,
+                        "beginning again under a newer generation"
+                    );
+                    generation = newer;
                 }
-                Ended::Finished(Outcome::Done) => return self.complete(),
+                Ended::Finished(Outcome::Done) => return self.complete(generation),
                 Ended::Finished(Outcome::Stopped { .. }) => break Exit::Done,
                 Ended::Finished(Outcome::Drained) => break Exit::TryAgain,
                 Ended::Finished(Outcome::Failed(message)) => return Err(anyhow!(message)),
@@ -143,13 +145,13 @@ impl Server {
     }
 
     /// Leaves the artifact of a finished job, and tells how it ended.
-    fn complete(&self) -> Result<termination::Ended> {
+    fn complete(&self, generation: u32) -> Result<termination::Ended> {
         let log = Log::open(Arc::clone(&self.storage), self.job_identity())?;
         let manifest = log
             .complete()
             .context("the job has ended without a complete checkpoint")?;
         if self.options.artifact {
-            self.tell_latecomers();
+            self.tell_latecomers(generation);
             artifact::publish(&self.storage, manifest)
                 .context("the job is complete, but its artifact cannot be exported")?;
         }
@@ -160,10 +162,10 @@ impl Server {
 
     /// Releases whoever still looks for the coordinator while the artifact is made: the word that
     /// the job is done may have been lost with a connection.
-    fn tell_latecomers(&self) {
+    fn tell_latecomers(&self, generation: u32) {
         let (sender, inputs) = channel();
-        self.hub.route_control(self.identity, Some(sender));
-        let identity = self.identity;
+        let identity = self.identity(generation);
+        self.hub.route_control(identity, Some(sender));
         std::thread::spawn(move || {
             for input in inputs {
                 if let Input::Connected(stream, _) = input {
@@ -180,122 +182,80 @@ impl Server {
         }
     }
 
-    fn coordinate(&self) -> Result<Ended> {
-        let generation = self.identity.generation;
-        let job = &self.options.job;
+    fn coordinate(self: &Arc<Self>, generation: u32) -> Result<Ended> {
+        let identity = self.identity(generation);
+        let Options {
+            job,
+            servers,
+            timing,
+            ..
+        } = &self.options;
         let mut log = Log::open(Arc::clone(&self.storage), self.job_identity())?;
-        log.claim(
-            generation.into(),
-            &format!("{:016x}", self.identity.incarnation),
-        )?;
+        log.claim(generation.into(), &format!("{:016x}", self.incarnation))?;
         if log.complete().is_some() {
             tracing::info!("the job is complete already");
             return Ok(Ended::Finished(Outcome::Done));
         }
         let start = start(&log)?;
-        let config = job.coordinator(generation, self.options.servers, &self.options.timing);
+        let config = job.coordinator(generation, *servers, timing);
         let coordinator = Coordinator::new(config, start);
 
         let (sender, inputs) = channel();
         let (work, orders) = channel();
         let (down, downlink) = channel();
         sender.send(Input::Local(down)).ok();
-        self.hub.route_control(self.identity, Some(sender.clone()));
+        let tenure = Tenure::new(Arc::clone(self), generation, Some(sender.clone()));
+        self.hub.route_control(identity, Some(sender.clone()));
         self.terminate.forward(sender.clone(), || Input::Terminate);
         let shell = Coordination::new(
             coordinator,
-            self.identity,
+            identity,
             (sender.clone(), inputs),
             work,
             Arc::clone(&self.board),
         );
-        let committer = Committer::new(
-            job.clone(),
-            generation,
-            log,
-            self.options.timing.heartbeat_timeout,
-        );
-        let ended = std::thread::scope(|scope| {
-            let commits = sender.clone();
-            scope.spawn(move || committer.run(&orders, &commits));
-            let local = sender.clone();
-            scope.spawn(move || self.serve_locally(&local, &downlink));
-            let ended = shell.run(Instant::now());
-            self.hub.route_control(self.identity, None);
-            self.drop_holding();
-            self.terminate.clear();
-            ended
+        let committer = Committer::new(job.clone(), generation, log, timing.heartbeat_timeout);
+        // Storage may have stalled for minutes when the coordinator's work is over, so these two are not
+        // joined. What they still do is of a generation that is fenced: see `Tenure` and `Log`.
+        let (committing, committed) = channel::<()>();
+        std::thread::spawn(move || {
+            committer.run(&orders, &sender);
+            drop(committing);
         });
-        Ok(ended)
-    }
-
-    /// Server 0's own shard, talking to the coordinator in this process.
-    fn serve_locally(&self, inputs: &Sender<Input>, downlink: &Receiver<FromCoordinator>) {
-        self.uplink.connect(uplink::Target::Local(inputs.clone()));
-        let session = Session {
-            server: self,
-            identity: self.identity,
-            inputs: Some(inputs.clone()),
+        let local = Arc::clone(&tenure);
+        std::thread::spawn(move || local.serve_locally(&downlink));
+        let ended = shell.run(Instant::now());
+        self.hub.route_control(identity, None);
+        tenure.end();
+        self.terminate.clear();
+        // A commit that is nearly done saves work; but a stop that has run out of time has.
+        let patience = match ended {
+            Ended::Finished(Outcome::Stopped { saved: false }) => Duration::ZERO,
+            _ => timing.heartbeat_timeout,
         };
-        self.uplink.send(ToCoordinator::Join(
-            self.join(self.identity.generation, None),
-        ));
-        loop {
-            match downlink.recv_timeout(self.options.timing.heartbeat_interval) {
-                Ok(message) => {
-                    if session.take(message).is_some() {
-                        return;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => self.uplink.send(ToCoordinator::Heartbeat),
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-        }
-    }
-
-    fn holding(&self) -> std::sync::MutexGuard<'_, Option<Holding>> {
-        self.holding.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets the shard: its generation is over.
-    fn drop_holding(&self) {
-        *self.holding() = None;
-        self.uplink.forget();
-        self.hub.route_bulk(self.identity, None);
-    }
-
-    fn join(&self, generation: u32, ready: Option<u64>) -> Join {
-        Join {
-            role: Role::Server(self.options.index),
-            incarnation: self.identity.incarnation,
-            generation,
-            born: self.options.generation,
-            spec_digest: self.options.job.spec_digest.clone(),
-            capability: None,
-            facts: None,
-            address: Some(self.address.clone()),
-            ready,
-        }
+        let _ = committed.recv_timeout(patience);
+        Ok(ended)
     }
 
     // ---- the other servers ------------------------------------------------------------------
 
     /// Serves a coordinator elsewhere; finds it again when it is lost.
-    fn follow(mut self) -> Result<Exit> {
+    fn follow(self: &Arc<Self>) -> Result<Exit> {
         let role = Role::Server(self.options.index);
         let hello = Hello {
             channel: Channel::Control,
             role,
         };
         let mut search = net::Search::new(&self.options.timing);
+        let mut tenure = Tenure::new(Arc::clone(self), self.options.generation, None);
         loop {
             match net::connect(
                 &self.options.coordinator,
-                self.identity,
+                tenure.identity,
                 hello,
                 &self.options.timing,
             ) {
-                Ok(stream) => match self.attend(stream)? {
+                Ok(stream) => match self.attend(stream, &mut tenure)? {
                     Attended::Released(release) => return Exit::of(release),
                     Attended::Lost(met) => {
                         if met {
@@ -313,29 +273,25 @@ impl Server {
         }
     }
 
-    fn attend(&mut self, stream: std::net::TcpStream) -> Result<Attended> {
-        let sender = Arc::new(ControlSender::new(&stream, self.identity)?);
+    fn attend(
+        self: &Arc<Self>,
+        stream: std::net::TcpStream,
+        tenure: &mut Arc<Tenure>,
+    ) -> Result<Attended> {
+        let sender = Arc::new(ControlSender::new(&stream, tenure.identity)?);
         let mut receiver = ControlReceiver::new(stream, self.options.timing.heartbeat_timeout)?;
-        let held = self
-            .holding()
-            .as_ref()
-            .map(|holding| holding.shard.version());
-        if sender
-            .send(&ToCoordinator::Join(
-                self.join(self.identity.generation, held),
-            ))
-            .is_err()
-        {
+        let join = tenure.join(tenure.version());
+        if sender.send(&ToCoordinator::Join(join)).is_err() {
             return Ok(Attended::Lost(false));
         }
         let Ok(welcome) = receiver.receive() else {
             return Ok(Attended::Lost(false));
         };
         match welcome {
-            FromCoordinator::Welcome { generation } if generation != self.identity.generation => {
+            FromCoordinator::Welcome { generation } if generation != tenure.identity.generation => {
                 // What this server holds belongs to the past: roll back with everyone.
-                self.identity.generation = generation;
-                self.drop_holding();
+                tenure.end();
+                *tenure = Tenure::new(Arc::clone(self), generation, None);
             }
             FromCoordinator::Welcome { .. } => {}
             FromCoordinator::Refused {
@@ -347,21 +303,15 @@ impl Server {
             _ => return Ok(Attended::Lost(false)),
         }
         // The sender's frames carry the generation that it joined with; the stream is the fence.
-        self.uplink
-            .connect(uplink::Target::Remote(Arc::clone(&sender)));
+        tenure.connect(uplink::Target::Remote(Arc::clone(&sender)));
         let beating =
             crate::heartbeat::start(Arc::clone(&sender), self.options.timing.heartbeat_interval);
         self.terminate.send_drain(sender);
-        let session = Session {
-            server: self,
-            identity: self.identity,
-            inputs: None,
-        };
-        session.repeat();
+        tenure.repeat();
         let released = loop {
             match receiver.receive() {
                 Ok(message) => {
-                    if let Some(release) = session.take(message) {
+                    if let Some(release) = tenure.take(message) {
                         break Attended::Released(release);
                     }
                 }
@@ -377,198 +327,6 @@ enum Attended {
     Released(Release),
     /// The connection ended; whether the coordinator had welcomed us.
     Lost(bool),
-}
-
-/// One coordinator's orders, carried out on the shard.
-struct Session<'a> {
-    server: &'a Server,
-    identity: Identity,
-    /// Server 0: where reduced steps are counted.
-    inputs: Option<Sender<Input>>,
-}
-
-impl Session<'_> {
-    fn tell(&self, message: ToCoordinator) {
-        self.server.uplink.send(message);
-    }
-
-    /// After a new stream to the same coordinator: what may have been lost with the old one.
-    fn repeat(&self) {
-        let version = self
-            .server
-            .holding()
-            .as_ref()
-            .map(|holding| holding.shard.version());
-        if let Some(version) = version {
-            self.tell(ToCoordinator::Applied { version });
-            self.server.uplink.repeat();
-        }
-    }
-
-    /// Carries out one order; returns a release.
-    fn take(&self, message: FromCoordinator) -> Option<Release> {
-        let result = match message {
-            FromCoordinator::Open { facts, manifest } => self.open(&facts, manifest),
-            FromCoordinator::Snapshot { version } => {
-                self.snapshot(version);
-                Ok(())
-            }
-            FromCoordinator::Restore { version, manifest } => self.restore(version, manifest),
-            FromCoordinator::Release(release) => return Some(release),
-            _ => Ok(()),
-        };
-        if let Err(error) = result {
-            self.tell(ToCoordinator::Failed {
-                message: format!("server {}: {error:#}", self.server.options.index),
-            });
-        }
-        None
-    }
-
-    fn open(&self, facts: &DataFacts, manifest: Option<serde_json::Value>) -> Result<()> {
-        let Options {
-            job,
-            index,
-            servers,
-            ..
-        } = &self.server.options;
-        let layout = job.layout(facts)?;
-        let plan = job.plan(facts.train_rows)?;
-        let chunks = layout.shard(*index, *servers);
-        let floats = shard::float_range(&layout, &chunks);
-        let (version, parameters, state) = match manifest {
-            Some(manifest) => self.load(serde_json::from_value(manifest)?, &layout, floats)?,
-            None => {
-                let mut parameters = vec![0.0; floats.len()];
-                layout.initialize(
-                    job.manifest.spec.training.seed,
-                    floats.clone(),
-                    &mut parameters,
-                )?;
-                let slots = 0..job.optimizer.slots().len();
-                let state = slots
-                    .map(|slot| vec![job.optimizer.initial(slot); floats.len()])
-                    .collect();
-                (0, parameters, state)
-            }
-        };
-        let reports = Reports::new(&plan);
-        let rules = Rules {
-            learning_rate: job.learning_rate(&plan),
-            layout,
-            chunks,
-            tree: job.tree,
-            plan,
-            optimizer: job.optimizer.clone(),
-            checkpoint_every: job.manifest.spec.checkpoint.every_steps.into(),
-            early_stopping: job.early_stopping().is_some(),
-        };
-        let (snapshots, waiting) = sync_channel(1);
-        let notify = self.notify(snapshots.clone());
-        let shard = Arc::new(Shard::new(rules, version, &parameters, &state, notify)?);
-        self.write_snapshots(&shard, waiting);
-        self.server.uplink.begin(reports);
-        *self.server.holding() = Some(Holding {
-            shard: Arc::clone(&shard),
-            snapshots,
-        });
-        self.server
-            .hub
-            .route_bulk(self.identity, Some(Arc::clone(&shard)));
-        self.tell(ToCoordinator::Ready {
-            version,
-            chunks: shard.chunks().len() as u32,
-        });
-        Ok(())
-    }
-
-    fn load(
-        &self,
-        manifest: Manifest,
-        layout: &trainyard_core::layout::Layout,
-        floats: std::ops::Range<usize>,
-    ) -> Result<(u64, Vec<f32>, Vec<Vec<f32>>)> {
-        if manifest.layout_digest != layout_digest(layout) {
-            return Err(anyhow!(
-                "the checkpoint of step {} holds another model's parameters",
-                manifest.step
-            ));
-        }
-        let slice =
-            load_range(self.server.storage.as_ref(), &manifest, floats).with_context(|| {
-                format!("the checkpoint of step {} cannot be loaded", manifest.step)
-            })?;
-        let wanted = self.server.options.job.optimizer.slots();
-        if slice
-            .slots
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .ne(wanted.iter().copied())
-        {
-            return Err(anyhow!(
-                "the checkpoint holds the state of another optimizer"
-            ));
-        }
-        Ok((
-            manifest.step,
-            slice.parameters,
-            slice.slots.into_iter().map(|(_, values)| values).collect(),
-        ))
-    }
-
-    /// Carries a shard's notices to whom they concern.
-    fn notify(&self, snapshots: SyncSender<shard::Snapshot>) -> Notify {
-        let uplink = Arc::clone(&self.server.uplink);
-        let inputs = self.inputs.clone().map(Mutex::new);
-        Notify(Box::new(move |notice| match notice {
-            Notice::StepReduced { step, tally } => {
-                if let Some(inputs) = &inputs {
-                    let inputs = inputs.lock().unwrap_or_else(PoisonError::into_inner);
-                    let _ = inputs.send(Input::Event(Event::StepReduced { step, tally }));
-                }
-            }
-            Notice::Applied(version) => uplink.send(ToCoordinator::Applied { version }),
-            // Waits if two snapshots are not yet written: storage slower than training.
-            Notice::Snapshot(snapshot) => drop(snapshots.send(snapshot)),
-        }))
-    }
-
-    fn write_snapshots(&self, shard: &Shard, waiting: Receiver<shard::Snapshot>) {
-        let writer = saver::Writer {
-            generation: self.identity.generation,
-            index: self.server.options.index,
-            of: self.server.options.servers,
-            floats: shard.floats(),
-            slots: self.server.options.job.optimizer.slots(),
-        };
-        let (storage, uplink) = (
-            Arc::clone(&self.server.storage),
-            Arc::clone(&self.server.uplink),
-        );
-        std::thread::spawn(move || writer.run(&storage, &waiting, &|report| uplink.send(report)));
-    }
-
-    fn snapshot(&self, version: u64) {
-        let Some(Holding { shard, snapshots }) = self.server.holding().clone() else {
-            return;
-        };
-        if shard.chunks().is_empty() {
-            return;
-        }
-        match shard.snapshot(version) {
-            Some(snapshot) => drop(snapshots.send(snapshot)),
-            None => self.tell(ToCoordinator::SnapshotMissed { version }),
-        }
-    }
-
-    fn restore(&self, version: u64, manifest: serde_json::Value) -> Result<()> {
-        let manifest: Manifest = serde_json::from_value(manifest)?;
-        let Some(Holding { shard, .. }) = self.server.holding().clone() else {
-            return Ok(());
-        };
-        let slice = load_range(self.server.storage.as_ref(), &manifest, shard.floats())?;
-        Ok(shard.restore(version, &slice.parameters)?)
-    }
 }
 
 /// The checkpoint to begin from, if the log has one.

@@ -1,7 +1,7 @@
 //! Writes this server's part of checkpoints while training goes on.
 
-use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail};
 use trainyard_checkpoint::{
@@ -11,8 +11,75 @@ use trainyard_core::control::ToCoordinator;
 
 use super::shard::Snapshot;
 
-/// Which server writes, and which part of the arena. It must not hold the shard: the shard holds
-/// the sending end of its snapshots, and this thread ends when that is dropped.
+/// Snapshots of training that may wait while another is written. Each may be a copy of the shard.
+const WAITING: usize = 1;
+
+/// Snapshots on their way to the [`Writer`].
+#[derive(Debug, Default)]
+pub struct Snapshots {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Snapshot>,
+    closed: bool,
+}
+
+impl Snapshots {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        self.changed
+            .wait(queue)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a snapshot that training has come to. Waits for room, and so does training: storage is
+    /// slower than it.
+    pub fn offer(&self, snapshot: Snapshot) {
+        let mut queue = self.lock();
+        while queue.waiting.len() >= WAITING && !queue.closed {
+            queue = self.wait(queue);
+        }
+        self.add(queue, snapshot);
+    }
+
+    /// Adds a snapshot that was asked for, at once: who asks has other things to hear.
+    pub fn order(&self, snapshot: Snapshot) {
+        self.add(self.lock(), snapshot);
+    }
+
+    fn add(&self, mut queue: MutexGuard<'_, Queue>, snapshot: Snapshot) {
+        if !queue.closed {
+            queue.waiting.push_back(snapshot);
+            self.changed.notify_all();
+        }
+    }
+
+    fn next(&self) -> Option<Snapshot> {
+        let mut queue = self.lock();
+        while queue.waiting.is_empty() && !queue.closed {
+            queue = self.wait(queue);
+        }
+        let next = queue.waiting.pop_front();
+        self.changed.notify_all();
+        next
+    }
+
+    /// Drops what waits, and lets everyone go who waits: nobody needs it any more.
+    pub fn close(&self) {
+        let mut queue = self.lock();
+        queue.closed = true;
+        queue.waiting.clear();
+        self.changed.notify_all();
+    }
+}
+
+/// Which server writes, and which part of the arena.
 #[derive(Clone, Debug)]
 pub struct Writer {
     /// Generation in force.
@@ -28,14 +95,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Writes what comes until the shard is dropped, and reports each.
+    /// Writes what comes until `snapshots` is closed, and reports each.
     pub fn run(
         self,
         storage: &Arc<dyn Storage>,
-        snapshots: &Receiver<Snapshot>,
+        snapshots: &Snapshots,
         report: &dyn Fn(ToCoordinator),
     ) {
-        while let Ok(snapshot) = snapshots.recv() {
+        while let Some(snapshot) = snapshots.next() {
             let version = snapshot.version;
             let written = self.write(storage.as_ref(), &snapshot);
             drop(snapshot); // from here on the chunks need no copies

@@ -9,15 +9,21 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use trainyard_core::coordinator::checkpoint_due;
 use trainyard_core::layout::{CHUNK, Layout};
 use trainyard_core::optimizer::Optimizer;
 use trainyard_core::round::{Offer, Round, Tally};
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::LearningRate;
-use trainyard_core::tree::{Node, Tree};
+use trainyard_core::tree::Tree;
 
 use super::feed::Feed;
+
+mod push;
+mod snapshot;
+
+pub use push::{Push, Refusal};
+use snapshot::Collecting;
+pub use snapshot::{Part, Snapshot};
 
 /// Locks without minding a panic elsewhere: the data are plain floats, and a thread that panicked
 /// takes the process down (see `exit::on_panic`).
@@ -49,7 +55,7 @@ pub struct Rules {
 /// What a shard tells the rest of the server.
 #[derive(Debug)]
 pub enum Notice {
-    /// Chunk 0 has applied a step.
+    /// Chunk 0 has applied a step. Comes before anybody can have its next version.
     StepReduced {
         /// The step.
         step: u64,
@@ -63,25 +69,15 @@ pub enum Notice {
 }
 
 /// Called with each [`Notice`] by the thread that caused it, which saves a thread's wake-up a step.
+///
+/// Steps come in order, and must be taken at once: chunk 0 is locked. The other notices may be kept
+/// waiting, and may overtake each other.
 pub struct Notify(pub Box<dyn Fn(Notice) + Send + Sync>);
 
 impl std::fmt::Debug for Notify {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Notify")
     }
-}
-
-/// A chunk's parameters, and its slots one after the other.
-pub type Part = (Arc<Vec<f32>>, Arc<Vec<f32>>);
-
-/// Parameters and optimizer state of a shard at one version, shared with the chunks until they
-/// change.
-#[derive(Debug)]
-pub struct Snapshot {
-    /// The version.
-    pub version: u64,
-    /// For each chunk of the shard.
-    pub parts: Vec<Part>,
 }
 
 /// Counters for `/metrics`.
@@ -119,78 +115,16 @@ pub type Versions = [Option<(u64, Arc<Vec<f32>>)>; 2];
 pub struct Shard {
     rules: Rules,
     chunks: Vec<Mutex<Chunk>>,
-    /// Chunks that have reached `version.1` (the newest version any has).
-    applied: Mutex<(u32, u64)>,
+    /// How many chunks have reached which version, the newest that any has.
+    reached: Mutex<(u32, u64)>,
+    /// The version that every chunk has reached.
+    version: AtomicU64,
     collecting: Mutex<Option<Collecting>>,
     feeds: RwLock<Vec<Arc<Feed>>>,
     spare: Mutex<Vec<Vec<f32>>>,
     notify: Notify,
     /// What happened on the data plane.
     pub counters: Counters,
-}
-
-#[derive(Debug)]
-struct Collecting {
-    version: u64,
-    parts: Vec<Option<Part>>,
-    left: usize,
-}
-
-/// Why a push is refused; its sender is dropped.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Not one of ours.
-    #[error("chunk {0} is not owned by this server")]
-    Chunk(u32),
-    /// Not a node of the tree.
-    #[error("node {0} is not in the reduction tree")]
-    Node(u32),
-    /// The payload does not fit the chunk.
-    #[error("chunk {chunk} holds {expected} floats, the push {actual}")]
-    Length {
-        /// The chunk.
-        chunk: u32,
-        /// Floats it holds.
-        expected: usize,
-        /// Floats received.
-        actual: usize,
-    },
-    /// A push for a step whose parameters nobody has.
-    #[error("a push for step {step} of chunk {chunk}, which is at version {version}")]
-    Future {
-        /// The chunk.
-        chunk: u32,
-        /// The push's step.
-        step: u64,
-        /// The chunk's version.
-        version: u64,
-    },
-    /// Rows do not add up to the batch.
-    #[error("step {step} has {expected} rows, the pushes sum to {actual}")]
-    Rows {
-        /// The step.
-        step: u64,
-        /// Rows of the batch.
-        expected: u64,
-        /// Rows received.
-        actual: u64,
-    },
-    /// The parts of a chunk have different lengths; cannot happen.
-    #[error(transparent)]
-    Lengths(#[from] trainyard_core::optimizer::LengthError),
-}
-
-/// A push without its payload.
-#[derive(Copy, Clone, Debug)]
-pub struct Push {
-    /// The step.
-    pub step: u64,
-    /// The node of the tree.
-    pub node: Node,
-    /// The chunk.
-    pub chunk: u32,
-    /// Rows and loss sum.
-    pub tally: Tally,
 }
 
 impl Shard {
@@ -237,7 +171,8 @@ impl Shard {
         Ok(Shard {
             chunks,
             rules,
-            applied: Mutex::new((0, version)),
+            reached: Mutex::new((0, version)),
+            version: AtomicU64::new(version),
             collecting: Mutex::new(None),
             feeds: RwLock::default(),
             spare: Mutex::default(),
@@ -258,11 +193,7 @@ impl Shard {
 
     /// The version that every chunk has reached.
     pub fn version(&self) -> u64 {
-        self.chunks
-            .iter()
-            .map(|chunk| lock(chunk).version)
-            .min()
-            .unwrap_or(0)
+        self.version.load(Ordering::Acquire)
     }
 
     fn chunk(&self, chunk: u32) -> Option<&Mutex<Chunk>> {
@@ -316,13 +247,15 @@ impl Shard {
             self.counters.late.fetch_add(1, Ordering::Relaxed);
             return Ok(payload);
         }
-        if push.step > chunk.version {
+        // Whoever has parameters of a step has seen every chunk reach it.
+        if push.step > self.version() || push.step >= self.rules.plan.total_steps() {
             return Err(Refusal::Future {
                 chunk: push.chunk,
                 step: push.step,
                 version: chunk.version,
             });
         }
+        self.check_rows(&push)?;
         match chunk
             .round
             .offer(push.node, payload, push.tally, &mut |left, right| {
@@ -345,13 +278,37 @@ impl Shard {
         }
     }
 
+    /// Refuses what does not stand for the rows of its leaves, before it takes the place of what does:
+    /// nobody pushes a second time what the ledger has taken.
+    fn check_rows(&self, push: &Push) -> Result<(), Refusal> {
+        let Rules { tree, plan, .. } = &self.rules;
+        let (step, node) = (push.step, push.node);
+        if !tree.valid(node) {
+            return Err(Refusal::Node(node.get()));
+        }
+        let batch = plan.position(step).rows;
+        let rows = tree.node_rows(node, batch.end - batch.start);
+        let expected = rows.end - rows.start;
+        let actual = push.tally.rows;
+        if actual != expected {
+            return Err(Refusal::Rows {
+                step,
+                node: node.get(),
+                expected,
+                actual,
+            });
+        }
+        Ok(())
+    }
+
     fn reuse(&self, mut freed: Vec<Vec<f32>>) -> Vec<f32> {
         let first = freed.pop();
         freed.into_iter().for_each(|buffer| self.recycle(buffer));
         first.unwrap_or_else(|| self.buffer())
     }
 
-    /// Applies a complete sum to a chunk and publishes the new version.
+    /// Applies a complete sum to a chunk and publishes the new version. The tally's rows are those of
+    /// the batch, because every push has the rows of its leaves.
     fn apply(
         &self,
         id: u32,
@@ -360,15 +317,6 @@ impl Shard {
         tally: Tally,
     ) -> Result<(), Refusal> {
         let step = chunk.version;
-        let rows = self.rules.plan.position(step).rows;
-        let expected = rows.end - rows.start;
-        if tally.rows != expected {
-            return Err(Refusal::Rows {
-                step,
-                expected,
-                actual: tally.rows,
-            });
-        }
         // The version before last: free unless somebody is still sending it.
         let mut new = match chunk.previous.take().map(Arc::try_unwrap) {
             Some(Ok(buffer)) => buffer,
@@ -380,15 +328,21 @@ impl Shard {
         let slots = Arc::make_mut(state); // copies while a snapshot holds it
         self.rules
             .optimizer
-            .apply(step, lr, expected as f32, current, sum, slots, &mut new)?;
+            .apply(step, lr, tally.rows as f32, current, sum, slots, &mut new)?;
         self.advance(&mut chunk, new);
         let version = chunk.version;
-        self.collect(id, &chunk);
-        drop(chunk);
+        // Counted before anyone can see it, so that the count of one version is over, and its loss is
+        // told, before a push for the next can come.
+        let snapshot = self.collect(id, &chunk);
+        let whole = self.reach(version);
         if id == 0 {
             self.notify(Notice::StepReduced { step, tally });
         }
-        self.publish(id, version);
+        drop(chunk);
+        if let Some(snapshot) = snapshot {
+            self.notify(Notice::Snapshot(snapshot));
+        }
+        self.publish(id, whole.then_some(version));
         Ok(())
     }
 
@@ -397,16 +351,22 @@ impl Shard {
         chunk.previous = Some(std::mem::replace(&mut chunk.current, Arc::new(new)));
     }
 
-    /// Counts a chunk before it offers it: a push for the next version can only follow from the
-    /// offers of all chunks, so the count of one version is over before that of the next begins.
-    fn publish(&self, id: u32, version: u64) {
-        let mut applied = lock(&self.applied);
-        if applied.1 != version {
-            *applied = (0, version);
+    /// Counts a chunk that has reached `version`, under its lock; says whether all have.
+    fn reach(&self, version: u64) -> bool {
+        let mut reached = lock(&self.reached);
+        if reached.1 != version {
+            *reached = (0, version);
         }
-        applied.0 += 1;
-        let whole = applied.0 as usize == self.chunks.len();
-        drop(applied);
+        reached.0 += 1;
+        let whole = reached.0 as usize == self.chunks.len();
+        if whole {
+            self.version.store(version, Ordering::Release);
+        }
+        whole
+    }
+
+    /// Offers a chunk to the feeds, and tells the version that it is the last to reach.
+    fn publish(&self, id: u32, whole: Option<u64>) {
         for feed in self
             .feeds
             .read()
@@ -415,68 +375,13 @@ impl Shard {
         {
             feed.offer(id);
         }
-        if whole {
+        if let Some(version) = whole {
             self.notify(Notice::Applied(version));
         }
     }
 
     fn notify(&self, notice: Notice) {
         (self.notify.0)(notice);
-    }
-
-    /// Adds a chunk that has just reached a checkpoint version to the snapshot of that version.
-    fn collect(&self, id: u32, chunk: &Chunk) {
-        let Rules {
-            plan,
-            checkpoint_every,
-            early_stopping,
-            ..
-        } = &self.rules;
-        if !checkpoint_due(plan, *checkpoint_every, *early_stopping, chunk.version) {
-            return;
-        }
-        let count = self.chunks.len();
-        let mut collecting = lock(&self.collecting);
-        let fresh = || Collecting {
-            version: chunk.version,
-            parts: vec![None; count],
-            left: count,
-        };
-        let snapshot = match &mut *collecting {
-            Some(open) if open.version == chunk.version => open,
-            other => other.insert(fresh()),
-        };
-        let part = (Arc::clone(&chunk.current), Arc::clone(&chunk.state));
-        if snapshot.parts[(id - self.rules.chunks.start) as usize]
-            .replace(part)
-            .is_none()
-        {
-            snapshot.left -= 1;
-        }
-        let whole = if snapshot.left == 0 {
-            collecting.take()
-        } else {
-            None
-        };
-        drop(collecting);
-        if let Some(Collecting { version, parts, .. }) = whole {
-            let parts = parts.into_iter().flatten().collect();
-            self.notify(Notice::Snapshot(Snapshot { version, parts }));
-        }
-    }
-
-    /// The state at `version`, if that is where every chunk is.
-    pub fn snapshot(&self, version: u64) -> Option<Snapshot> {
-        let part = |slot: &Mutex<Chunk>| {
-            let chunk = lock(slot);
-            (chunk.version == version)
-                .then(|| (Arc::clone(&chunk.current), Arc::clone(&chunk.state)))
-        };
-        let parts: Option<Vec<_>> = self.chunks.iter().map(part).collect();
-        Some(Snapshot {
-            version,
-            parts: parts?,
-        })
     }
 
     /// Publishes other parameters as `version`, which must be newer than all.
@@ -497,10 +402,14 @@ impl Shard {
             };
             let Some(slot) = self.chunk(id) else { continue };
             let mut chunk = lock(slot);
+            if chunk.version >= version {
+                continue; // asked for twice
+            }
             self.advance(&mut chunk, values.to_vec());
             chunk.version = version;
+            let whole = self.reach(version);
             drop(chunk);
-            self.publish(id, version);
+            self.publish(id, whole.then_some(version));
         }
         Ok(())
     }
@@ -548,3 +457,6 @@ fn add(left: &mut [f32], right: &[f32]) {
         *l += *r;
     }
 }
+
+#[cfg(test)]
+mod tests;

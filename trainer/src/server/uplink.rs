@@ -1,4 +1,4 @@
-//! What a server says to its coordinator, whichever stream is in force.
+//! What a server says to its coordinator in one generation, whichever stream is in force.
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::net::ControlSender;
 /// Where messages go.
 #[derive(Default)]
 pub enum Target {
-    /// Nowhere: the stream is lost; what matters is said again on the next.
+    /// Nowhere: there is no stream yet; what matters is said again on the next.
     #[default]
     None,
     /// A coordinator elsewhere.
@@ -29,6 +29,7 @@ pub struct Uplink(Mutex<State>);
 struct State {
     target: Target,
     reports: Option<Reports>,
+    retired: bool,
 }
 
 impl Uplink {
@@ -36,9 +37,12 @@ impl Uplink {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on messages go to `target`.
+    /// From now on messages go to `target`, unless the generation is over.
     pub fn connect(&self, target: Target) {
-        self.lock().target = target;
+        let mut state = self.lock();
+        if !state.retired {
+            state.target = target;
+        }
     }
 
     /// A shard is set up: from now on its reports are remembered.
@@ -46,9 +50,12 @@ impl Uplink {
         self.lock().reports = Some(reports);
     }
 
-    /// Forgets what was said: the generation is over.
-    pub fn forget(&self) {
-        *self.lock() = State::default();
+    /// The generation is over: nothing that is still said goes anywhere, ever.
+    pub fn retire(&self) {
+        *self.lock() = State {
+            retired: true,
+            ..State::default()
+        };
     }
 
     /// Says something. A broken stream is noticed by whoever listens to it.

@@ -8,6 +8,11 @@ use crate::control::{FromCoordinator, Join, Role};
 use crate::facts::DataFacts;
 use crate::sampling::Plan;
 
+/// The furthest that a peer's generation may be ahead of ours. Supervisors add 1 for each server that is
+/// lost, so nobody who means this job comes near; a generation is claimed in the log for good, and whoever
+/// brought the last number there is would leave none for the next server.
+const LEAP: u32 = 1_000_000;
+
 impl Coordinator {
     pub(super) fn join(&mut self, now: Duration, peer: PeerId, join: Join) {
         if self.peers.role(peer).is_some() {
@@ -17,6 +22,14 @@ impl Coordinator {
             return self.refuse(peer, reason, false);
         }
         if join.role != Role::Observer && join.generation > self.config.generation {
+            let ours = self.config.generation;
+            if join.generation - ours > LEAP {
+                let theirs = join.generation;
+                let reason = format!(
+                    "generation {theirs} is no successor of generation {ours}, which this job is at"
+                );
+                return self.refuse(peer, reason, false);
+            }
             self.phase = Phase::Superseded;
             self.actions.push(Action::Regenerate(join.generation));
             return;

@@ -38,6 +38,8 @@ impl World {
         if let Kind::Server { shard, reports } = &mut self.processes[process].kind {
             (*shard, *reports) = (Some(opened), Reports::new(&self.toy.plan));
         }
+        // Its writer does not wait for the one of the generation before.
+        self.processes[process].written = self.now;
         self.report(process, ToCoordinator::Ready { version, chunks });
     }
 
@@ -91,11 +93,12 @@ impl World {
         let Role::Server(index) = self.processes[server].role else {
             return;
         };
-        if self.processes[server].generation != generation {
-            return;
-        }
         let version = snapshot.version;
+        // What was being written when the generation ended is there in the end.
         let record = self.storage.write(generation, index, snapshot);
+        if self.processes[server].generation != generation {
+            return; // it is said to the uplink of that generation, which goes nowhere
+        }
         let message = ToCoordinator::ShardWritten { version, record };
         if let Kind::Server { reports, .. } = &mut self.processes[server].kind {
             reports.keep(version, message.clone());

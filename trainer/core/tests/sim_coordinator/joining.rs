@@ -110,6 +110,28 @@ fn a_newer_generation_is_taken_from_processes_of_this_job_only() {
     );
 }
 
+/// A generation is claimed in the log for good: a stranger cannot use all of them up.
+#[test]
+fn t13_a_generation_that_no_supervisor_can_have_come_to_is_refused() {
+    for generation in [u32::MAX, config().generation + 1_000_001] {
+        let mut bench = Bench::training(config(), 0);
+        for join in [server(1), worker(7)] {
+            let join = Join { generation, ..join };
+            let reason = refusal(&bench.say(PeerId(30), ToCoordinator::Join(join)));
+            assert!(reason.contains(&generation.to_string()), "{reason}");
+            assert_eq!(bench.phase(), "Training");
+        }
+    }
+    let mut bench = Bench::training(config(), 0);
+    let generation = config().generation + 1_000_000;
+    let join = Join {
+        generation,
+        ..server(1)
+    };
+    let actions = bench.say(PeerId(30), ToCoordinator::Join(join));
+    assert_eq!(actions, [Action::Regenerate(generation)]);
+}
+
 #[test]
 fn a_connection_that_joins_twice_is_closed_and_counts_once() {
     let mut bench = Bench::training(config(), 0);

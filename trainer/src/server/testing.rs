@@ -1,0 +1,170 @@
+//! A server without processes, and a storage that stalls, for the tests of this module.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use trainyard_checkpoint::{MemoryStorage, Object, Storage, StorageError};
+use trainyard_core::facts::DataFacts;
+use trainyard_core::round::Tally;
+use trainyard_core::tree::Node;
+
+use super::shard::{Push, Shard};
+use super::{Board, Hub, Options, Server};
+use crate::net::Timing;
+use crate::storage::Location;
+
+/// No wait is longer than this.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// A storage in which some objects stay on their way until they are let through.
+pub struct Stalling {
+    /// What their keys begin with.
+    prefix: &'static str,
+    memory: MemoryStorage,
+    state: Mutex<Stall>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Stall {
+    waiting: u32,
+    open: bool,
+}
+
+impl Stalling {
+    pub fn on(prefix: &'static str) -> Self {
+        Stalling {
+            prefix,
+            memory: MemoryStorage::new(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stall> {
+        self.state.lock().expect("nobody panics")
+    }
+
+    fn stall(&self, key: &str) {
+        if !key.starts_with(self.prefix) {
+            return;
+        }
+        let mut state = self.lock();
+        state.waiting += 1;
+        self.changed.notify_all();
+        let state = self
+            .changed
+            .wait_timeout_while(state, LIMIT, |state| !state.open);
+        state.expect("nobody panics").0.waiting -= 1;
+    }
+
+    pub fn one_waits(&self) -> bool {
+        self.lock().waiting > 0
+    }
+
+    pub fn until_one_waits(&self) {
+        let waits = self
+            .changed
+            .wait_timeout_while(self.lock(), LIMIT, |s| s.waiting == 0);
+        assert!(
+            !waits.expect("nobody panics").1.timed_out(),
+            "nothing is written"
+        );
+    }
+
+    pub fn release(&self) {
+        self.lock().open = true;
+        self.changed.notify_all();
+    }
+}
+
+impl Storage for Stalling {
+    fn put(&self, key: &str, parts: &[&[u8]]) -> Result<(), StorageError> {
+        self.stall(key);
+        self.memory.put(key, parts)
+    }
+
+    fn put_if_absent(&self, key: &str, bytes: &[u8]) -> Result<(), StorageError> {
+        self.stall(key);
+        self.memory.put_if_absent(key, bytes)
+    }
+
+    fn read(
+        &self,
+        key: &str,
+        sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StorageError> {
+        self.memory.read(key, sink)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Object>, StorageError> {
+        self.memory.list(prefix)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.memory.delete(key)
+    }
+}
+
+/// A server without connections, of a job that checkpoints every step.
+pub fn server(storage: Arc<dyn Storage>, timing: Timing) -> Arc<Server> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/breast-cancer/job.yaml");
+    let job = crate::run::read_job(&file, &["spec.checkpoint.everySteps=1".into()]);
+    Arc::new(Server {
+        options: Options {
+            job: job.expect("a good manifest"),
+            index: 0,
+            servers: 1,
+            generation: 1,
+            coordinator: String::new(),
+            advertise: None,
+            listener: std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"),
+            http: None,
+            storage: Location::Folder(".".into()),
+            artifact: false,
+            timing,
+        },
+        incarnation: 7,
+        hub: Hub::new(timing),
+        storage,
+        board: Arc::new(Board::default()),
+        address: "here".into(),
+        terminate: Default::default(),
+    })
+}
+
+pub fn facts() -> DataFacts {
+    DataFacts {
+        train_rows: 455,
+        validation_rows: 114,
+        input_shape: vec![30],
+        outputs: 1,
+        digest: String::new(),
+        schema: serde_json::Value::Null,
+    }
+}
+
+/// Applies a step to the only chunk.
+pub fn apply(shard: &Shard, step: u64) {
+    let push = Push {
+        step,
+        node: Node::ROOT,
+        chunk: 0,
+        tally: Tally {
+            rows: 32,
+            loss: 1.0,
+        },
+    };
+    let payload = vec![0.5; shard.floats().len()];
+    shard.push(push, payload).expect("a true push");
+}
+
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < LIMIT, "waited in vain: {what}");
+        std::thread::yield_now();
+    }
+}

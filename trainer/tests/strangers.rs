@@ -1,0 +1,123 @@
+//! Strangers at the door of a server, who know the job's name and nothing good.
+
+mod common;
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+
+use common::wire::{header, identity, introduced};
+use common::{Run, Spec, example, folder, reference, send, sha};
+use rustix::process::Signal;
+use trainyard::net::{Channel, read_header};
+use trainyard_core::tree::Node;
+use trainyard_core::wire::{Body, Limits};
+
+/// A job that goes on for as long as the test needs it.
+fn endless() -> Spec {
+    example("breast-cancer/job.yaml").epochs(100_000)
+}
+
+fn file_descriptors(pid: u32) -> usize {
+    let folder = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs");
+    folder.count()
+}
+
+/// Waits until the other side has ended the connection.
+fn ended(mut stream: TcpStream) {
+    stream
+        .set_read_timeout(Some(common::LIMIT))
+        .expect("a socket");
+    let mut said = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut said) {
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+    }
+}
+
+/// The newest version of chunk 0: the second of the two that a newcomer is sent.
+fn version(mut stream: TcpStream) -> u64 {
+    let mut newest = 0;
+    for _ in 0..2 {
+        let head = read_header(&mut stream, &Limits::default()).expect("a header");
+        let Body::Param { version, len, .. } = head.body else {
+            panic!("{head:?}");
+        };
+        let mut payload = vec![0; len as usize];
+        stream.read_exact(&mut payload).expect("a payload");
+        newest = version;
+    }
+    newest
+}
+
+fn training(run: &mut Run) {
+    run.until("training", |run| {
+        run.status().filter(|status| status["phase"] == "Training")
+    });
+}
+
+/// Peers that leave, and peers that are sent away, while the job runs: nothing of them stays.
+#[test]
+fn t13_control_connections_that_end_leave_nothing_open() {
+    let (spec, folder) = (endless(), folder());
+    let mut run = spec.clone().on(1, 1).start(folder.path());
+    run.reach(10);
+    let roster = run.roster().expect("it has told who runs");
+    let server = roster.pid("server", 0).expect("a server");
+    let ours = identity(&spec, &roster);
+    let before = file_descriptors(server);
+    for body in [b"{}".as_slice(), b"{\"type\":\"drain\"}", &[0xff; 64]] {
+        for _ in 0..32 {
+            let mut stream = introduced(&roster, ours, Channel::Control).expect("a connection");
+            let len = body.len() as u32;
+            let frame = [&header(ours, Body::Control { len }), body].concat();
+            stream.write_all(&frame).expect("it is read");
+            ended(stream);
+        }
+    }
+    for _ in 0..64 {
+        drop(introduced(&roster, ours, Channel::Control).expect("a connection"));
+    }
+    // Others may come and go meanwhile, such as those of /status.
+    run.until("the end of all connections", |_| {
+        (file_descriptors(server) < before + 16).then_some(())
+    });
+    training(&mut run);
+}
+
+/// A peer that claims the step in progress, with rows that nobody has: the true pushes still count.
+#[test]
+fn t13_untrue_pushes_for_the_current_step_stop_nothing() {
+    let spec = example("breast-cancer/job.yaml").epochs(20);
+    let folder = folder();
+    let mut run = spec.clone().on(2, 1).start(folder.path());
+    run.reach(10);
+    let roster = run.roster().expect("it has told who runs");
+    let ours = identity(&spec, &roster);
+    let workers = roster.of("worker");
+    workers.iter().for_each(|(_, pid)| send(*pid, Signal::STOP));
+    let dropped = run.metric("peers_dropped_total").expect("a counter");
+    let mut open = Vec::new();
+    // What the workers had sent before they stood still may still be counted during the first looks.
+    run.until("refusals", |run| {
+        let step = version(introduced(&roster, ours, Channel::Pull { index: 0, of: 1 }).ok()?);
+        for (ahead, node, rows) in [(0, 1, 7), (0, 2, 15), (0, 3, 0), (0, 5, 64), (1, 1, 32)] {
+            let mut stream = introduced(&roster, ours, Channel::Push).ok()?;
+            let len = 58_368;
+            let body = Body::Push {
+                step: step + ahead,
+                node: Node::new(node).expect("not 0"),
+                chunk: 0,
+                len,
+                rows,
+                loss: 1.0,
+            };
+            let frame = [&header(ours, body)[..], &vec![0; len as usize]].concat();
+            let _ = stream.write_all(&frame);
+            open.push(stream);
+        }
+        let now = run.metric("peers_dropped_total")?;
+        (now >= dropped + 10.0).then_some(())
+    });
+    workers.iter().for_each(|(_, pid)| send(*pid, Signal::CONT));
+    assert_eq!(sha(&run.finish()), reference::train(&spec).sha);
+}
