@@ -39,6 +39,7 @@ scenarios![
     worker_deleted,
     server_deleted,
     server_deleted_by_force,
+    worker_deleted_by_force,
     node_lost,
     scaled_up,
     scaled_down,
@@ -177,6 +178,10 @@ async fn server_deleted(world: World) -> Outcome {
 
 async fn server_deleted_by_force(world: World) -> Outcome {
     deleted(world, "a-server-0-0", Some(0)).await
+}
+
+async fn worker_deleted_by_force(world: World) -> Outcome {
+    deleted(world, "a-worker-1-0", Some(0)).await
 }
 
 async fn node_lost(world: World) -> Outcome {

@@ -1,13 +1,11 @@
 //! Strangers at the door of a server, who know the job's name and nothing good.
 
-mod common;
-
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
-use common::wire::{header, identity, introduced};
-use common::{Run, Spec, example, folder, reference, send, sha};
+use crate::common::wire::{header, identity, introduced};
+use crate::common::{Run, Spec, example, folder, reference, send, sha};
 use rustix::process::Signal;
 use trainyard::net::{Channel, read_header};
 use trainyard_core::tree::Node;
@@ -26,7 +24,7 @@ fn file_descriptors(pid: u32) -> usize {
 /// Waits until the other side has ended the connection.
 fn ended(mut stream: TcpStream) {
     stream
-        .set_read_timeout(Some(common::LIMIT))
+        .set_read_timeout(Some(crate::common::LIMIT))
         .expect("a socket");
     let mut said = Vec::new();
     if let Err(error) = stream.read_to_end(&mut said) {

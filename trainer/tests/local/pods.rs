@@ -2,8 +2,6 @@
 //! outlives them, in containers.
 #![allow(missing_docs)]
 
-#[path = "../common/mod.rs"]
-mod common;
 mod pod;
 
 use std::fs;
@@ -11,7 +9,7 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{example, get, reference};
+use crate::common::{example, get, reference};
 use pod::{Cluster, Pod, inspect};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -67,7 +65,7 @@ fn t01_roles_that_nobody_watches_train_the_same_model() {
 /// As above, with checkpoints and data in a store that the environment names, as the operator does.
 #[test]
 fn t01_roles_keep_everything_in_s3() {
-    let buckets = common::folder();
+    let buckets = crate::common::folder();
     for bucket in ["runs", "data"] {
         fs::create_dir(buckets.path().join(bucket)).expect("writable");
     }
@@ -163,7 +161,7 @@ fn t10_a_server_that_was_replaced_ends_with_75() {
 /// as the first process of a container, whose signals have no default action.
 #[test]
 fn t12_a_worker_that_is_loading_answers_and_leaves_when_asked() {
-    let folder = common::folder();
+    let folder = crate::common::folder();
     let mut file = fs::File::create(folder.path().join("breast-cancer.csv")).expect("writable");
     let row = format!("{}M\n", "0.5,".repeat(200));
     let header: String = (0..200).map(|column| format!("x{column},")).collect();
@@ -187,7 +185,7 @@ fn t12_a_worker_that_is_loading_answers_and_leaves_when_asked() {
     worker.until("an answer", |pod| get(&pod.http, "/healthz"));
     assert_eq!(worker.metric("rows"), Some(0.0), "it is loading");
     let first = first_process(&worker, &cluster);
-    common::send(first, Signal::TERM);
+    crate::common::send(first, Signal::TERM);
     let told = Instant::now();
     assert_eq!(worker.code(), Some(0), "{}", worker.log());
     assert!(told.elapsed() < Duration::from_secs(5));

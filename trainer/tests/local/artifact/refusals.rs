@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::Value;
 use trainyard::artifact::{GOLDEN, MODEL, PARAMETERS, SCRIPT};
 
-use crate::fixture::{Run, breast_cancer, diabetes, digits, refused, text, trainyard};
-use crate::json;
+use super::fixture::{Run, breast_cancer, diabetes, digits, refused, text, trainyard};
+use super::json;
 
 #[test]
 fn t15_a_bad_file_is_refused_with_its_place() {

@@ -1,13 +1,11 @@
 //! Processes die, stop and leave in the midst of training: the model stays the same.
 
-mod common;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::reference;
-use common::wire::{identity, introduced};
-use common::{Ended, Random, Run, Spec, example, folder, resident, send, sha};
+use crate::common::reference;
+use crate::common::wire::{identity, introduced};
+use crate::common::{Ended, Random, Run, Spec, example, folder, resident, send, sha};
 use rustix::process::Signal;
 use serde_json::Value;
 use trainyard::net::Channel;
@@ -166,7 +164,10 @@ fn t03_the_run_is_killed_and_leaves_nobody_behind() {
     run.wait();
     let begin = Instant::now();
     while pids.iter().any(|pid| resident(*pid).is_some()) {
-        assert!(begin.elapsed() < common::LIMIT, "processes are left behind");
+        assert!(
+            begin.elapsed() < crate::common::LIMIT,
+            "processes are left behind"
+        );
         std::thread::yield_now();
     }
     let ended = spec.clone().resume().start(folder.path()).wait();

@@ -1,11 +1,9 @@
 //! `trainyard run` and the other commands with data and checkpoints in a real S3 server.
 
-mod common;
-
 use std::fs;
 use std::process::{Command, Output};
 
-use common::{Ended, Spec, example, folder, reference, sha};
+use crate::common::{Ended, Spec, example, folder, reference, sha};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;

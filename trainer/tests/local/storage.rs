@@ -1,13 +1,11 @@
 //! The run's folder is damaged, full, or read-only: named errors, the last good checkpoint, and the
 //! same model after all.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Ended, Spec, example, folder, reference, sha};
+use crate::common::{Ended, Spec, example, folder, reference, sha};
 use rustix::process::Signal;
 
 /// A job that is stopped on the way and has several checkpoints then.

@@ -1,8 +1,6 @@
 //! Artifacts: exported, verified, run by plain PyTorch, and used for prediction.
 
-#[path = "artifact/fixture.rs"]
 mod fixture;
-#[path = "artifact/refusals.rs"]
 mod refusals;
 
 use std::fs;
@@ -64,7 +62,7 @@ fn trained(manifest: &str, out: &Path) -> (PathBuf, String) {
 #[test]
 fn t18_plain_pytorch_reproduces_the_golden_outputs() {
     let python = python();
-    let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/artifact_pytorch.py");
+    let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/local/artifact/pytorch.py");
     // Every kind of layer and activation, untrained; and the shipped examples, trained.
     let runs = examples().each_ref().map(Run::complete);
     let made = runs.each_ref().map(|run| {

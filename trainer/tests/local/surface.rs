@@ -1,15 +1,13 @@
 //! What the program shows to the outside: exit codes, messages, ports, folders, memory, and what it
 //! does with strangers.
 
-mod common;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
-use common::wire::{header, identity, introduced};
-use common::{Ended, Random, Spec, example, folder, reference, resident, sha};
+use crate::common::wire::{header, identity, introduced};
+use crate::common::{Ended, Random, Spec, example, folder, reference, resident, sha};
 use rustix::process::Signal;
 use serde_json::Value;
 use trainyard::net::Channel;
@@ -200,7 +198,7 @@ fn t13_garbage_on_a_control_stream_is_dropped() {
         let _ = stream
             .write_all(&head)
             .and_then(|()| stream.write_all(body));
-        let _ = stream.set_read_timeout(Some(common::LIMIT));
+        let _ = stream.set_read_timeout(Some(crate::common::LIMIT));
         // It ends, whatever is said before.
         let mut said = Vec::new();
         if let Err(error) = stream.read_to_end(&mut said) {
@@ -326,7 +324,7 @@ fn inspect(folder: &std::path::Path) -> u64 {
 }
 
 /// Most resident kibibytes of (server, worker) from one step on until another.
-fn resident_between(run: &mut common::Run, from: u64, to: u64) -> (u64, u64) {
+fn resident_between(run: &mut crate::common::Run, from: u64, to: u64) -> (u64, u64) {
     run.reach(from);
     let roster = run.roster().expect("it has told who runs");
     let (server, worker) = (
@@ -631,7 +629,7 @@ fn a_worker_that_is_told_to_leave_while_it_looks_for_a_coordinator_leaves() {
             "it ended"
         );
     }
-    common::send(worker.id(), Signal::TERM);
+    crate::common::send(worker.id(), Signal::TERM);
     let rest = std::thread::spawn(move || said.bytes().count());
     assert_eq!(worker.wait().expect("a child").code(), Some(0));
     rest.join().expect("no panic");

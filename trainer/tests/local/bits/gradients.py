@@ -3,7 +3,7 @@ formula gives, so that the fixture holds results only.
 
     python -m venv venv
     venv/bin/pip install torch==2.13.0 numpy==2.4.6
-    venv/bin/python trainer/tests/bits/gradients.py
+    venv/bin/python trainer/tests/local/bits/gradients.py
 
 Runs on the CPU; any build of torch 2.13.0 will do. The file is checked in, so tests need none of this.
 """

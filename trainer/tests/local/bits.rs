@@ -1,11 +1,9 @@
 //! The promise: the model does not depend on who computed it. Real processes against one loop.
 
-mod common;
-#[path = "bits/pytorch.rs"]
 mod pytorch;
 
-use common::reference::{self, Reference};
-use common::{Spec, example, sha};
+use crate::common::reference::{self, Reference};
+use crate::common::{Spec, example, sha};
 use serde_json::Value;
 
 /// Runs a job on workers and servers and compares all that it tells with the reference.
@@ -173,7 +171,7 @@ fn t01_more_workers_than_leaves() {
 fn t05_t23_samples_steps_and_losses_are_exact() {
     let spec = example("breast-cancer/job.yaml").epochs(3).every(5);
     let expected = reference::train(&spec);
-    let folder = common::folder();
+    let folder = crate::common::folder();
     let ended = spec.clone().on(3, 2).start(folder.path()).wait();
     let summary = ended.summary();
     assert_eq!(summary["steps"], expected.steps);
@@ -251,7 +249,7 @@ fn strange_clock(folder: &std::path::Path) -> String {
 fn t24_clocks_and_the_environment_play_no_part() {
     let spec = example("breast-cancer/job.yaml").epochs(2);
     let expected = reference::train(&spec).sha;
-    let folder = common::folder();
+    let folder = crate::common::folder();
     let clock = strange_clock(folder.path());
     let elsewhere = [
         ("LD_PRELOAD", clock.as_str()),

@@ -1,0 +1,12 @@
+//! The real program: its processes, sockets and files. One binary, as most of the time to build one goes into libtorch's bindings and
+//! into what all tests here share.
+
+mod artifact;
+mod bits;
+mod common;
+mod faults;
+mod pods;
+mod s3;
+mod storage;
+mod strangers;
+mod surface;
