@@ -32,9 +32,9 @@ fn ended(mut stream: TcpStream) {
     }
 }
 
-/// The newest version of chunk 0: the second of the two that a newcomer is sent.
-fn version(mut stream: TcpStream) -> u64 {
-    let mut newest = 0;
+/// The newest version of chunk 0, and its bytes: the second of the two that a newcomer is sent.
+fn newest(mut stream: TcpStream) -> (u64, u32) {
+    let mut newest = (0, 0);
     for _ in 0..2 {
         let head = read_header(&mut stream, &Limits::default()).expect("a header");
         let Body::Param { version, len, .. } = head.body else {
@@ -42,7 +42,7 @@ fn version(mut stream: TcpStream) -> u64 {
         };
         let mut payload = vec![0; len as usize];
         stream.read_exact(&mut payload).expect("a payload");
-        newest = version;
+        newest = (version, len);
     }
     newest
 }
@@ -97,10 +97,10 @@ fn t13_untrue_pushes_for_the_current_step_stop_nothing() {
     let mut open = Vec::new();
     // What the workers had sent before they stood still may still be counted during the first looks.
     run.until("refusals", |run| {
-        let step = version(introduced(&roster, ours, Channel::Pull { index: 0, of: 1 }).ok()?);
+        let (step, len) =
+            newest(introduced(&roster, ours, Channel::Pull { index: 0, of: 1 }).ok()?);
         for (ahead, node, rows) in [(0, 1, 7), (0, 2, 15), (0, 3, 0), (0, 5, 64), (1, 1, 32)] {
             let mut stream = introduced(&roster, ours, Channel::Push).ok()?;
-            let len = 58_368;
             let body = Body::Push {
                 step: step + ahead,
                 node: Node::new(node).expect("not 0"),
