@@ -11,6 +11,7 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::wire::Losing;
 use common::{example, get, reference};
 use pod::{Cluster, Pod, inspect};
 use rustix::process::Signal;
@@ -62,6 +63,22 @@ fn t01_roles_that_nobody_watches_train_the_same_model() {
     assert_eq!(again.code(), Some(0), "{}", again.log());
     assert_eq!(again.message(), server.message());
     assert_eq!(inspect(&artifact, &[]), report);
+}
+
+/// A push that was written is lost with its connection, in the midst of training, and everything else
+/// stays: its sender finds out, and pushes it again. Were it not to, this would wait for ever, for the
+/// only worker has nothing else to write.
+#[test]
+fn t02_a_push_that_is_lost_with_its_connection_is_pushed_again() {
+    let cluster = Cluster::new(example("breast-cancer/job.yaml").epochs(20), 1);
+    let relay = Losing::start(cluster.address(), 25, 3);
+    let mut server = cluster.server_behind(0, 1, Some(&relay.address));
+    let mut worker = cluster.worker(0);
+    assert_eq!(server.code(), Some(0), "{}", server.log());
+    assert_eq!(worker.code(), Some(0), "{}", worker.log());
+    assert_eq!(relay.lost(), 3, "{}", worker.log());
+    let message: Value = serde_json::from_str(&server.message()).expect("JSON");
+    assert_eq!(message["modelSha256"], reference::train(&cluster.spec).sha);
 }
 
 /// As above, with checkpoints and data in a store that the environment names, as the operator does.

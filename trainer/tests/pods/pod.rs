@@ -113,6 +113,16 @@ impl Cluster {
     }
 
     pub fn server(&self, index: u32, generation: u32) -> Pod {
+        self.server_behind(index, generation, None)
+    }
+
+    /// Server 0's address for everything.
+    pub fn address(&self) -> String {
+        self.port.on("127.0.0.1")
+    }
+
+    /// A server that tells workers to find its bulk port at `advertised`, if that is given.
+    pub fn server_behind(&self, index: u32, generation: u32, advertised: Option<&str>) -> Pod {
         let own = (index > 0).then(Port::reserve);
         let address = own.as_ref().unwrap_or(&self.port).on("127.0.0.1");
         let (servers, generation) = (self.servers.to_string(), generation.to_string());
@@ -120,7 +130,7 @@ impl Cluster {
             ["--servers", &servers],
             ["--generation", &generation],
             ["--listen", &address],
-            ["--advertise", &address],
+            ["--advertise", advertised.unwrap_or(&address)],
             ["--storage", &self.storage],
         ];
         let name = format!("server-{index}-{generation}");
