@@ -15,6 +15,26 @@ fn job() -> Spec {
     example("breast-cancer/job.yaml").epochs(12).every(20)
 }
 
+/// What an optimizer makes of the padding between parameters is neither checkpointed nor taken for a
+/// parameter that is no number.
+#[test]
+fn t07_a_job_without_an_epsilon_is_checkpointed() {
+    let optimizers = [
+        "{adam: {learningRate: 0.001, epsilon: 0}}",
+        "{adamW: {learningRate: 0.001, epsilon: 0}}",
+        "{adagrad: {learningRate: 0.01, epsilon: 0}}",
+    ];
+    for optimizer in optimizers {
+        // Without hidden units, none of which could be dead: every parameter has a gradient.
+        let spec = example("breast-cancer/job.yaml")
+            .epochs(3)
+            .every(20)
+            .set("model.mlp.hidden", "[]")
+            .set("training.optimizer", optimizer);
+        assert_eq!(spec.sha(), reference::train(&spec).sha, "{optimizer}");
+    }
+}
+
 /// Runs `spec` in `folder` until several checkpoints are there, and kills all of it.
 fn broken_off(spec: &Spec, folder: &Path) {
     let mut run = spec.start(folder);

@@ -381,6 +381,8 @@ impl Shard {
         self.rules
             .optimizer
             .apply(step, lr, expected as f32, current, sum, slots, &mut new)?;
+        let start = self.rules.layout.chunk_range(id).start;
+        self.rules.layout.clear_padding(start, &mut new);
         self.advance(&mut chunk, new);
         let version = chunk.version;
         self.collect(id, &chunk);
