@@ -263,3 +263,32 @@ fn t15_what_a_worker_cannot_read_is_its_last_word() {
     assert!(message.contains("missing.csv"), "{message}");
     assert!(worker.log().contains(&message), "{}", worker.log());
 }
+
+/// The description of the columns travels in one message: where it does not fit, no attempt would ever
+/// succeed.
+#[test]
+fn t15_more_columns_than_can_be_described_are_refused() {
+    let folder = common::folder();
+    let columns = 30_000;
+    let line = |field: &dyn Fn(usize) -> String, last: &str| {
+        let fields: Vec<String> = (0..columns).map(field).collect();
+        format!("{},{last}\n", fields.join(","))
+    };
+    let mut text = line(&|column| format!("x{column}"), "diagnosis");
+    for row in 0..20 {
+        let field = |column| format!("{}", (row * column) % 97);
+        text += &line(&field, if row % 2 == 0 { "M" } else { "B" });
+    }
+    fs::write(folder.path().join("breast-cancer.csv"), text).expect("writable");
+    let mut spec = example("breast-cancer/job.yaml");
+    let copy = folder.path().join("job.yaml");
+    fs::copy(&spec.file, &copy).expect("copied");
+    spec.file = copy;
+    let cluster = Cluster::new(spec, 1);
+    let mut worker = cluster.worker(0);
+    assert_eq!(worker.code(), Some(2), "{}", worker.log());
+    let message = worker.message();
+    for part in ["30000 inputs", "1835008 are allowed", "use fewer"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
