@@ -269,3 +269,24 @@ fn t10_another_number_of_servers_loads_the_checkpoint() {
         spec = many.clone().resume();
     }
 }
+
+/// Two runs of one job on one place would fence each other for ever, were each to answer with a higher
+/// generation. The one that has lost it says so, and leaves it to the other.
+#[test]
+fn t10_a_run_whose_place_another_run_has_taken_over_ends() {
+    let (spec, folder) = (job().epochs(400), folder());
+    let mut run = spec.start(folder.path());
+    run.until("a checkpoint", |run| {
+        run.status().filter(|status| status["checkpoint"].is_u64())
+    });
+    let storage = trainyard_checkpoint::FolderStorage::open(folder.path()).expect("a folder");
+    let log = trainyard_checkpoint::Log::open_any(std::sync::Arc::new(storage));
+    log.expect("a log").claim(5, "another").expect("claimed");
+    let ended = run.wait();
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    let message = message(&ended);
+    for part in ["another run has taken over", "generation 5", "--out"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert!(ended.named("restarting").is_empty(), "{ended}");
+}
