@@ -241,9 +241,12 @@ impl Worker {
             crate::heartbeat::start(Arc::clone(&sender), self.options.timing.heartbeat_interval);
         self.terminate.send_drain(Arc::clone(&sender));
         let ended = std::thread::scope(|scope| {
-            for assistant in assistants {
+            for mut assistant in assistants {
                 let crew = &crew;
-                scope.spawn(move || crew.assist(assistant));
+                scope.spawn(move || {
+                    Engine::pin();
+                    crew.assist(|order, buffer| crew::carry_out(&mut assistant, order, buffer));
+                });
             }
             let (listening, answers) = (&board, Arc::clone(&sender));
             let (released, release) = channel();
@@ -255,7 +258,6 @@ impl Worker {
                 board: &board,
                 crew: &crew,
                 engine,
-                spare: Vec::new(),
             };
             let mut ended = shift.run(&arenas);
             crew.close();

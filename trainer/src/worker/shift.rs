@@ -22,8 +22,6 @@ pub(super) struct Shift<'a> {
     pub board: &'a Board,
     pub crew: &'a Crew,
     pub engine: Engine,
-    /// Buffers as long as the arena.
-    pub spare: Vec<Vec<f32>>,
 }
 
 impl Shift<'_> {
@@ -106,39 +104,53 @@ impl Shift<'_> {
         messages::send(message, |message| self.sender.send(message));
     }
 
+    /// Computes leaves and pushes each node as soon as it is there: with many nodes, few are held.
     fn compute(&mut self, links: &Links, step: u64, leaves: &[bool]) -> Result<()> {
         let tree = self.worker.work.tree;
         let nodes = tree.cover_set(leaves);
         let parts = crew::split(tree, &nodes, self.worker.threads);
-        let orders = parts
-            .iter()
-            .map(|node| Order::Gradient(step, *node, self.spare.pop().unwrap_or_default()));
-        let products = self.crew.produce(&mut self.engine, orders.collect());
-        self.board.computed(step, leaves);
+        let orders = parts.iter().map(|node| Order::Gradient(step, *node));
         let activity = &self.worker.activity;
-        activity.steps.fetch_add(1, Ordering::Relaxed);
-        let count = leaves.iter().filter(|leaf| **leaf).count();
-        activity.leaves.fetch_add(count as u64, Ordering::Relaxed);
-        let products = match products {
-            Ok(products) => products,
-            Err(error) => return self.report(step, error),
+        let (board, crew, engine) = (self.board, self.crew, &mut self.engine);
+        let computed = || {
+            board.computed(step, leaves);
+            activity.steps.fetch_add(1, Ordering::Relaxed);
+            let count = leaves.iter().filter(|leaf| **leaf).count();
+            activity.leaves.fetch_add(count as u64, Ordering::Relaxed);
         };
-        let mut gradients: Vec<Gradient> = products
-            .into_iter()
-            .filter_map(|product| match product {
-                Product::Gradient(gradient) => Some(gradient),
-                Product::Block(..) => None,
-            })
-            .collect();
-        for node in nodes {
-            let below = |part: &mut Gradient| below(node, part.node);
-            let parts = gradients.extract_if(.., below).collect();
-            let parts = links
-                .push(Push { step, node, parts })
-                .context("a server's connection broke")?;
-            self.spare.extend(parts.into_iter().map(|part| part.sum));
+        let (mut left, mut gradients) = (parts.len(), Vec::new());
+        let each = |product| {
+            let Product::Gradient(gradient) = product else {
+                return Ok(());
+            };
+            left -= 1;
+            if left == 0 {
+                computed(); // the arena is free while the last is being pushed
+            }
+            let node = nodes.iter().find(|node| node.contains(gradient.node));
+            gradients.push(gradient);
+            let Some(&node) = node else { return Ok(()) };
+            let within = |part: &&Node| node.contains(**part);
+            let here = |part: &&Gradient| node.contains(part.node);
+            if gradients.iter().filter(here).count() < parts.iter().filter(within).count() {
+                return Ok(());
+            }
+            let parts = gradients.extract_if(.., |part| node.contains(part.node));
+            let push = Push {
+                step,
+                node,
+                parts: parts.collect(),
+            };
+            let parts = links.push(push).context("a server's connection broke")?;
+            crew.recycle(parts.into_iter().map(|part| part.sum));
+            Ok(())
+        };
+        let work = |order, buffer| crew::carry_out(engine, order, buffer);
+        let result = crew.produce::<anyhow::Error>(work, orders.collect(), each);
+        if left > 0 {
+            computed();
         }
-        Ok(())
+        result.or_else(|error| self.report(step, error))
     }
 
     fn evaluate(
@@ -147,29 +159,31 @@ impl Shift<'_> {
         version: u64,
         blocks: &[trainyard_core::control::Block],
     ) -> Result<()> {
-        let orders = blocks
-            .iter()
-            .map(|block| Order::Block(version, *block))
-            .collect();
-        let products = self.crew.produce(&mut self.engine, orders);
-        self.board.computed(u64::MAX, &[]);
-        let products = match products {
-            Ok(products) => products,
-            Err(error) => return self.report(version, error),
+        let orders = blocks.iter().map(|block| Order::Block(version, *block));
+        let (engine, mut results) = (&mut self.engine, Vec::new());
+        let work = |order, buffer| crew::carry_out(engine, order, buffer);
+        let each = |product| {
+            if let Product::Block(block, result) = product {
+                results.push((block, result));
+            }
+            Ok(())
         };
-        let results = products.into_iter().filter_map(|product| match product {
-            Product::Block(block, result) => Some((block, result)),
-            Product::Gradient(_) => None,
-        });
+        let result = self
+            .crew
+            .produce::<anyhow::Error>(work, orders.collect(), each);
+        self.board.computed(u64::MAX, &[]);
+        if let Err(error) = result {
+            return self.report(version, error);
+        }
         for results in messages::batches(results) {
             self.send(&ToCoordinator::Blocks { id, results });
         }
         Ok(())
     }
 
-    /// Tells the coordinator what went wrong; it ends the job.
-    fn report(&self, step: u64, error: EngineError) -> Result<()> {
-        self.send(&match error {
+    /// Tells the coordinator what went wrong in computing; it ends the job. Other errors end the session.
+    fn report(&self, step: u64, error: anyhow::Error) -> Result<()> {
+        self.send(&match error.downcast::<EngineError>()? {
             EngineError::NonFinite { place, value } => {
                 ToCoordinator::NonFinite { step, place, value }
             }
@@ -179,10 +193,6 @@ impl Shift<'_> {
         });
         Ok(())
     }
-}
-
-fn below(node: Node, part: Node) -> bool {
-    node.contains(part)
 }
 
 fn ended(ending: Ending) -> Ended {
