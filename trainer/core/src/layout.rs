@@ -229,6 +229,27 @@ impl Layout {
         Ok(())
     }
 
+    /// Writes 0 into the padding of `values`, which are the arena's floats from `start` on.
+    ///
+    /// An optimizer updates all of a chunk alike, and what it makes of padding, whose gradient is 0,
+    /// may be no number: `0 / (sqrt(0) + epsilon)` is NaN if `epsilon` is 0.
+    pub fn clear_padding(&self, start: usize, values: &mut [f32]) {
+        let end = start + values.len();
+        // Padding follows its parameter; that of one that ends at `start` may reach into the range.
+        let first = self
+            .params
+            .partition_point(|placed| padded(placed.range().end) <= start);
+        for placed in &self.params[first..] {
+            let gap = placed.range().end.max(start)..padded(placed.range().end).min(end);
+            if placed.offset >= end {
+                break;
+            }
+            if !gap.is_empty() {
+                values[gap.start - start..gap.end - start].fill(0.0);
+            }
+        }
+    }
+
     /// `modelSha256` of a whole arena.
     ///
     /// # Errors
@@ -256,6 +277,11 @@ fn elements(param: &Param) -> Result<usize, LayoutError> {
         .filter(|&len| len <= STREAM_DRAWS)
         .and_then(|len| usize::try_from(len).ok());
     len.ok_or_else(|| too_large(param))
+}
+
+/// Where what follows a placed parameter starts.
+fn padded(end: usize) -> usize {
+    end.next_multiple_of(ALIGNMENT)
 }
 
 /// Where the next parameter starts, if that many floats can be cut into chunks.

@@ -108,6 +108,10 @@ impl Optimizer {
     /// over. `state` is slot-major: slot `j` of [`Optimizer::slots`] is `state[j * n..(j + 1) * n]`.
     /// Applied part by part the result has the same bits as applied to the whole.
     ///
+    /// As in PyTorch, an `epsilon` that is 0 (or rounds to it: below 1e-45) makes NaN of a parameter
+    /// whose gradient was always 0. Padding is no parameter: call
+    /// [`clear_padding`](crate::layout::Layout::clear_padding) on what this makes of it.
+    ///
     /// # Errors
     /// If `sum` or `new` is not `n` long, or `state` not `slots * n`. Nothing is written then.
     #[allow(

@@ -129,6 +129,21 @@ proptest! {
         prop_assert!(whole.iter().zip(padding).all(|(value, padding)| !padding || *value == 0.0));
     }
 
+    /// Whatever part of the arena is cleared, its padding and nothing else becomes zero.
+    #[test]
+    fn padding_alone_is_cleared(params in any_params(), a: prop::sample::Index, b: prop::sample::Index) {
+        let layout = Layout::new(params).unwrap();
+        let (a, b) = (a.index(layout.len() + 1), b.index(layout.len() + 1));
+        let range = a.min(b)..a.max(b);
+        let mut part = vec![7.0; range.len()];
+        layout.clear_padding(range.start, &mut part);
+        let mut expected = vec![0.0; layout.len()];
+        for placed in layout.params() {
+            expected[placed.range()].fill(7.0);
+        }
+        prop_assert_eq!(&part, &expected[range]);
+    }
+
     /// However the arena comes, the digest is the documented one, and blind to padding.
     #[test]
     fn digests_agree(params in any_params(), seed: u64, pieces in prop::collection::vec(0_usize..3000, 0..40)) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde::Deserialize;
+use trainyard_core::layout::{Init, Layout, Param};
 use trainyard_core::optimizer::{LengthError, Optimizer};
 
 /// What `fixtures/generate.py` wrote.
@@ -336,4 +337,102 @@ fn lengths_that_disagree_are_named() {
         }
     );
     assert_eq!((new, state), ([7.0; 4], [0.0; 8]));
+}
+
+/// Padding has no gradient, ever. Without an epsilon (or with one that f32 cannot hold) that is 0 / 0,
+/// which must not get into the arena; a parameter without gradient is another matter: PyTorch makes
+/// NaN of it, and so do we.
+#[test]
+fn t07_padding_stays_zero_without_an_epsilon() {
+    let param = |name: &str, shape: &[u64]| Param {
+        name: name.into(),
+        shape: shape.into(),
+        init: Init::Constant(0.5),
+    };
+    let layout = Layout::new(vec![
+        param("a", &[3, 5]),
+        param("b", &[1]),
+        param("c", &[17]),
+    ])
+    .unwrap();
+    let n = layout.len();
+    let placed = |i: usize| layout.params().any(|placed| placed.range().contains(&i));
+    let dead = layout.params().last().unwrap().offset; // a parameter of no use
+    let gradient: Vec<f32> = (0..n)
+        .map(|i| f32::from(u8::from(placed(i) && i != dead)) * (i as f32 - 7.5))
+        .collect();
+    for epsilon in [0.0, 1e-50] {
+        let (beta1, beta2) = (0.9, 0.999);
+        let adam = |weight_decay| Optimizer::Adam {
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+        };
+        let adamw = |weight_decay| Optimizer::AdamW {
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+        };
+        let adagrad = |initial_accumulator_value| Optimizer::Adagrad {
+            lr_decay: 0.0,
+            weight_decay: 0.0,
+            initial_accumulator_value,
+            epsilon,
+        };
+        for optimizer in [
+            adam(0.0),
+            adam(0.1),
+            adamw(0.0),
+            adamw(0.1),
+            adagrad(0.0),
+            adagrad(0.5),
+        ] {
+            let start = {
+                let mut arena = vec![0.0; n];
+                layout.initialize(0, 0..n, &mut arena).unwrap();
+                arena
+            };
+            // Alone, without anything between: what a parameter's own update gives.
+            let run = |range: std::ops::Range<usize>, padded: bool| {
+                let mut old = start[range.clone()].to_vec();
+                let mut state = optimizer.initial_state(range.len());
+                for step in 0..5 {
+                    let (mut new, sum) = (old.clone(), &gradient[range.clone()]);
+                    optimizer
+                        .apply(step, 0.01, 2.0, &old, sum, &mut state, &mut new)
+                        .unwrap();
+                    if padded {
+                        layout.clear_padding(range.start, &mut new);
+                    }
+                    old = new;
+                }
+                (old, state)
+            };
+            let (arena, state) = run(0..n, true);
+            for parameter in layout.params() {
+                let (alone, _) = run(parameter.range(), false);
+                for (i, alone) in parameter.range().zip(alone) {
+                    assert!(
+                        arena[i].to_bits() == alone.to_bits()
+                            || arena[i].is_nan() && alone.is_nan()
+                    );
+                    assert!(arena[i].is_finite() || i == dead, "{optimizer:?} {i}");
+                }
+            }
+            for i in (0..n).filter(|&i| !placed(i)) {
+                assert_eq!(arena[i].to_bits(), 0, "{optimizer:?} {i}");
+                let slots = state.iter().skip(i).step_by(n);
+                assert!(
+                    slots.clone().all(|value| value.is_finite()),
+                    "{optimizer:?} {i}"
+                );
+            }
+            // Only a penalty, or a sum that does not start from 0, gives such a parameter a denominator.
+            let divides = matches!(optimizer, Optimizer::Adam { weight_decay, .. } if weight_decay > 0.0)
+                || matches!(optimizer, Optimizer::Adagrad { initial_accumulator_value, .. } if initial_accumulator_value > 0.0);
+            assert_eq!(arena[dead].is_finite(), divides, "{optimizer:?}");
+        }
+    }
 }

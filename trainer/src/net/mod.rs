@@ -16,6 +16,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt;
 use serde::{Deserialize, Serialize};
 use trainyard_core::control::Role;
 use trainyard_core::wire::{Body, Fence, HEADER_LEN, Header, Limits};
@@ -150,7 +151,8 @@ pub fn connect(
     for address in search::resolve(to, timing.connect)? {
         match TcpStream::connect_timeout(&address, timing.connect) {
             Ok(mut stream) => {
-                prepare(&stream)?;
+                prepare(&stream, timing)?;
+                give_up(&stream, timing.heartbeat_timeout)?;
                 let payload = serde_json::to_vec(&hello)?;
                 let header = identity.header(Body::Hello {
                     len: payload.len() as u32,
@@ -167,11 +169,24 @@ pub fn connect(
     ))
 }
 
-/// Small frames leave at once, and a vanished host is noticed.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// Small frames leave at once, and a host that has vanished is noticed although nobody writes: on
+/// a bulk connection one side only ever reads.
+fn prepare(stream: &TcpStream, timing: &Timing) -> io::Result<()> {
+    let silence = timing.heartbeat_timeout.as_secs(); // the system counts in seconds
+    let part = |n: u64| Duration::from_secs((silence / n).max(1));
     stream.set_nodelay(true)?;
-    rustix::net::sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, part(2))?;
+    sockopt::set_tcp_keepintvl(stream, part(6))?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
     Ok(())
+}
+
+/// Bounds how long what was written may stay unacknowledged, which would otherwise be the system's
+/// quarter of an hour.
+fn give_up(stream: &TcpStream, after: Duration) -> io::Result<()> {
+    let milliseconds = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+    Ok(sockopt::set_tcp_user_timeout(stream, milliseconds.max(1))?)
 }
 
 /// Reads the first frame of an accepted connection. Whoever takes too long, speaks another
@@ -180,7 +195,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 /// # Errors
 /// Of the stream; [`io::ErrorKind::InvalidData`] naming what was refused.
 pub fn accept(stream: &TcpStream, ours: Identity, timing: &Timing) -> io::Result<(Hello, Header)> {
-    prepare(stream)?;
+    prepare(stream, timing)?;
     let mut until = Until::new(stream, Instant::now() + timing.connect);
     let header = read_header(&mut until, &Limits { control: 4096 })?;
     let Body::Hello { len } = header.body else {
@@ -202,6 +217,11 @@ pub fn accept(stream: &TcpStream, ours: Identity, timing: &Timing) -> io::Result
         )));
     }
     stream.set_read_timeout(None)?;
+    // A worker reads no parameters while it computes on the arena that they are for, however long
+    // that takes, and the system tells this from a network that is gone as little as we do.
+    if !matches!(hello.channel, Channel::Pull { .. }) {
+        give_up(stream, timing.heartbeat_timeout)?;
+    }
     Ok((hello, header))
 }
 
@@ -256,5 +276,50 @@ mod tests {
         let error = error.expect_err("it is late").kind();
         let late = [io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock];
         assert!(late.contains(&error), "{error}");
+    }
+
+    /// Both ends of a connection introduced as `channel`.
+    fn pair(channel: Channel, timing: &Timing) -> (TcpStream, TcpStream) {
+        let identity = Identity {
+            job: 1,
+            generation: 1,
+            incarnation: 1,
+        };
+        let role = Role::Worker(0);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let ours = connect(&address, identity, Hello { channel, role }, timing).expect("connected");
+        let (theirs, _) = listener.accept().expect("a connection");
+        accept(&theirs, identity, timing).expect("introduced");
+        (ours, theirs)
+    }
+
+    /// A partition cannot be made here without privileges; that the system is told to notice one
+    /// can be seen.
+    #[test]
+    fn t22_a_vanished_peer_is_noticed_about_as_soon_as_a_silent_one() {
+        let timing = Timing {
+            heartbeat_timeout: Duration::from_secs(7),
+            ..Timing::default()
+        };
+        let pull = Channel::Pull { index: 0, of: 1 };
+        for channel in [Channel::Control, Channel::Push, pull] {
+            let (ours, theirs) = pair(channel, &timing);
+            for stream in [&ours, &theirs] {
+                assert!(sockopt::socket_keepalive(stream).expect("an option"));
+                let (idle, every, count) = (
+                    sockopt::tcp_keepidle(stream).expect("an option"),
+                    sockopt::tcp_keepintvl(stream).expect("an option"),
+                    sockopt::tcp_keepcnt(stream).expect("an option"),
+                );
+                let noticed = idle + every * count;
+                assert!(noticed <= timing.heartbeat_timeout, "{noticed:?}");
+            }
+            let patience = |stream| sockopt::tcp_user_timeout(stream).expect("an option");
+            assert_eq!(patience(&ours), 7000);
+            // Who computes may leave parameters unread.
+            let expected = if channel == pull { 0 } else { 7000 };
+            assert_eq!(patience(&theirs), expected, "{channel:?}");
+        }
     }
 }

@@ -3,10 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Shortest and longest wait before a process is started again.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// Shortest wait before a process is started again.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// Longest wait after a crash.
+const LONGEST_AFTER_CRASH: Duration = Duration::from_secs(10);
+/// Longest wait of a process that asked to be tried again: what it waits for is elsewhere, and may be
+/// away for long.
+const LONGEST_OF_RETRIES: Duration = Duration::from_secs(30);
 /// A process that lived this long starts the backoff anew.
 const HEALTHY: Duration = Duration::from_secs(30);
+/// How long the word that the job is over may take after the end of a process that has heard it.
+pub const WORD: Duration = Duration::from_secs(2);
 
 /// How a process ended, as far as the policy minds.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -49,7 +56,7 @@ pub enum Verdict {
 pub struct Restarts<M> {
     /// Crashes counted against `backoffLimit`.
     pub counted: u32,
-    /// Crashes in a row of each member that did not live long; one that flaps delays only itself.
+    /// Ends in a row of each member that did not live long; one that flaps delays only itself.
     streaks: BTreeMap<M, u32>,
 }
 
@@ -65,21 +72,39 @@ impl<M> Default for Restarts<M> {
 impl<M: Ord> Restarts<M> {
     /// Judges the end of a member's process that lived for `lived`.
     pub fn judge(&mut self, member: M, end: End, lived: Duration, backoff_limit: u32) -> Verdict {
-        match end {
-            End::Permanent(_) => Verdict::Fail,
-            End::Clean | End::TryAgain => Verdict::Restart(BACKOFF.0),
+        let longest = match end {
+            End::Permanent(_) => return Verdict::Fail,
+            // It was asked to leave, and nothing is wrong.
+            End::Clean => return Verdict::Restart(SHORTEST),
+            End::TryAgain => LONGEST_OF_RETRIES,
             End::Crash => {
                 self.counted += 1;
                 if self.counted > backoff_limit {
                     return Verdict::Exhausted;
                 }
-                let streak = self.streaks.entry(member).or_default();
-                *streak = if lived >= HEALTHY { 0 } else { *streak + 1 };
-                let doubled = BACKOFF.0 * 2u32.saturating_pow(streak.saturating_sub(1).min(16));
-                Verdict::Restart(doubled.min(BACKOFF.1))
+                LONGEST_AFTER_CRASH
             }
-        }
+        };
+        let streak = self.streaks.entry(member).or_default();
+        *streak = if lived >= HEALTHY { 1 } else { *streak + 1 };
+        let doubled = SHORTEST * 2u32.saturating_pow((*streak - 1).min(16));
+        Verdict::Restart(doubled.min(longest))
     }
+}
+
+/// Whether a process that has left in order has just heard that the job is over: the word is on its
+/// way to the run as well, and nobody is to be missed until it should be here.
+///
+/// Only server 0 may end the run by leaving. A worker also leaves in order when it is told to and finds
+/// no coordinator, and then server 0 may be in the midst of writing the result.
+pub fn heard_the_end(end: End, phase: &str) -> bool {
+    end == End::Clean && matches!(phase, "Completing" | "Finished")
+}
+
+/// Whether somebody else claims the checkpoints: a run hands out every generation of its own, so a
+/// higher one is another's.
+pub fn taken_over(claimed: Option<u64>, handed_out: u32) -> bool {
+    claimed.is_some_and(|claimed| claimed > handed_out.into())
 }
 
 #[cfg(test)]
@@ -100,13 +125,54 @@ mod tests {
             restarts.judge(0, End::of(Some(101)), SHORT, 3),
             restart(200)
         );
-        assert_eq!(restarts.judge(0, End::of(Some(75)), SHORT, 3), restart(100));
+        assert_eq!(restarts.judge(0, End::of(Some(75)), SHORT, 3), restart(400));
         assert_eq!(restarts.judge(0, End::of(None), HEALTHY, 3), restart(100));
         assert_eq!(
             restarts.judge(0, End::of(None), SHORT, 3),
             Verdict::Exhausted
         );
         assert_eq!(restarts.judge(0, End::of(Some(2)), SHORT, 3), Verdict::Fail);
+    }
+
+    #[test]
+    fn retries_double_their_wait_to_half_a_minute_and_never_end_the_run() {
+        let mut restarts = Restarts::default();
+        let mut wait = || match restarts.judge(0, End::TryAgain, SHORT, 0) {
+            Verdict::Restart(wait) => wait.as_millis(),
+            other => panic!("{other:?}"),
+        };
+        let waits: Vec<u128> = (0..11).map(|_| wait()).collect();
+        let doubling = [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600];
+        assert_eq!(waits[..9], doubling);
+        assert_eq!(waits[9..], [30_000, 30_000]);
+        assert!((0..10_000).all(|_| wait() == 30_000));
+        // One that worked for a while begins anew.
+        assert_eq!(restarts.judge(0, End::TryAgain, HEALTHY, 0), restart(100));
+        assert_eq!(restarts.judge(0, End::TryAgain, SHORT, 0), restart(200));
+    }
+
+    #[test]
+    fn t12_whoever_leaves_in_order_is_back_at_once() {
+        let mut restarts = Restarts::default();
+        for _ in 0..10 {
+            assert_eq!(restarts.judge(0, End::Clean, SHORT, 0), restart(100));
+        }
+    }
+
+    #[test]
+    fn t10_only_a_generation_of_another_run_takes_over() {
+        assert!(!taken_over(None, 1));
+        assert!(!taken_over(Some(3), 3), "our own server 0 has claimed it");
+        assert!(!taken_over(Some(3), 4), "not yet claimed");
+        assert!(taken_over(Some(4), 3));
+    }
+
+    #[test]
+    fn the_end_is_only_heard_where_it_is_near() {
+        assert!(heard_the_end(End::Clean, "Completing"));
+        assert!(heard_the_end(End::Clean, "Finished"));
+        assert!(!heard_the_end(End::Clean, "Training"));
+        assert!(!heard_the_end(End::Crash, "Completing"));
     }
 
     #[test]
@@ -126,7 +192,7 @@ mod tests {
         let mut restarts = Restarts::default();
         for _ in 0..100 {
             let verdict = restarts.judge(0, End::Crash, Duration::ZERO, 1000);
-            assert!(matches!(verdict, Verdict::Restart(wait) if wait <= BACKOFF.1));
+            assert!(matches!(verdict, Verdict::Restart(wait) if wait <= LONGEST_AFTER_CRASH));
         }
     }
 }

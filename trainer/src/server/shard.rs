@@ -329,6 +329,8 @@ impl Shard {
         self.rules
             .optimizer
             .apply(step, lr, tally.rows as f32, current, sum, slots, &mut new)?;
+        let start = self.rules.layout.chunk_range(id).start;
+        self.rules.layout.clear_padding(start, &mut new);
         self.advance(&mut chunk, new);
         let version = chunk.version;
         // Counted before anyone can see it, so that the count of one version is over, and its loss is

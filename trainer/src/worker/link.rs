@@ -15,7 +15,7 @@ use trainyard_core::tree::{Node, Tree};
 use trainyard_core::wire::{Body, Fence, Limits, as_bytes, as_bytes_mut};
 
 use super::arena::Arena;
-use super::board::{Admission, Board};
+use super::board::{Admission, Board, Ending};
 use super::engine::Gradient;
 use crate::net::{self, Channel, Hello, Identity, Timing, read_header, write_frame};
 
@@ -131,6 +131,8 @@ pub struct Links {
     sent: Condvar,
     streams: Vec<TcpStream>,
     lanes: Mutex<Vec<Lane>>,
+    /// The push connections once more, to be watched.
+    watched: Mutex<Vec<TcpStream>>,
     pulls: Mutex<Vec<TcpStream>>,
     inline: bool,
     threads: usize,
@@ -153,6 +155,7 @@ impl Links {
         let inline = layout.chunks() <= INLINE_CHUNKS;
         let of = if inline { 1 } else { connections.max(1) };
         let (mut lanes, mut pulls, mut streams) = (Vec::new(), Vec::new(), Vec::new());
+        let mut watched = Vec::new();
         for (k, server) in servers.iter().enumerate() {
             let owned = layout.shard(k as u32, servers.len() as u32);
             for index in 0..of {
@@ -164,6 +167,7 @@ impl Links {
                     |channel| net::connect(server, identity, Hello { channel, role }, timing);
                 let push = open(Channel::Push)?;
                 let pull = open(Channel::Pull { index, of })?;
+                watched.push(push.try_clone()?);
                 streams.extend([push.try_clone()?, pull.try_clone()?]);
                 lanes.push(Lane {
                     stream: push,
@@ -183,6 +187,7 @@ impl Links {
             sent: Condvar::new(),
             streams,
             lanes: Mutex::new(lanes),
+            watched: Mutex::new(watched),
             pulls: Mutex::new(pulls),
             inline,
         })
@@ -205,11 +210,14 @@ impl Links {
         for stream in take(&self.pulls) {
             scope.spawn(move || {
                 if let Err(error) = self.receive(stream, board, arenas) {
-                    board.end(super::board::Ending::Lost(format!(
+                    board.end(Ending::Lost(format!(
                         "a server's parameters ended: {error}"
                     )));
                 }
             });
+        }
+        for stream in take(&self.watched) {
+            scope.spawn(move || board.end(Ending::Lost(watch(stream))));
         }
         if !self.inline {
             let lanes =
@@ -342,5 +350,23 @@ impl Links {
         for stream in &self.streams {
             let _ = stream.shutdown(Shutdown::Both);
         }
+    }
+}
+
+/// Waits for the end of a push connection, on which a server never writes; tells why.
+///
+/// A push that was written may be lost with its connection, and its leaves count as pushed: were
+/// the end noticed by the next write alone, a step that waits for this very push would wait for ever.
+fn watch(mut stream: TcpStream) -> String {
+    let read = loop {
+        match stream.read(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other,
+        }
+    };
+    match read {
+        Ok(0) => "a server has closed the connection for gradients".into(),
+        Ok(_) => "a server has sent something on the connection for gradients".into(),
+        Err(error) => format!("the connection for gradients broke: {error}"),
     }
 }

@@ -6,6 +6,8 @@ pub mod board;
 pub mod crew;
 pub mod engine;
 pub mod link;
+mod messages;
+mod shift;
 
 use std::net::TcpListener;
 use std::num::NonZero;
@@ -15,9 +17,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
-use trainyard_core::tree::Node;
 use trainyard_object::Connection;
 
 use crate::capability;
@@ -29,13 +30,10 @@ use crate::model::Network;
 use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
 use activity::Activity;
 use arena::Arena;
-use board::{Board, Ending, Next};
-use crew::{Crew, Order, Product};
-use engine::{Engine, EngineError, Gradient, Workload};
-use link::{Links, Push};
-
-/// Evaluation results sent in one message.
-const BLOCKS_PER_MESSAGE: usize = 64;
+use board::{Board, Ending};
+use crew::Crew;
+use engine::{Engine, Workload};
+use shift::Shift;
 
 /// How long the coordinator's word may take after a server's connection has ended: servers and workers
 /// are released at once, and a server may be faster.
@@ -86,6 +84,7 @@ pub fn run(options: Options) -> Result<Exit> {
     let load = job.load_options()?;
     let sources = files::Sources::new(&options.data, Connection::default());
     let data = trainyard_data::load(&sources, &load).map_err(files::failed)?;
+    messages::check(&data.facts)?;
     let rows = data.facts.train_rows + data.facts.validation_rows;
     activity.rows.store(rows, Ordering::Relaxed);
     let architecture = job
@@ -242,9 +241,12 @@ impl Worker {
             crate::heartbeat::start(Arc::clone(&sender), self.options.timing.heartbeat_interval);
         self.terminate.send_drain(Arc::clone(&sender));
         let ended = std::thread::scope(|scope| {
-            for assistant in assistants {
+            for mut assistant in assistants {
                 let crew = &crew;
-                scope.spawn(move || crew.assist(assistant));
+                scope.spawn(move || {
+                    Engine::pin();
+                    crew.assist(|order, buffer| crew::carry_out(&mut assistant, order, buffer));
+                });
             }
             let (listening, answers) = (&board, Arc::clone(&sender));
             let (released, release) = channel();
@@ -256,7 +258,6 @@ impl Worker {
                 board: &board,
                 crew: &crew,
                 engine,
-                spare: Vec::new(),
             };
             let mut ended = shift.run(&arenas);
             crew.close();
@@ -301,192 +302,4 @@ fn listen(
 enum Ended {
     Released(Release),
     Lost { welcomed: bool, why: String },
-}
-
-/// The computing thread of a session.
-struct Shift<'a> {
-    worker: &'a Worker,
-    identity: Identity,
-    sender: &'a ControlSender,
-    board: &'a Board,
-    crew: &'a Crew,
-    engine: Engine,
-    /// Buffers as long as the arena.
-    spare: Vec<Vec<f32>>,
-}
-
-impl Shift<'_> {
-    fn run(mut self, arenas: &[Arena; 2]) -> Ended {
-        let servers = loop {
-            match self.board.next() {
-                Next::Connect(servers) => break servers,
-                Next::End(ending) => return ended(ending),
-                _ => {}
-            }
-        };
-        let Options {
-            index,
-            connections,
-            timing,
-            ..
-        } = &self.worker.options;
-        let work = &self.worker.work;
-        let role = Role::Worker(*index);
-        let links = match Links::connect(
-            work.layout.clone(),
-            work.tree,
-            self.identity,
-            role,
-            &servers,
-            *connections,
-            timing,
-        ) {
-            Ok(links) => links,
-            Err(error) => {
-                return Ended::Lost {
-                    welcomed: true,
-                    why: error.to_string(),
-                };
-            }
-        };
-        std::thread::scope(|scope| {
-            links.start(scope, self.board, arenas);
-            // The computing thread may be waiting for a server that has ceased to read.
-            let board = self.board;
-            let links = &links;
-            scope.spawn(move || {
-                board.wait_for_end();
-                links.close();
-            });
-            let ended = self.work(links);
-            // Threads that wait for the board must see that it is over.
-            self.board.end(Ending::Lost("the session is over".into()));
-            links.close();
-            ended
-        })
-    }
-
-    fn work(&mut self, links: &Links) -> Ended {
-        loop {
-            let done = match self.board.next() {
-                Next::Ready(version) => {
-                    self.send(&ToCoordinator::Ready { version, chunks: 0 });
-                    Ok(())
-                }
-                Next::Connect(_) => Ok(()),
-                Next::Compute { step, leaves } => self.compute(links, step, &leaves),
-                Next::Evaluate {
-                    id,
-                    version,
-                    blocks,
-                } => self.evaluate(id, version, &blocks),
-                Next::End(ending) => return ended(ending),
-            };
-            if let Err(error) = done {
-                return Ended::Lost {
-                    welcomed: true,
-                    why: format!("{error:#}"),
-                };
-            }
-        }
-    }
-
-    fn send(&self, message: &ToCoordinator) {
-        // A broken stream is noticed by the thread that listens to it.
-        let _ = self.sender.send(message);
-    }
-
-    fn compute(&mut self, links: &Links, step: u64, leaves: &[bool]) -> Result<()> {
-        let tree = self.worker.work.tree;
-        let nodes = tree.cover_set(leaves);
-        let parts = crew::split(tree, &nodes, self.worker.threads);
-        let orders = parts
-            .iter()
-            .map(|node| Order::Gradient(step, *node, self.spare.pop().unwrap_or_default()));
-        let products = self.crew.produce(&mut self.engine, orders.collect());
-        self.board.computed(step, leaves);
-        let activity = &self.worker.activity;
-        activity.steps.fetch_add(1, Ordering::Relaxed);
-        let count = leaves.iter().filter(|leaf| **leaf).count();
-        activity.leaves.fetch_add(count as u64, Ordering::Relaxed);
-        let products = match products {
-            Ok(products) => products,
-            Err(error) => return self.report(step, error),
-        };
-        let mut gradients: Vec<Gradient> = products
-            .into_iter()
-            .filter_map(|product| match product {
-                Product::Gradient(gradient) => Some(gradient),
-                Product::Block(..) => None,
-            })
-            .collect();
-        for node in nodes {
-            let below = |part: &mut Gradient| below(node, part.node);
-            let parts = gradients.extract_if(.., below).collect();
-            let parts = links
-                .push(Push { step, node, parts })
-                .context("a server's connection broke")?;
-            self.spare.extend(parts.into_iter().map(|part| part.sum));
-        }
-        Ok(())
-    }
-
-    fn evaluate(
-        &mut self,
-        id: u64,
-        version: u64,
-        blocks: &[trainyard_core::control::Block],
-    ) -> Result<()> {
-        let orders = blocks
-            .iter()
-            .map(|block| Order::Block(version, *block))
-            .collect();
-        let products = self.crew.produce(&mut self.engine, orders);
-        self.board.computed(u64::MAX, &[]);
-        let products = match products {
-            Ok(products) => products,
-            Err(error) => return self.report(version, error),
-        };
-        let mut results: Vec<_> = products
-            .into_iter()
-            .filter_map(|product| match product {
-                Product::Block(block, result) => Some((block, result)),
-                Product::Gradient(_) => None,
-            })
-            .collect();
-        while !results.is_empty() {
-            let batch = results
-                .drain(..results.len().min(BLOCKS_PER_MESSAGE))
-                .collect();
-            self.send(&ToCoordinator::Blocks { id, results: batch });
-        }
-        Ok(())
-    }
-
-    /// Tells the coordinator what went wrong; it ends the job.
-    fn report(&self, step: u64, error: EngineError) -> Result<()> {
-        self.send(&match error {
-            EngineError::NonFinite { place, value } => {
-                ToCoordinator::NonFinite { step, place, value }
-            }
-            EngineError::Torch(message) => ToCoordinator::Failed {
-                message: format!("worker {}: {message}", self.worker.options.index),
-            },
-        });
-        Ok(())
-    }
-}
-
-fn below(node: Node, part: Node) -> bool {
-    node.contains(part)
-}
-
-fn ended(ending: Ending) -> Ended {
-    match ending {
-        Ending::Released(release) => Ended::Released(release),
-        Ending::Lost(why) => Ended::Lost {
-            welcomed: true,
-            why,
-        },
-    }
 }

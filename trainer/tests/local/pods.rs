@@ -9,6 +9,7 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::common::wire::Losing;
 use crate::common::{example, get, reference};
 use pod::{Cluster, Pod, inspect};
 use rustix::process::Signal;
@@ -60,6 +61,22 @@ fn t01_roles_that_nobody_watches_train_the_same_model() {
     assert_eq!(again.code(), Some(0), "{}", again.log());
     assert_eq!(again.message(), server.message());
     assert_eq!(inspect(&artifact, &[]), report);
+}
+
+/// A push that was written is lost with its connection, in the midst of training, and everything else
+/// stays: its sender finds out, and pushes it again. Were it not to, this would wait for ever, for the
+/// only worker has nothing else to write.
+#[test]
+fn t02_a_push_that_is_lost_with_its_connection_is_pushed_again() {
+    let cluster = Cluster::new(example("breast-cancer/job.yaml").epochs(20), 1);
+    let relay = Losing::start(cluster.address(), 25, 3);
+    let mut server = cluster.server_behind(0, 1, Some(&relay.address));
+    let mut worker = cluster.worker(0);
+    assert_eq!(server.code(), Some(0), "{}", server.log());
+    assert_eq!(worker.code(), Some(0), "{}", worker.log());
+    assert_eq!(relay.lost(), 3, "{}", worker.log());
+    let message: Value = serde_json::from_str(&server.message()).expect("JSON");
+    assert_eq!(message["modelSha256"], reference::train(&cluster.spec).sha);
 }
 
 /// As above, with checkpoints and data in a store that the environment names, as the operator does.
@@ -243,4 +260,33 @@ fn t15_what_a_worker_cannot_read_is_its_last_word() {
     let message = worker.message();
     assert!(message.contains("missing.csv"), "{message}");
     assert!(worker.log().contains(&message), "{}", worker.log());
+}
+
+/// The description of the columns travels in one message: where it does not fit, no attempt would ever
+/// succeed.
+#[test]
+fn t15_more_columns_than_can_be_described_are_refused() {
+    let folder = crate::common::folder();
+    let columns = 30_000;
+    let line = |field: &dyn Fn(usize) -> String, last: &str| {
+        let fields: Vec<String> = (0..columns).map(field).collect();
+        format!("{},{last}\n", fields.join(","))
+    };
+    let mut text = line(&|column| format!("x{column}"), "diagnosis");
+    for row in 0..20 {
+        let field = |column| format!("{}", (row * column) % 97);
+        text += &line(&field, if row % 2 == 0 { "M" } else { "B" });
+    }
+    fs::write(folder.path().join("breast-cancer.csv"), text).expect("writable");
+    let mut spec = example("breast-cancer/job.yaml");
+    let copy = folder.path().join("job.yaml");
+    fs::copy(&spec.file, &copy).expect("copied");
+    spec.file = copy;
+    let cluster = Cluster::new(spec, 1);
+    let mut worker = cluster.worker(0);
+    assert_eq!(worker.code(), Some(2), "{}", worker.log());
+    let message = worker.message();
+    for part in ["30000 inputs", "1835008 are allowed", "use fewer"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
 }

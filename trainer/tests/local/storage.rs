@@ -13,6 +13,26 @@ fn job() -> Spec {
     example("breast-cancer/job.yaml").epochs(12).every(20)
 }
 
+/// What an optimizer makes of the padding between parameters is neither checkpointed nor taken for a
+/// parameter that is no number.
+#[test]
+fn t07_a_job_without_an_epsilon_is_checkpointed() {
+    let optimizers = [
+        "{adam: {learningRate: 0.001, epsilon: 0}}",
+        "{adamW: {learningRate: 0.001, epsilon: 0}}",
+        "{adagrad: {learningRate: 0.01, epsilon: 0}}",
+    ];
+    for optimizer in optimizers {
+        // Without hidden units, none of which could be dead: every parameter has a gradient.
+        let spec = example("breast-cancer/job.yaml")
+            .epochs(3)
+            .every(20)
+            .set("model.mlp.hidden", "[]")
+            .set("training.optimizer", optimizer);
+        assert_eq!(spec.sha(), reference::train(&spec).sha, "{optimizer}");
+    }
+}
+
 /// Runs `spec` in `folder` until several checkpoints are there, and kills all of it.
 fn broken_off(spec: &Spec, folder: &Path) {
     let mut run = spec.start(folder);
@@ -246,4 +266,25 @@ fn t10_another_number_of_servers_loads_the_checkpoint() {
         target += 30;
         spec = many.clone().resume();
     }
+}
+
+/// Two runs of one job on one place would fence each other for ever, were each to answer with a higher
+/// generation. The one that has lost it says so, and leaves it to the other.
+#[test]
+fn t10_a_run_whose_place_another_run_has_taken_over_ends() {
+    let (spec, folder) = (job().epochs(400), folder());
+    let mut run = spec.start(folder.path());
+    run.until("a checkpoint", |run| {
+        run.status().filter(|status| status["checkpoint"].is_u64())
+    });
+    let storage = trainyard_checkpoint::FolderStorage::open(folder.path()).expect("a folder");
+    let log = trainyard_checkpoint::Log::open_any(std::sync::Arc::new(storage));
+    log.expect("a log").claim(5, "another").expect("claimed");
+    let ended = run.wait();
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    let message = message(&ended);
+    for part in ["another run has taken over", "generation 5", "--out"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert!(ended.named("restarting").is_empty(), "{ended}");
 }

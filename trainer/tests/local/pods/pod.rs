@@ -1,10 +1,14 @@
 //! Roles started as in pods: by themselves, with nobody to watch over them.
 
-use std::net::TcpListener;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt,
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -15,7 +19,8 @@ use crate::common::{LIMIT, Spec, folder, get, send};
 pub struct Cluster {
     pub spec: Spec,
     pub folder: TempDir,
-    pub coordinator: String,
+    /// Of server 0.
+    port: Port,
     pub storage: String,
     servers: u32,
     /// What every pod's program is wrapped in.
@@ -24,10 +29,34 @@ pub struct Cluster {
     pub env: Vec<(String, String)>,
 }
 
-/// An address that was free a moment ago.
-pub fn free(host: &str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    format!("{host}:{}", listener.local_addr().expect("bound").port())
+/// A port of 127.0.0.1 that nobody else is given as long as this lives, and on which nobody listens yet.
+///
+/// A socket that is bound and does not listen refuses connections, as pods do that are not there.
+/// It lets a server bind the same port, because both ask for the address to be reused, while the
+/// system picks the port neither for another listener nor for the near end of a connection.
+pub struct Port {
+    number: u16,
+    _bound: OwnedFd,
+}
+
+impl Port {
+    pub fn reserve() -> Port {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
+        let socket = socket.expect("a socket");
+        sockopt::set_socket_reuseaddr(&socket, true).expect("an option");
+        bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        let address = getsockname(&socket).expect("bound");
+        let address = SocketAddr::try_from(address).expect("an address of the internet");
+        Port {
+            number: address.port(),
+            _bound: socket,
+        }
+    }
+
+    pub fn on(&self, host: &str) -> String {
+        format!("{host}:{}", self.number)
+    }
 }
 
 impl Cluster {
@@ -42,7 +71,7 @@ impl Cluster {
         let storage = folder.path().join("storage").display().to_string();
         Cluster {
             spec,
-            coordinator: free("localhost"),
+            port: Port::reserve(),
             storage,
             servers,
             folder,
@@ -58,7 +87,8 @@ impl Cluster {
         command.args(&words[1..]).arg(role).arg("--job");
         command.arg(self.folder.path().join("job.json"));
         command.args(["--index", &index.to_string()]);
-        command.args(["--coordinator", &self.coordinator, "--http", http]);
+        let coordinator = self.port.on("localhost");
+        command.args(["--coordinator", &coordinator, "--http", http]);
         command.arg("--termination-message").arg(message);
         command.envs(self.env.iter().cloned());
         command
@@ -68,7 +98,8 @@ impl Cluster {
         let message = self.folder.path().join(format!("{name}.message"));
         std::fs::write(&message, "").expect("writable"); // as the container runtime does
         let log = self.folder.path().join(format!("{name}.log"));
-        let http = free("127.0.0.1");
+        let port = Port::reserve();
+        let http = port.on("127.0.0.1");
         let mut command = self.command(role, index, &http, &message);
         let stderr = std::fs::File::create(&log).expect("writable");
         command.args(more).stdin(Stdio::null()).stderr(stderr);
@@ -77,24 +108,35 @@ impl Cluster {
             http,
             message,
             log,
+            _ports: vec![port],
         }
     }
 
     pub fn server(&self, index: u32, generation: u32) -> Pod {
-        let address = match index {
-            0 => self.coordinator.replace("localhost", "127.0.0.1"),
-            _ => free("127.0.0.1"),
-        };
+        self.server_behind(index, generation, None)
+    }
+
+    /// Server 0's address for everything.
+    pub fn address(&self) -> String {
+        self.port.on("127.0.0.1")
+    }
+
+    /// A server that tells workers to find its bulk port at `advertised`, if that is given.
+    pub fn server_behind(&self, index: u32, generation: u32, advertised: Option<&str>) -> Pod {
+        let own = (index > 0).then(Port::reserve);
+        let address = own.as_ref().unwrap_or(&self.port).on("127.0.0.1");
         let (servers, generation) = (self.servers.to_string(), generation.to_string());
         let more = [
             ["--servers", &servers],
             ["--generation", &generation],
             ["--listen", &address],
-            ["--advertise", &address],
+            ["--advertise", advertised.unwrap_or(&address)],
             ["--storage", &self.storage],
         ];
         let name = format!("server-{index}-{generation}");
-        self.start(&name, "server", index, more.as_flattened())
+        let mut pod = self.start(&name, "server", index, more.as_flattened());
+        pod._ports.extend(own);
+        pod
     }
 
     pub fn worker(&self, index: u32) -> Pod {
@@ -127,6 +169,7 @@ pub struct Pod {
     pub http: String,
     message: PathBuf,
     log: PathBuf,
+    _ports: Vec<Port>,
 }
 
 impl Pod {

@@ -1,0 +1,451 @@
+//! The supervisor of a run: which processes there are, and what follows when one ends.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use rustix::process::Signal;
+use serde::Serialize;
+use trainyard_checkpoint::Log;
+use trainyard_core::control::{Progress, Release};
+
+use super::folder::{Folder, elsewhere};
+use super::observer::{Heard, Observer, relay};
+use super::places::{self, Checkpoints};
+use super::policy::{self, End, Restarts, Verdict};
+use super::process::{self, Common, Exited, Member};
+use super::{Options, describe};
+use crate::exit::BadInput;
+use crate::job::Job;
+use crate::net::Timing;
+use crate::ui::{Note, Started, Ui};
+use crate::worker;
+
+/// How long processes may take to leave once the job is over.
+const FAREWELL: Duration = Duration::from_secs(25);
+
+/// How a run is over.
+pub(super) enum Over {
+    /// The job has ended.
+    Done,
+    /// It was stopped on request.
+    Stopped,
+}
+
+#[derive(Debug)]
+enum Input {
+    Heard(Heard),
+    Exited(Exited),
+    Terminate,
+}
+
+/// A member's process, or when it is to be started.
+enum Place {
+    Running { pid: u32, since: Instant },
+    Waiting { until: Instant },
+}
+
+/// `DIR/run.json`: who is running, for people and tools that look in from outside.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Roster {
+    pid: u32,
+    generation: u32,
+    coordinator: String,
+    http: String,
+    processes: Vec<RosterEntry>,
+}
+
+#[derive(Serialize)]
+struct RosterEntry {
+    #[serde(flatten)]
+    member: Member,
+    pid: u32,
+}
+
+/// Starts, watches and replaces the processes of a run.
+pub(super) struct Supervisor<'a> {
+    common: Common,
+    backoff_limit: u32,
+    generation: u32,
+    listeners: [TcpListener; 2],
+    places: BTreeMap<Member, Place>,
+    restarts: Restarts<Member>,
+    inputs: Receiver<Input>,
+    exits: Sender<Exited>,
+    observer: Observer,
+    folder: &'a Folder,
+    job: &'a Job,
+    checkpoints: &'a Checkpoints,
+    ui: &'a mut Ui,
+    begin: Instant,
+    /// Where the job is, as far as it was heard.
+    pub progress: Progress,
+    stopping: bool,
+}
+
+impl<'a> Supervisor<'a> {
+    pub fn new(
+        options: &Options,
+        job: &'a Job,
+        (folder, checkpoints): (&'a Folder, &'a Checkpoints),
+        log: &Log,
+        ui: &'a mut Ui,
+    ) -> Result<Self> {
+        let spec = &job.manifest.spec;
+        let servers = options.servers.unwrap_or(spec.servers.replicas).max(1);
+        let workers = options.workers.unwrap_or(spec.workers.replicas).max(1);
+        let threads = options
+            .threads
+            .unwrap_or_else(|| worker::side_by_side(job.tree.leaves(), workers));
+        let listeners = [
+            TcpListener::bind("127.0.0.1:0")?,
+            TcpListener::bind("127.0.0.1:0")?,
+        ];
+        let coordinator = listeners[0].local_addr()?.to_string();
+        let http = format!("http://{}/status", listeners[1].local_addr()?);
+        folder.write("job.json", &job.manifest)?;
+        let data = match options.file.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        let data = std::fs::canonicalize(data)?;
+        let common = Common {
+            folder: folder.path.clone(),
+            storage: checkpoints.location.clone(),
+            storage_env: checkpoints.env(),
+            data_env: places::data(job, &data)?.env(),
+            data,
+            coordinator: coordinator.clone(),
+            servers,
+            threads: threads.max(1),
+            connections: options.connections,
+        };
+        let (sender, inputs) = channel();
+        let observer = Observer::default();
+        observer.start(
+            coordinator,
+            job.id,
+            Timing::default(),
+            relay(sender.clone(), Input::Heard),
+        );
+        crate::signals::termination()?.forward(sender.clone(), || Input::Terminate);
+        ui.started(&Started {
+            job: job.name.clone(),
+            model: describe(job),
+            servers,
+            workers,
+            leaves: job.tree.leaves(),
+            out: options
+                .out
+                .clone()
+                .unwrap_or_else(|| Path::new("runs").join(&job.name))
+                .display()
+                .to_string(),
+            status_url: http,
+            resumed_from: log.latest().map(|manifest| manifest.step),
+        });
+        let members = (0..servers)
+            .map(Member::Server)
+            .chain((0..workers).map(Member::Worker));
+        let now = Instant::now();
+        let (exits, exited) = channel();
+        std::thread::spawn(move || {
+            while let Ok(exit) = exited.recv() {
+                if sender.send(Input::Exited(exit)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Supervisor {
+            common,
+            backoff_limit: spec.backoff_limit,
+            generation: log
+                .current_claim()
+                .map_or(0, |claim| claim.generation as u32)
+                + 1,
+            listeners,
+            places: members
+                .map(|member| (member, Place::Waiting { until: now }))
+                .collect(),
+            restarts: Restarts::default(),
+            inputs,
+            exits,
+            observer,
+            folder,
+            job,
+            checkpoints,
+            ui,
+            begin: now,
+            progress: Progress::default(),
+            stopping: false,
+        })
+    }
+
+    pub fn supervise(&mut self) -> Result<Over> {
+        let mut stop_deadline = None;
+        loop {
+            self.start_due()?;
+            if self.stopping && !self.places.contains_key(&Member::Server(0)) {
+                return Ok(Over::Stopped); // nobody is left to save more than was saved
+            }
+            let wait = self.next_start().unwrap_or(Duration::from_millis(500));
+            match self.inputs.recv_timeout(wait) {
+                Ok(Input::Heard(Heard::Progress(progress))) => {
+                    self.progress = *progress;
+                    self.ui.progress(self.begin.elapsed(), &self.progress);
+                }
+                Ok(Input::Heard(Heard::Released(release))) => match release {
+                    Release::Done => return Ok(Over::Done),
+                    Release::Stopped => return Ok(Over::Stopped),
+                    Release::Failed { message } => return Err(anyhow!(message)),
+                    Release::Drained => {}
+                },
+                Ok(Input::Exited(exited)) => {
+                    if let Some(over) = self.exited(&exited)? {
+                        return Ok(over);
+                    }
+                }
+                Ok(Input::Terminate) => {
+                    self.ui.note(&Note::Stopping);
+                    self.stopping = true;
+                    self.observer.stop();
+                    stop_deadline = Some(Instant::now() + FAREWELL);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(anyhow!("the run's own threads have ended"));
+                }
+            }
+            if stop_deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                return Ok(Over::Stopped); // the previous checkpoint stands
+            }
+        }
+    }
+
+    fn next_start(&self) -> Option<Duration> {
+        let due = |place: &Place| match place {
+            Place::Waiting { until } => Some(until.saturating_duration_since(Instant::now())),
+            Place::Running { .. } => None,
+        };
+        self.places.values().filter_map(due).min()
+    }
+
+    fn start_due(&mut self) -> Result<()> {
+        if self.stopping {
+            // Nobody new is needed; a lost server cannot be saved from here.
+            self.places
+                .retain(|_, place| matches!(place, Place::Running { .. }));
+            return Ok(());
+        }
+        let now = Instant::now();
+        let due = |(member, place): (&Member, &Place)| match place {
+            Place::Waiting { until } if *until <= now => Some(*member),
+            _ => None,
+        };
+        let members: Vec<Member> = self.places.iter().filter_map(due).collect();
+        if members.is_empty() {
+            return Ok(());
+        }
+        for member in members {
+            let pid = process::start(
+                &self.common,
+                member,
+                self.generation,
+                &self.listeners,
+                self.exits.clone(),
+            )?;
+            self.places
+                .insert(member, Place::Running { pid, since: now });
+        }
+        self.write_roster()
+    }
+
+    fn write_roster(&self) -> Result<()> {
+        let entry = |(member, place): (&Member, &Place)| match place {
+            Place::Running { pid, .. } => Some(RosterEntry {
+                member: *member,
+                pid: *pid,
+            }),
+            Place::Waiting { .. } => None,
+        };
+        self.folder.write(
+            "run.json",
+            &Roster {
+                pid: std::process::id(),
+                generation: self.generation,
+                coordinator: self.common.coordinator.clone(),
+                http: self.listeners[1].local_addr()?.to_string(),
+                processes: self.places.iter().filter_map(entry).collect(),
+            },
+        )
+    }
+
+    /// Decides what follows the end of a process.
+    fn exited(&mut self, exited: &Exited) -> Result<Option<Over>> {
+        let Exited {
+            member,
+            pid,
+            status,
+        } = *exited;
+        let Some(Place::Running {
+            pid: running,
+            since,
+        }) = self.places.get(&member)
+        else {
+            return Ok(None);
+        };
+        if *running != pid {
+            return Ok(None);
+        }
+        let end = End::of(status.code());
+        let lived = since.elapsed();
+        if end == End::Clean && member == Member::Server(0) {
+            // The release that explains it may still be on its way to us.
+            self.places.remove(&member);
+            return self.explained();
+        }
+        if self.stopping {
+            self.places.remove(&member);
+            return Ok(None);
+        }
+        if end == End::TryAgain && member == Member::Server(0) {
+            self.not_taken_over()?;
+        }
+        let expected = policy::heard_the_end(end, &self.progress.phase);
+        let how = process::describe(status);
+        match self.restarts.judge(member, end, lived, self.backoff_limit) {
+            Verdict::Restart(wait) => {
+                if matches!(member, Member::Server(_)) {
+                    // Durable before its effect: the claim in the log is made by server 0 itself.
+                    self.generation += 1;
+                }
+                let wait = if expected { policy::WORD } else { wait };
+                if !expected {
+                    self.ui.note(&Note::Restarting {
+                        member: member.to_string(),
+                        how,
+                        wait,
+                    });
+                }
+                self.places.insert(
+                    member,
+                    Place::Waiting {
+                        until: Instant::now() + wait,
+                    },
+                );
+                // Nobody shall take its number for a process of ours.
+                self.write_roster()?;
+                Ok(None)
+            }
+            verdict => {
+                self.places.remove(&member);
+                let said = process::last_error(&self.common.log(member));
+                let log = self.common.log(member);
+                let message = match (verdict, said) {
+                    (Verdict::Fail, Some(said)) => said,
+                    (_, said) => format!(
+                        "{member} ended with {how} and the {} restarts that backoffLimit allows are used up{}; see {}",
+                        self.backoff_limit,
+                        said.map_or(String::new(), |said| format!(" (last error: {said})")),
+                        log.display()
+                    ),
+                };
+                match end {
+                    End::Permanent(2) => Err(BadInput(message).into()),
+                    _ => Err(anyhow!(message)),
+                }
+            }
+        }
+    }
+
+    /// After server 0 has asked to be tried again: nobody else may have claimed the checkpoints.
+    /// Were it started again under a higher generation all the same, two runs would fence each other
+    /// for ever.
+    fn not_taken_over(&self) -> Result<()> {
+        // A storage that cannot be read now may be what server 0 is waiting for.
+        let Ok(log) = self.checkpoints.log(self.job) else {
+            return Ok(());
+        };
+        if log.complete().is_some() {
+            return Ok(()); // its successor will find the result
+        }
+        let claim = log.current_claim();
+        let claimed = claim.map(|claim| claim.generation);
+        let Some(claim) = claim.filter(|_| policy::taken_over(claimed, self.generation)) else {
+            return Ok(());
+        };
+        Err(anyhow!(
+            "another run has taken over {}: its coordinator {} claimed generation {}, this run's last is {}; \
+             let one of the two go on and end the other, or {}",
+            self.checkpoints.location,
+            claim.holder,
+            claim.generation,
+            self.generation,
+            elsewhere(&self.checkpoints.location)
+        ))
+    }
+
+    /// After server 0 has left in order: hears how the job ended, or leaves it to the log.
+    fn explained(&mut self) -> Result<Option<Over>> {
+        let deadline = Instant::now() + policy::WORD;
+        while let Ok(input) = self
+            .inputs
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            match input {
+                Input::Heard(Heard::Released(Release::Done)) => return Ok(Some(Over::Done)),
+                Input::Heard(Heard::Released(Release::Failed { message })) => {
+                    return Err(anyhow!(message));
+                }
+                Input::Heard(Heard::Released(_)) => return Ok(Some(Over::Stopped)),
+                Input::Exited(exited) => drop(self.places.remove(&exited.member)),
+                Input::Heard(Heard::Progress(_)) | Input::Terminate => {}
+            }
+        }
+        let stopping = self.stopping;
+        Ok(Some(if stopping { Over::Stopped } else { Over::Done }))
+    }
+
+    /// Sees every process off: time to leave, then the end.
+    pub fn dismiss(&mut self) {
+        self.observer.close();
+        let deadline = Instant::now() + FAREWELL;
+        self.places
+            .retain(|_, place| matches!(place, Place::Running { .. }));
+        let mut told = false;
+        while !self.places.is_empty() {
+            let patience = if told {
+                deadline
+            } else {
+                Instant::now() + Duration::from_secs(2)
+            };
+            match self
+                .inputs
+                .recv_timeout(patience.saturating_duration_since(Instant::now()))
+            {
+                Ok(Input::Exited(exited)) => {
+                    self.places.remove(&exited.member);
+                }
+                Ok(_) => {}
+                Err(_) if told => break,
+                Err(_) => {
+                    told = true;
+                    self.signal_all(Signal::TERM);
+                }
+            }
+        }
+        self.signal_all(Signal::KILL);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for place in self.places.values() {
+            if let Place::Running { pid, .. } = place {
+                process::signal(*pid, signal);
+            }
+        }
+    }
+}
