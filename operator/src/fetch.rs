@@ -41,9 +41,11 @@ pub async fn fetch(
             !suspended && !pods.contains_key(&pod.name) && plan::is_current(status, pod)
         });
         let refused = notes.refusal().map(|(trouble, _)| trouble.clone());
-        (refused, notes.vanished().cloned().collect())
+        let vanished: Vec<PodSeen> = notes.vanished().cloned().collect();
+        (refused, vanished)
     });
     let mut pods: Vec<PodSeen> = pods.into_values().collect();
+    let vanished = gone(context, job, vanished, &mut pods).await?;
     let doubtful = confirm(context, job, status, &mut pods).await?;
     let mut parts = Vec::new();
     for part in Part::ALL {
@@ -72,6 +74,23 @@ pub async fn fetch(
         doubtful,
         vanished,
     })
+}
+
+/// Of pods that the watch has lost, those that are not there. The others have lost the labels by which it sees them.
+async fn gone(
+    context: &Context,
+    job: &Job,
+    vanished: Vec<PodSeen>,
+    pods: &mut Vec<PodSeen>,
+) -> kube::Result<Vec<PodSeen>> {
+    let mut gone = Vec::new();
+    for pod in vanished {
+        match apply::find(&context.client, job, pod.member, pod.attempt).await? {
+            Some(found) => pods.push(found),
+            None => gone.push(pod),
+        }
+    }
+    Ok(gone)
 }
 
 /// Looks for the servers that the cache lacks and that may be there: only the API server itself can say that one is lost.

@@ -78,7 +78,6 @@ impl Cluster {
 fn o23_the_calls_of_all_scenarios_use_every_right_and_need_no_other() {
     let mut used = BTreeSet::new();
     for scenario in ALL {
-        if scenario.name == "label_removed" { continue; } // TEMPORARY
         let told = simulate(1, async |world: World| {
             world.start_operator();
             (scenario.tell)(world.clone()).await?;
