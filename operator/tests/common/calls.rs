@@ -9,13 +9,14 @@ pub type Call = (&'static str, &'static str, &'static str, &'static str);
 /// A right as a role gives it: group, resource, verb.
 pub type Right = (String, String, String);
 
-/// All calls but those about the Lease, which the world does without. On a cluster, the operator runs with no other rights.
+/// All calls but those about the Lease, which the world does without, and for the version, which every account may ask. On a
+/// cluster, the operator runs with no other rights.
 pub const CALLS: &[Call] = &[
     (
         "trainyard.dev",
         "trainingjobs",
         "list",
-        "controller::run, and its watch",
+        "controller::run; apply::is_current",
     ),
     ("trainyard.dev", "trainingjobs", "watch", "controller::run"),
     (
@@ -45,7 +46,7 @@ pub const CALLS: &[Call] = &[
         "",
         "services",
         "list",
-        "controller::parts; apply::make: whose is it",
+        "controller::parts; apply::make: whose it is",
     ),
     ("", "services", "watch", "controller::parts"),
     ("", "services", "create", "apply::make"),
@@ -54,7 +55,7 @@ pub const CALLS: &[Call] = &[
         "",
         "configmaps",
         "list",
-        "controller::parts; apply::make: whose is it",
+        "controller::parts; apply::make: whose it is",
     ),
     ("", "configmaps", "watch", "controller::parts"),
     ("", "configmaps", "create", "apply::make"),
@@ -70,7 +71,7 @@ pub const CALLS: &[Call] = &[
         "networking.k8s.io",
         "networkpolicies",
         "list",
-        "controller::parts; apply::make: whose is it",
+        "controller::parts; apply::make: whose it is",
     ),
     (
         "networking.k8s.io",
