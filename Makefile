@@ -58,7 +58,7 @@ world: ## Simulate 10,000 random schedules around the operator (WORLD_SEEDS=numb
 	WORLD_SEEDS=$(or $(WORLD_SEEDS),10000) cargo test $(LOCKED) --package trainyard-operator --test world o40
 
 bench: libtorch ## Measure speed beside references in the same run (PARTS=exchange: one part)
-	cargo bench $(LOCKED) --profile dev --package trainyard --bench speed -- $(PARTS)
+	cargo bench $(LOCKED) --profile dev --workspace --bench speed -- $(PARTS)
 
 bench-operator: libtorch tools ## Measure the operator on an API server without kubelets (JOBS=200)
 	cargo test $(LOCKED) --workspace --no-run
