@@ -29,7 +29,7 @@ test: libtorch ## Run everything that must hold, on a kind cluster too where one
 	if [[ $$rc == 0 ]]; then cargo test $(LOCKED) --workspace; \
 	elif [[ $$rc == 3 ]]; then \
 		cargo test $(LOCKED) --workspace --exclude trainyard-operator; \
-		cargo test $(LOCKED) --package trainyard-operator --lib --bins --test docs --test plan --test world; \
+		cargo test $(LOCKED) --package trainyard-operator --lib --bins --test docs --test plan --test process --test world; \
 		echo 'skipped: the tests of the chart, which need helm; with Go 1.26 make test builds it'; \
 	else exit $$rc; fi
 	@$(MAKE) --no-print-directory test-kind
