@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use crate::common::{Ended, Spec, example, folder, reference, sha};
+use crate::common::{Spec, example, folder, message, reference, sha};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -65,14 +65,6 @@ impl Store {
     fn json(&self, args: &[&str]) -> Value {
         serde_json::from_slice(&self.command(args).stdout).expect("JSON")
     }
-}
-
-fn message(ended: &Ended) -> String {
-    let errors = ended.named("error");
-    let message = errors.last().and_then(|error| error["message"].as_str());
-    message
-        .unwrap_or_else(|| panic!("no error was told: {ended}"))
-        .to_owned()
 }
 
 #[test]

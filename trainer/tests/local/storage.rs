@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::{Ended, Spec, example, folder, reference, sha};
+use crate::common::{Ended, Spec, example, folder, message, reference, sha};
 use rustix::process::Signal;
 
 /// A job that is stopped on the way and has several checkpoints then.
@@ -179,15 +179,6 @@ fn mounted(spec: &Spec, mount: &str) -> Option<Spec> {
         .map(String::from)
         .to_vec();
     Some(spec)
-}
-
-/// The message of a failed run.
-fn message(ended: &Ended) -> String {
-    let errors = ended.named("error");
-    let message = errors.last().and_then(|error| error["message"].as_str());
-    message
-        .unwrap_or_else(|| panic!("no error was told: {ended}"))
-        .to_owned()
 }
 
 /// The disk fills up on the way. What was committed stays, and with room the run goes on.

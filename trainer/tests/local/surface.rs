@@ -7,20 +7,12 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use crate::common::wire::{header, identity, introduced};
-use crate::common::{Ended, Random, Spec, example, folder, reference, resident, sha};
+use crate::common::{Random, Spec, example, folder, message, reference, resident, sha};
 use rustix::process::Signal;
 use serde_json::Value;
 use trainyard::net::Channel;
 use trainyard_core::tree::Node;
 use trainyard_core::wire::{Body, MAX_CHUNK_BYTES, MAX_CONTROL_BYTES};
-
-fn message(ended: &Ended) -> String {
-    let errors = ended.named("error");
-    let message = errors.last().and_then(|error| error["message"].as_str());
-    message
-        .unwrap_or_else(|| panic!("no error was told: {ended}"))
-        .to_owned()
-}
 
 /// Frames that no peer of this job may send, one a connection.
 fn garbage(random: &mut Random, ours: trainyard::net::Identity) -> Vec<Vec<u8>> {

@@ -179,6 +179,15 @@ pub fn sha(summary: &Value) -> String {
         .to_owned()
 }
 
+/// The message of a failed run.
+pub fn message(ended: &Ended) -> String {
+    let errors = ended.named("error");
+    let message = errors.last().and_then(|error| error["message"].as_str());
+    message
+        .unwrap_or_else(|| panic!("no error was told: {ended}"))
+        .to_owned()
+}
+
 #[derive(Default)]
 struct Output {
     lines: Mutex<Vec<String>>,
