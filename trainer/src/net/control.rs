@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use trainyard_core::wire::{Body, ControlDecoder, Limits, encode_control};
 
-use super::{Identity, Until, refused};
+use super::{Identity, Until, refused, uninterrupted};
 
 /// Longest wait for a peer that does not read a control message, or not all of it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -117,7 +117,7 @@ fn next<T: DeserializeOwned>(
         if let Some((_, message)) = decoder.pop().map_err(refused)? {
             return Ok(message);
         }
-        match stream.read(&mut buffer)? {
+        match uninterrupted(|| stream.read(&mut buffer))? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             n => decoder.push(&buffer[..n]).map_err(refused)?,
         }

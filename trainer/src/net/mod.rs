@@ -99,6 +99,17 @@ pub struct Hello {
     pub role: Role,
 }
 
+/// Repeats a system call that a signal has interrupted. Calls on a socket with a timeout are not
+/// restarted by the system when a process that was stopped goes on, whatever its handlers (signal(7)).
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 fn refused(why: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.to_string())
 }
@@ -122,16 +133,13 @@ pub fn write_frame(stream: &mut impl Write, header: &Header, payload: &[u8]) -> 
     let total = head.len() + payload.len();
     let mut sent = 0;
     while sent < total {
-        let result = if sent < head.len() {
-            stream.write_vectored(&[IoSlice::new(&head[sent..]), IoSlice::new(payload)])
-        } else {
-            stream.write(&payload[sent - head.len()..])
-        };
-        match result {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => sent += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        let written = uninterrupted(|| match sent < head.len() {
+            true => stream.write_vectored(&[IoSlice::new(&head[sent..]), IoSlice::new(payload)]),
+            false => stream.write(&payload[sent - head.len()..]),
+        });
+        match written? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => sent += n,
         }
     }
     Ok(())

@@ -236,7 +236,7 @@ fn send(
     std::thread::scope(|scope| {
         // The peer never writes here; the read returns when the connection ends.
         let watching = std::thread::Builder::new().spawn_scoped(scope, || {
-            let _ = io::Read::read(&mut watched, &mut [0]);
+            let _ = net::uninterrupted(|| io::Read::read(&mut watched, &mut [0]));
             feed.close();
         });
         let result = watching.and_then(|_| feed.run(shard, identity, &mut stream));

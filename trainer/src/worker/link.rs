@@ -358,13 +358,7 @@ impl Links {
 /// A push that was written may be lost with its connection, and its leaves count as pushed: were
 /// the end noticed by the next write alone, a step that waits for this very push would wait for ever.
 fn watch(mut stream: TcpStream) -> String {
-    let read = loop {
-        match stream.read(&mut [0]) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => break other,
-        }
-    };
-    match read {
+    match net::uninterrupted(|| stream.read(&mut [0])) {
         Ok(0) => "a server has closed the connection for gradients".into(),
         Ok(_) => "a server has sent something on the connection for gradients".into(),
         Err(error) => format!("the connection for gradients broke: {error}"),

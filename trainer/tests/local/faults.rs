@@ -1,5 +1,6 @@
 //! Processes die, stop and leave in the midst of training: the model stays the same.
 
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,15 @@ fn step(status: &Value) -> u64 {
 
 fn generation(status: &Value) -> u64 {
     status["generation"].as_u64().unwrap_or(0)
+}
+
+/// Whether a process stands still.
+fn stands_still(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
+    // After the name, which is in brackets.
+    stat.rsplit(") ")
+        .next()
+        .is_some_and(|rest| rest.starts_with('T'))
 }
 
 /// Lets the run go on by a random number of steps, and by a random part of one.
@@ -202,6 +212,33 @@ fn t11_a_stopped_worker_is_passed_by() {
         ended.named("restarting").is_empty(),
         "the worker was not restarted: {ended}"
     );
+}
+
+/// A laptop that was closed, a container that was frozen: what a stop interrupts is not lost.
+#[test]
+fn t11_a_short_stop_ends_no_connection() {
+    let (spec, folder) = (job(100), folder());
+    let mut run = spec.clone().on(2, 2).start(folder.path());
+    let mut status = run.reach(30);
+    let roster = run.roster().expect("it has told who runs");
+    let members = [("worker", 0), ("worker", 1), ("server", 1)];
+    let log = |(role, index): (&str, u64)| {
+        let path = folder.path().join(format!("logs/{role}-{index}.log"));
+        fs::read_to_string(path).expect("a log")
+    };
+    let before = members.map(log);
+    for _ in 0..20 {
+        for (role, index) in members {
+            let pid = roster.pid(role, index).expect("it runs");
+            send(pid, Signal::STOP);
+            run.until("a stop", |_| stands_still(pid).then_some(()));
+            send(pid, Signal::CONT);
+        }
+        status = run.reach(step(&status) + 1);
+    }
+    assert_eq!(members.map(log), before, "nobody has anything to say");
+    assert_eq!(generation(&status), 1, "{status}");
+    assert_eq!(sha(&run.finish()), reference::train(&spec).sha);
 }
 
 #[test]
