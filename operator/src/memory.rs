@@ -32,8 +32,9 @@ pub struct Notes {
     created: Vec<(PodSeen, Timestamp)>,
     vanished: Vec<PodSeen>,
     refusal: Option<Refusal>,
-    /// The generation that this process raised, and the pods that it has tried to create since.
+    /// The generation that this process raised, the pods that were there then, and those that it has tried to create since.
     raised: Option<u64>,
+    present: BTreeSet<String>,
     tried: BTreeSet<String>,
     /// Errors in a row.
     errors: u32,
@@ -124,9 +125,11 @@ impl Notes {
         self.written = Some(Written { object, overtaken });
     }
 
-    /// Remembers that our own write raised the generation: no server of it existed then.
-    pub fn raised(&mut self, generation: u64) {
+    /// Remembers that our own write raised the generation: of the servers that take part in it, only those `present` existed
+    /// then.
+    pub fn raised(&mut self, generation: u64, present: impl IntoIterator<Item = String>) {
         self.raised = Some(generation);
+        self.present = present.into_iter().collect();
         self.tried.clear();
     }
 
@@ -144,7 +147,9 @@ impl Notes {
 
     /// Whether a pod that is missing has certainly not been there in a generation.
     pub fn is_new(&self, generation: u64, name: &str) -> bool {
-        self.raised == Some(generation) && !self.tried.contains(name)
+        self.raised == Some(generation)
+            && !self.present.contains(name)
+            && !self.tried.contains(name)
     }
 
     /// Remembers a pod that was created just now.

@@ -52,15 +52,16 @@ pub async fn pass(context: &Context, cached: &TrainingJob) -> Result<Action, Err
         name: object.name_any(),
         namespace: object.namespace().unwrap_or_default(),
     };
-    let (job, plan) = match Job::new(Arc::clone(&object)) {
+    let (job, plan, pods) = match Job::new(Arc::clone(&object)) {
         Ok(job) => {
             let observed = fetch(context, &job, &old, now).await?;
             let plan = plan::plan(&job, &old, &observed, &context.settings, now);
-            (Some(job), plan)
+            (Some(job), plan, observed.pods)
         }
         Err(problems) => {
             let pods: Vec<PodSeen> = context.pods.of(&owner).into_values().collect();
-            (None, plan::invalid(&problems, &object, &pods, now))
+            let plan = plan::invalid(&problems, &object, &pods, now);
+            (None, plan, pods)
         }
     };
     if plan.status != old {
@@ -69,7 +70,8 @@ pub async fn pass(context: &Context, cached: &TrainingJob) -> Result<Action, Err
                 let version = object.metadata.resource_version.clone();
                 context.memory.with(&uid, |notes| {
                     if plan.status.generation > old.generation {
-                        notes.raised(plan.status.generation);
+                        let present = pods.into_iter().map(|pod| pod.name);
+                        notes.raised(plan.status.generation, present);
                     }
                     notes.wrote(version, Arc::new(written));
                 });

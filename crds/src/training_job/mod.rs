@@ -151,7 +151,7 @@ pub enum CleanPodPolicy {
     Running,
     /// All pods.
     All,
-    /// No pod.
+    /// Pods that never started: they would take a place, perhaps a new node's, for a job that is over. All others stay.
     None,
 }
 

@@ -93,7 +93,8 @@ pub(super) fn clean_up(
             && match spec.clean_pod_policy {
                 CleanPodPolicy::All => true,
                 CleanPodPolicy::Running => pod.end.is_none(),
-                CleanPodPolicy::None => false,
+                // It has no logs, and would still take its place as soon as there is one.
+                CleanPodPolicy::None => pod.started.is_none() && pod.end.is_none(),
             }
     };
     let mut steps: Vec<Step> = pods.iter().filter(goes).map(delete).collect();

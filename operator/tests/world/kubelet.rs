@@ -268,11 +268,25 @@ impl Cluster {
         }
     }
 
-    /// The kubelet ends a pod because its node runs out of something.
+    /// The kubelet ends a pod because its node runs out of something, whether the container has started or not. It
+    /// leaves alone what has ended.
     pub fn evict_pod(&mut self, name: &str) {
         let Some(uid) = self.uid_of(name) else { return };
-        self.exit(&uid, 137, "Evicted", "");
+        let Some(pod) = self.pods.get_mut(&uid) else {
+            return;
+        };
+        match pod.state {
+            _ if !pod.scheduled || !self.nodes[pod.node] => return,
+            PodState::Ended => return,
+            PodState::Running => self.exit(&uid, 137, "Evicted", ""),
+            PodState::Pending => {
+                pod.state = PodState::Ended;
+                pod.exiting = Some(137);
+                self.watchdog.pod_ended(&uid, 137, "Evicted", false);
+            }
+        }
         self.edit_pod(&uid, |pod| {
+            pod["status"]["phase"] = "Failed".into();
             pod["status"]["reason"] = "Evicted".into();
             pod["status"]["message"] = "The node was low on resource: memory.".into();
             pod["status"]["conditions"] = json!([{"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}]);

@@ -237,6 +237,27 @@ fn o14_pods_are_cleaned_as_the_policy_says() {
     }
 }
 
+/// It would take a place, perhaps on a new node, for a job that is over.
+#[test]
+fn o14_a_pod_that_never_started_does_not_outlive_its_job() {
+    for policy in ["All", "Running", "None"] {
+        play(async |world: World| {
+            world.start_operator();
+            let mut clean = job("a", 1, 2);
+            clean["spec"]["cleanPodPolicy"] = policy.into();
+            world.create_job(clean);
+            world.until_step("a", 50).await?;
+            world.with(|cluster| cluster.registry_down = true);
+            world.end_pod("a-worker-1-0", 137, "Error");
+            world.until_phase("a", "Succeeded", 100).await?;
+            world.pass(60).await?;
+            ensure(world.uid("a-worker-1-1").is_none(), world.pods())?;
+            let left = world.pods().len();
+            ensure(policy != "None" || left == 3, (policy, world.pods()))
+        });
+    }
+}
+
 #[test]
 fn o14_failure_leaves_running_pods_only_if_the_policy_says_so() {
     for (policy, left) in [("All", 0), ("Running", 1), ("None", 3)] {

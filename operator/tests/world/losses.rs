@@ -1,5 +1,6 @@
 //! Servers and workers that are lost, and what is counted.
 
+use crate::cluster::Cluster;
 use crate::store::PODS;
 use crate::world::{Outcome, World, ensure, job, play};
 
@@ -163,6 +164,30 @@ fn o32_a_server_lost_while_nobody_looked_is_replaced_in_a_new_generation() {
         // The invariants see to it that the new server is told a generation in which no other has held state.
         world.until_phase("a", "Succeeded", 300).await?;
         ensure(world.status("a")["generation"] == 2, world.status("a"))
+    });
+}
+
+/// It was there when the generation was raised for another, and is gone before its end could be written down.
+#[test]
+fn o32_a_server_that_outlives_a_raise_and_is_gone_unjudged_is_replaced_in_a_new_generation() {
+    play(async |world| {
+        let seat = world.start_operator();
+        world.create_job(job("a", 2, 1));
+        world.with(|cluster| cluster.total_steps = 1000);
+        world.until_step("a", 100).await?;
+        world.delete(&PODS, "a-server-0-0", None);
+        world.end_pod("a-server-1-0", 75, "Error");
+        world.until_runs("a-server-1-1", 5).await?;
+        let operator = world.operator(seat);
+        world.with(|cluster| cluster.gate.freeze(operator, true));
+        let goes = |c: &Cluster| c.uid_of("a-server-0-0").is_none();
+        world.until("server 0 is gone", 40, goes).await?;
+        // What the operator was about to write is refused.
+        world.edit_job("a", |job| job["spec"]["backoffLimit"] = 7.into());
+        world.with(|cluster| cluster.gate.freeze(operator, false));
+        // The invariants see to it that the new server is told a generation in which no other has held state.
+        world.until_phase("a", "Succeeded", 300).await?;
+        ensure(world.status("a")["generation"] == 3, world.status("a"))
     });
 }
 
