@@ -59,11 +59,14 @@ impl Watchdog {
         }
     }
 
-    /// Pods of a job that failed, and those that may have been counted at all.
+    /// Pods of a job that failed, and those that may have been counted at all: also one that an operator has suspended, if
+    /// there is another whose watch is behind, and who sees the resumed job beside the pod that is going.
     fn countable(&self, job: &str) -> (u64, u64) {
         let of_job = self.fates.values().filter(|fate| fate.job == job);
         let failed = of_job.clone().filter(|fate| fate.failed).count() as u64;
-        let all = of_job.filter(|fate| fate.failed || fate.disturbed).count() as u64;
+        let misread = |fate: &Fate| fate.by_operator && self.rivals && self.changed;
+        let counts = |fate: &&Fate| fate.failed || fate.disturbed || misread(fate);
+        let all = of_job.filter(counts).count() as u64;
         (failed, all)
     }
 

@@ -1,4 +1,5 @@
-//! Random schedules of everything that can go wrong. `WORLD_SEEDS` sets how many, `WORLD_SEED` replays one.
+//! Random schedules of everything that can go wrong. `WORLD_SEEDS` sets how many, `WORLD_SEED` replays one; both together
+//! run so many from that one on.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,9 +27,9 @@ fn o40_invariants_hold_in_random_schedules() {
             .ok()
             .and_then(|value| value.parse::<u64>().ok())
     };
-    let seeds = match number("WORLD_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("WORLD_SEEDS").unwrap_or(SEEDS),
+    let seeds = match (number("WORLD_SEED"), number("WORLD_SEEDS")) {
+        (Some(seed), many) => seed..seed + many.unwrap_or(1),
+        (None, many) => 0..many.unwrap_or(SEEDS),
     };
     let next = AtomicU64::new(seeds.start);
     let failed: Mutex<Vec<(u64, String)>> = Mutex::default();
