@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::error::{Place, Report};
-use super::tree::{Entry, Kind, Node};
+use super::node::{Entry, Kind, Node};
 use super::{limits, suggest, value};
 
 /// The document as JSON, with defaults, or `None` if errors leave nothing of it. Errors go to `report`.

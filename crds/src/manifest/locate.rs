@@ -1,7 +1,7 @@
 //! From the path of a field to its place in the file.
 
 use super::error::Place;
-use super::tree::{Kind, Node};
+use super::node::{Kind, Node};
 
 /// The steps of a path such as `spec.model.cnn.blocks[0].groups`.
 fn steps(path: &str) -> impl Iterator<Item = &str> {

@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod limits;
 mod locate;
+mod node;
 mod overrides;
 mod rules;
 mod scalar;
@@ -23,7 +24,7 @@ pub use error::{ManifestError, ManifestErrors, Place};
 
 use crate::{GROUP, TrainingJob, VERSION, schema};
 use error::Report;
-use tree::{Kind, Node};
+use node::{Kind, Node};
 
 /// Longest manifest that is read, in bytes. The API server's own limit is not much higher.
 pub const MAX_BYTES: usize = 1 << 20;

@@ -1,8 +1,9 @@
 //! Changes to a manifest from the command line: `path=value`.
 
 use super::error::{Place, Report};
+use super::node::{Entry, Kind, Node};
 use super::suggest;
-use super::tree::{self, Entry, Kind, Node};
+use super::tree;
 
 /// Most steps of a path; deeper than the schema.
 const MAX_STEPS: usize = 32;

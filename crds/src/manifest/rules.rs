@@ -4,7 +4,7 @@ use kube_cel::Validator;
 use serde_json::Value;
 
 use super::error::Report;
-use super::tree::Node;
+use super::node::Node;
 use super::{crd_schema, locate};
 use crate::rules::{NAME_MESSAGE, is_exactly_one};
 

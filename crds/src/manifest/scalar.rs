@@ -3,7 +3,7 @@
 
 use saphyr_parser::{ScalarStyle, Tag};
 
-use super::tree::Kind;
+use super::node::Kind;
 
 /// Resolves a scalar, or says why it has no meaning.
 pub(super) fn resolve(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Kind, String> {

@@ -5,40 +5,13 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, Span};
 
 use super::error::{Place, Report};
+use super::node::{Entry, Kind, Node};
 use super::{MAX_BYTES, scalar};
 
 /// Deepest nesting. The schema is less than half as deep.
 const MAX_DEPTH: usize = 64;
 /// Most weight of a file, with each alias counted as what it stands for; see [`measure`].
 const MAX_WEIGHT: usize = 200_000;
-
-/// A value and where it stands.
-#[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub place: Place,
-    pub kind: Kind,
-}
-
-/// A value as kubectl resolves it.
-#[derive(Clone, Debug)]
-pub(super) enum Kind {
-    Null,
-    Bool(bool, String),
-    Integer(i64),
-    /// A number that is not an integer of 64 bits; it may be infinite or NaN.
-    Float(f64),
-    String(String),
-    List(Vec<Node>),
-    Map(Vec<Entry>),
-}
-
-/// A field of a map.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub name: String,
-    pub place: Place,
-    pub node: Node,
-}
 
 /// Parses the one document of `text`. On `None` at least one error has been added.
 pub(super) fn parse(text: &str, report: &mut Report) -> Option<Node> {

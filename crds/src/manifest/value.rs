@@ -2,7 +2,7 @@
 
 use serde_json::{Number, Value};
 
-use super::tree::{Kind, Node};
+use super::node::{Kind, Node};
 
 /// A value in words, for messages.
 pub(super) fn describe(kind: &Kind) -> String {
