@@ -5,13 +5,15 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use trainyard_core::wire::{Body, as_bytes};
 
-use super::shard::Shard;
 use crate::net::{Identity, write_frame};
+
+/// The versions of a chunk that a peer may need: oldest first.
+pub type Versions = [Option<(u64, Arc<Vec<f32>>)>; 2];
 
 /// The queue of one connection.
 #[derive(Debug)]
@@ -90,19 +92,21 @@ impl Feed {
     }
 
     /// Sends every version that the peer has not had, until the feed is closed or the stream fails.
+    /// `versions` tells those of a chunk; the bytes are added to `count`.
     ///
     /// # Errors
     /// Of the stream.
     pub fn run(
         &self,
-        shard: &Shard,
         identity: Identity,
         stream: &mut impl Write,
+        versions: impl Fn(u32) -> Versions,
+        count: &AtomicU64,
     ) -> std::io::Result<()> {
-        let mut sent: Vec<Option<u64>> = vec![None; shard.chunks().len()];
+        let mut sent: Vec<Option<u64>> = vec![None; self.lock().waiting.len()];
         while let Some(chunk) = self.next() {
             let last = &mut sent[(chunk - self.first) as usize];
-            for (version, values) in shard.versions(chunk).into_iter().flatten() {
+            for (version, values) in versions(chunk).into_iter().flatten() {
                 if last.is_some_and(|last| last >= version) {
                     continue;
                 }
@@ -113,10 +117,7 @@ impl Feed {
                     len: payload.len() as u32,
                 };
                 write_frame(stream, &identity.header(body), payload)?;
-                shard
-                    .counters
-                    .sent
-                    .fetch_add(payload.len() as u64, Ordering::Relaxed);
+                count.fetch_add(payload.len() as u64, Ordering::Relaxed);
                 *last = Some(version);
             }
         }

@@ -239,7 +239,9 @@ fn send(
             let _ = net::uninterrupted(|| io::Read::read(&mut watched, &mut [0]));
             feed.close();
         });
-        let result = watching.and_then(|_| feed.run(shard, identity, &mut stream));
+        let versions = |chunk| shard.versions(chunk);
+        let count = &shard.counters.sent;
+        let result = watching.and_then(|_| feed.run(identity, &mut stream, versions, count));
         let _ = stream.shutdown(Shutdown::Both);
         shard.unsubscribe(&feed);
         result

@@ -16,7 +16,7 @@ use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::LearningRate;
 use trainyard_core::tree::Tree;
 
-use super::feed::Feed;
+use super::feed::{Feed, Versions};
 
 mod push;
 mod snapshot;
@@ -106,9 +106,6 @@ struct Chunk {
     state: Arc<Vec<f32>>,
     round: Round<Vec<f32>>,
 }
-
-/// A chunk's versions as a feed sends them: oldest first.
-pub type Versions = [Option<(u64, Arc<Vec<f32>>)>; 2];
 
 /// A server's range of chunks.
 #[derive(Debug)]
