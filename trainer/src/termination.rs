@@ -8,7 +8,7 @@ use trainyard_checkpoint::Manifest;
 
 use crate::exit::Exit;
 use crate::job::Job;
-use crate::ui::SummaryMetrics;
+use crate::state::{CoordinatorState, FinalMetrics};
 
 /// Longest message that Kubernetes keeps, in bytes.
 pub const LIMIT: usize = 4096;
@@ -48,7 +48,7 @@ pub struct Finished {
     /// Where the artifact is.
     pub artifact: String,
     /// Metrics of the model; those that are not finite are absent.
-    pub metrics: SummaryMetrics,
+    pub metrics: FinalMetrics,
 }
 
 impl Finished {
@@ -57,9 +57,7 @@ impl Finished {
     /// # Errors
     /// If the manifest is damaged.
     pub fn of(job: &Job, manifest: &Manifest, artifact: String) -> Result<Self> {
-        let coordinator = &manifest.coordinator;
-        let record: trainyard_core::coordinator::Record =
-            serde_json::from_value(coordinator[crate::server::RECORD].clone())?;
+        let CoordinatorState { record, metrics } = CoordinatorState::of(manifest)?;
         let plan = job.plan(manifest.facts.train_rows)?;
         Ok(Finished {
             complete: true,
@@ -68,7 +66,7 @@ impl Finished {
             epochs: plan.position(record.step).epoch,
             model_sha256: manifest.model_sha256.clone().unwrap_or_default(),
             artifact,
-            metrics: serde_json::from_value(coordinator[crate::server::METRICS].clone())?,
+            metrics: metrics.unwrap_or_default(),
         })
     }
 }
@@ -119,7 +117,7 @@ mod tests {
             epochs: 10,
             model_sha256: "ab".repeat(32),
             artifact: "s3://bucket/runs/digits-01234567/artifact".into(),
-            metrics: SummaryMetrics {
+            metrics: FinalMetrics {
                 train,
                 validation: Metrics::default(),
             },

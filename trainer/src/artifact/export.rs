@@ -24,6 +24,7 @@ use super::{FILES, GOLDEN, METRICS, MODEL, PARAMETERS, PROVENANCE, SCRIPT};
 use crate::capability::LIBTORCH_VERSION;
 use crate::job::Job;
 use crate::model::Network;
+use crate::state::CoordinatorState;
 use crate::worker::engine::Engine;
 
 /// What was exported.
@@ -63,8 +64,7 @@ pub fn export(storage: Arc<dyn Storage>, manifest: &Manifest, out: &Path) -> Res
     source.write_model(&draft)?;
     source.write_tensors(&draft)?;
     source.write_script(&draft)?;
-    let metrics = MetricsFile::of(&manifest.coordinator)
-        .context("the checkpoint's metrics cannot be decoded")?;
+    let metrics = MetricsFile::of(CoordinatorState::of(manifest)?);
     write_json(&draft, METRICS, &metrics)?;
     write_json(&draft, PROVENANCE, &source.provenance(&draft)?)?;
     draft.publish()?;
@@ -98,7 +98,7 @@ impl<'a> Source<'a> {
         let schema = serde_json::from_value(manifest.facts.schema.clone())
             .context("the checkpoint's input schema cannot be decoded")?;
         let layout = job.layout(&manifest.facts)?;
-        let digest = crate::server::layout_digest(&layout);
+        let digest = layout.digest();
         ensure!(
             manifest.layout_digest == digest && manifest.floats == layout.len() as u64,
             "the checkpoint has another layout of parameters: export it with the version that wrote it"

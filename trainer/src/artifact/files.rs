@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use trainyard_core::coordinator::{Best, EpochRecord, Record};
+use trainyard_core::coordinator::{Best, EpochRecord};
 use trainyard_core::layout::Layout;
 use trainyard_core::metrics::Metrics;
 use trainyard_crds::training_job::Model;
 use trainyard_data::{InputSchema, Task};
+
+use crate::state::CoordinatorState;
 
 /// The version of the format that is written, and the newest that is read.
 pub const FORMAT: u32 = 1;
@@ -119,24 +121,11 @@ pub struct History {
 }
 
 impl MetricsFile {
-    /// What a manifest's coordinator state says.
-    ///
-    /// # Errors
-    /// If it cannot be decoded.
-    pub fn of(coordinator: &Value) -> Result<Self> {
-        let record = coordinator.get(crate::server::RECORD).cloned();
-        let record: Record =
-            record.map_or_else(|| Ok(Record::default()), serde_json::from_value)?;
-        let final_metrics = |set: &str| -> Result<Option<Metrics>> {
-            let metrics = coordinator
-                .get(crate::server::METRICS)
-                .and_then(|metrics| metrics.get(set));
-            Ok(metrics
-                .cloned()
-                .map(serde_json::from_value::<Option<Metrics>>)
-                .transpose()?
-                .flatten())
-        };
+    /// What a checkpoint has of it.
+    pub fn of(state: CoordinatorState) -> Self {
+        let CoordinatorState { record, metrics } = state;
+        let (train, validation) = metrics.map(|found| (found.train, found.validation)).unzip();
+        let validation = validation.filter(|found| *found != Metrics::default());
         // Before the end, the metrics of the last epoch are those of these parameters only if
         // nothing was learned since.
         let latest = record
@@ -144,9 +133,9 @@ impl MetricsFile {
             .last()
             .filter(|last| last.step == record.step);
         let latest = latest.and_then(|last| last.validation.clone());
-        Ok(MetricsFile {
-            train: final_metrics("train")?,
-            validation: final_metrics("validation")?.or(latest),
+        MetricsFile {
+            train,
+            validation: validation.or(latest),
             training: History {
                 steps: record.step,
                 samples: record.samples,
@@ -154,7 +143,7 @@ impl MetricsFile {
                 best: record.best,
                 epochs: record.history,
             },
-        })
+        }
     }
 }
 

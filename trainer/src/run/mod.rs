@@ -12,14 +12,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use trainyard_checkpoint::Manifest;
-use trainyard_core::coordinator::Record;
 
 use crate::artifact;
 use crate::exit::{BadInput, Exit};
 use crate::job::Job;
-use crate::server::{METRICS, RECORD};
+use crate::state::CoordinatorState;
 use crate::storage::Location;
-use crate::ui::{Summary, SummaryMetrics, Ui};
+use crate::ui::{Summary, Ui};
 use folder::{Folder, elsewhere};
 use places::Checkpoints;
 use supervisor::{Over, Supervisor};
@@ -141,8 +140,7 @@ fn resume_command(options: &Options) -> String {
 }
 
 fn summary(job: &Job, manifest: &Manifest, place: &Location, elapsed: Duration) -> Result<Summary> {
-    let record: Record = serde_json::from_value(manifest.coordinator[RECORD].clone())?;
-    let metrics: SummaryMetrics = serde_json::from_value(manifest.coordinator[METRICS].clone())?;
+    let CoordinatorState { record, metrics } = CoordinatorState::of(manifest)?;
     Ok(Summary {
         job: job.name.clone(),
         steps: record.step,
@@ -150,7 +148,7 @@ fn summary(job: &Job, manifest: &Manifest, place: &Location, elapsed: Duration) 
             .plan(manifest.facts.train_rows)?
             .position(record.step)
             .epoch,
-        metrics,
+        metrics: metrics.unwrap_or_default(),
         model_sha256: manifest.model_sha256.clone().unwrap_or_default(),
         artifact: place.artifact().to_string(),
         checkpoint: place.to_string(),

@@ -1,18 +1,18 @@
 //! Commits manifests, off the coordinator's thread: storage may be slow, heartbeats may not.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::Value;
 use trainyard_checkpoint::{Log, Manifest, ShardRecord, load_range};
 use trainyard_core::coordinator::{Event, Record};
 use trainyard_core::facts::DataFacts;
 use trainyard_core::layout::{CHUNK, Layout, ModelHasher};
 use trainyard_core::metrics::Metrics;
 
-use super::coordination::Input;
-use crate::job::{Job, hex};
+use crate::job::Job;
+use crate::state::{CoordinatorState, FinalMetrics};
 
 /// What to commit.
 pub enum Work {
@@ -51,11 +51,6 @@ pub enum Work {
     },
 }
 
-/// What a finished job's manifest carries as the coordinator's state.
-pub const METRICS: &str = "metrics";
-/// Key of the record in a manifest's coordinator state.
-pub const RECORD: &str = "record";
-
 /// Owns the log while a coordinator of this generation works.
 pub struct Committer {
     job: Job,
@@ -75,8 +70,8 @@ impl Committer {
         }
     }
 
-    /// Does what comes, in order, until the senders are gone.
-    pub fn run(mut self, work: &Receiver<Work>, events: &Sender<Input>) {
+    /// Does what comes, in order, until the senders are gone or `tell` says that nobody listens.
+    pub fn run(mut self, work: &Receiver<Work>, tell: impl Fn(Event) -> bool) {
         loop {
             let done = match work.recv_timeout(self.watch) {
                 Ok(work) => self.carry_out(work),
@@ -93,7 +88,7 @@ impl Committer {
                     message: format!("the checkpoint could not be committed: {error:#}"),
                 },
             });
-            if events.send(Input::Event(event)).is_err() {
+            if !tell(event) {
                 return;
             }
         }
@@ -109,7 +104,7 @@ impl Committer {
                 facts,
                 capability,
             } => {
-                let manifest = self.manifest(version, shards, &record, best, *facts, capability)?;
+                let manifest = self.manifest(version, shards, *record, best, *facts, capability)?;
                 self.log.commit(manifest.clone())?;
                 let keep = self.job.manifest.spec.checkpoint.keep as usize;
                 if let Err(error) = self.log.clean(keep) {
@@ -124,7 +119,7 @@ impl Committer {
                 let mut manifest: Manifest = serde_json::from_value(*source)?;
                 manifest.generation = self.generation.into();
                 manifest.best = true;
-                manifest.coordinator = json!({ RECORD: *record });
+                manifest.coordinator = kept(*record, None)?;
                 self.log.commit(manifest.clone())?;
                 let version = manifest.step;
                 Ok(Event::Committed {
@@ -138,14 +133,15 @@ impl Committer {
                 train,
                 validation,
             } => {
+                let metrics = FinalMetrics {
+                    train: *train,
+                    validation: validation.map(|metrics| *metrics).unwrap_or_default(),
+                };
                 let mut manifest: Manifest = serde_json::from_value(*source)?;
                 let layout = self.job.layout(&manifest.facts)?;
                 manifest.generation = self.generation.into();
                 manifest.complete = true;
-                manifest.coordinator = json!({
-                    RECORD: *record,
-                    METRICS: { "train": *train, "validation": validation },
-                });
+                manifest.coordinator = kept(*record, Some(metrics))?;
                 manifest.model_sha256 = Some(self.model_sha256(&manifest, &layout)?);
                 self.log.commit(manifest)?;
                 Ok(Event::Completed)
@@ -157,7 +153,7 @@ impl Committer {
         &self,
         version: u64,
         shards: Vec<Value>,
-        record: &Record,
+        record: Record,
         best: bool,
         facts: DataFacts,
         capability: String,
@@ -178,10 +174,10 @@ impl Committer {
             best,
             floats: layout.len() as u64,
             shards,
-            layout_digest: layout_digest(&layout),
+            layout_digest: layout.digest(),
             capability,
             facts,
-            coordinator: json!({ RECORD: record }),
+            coordinator: kept(record, None)?,
             spec: self.job.to_json()?,
             model_sha256: None,
         })
@@ -201,15 +197,7 @@ impl Committer {
     }
 }
 
-/// Names a layout: SHA-256 over the names, shapes and offsets.
-pub fn layout_digest(layout: &Layout) -> String {
-    use sha2::{Digest, Sha256};
-    let mut hash = Sha256::new();
-    for placed in layout.params() {
-        hash.update(format!(
-            "{}\0{:?}\0{}\n",
-            placed.param.name, placed.param.shape, placed.offset
-        ));
-    }
-    hex(&hash.finalize())
+/// The coordinator's part of a manifest.
+fn kept(record: Record, metrics: Option<FinalMetrics>) -> Result<Value> {
+    Ok(serde_json::to_value(CoordinatorState { record, metrics })?)
 }

@@ -15,7 +15,6 @@ mod testing;
 mod tests;
 mod uplink;
 
-pub use committer::{METRICS, RECORD, layout_digest};
 pub use coordination::Board;
 pub use hub::Hub;
 
@@ -27,13 +26,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use trainyard_checkpoint::{Check, JobIdentity, Log, Storage};
 use trainyard_core::control::{FromCoordinator, Release, Role, ToCoordinator};
-use trainyard_core::coordinator::{Coordinator, Outcome, Record, Start};
+use trainyard_core::coordinator::{Coordinator, Outcome, Start};
 
 use crate::artifact;
 use crate::exit::{Exit, TryAgain};
 use crate::http;
 use crate::job::Job;
 use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
+use crate::state::CoordinatorState;
 use crate::storage::Location;
 use crate::termination::{self, Finished};
 use committer::Committer;
@@ -219,7 +219,7 @@ impl Server {
         // joined. What they still do is of a generation that is fenced: see `Tenure` and `Log`.
         let (committing, committed) = channel::<()>();
         std::thread::spawn(move || {
-            committer.run(&orders, &sender);
+            committer.run(&orders, |event| sender.send(Input::Event(event)).is_ok());
             drop(committing);
         });
         let local = Arc::clone(&tenure);
@@ -343,13 +343,7 @@ fn start(log: &Log) -> Result<Option<Start>> {
         );
     }
     let manifest = loadable.manifest;
-    let record: Record = serde_json::from_value(manifest.coordinator[RECORD].clone())
-        .with_context(|| {
-            format!(
-                "the checkpoint of step {} has no record of the training",
-                manifest.step
-            )
-        })?;
+    let record = CoordinatorState::of(manifest)?.record;
     let best = record
         .best
         .as_ref()

@@ -13,7 +13,7 @@ use super::coordination::Input;
 use super::saver::{self, Snapshots};
 use super::shard::{self, Notice, Notify, Rules, Shard};
 use super::uplink::{Target, Uplink};
-use super::{Options, Server, layout_digest};
+use super::{Options, Server};
 use crate::net::Identity;
 
 /// One generation of a server: its shard, and its voice. It outlives a broken control stream; under
@@ -230,7 +230,7 @@ impl Tenure {
         layout: &trainyard_core::layout::Layout,
         floats: std::ops::Range<usize>,
     ) -> Result<(u64, Vec<f32>, Vec<Vec<f32>>)> {
-        if manifest.layout_digest != layout_digest(layout) {
+        if manifest.layout_digest != layout.digest() {
             return Err(anyhow!(
                 "the checkpoint of step {} holds another model's parameters",
                 manifest.step

@@ -23,7 +23,7 @@ pub mod text;
 pub mod words;
 
 pub use event::{Note, Started};
-pub use summary::{Summary, SummaryMetrics};
+pub use summary::Summary;
 pub use terminal::{Mode, colour_allowed};
 
 use epochs::Epochs;

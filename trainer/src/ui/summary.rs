@@ -1,11 +1,11 @@
 //! The end of a job.
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
-use serde::{Deserialize, Deserializer, Serialize};
-use trainyard_core::metrics::Metrics;
+use serde::Serialize;
 
 use super::format::{count, elapsed, metric};
 use super::text::{Line, Tone, clean};
+use crate::state::FinalMetrics;
 
 /// What a finished job leaves. As JSON it is the last line of `trainyard run --json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -18,7 +18,7 @@ pub struct Summary {
     /// Epochs finished.
     pub epochs: u64,
     /// Metrics of the model that was left.
-    pub metrics: SummaryMetrics,
+    pub metrics: FinalMetrics,
     /// SHA-256 of the model (hex): equal for equal models.
     pub model_sha256: String,
     /// Folder of the artifact.
@@ -27,20 +27,6 @@ pub struct Summary {
     pub checkpoint: String,
     /// Time since the start of this run.
     pub elapsed_seconds: f64,
-}
-
-/// Metrics of a model on all its data.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct SummaryMetrics {
-    /// On the training rows.
-    pub train: Metrics,
-    /// On the validation rows; empty without any. Null is read as empty.
-    #[serde(default, deserialize_with = "null_is_empty")]
-    pub validation: Metrics,
-}
-
-fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metrics, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The summary for people. `fancy` is for a terminal; plain text is ASCII.
@@ -67,7 +53,7 @@ pub fn lines(summary: &Summary, width: Option<usize>, fancy: bool) -> Vec<Line> 
 }
 
 /// Metrics in rows, what they were measured on in columns.
-fn table(metrics: &SummaryMetrics, fancy: bool) -> Vec<Line> {
+fn table(metrics: &FinalMetrics, fancy: bool) -> Vec<Line> {
     let rule = LineStyle::none().fill(if fancy { '─' } else { '-' });
     let mut table = Table::new();
     table.load_style(TableStyle::new().header_separator(rule));
@@ -130,6 +116,8 @@ fn digest(hex: &str, width: Option<usize>) -> Vec<Line> {
 mod tests {
     use serde_json::json;
 
+    use trainyard_core::metrics::Metrics;
+
     use super::*;
 
     fn summary() -> Summary {
@@ -149,7 +137,7 @@ mod tests {
             job: "breast-cancer".into(),
             steps: 300,
             epochs: 20,
-            metrics: SummaryMetrics { train, validation },
+            metrics: FinalMetrics { train, validation },
             model_sha256: "0123456789abcdef".repeat(4),
             artifact: "runs/breast-cancer/artifact".into(),
             checkpoint: "runs/breast-cancer/checkpoints".into(),
@@ -250,23 +238,5 @@ mod tests {
                 "elapsedSeconds": 65.2,
             })
         );
-    }
-
-    #[test]
-    fn missing_validation_is_read_as_empty() {
-        let expected = SummaryMetrics {
-            train: summary().metrics.train,
-            ..SummaryMetrics::default()
-        };
-        let train = json!({"loss": 0.012_344, "accuracy": 0.9978, "auc": 0.9999});
-        for value in [
-            json!({"train": train, "validation": null}),
-            json!({"train": train}),
-        ] {
-            assert_eq!(
-                serde_json::from_value::<SummaryMetrics>(value).unwrap(),
-                expected
-            );
-        }
     }
 }

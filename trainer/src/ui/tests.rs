@@ -10,7 +10,8 @@ use trainyard_core::control::Progress;
 use trainyard_core::metrics::Metrics;
 
 use super::terminal::Stream;
-use super::{Mode, Note, Started, Summary, SummaryMetrics, Ui};
+use super::{Mode, Note, Started, Summary, Ui};
+use crate::state::FinalMetrics;
 
 /// What a terminal shows after everything that was written to it, and all of that raw. Text wraps
 /// as on a real one: a full row continues below only when another character comes.
@@ -211,7 +212,7 @@ fn summary() -> Summary {
         job: "breast-cancer".into(),
         steps: 300,
         epochs: 20,
-        metrics: SummaryMetrics {
+        metrics: FinalMetrics {
             train: metrics(300),
             validation: metrics(200),
         },

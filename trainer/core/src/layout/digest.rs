@@ -54,6 +54,17 @@ where
     Ok(hex(&sha.finalize()))
 }
 
+impl Layout {
+    /// Names the layout itself: SHA-256 (lower-case hexadecimal) over the names, shapes and offsets.
+    pub fn digest(&self) -> String {
+        let mut sha = Sha256::new();
+        for Placed { param, offset, .. } in self.params() {
+            sha.update(format!("{}\0{:?}\0{offset}\n", param.name, param.shape));
+        }
+        hex(&sha.finalize())
+    }
+}
+
 /// [`model_sha256`] of an arena that comes in pieces, in order.
 #[derive(Clone, Debug)]
 pub struct ModelHasher<'a> {

@@ -11,6 +11,7 @@ use trainyard_core::metrics::Metrics;
 use super::super::export::open_log;
 use super::super::print;
 use crate::artifact::{MetricsFile, is_published};
+use crate::state::CoordinatorState;
 use crate::storage::Location;
 use crate::ui::format::{significant, thousands};
 
@@ -173,12 +174,10 @@ impl Checkpoint {
         sizes: &BTreeMap<String, u64>,
         verify: bool,
     ) -> Result<Self> {
-        let record = manifest.coordinator.get(crate::server::RECORD).cloned();
-        let record = record.and_then(|record| {
-            serde_json::from_value::<trainyard_core::coordinator::Record>(record).ok()
-        });
         // A record of another version is no reason to hide the rest.
-        let metrics = MetricsFile::of(&manifest.coordinator).unwrap_or_default();
+        let state = CoordinatorState::of(manifest).unwrap_or_default();
+        let loss = state.record.loss().filter(|loss| loss.is_finite());
+        let metrics = MetricsFile::of(state);
         Ok(Checkpoint {
             step: manifest.step,
             epoch: manifest.epoch,
@@ -187,9 +186,7 @@ impl Checkpoint {
             best: manifest.best,
             shards: manifest.shards.len(),
             bytes: manifest.shards.iter().map(|shard| shard.bytes).sum(),
-            loss: record
-                .and_then(|record| record.loss())
-                .filter(|loss| loss.is_finite()),
+            loss,
             train: metrics.train,
             validation: metrics.validation,
             model_sha256: manifest.model_sha256.clone(),

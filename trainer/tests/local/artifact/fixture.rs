@@ -9,7 +9,7 @@ use tch::Tensor;
 use tempfile::TempDir;
 use trainyard::job::Job;
 use trainyard::model::Network;
-use trainyard::server::{METRICS, RECORD, layout_digest};
+use trainyard::state::{CoordinatorState, FinalMetrics};
 use trainyard::worker::engine::{Engine, evaluate_table};
 use trainyard_checkpoint::{
     FolderStorage, JobIdentity, Log, Manifest, Section, ShardId, Storage, write_shard,
@@ -172,11 +172,17 @@ impl Run {
             write_shard(log.storage().as_ref(), id, range, &sections).expect("a shard")
         };
         let shards = vec![shard(0, 0..cut), shard(1, cut..layout.len())];
-        let mut coordinator =
-            json!({ RECORD: Record { step, samples: step * 32, ..Record::default() } });
-        if complete {
-            coordinator[METRICS] = json!({ "train": self.train, "validation": null });
-        }
+        let state = CoordinatorState {
+            record: Record {
+                step,
+                samples: step * 32,
+                ..Record::default()
+            },
+            metrics: complete.then(|| FinalMetrics {
+                train: self.train.clone(),
+                ..FinalMetrics::default()
+            }),
+        };
         let manifest = Manifest {
             identity: log.identity().clone(),
             generation: 1,
@@ -186,10 +192,10 @@ impl Run {
             best: false,
             floats: layout.len() as u64,
             shards,
-            layout_digest: layout_digest(&layout),
+            layout_digest: layout.digest(),
             capability: "test".into(),
             facts: facts.clone(),
-            coordinator,
+            coordinator: serde_json::to_value(state).expect("JSON"),
             spec: self.job.to_json().expect("a spec"),
             model_sha256: complete.then(|| self.model_sha256.clone()),
         };
