@@ -78,7 +78,11 @@ install_buildah() {
     [[ $(id -u) == 0 && -n $(command -v apt-get) ]] ||
         fail "neither a Docker engine nor podman nor buildah is there; install one, such as with 'sudo apt-get install -y buildah'"
     say "installing buildah"
-    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends buildah; } >&2
+    local patience=(-o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+    {
+        apt-get "${patience[@]}" update -q
+        DEBIAN_FRONTEND=noninteractive apt-get "${patience[@]}" install -qy --no-install-recommends buildah
+    } >&2
 }
 
 build() { # NAME TAG ARCHIVE

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What the scripts here share: where things live, and the stages of the build.
-# Sourced, never run.
+# Sourced by bash, never run.
 [[ -z ${cluster_dir:-} ]] || return 0
 set -euo pipefail
 shopt -s inherit_errexit
@@ -105,6 +105,8 @@ apt_install() (
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
     fi
-    apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
+    # Another installation may be going on.
+    patience=(-o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+    apt-get "${patience[@]}" update -q
+    DEBIAN_FRONTEND=noninteractive apt-get "${patience[@]}" install -qy --no-install-recommends "$@"
 )

@@ -7,13 +7,15 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 /// Namespace and release of the operator under test.
 pub const OPERATOR: &str = "trainyard-system";
-/// Longest wait for anything.
-pub const LIMIT: Duration = Duration::from_secs(240);
+/// Longest wait for anything: a few minutes' work on a machine that has much else to do.
+pub const LIMIT: Duration = Duration::from_secs(600);
+/// Longest wait for an answer of the API server.
+const PATIENCE: &str = "--request-timeout=60s";
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
@@ -34,7 +36,7 @@ pub fn kubectl(arguments: &[&str]) -> Result<String> {
 /// What the API server says to the manifest.
 pub fn apply(namespace: &str, manifest: &str) -> Result<String> {
     run(
-        Command::new("kubectl").args(["apply", "-n", namespace, "-f", "-"]),
+        Command::new("kubectl").args(["apply", PATIENCE, "-n", namespace, "-f", "-"]),
         Some(manifest),
     )
 }
@@ -44,7 +46,8 @@ pub fn apply(namespace: &str, manifest: &str) -> Result<String> {
 /// # Errors
 /// What the API server says to the manifest.
 pub fn dry_run(namespace: &str, manifest: &str) -> Result<String> {
-    let arguments = ["apply", "--dry-run=server", "-n", namespace, "-f", "-"];
+    let place = ["-n", namespace, "-f", "-"];
+    let arguments = [&["apply", "--dry-run=server", PATIENCE][..], &place].concat();
     run(Command::new("kubectl").args(arguments), Some(manifest))
 }
 
@@ -103,6 +106,7 @@ pub fn get(namespace: &str, kind: &str, name: &str) -> Result<Option<Value>> {
         "-o",
         "json",
         "--ignore-not-found",
+        PATIENCE,
     ])?;
     match text.trim() {
         "" => Ok(None),
@@ -115,23 +119,30 @@ pub fn get(namespace: &str, kind: &str, name: &str) -> Result<Option<Value>> {
 /// # Errors
 /// If the API server cannot be asked.
 pub fn list(namespace: &str, kind: &str, selector: &str) -> Result<Vec<Value>> {
-    let text = kubectl(&["get", kind, "-n", namespace, "-l", selector, "-o", "json"])?;
+    let what = ["get", kind, "-n", namespace, "-l", selector, "-o", "json"];
+    let text = kubectl(&[&what[..], &[PATIENCE]].concat())?;
     let list: Value = serde_json::from_str(&text)?;
     Ok(list["items"].as_array().cloned().unwrap_or_default())
 }
 
-/// Waits for a condition with a limit; the error shows what was there at last.
+/// Waits for a condition with a limit. A check that fails is made again: an API server may be too busy to answer once. The
+/// error shows what was there at last.
 ///
 /// # Errors
-/// If the limit passes or the check fails.
+/// If the limit passes.
 pub fn until<T>(what: &str, mut check: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let begin = Instant::now();
     loop {
-        if let Some(found) = check()? {
+        let checked = check();
+        if let Ok(Some(found)) = checked {
             return Ok(found);
         }
         if begin.elapsed() > LIMIT {
-            bail!("{what}: not within {} s", LIMIT.as_secs());
+            let late = format!("{what}: not within {} s", LIMIT.as_secs());
+            return Err(match checked {
+                Err(error) => error.context(late),
+                Ok(_) => anyhow!(late),
+            });
         }
         std::thread::sleep(Duration::from_millis(250));
     }
@@ -157,11 +168,21 @@ fn prepare() -> Result<()> {
     install(OPERATOR, &[])
 }
 
+/// Helm refuses for ever to go on from where it was killed: what it noted of the release goes.
+fn forget_broken_release(namespace: &str) -> Result<()> {
+    let release = "owner=helm,name=trainyard";
+    let broken = ["pending-install", "pending-upgrade", "uninstalling"];
+    let selector = format!("{release},status in ({})", broken.join(","));
+    let delete = ["delete", "secrets", "-n", namespace, "-l", &selector];
+    kubectl(&[&delete[..], &["--ignore-not-found", PATIENCE]].concat()).map(drop)
+}
+
 /// `helm upgrade --install` of the chart.
 ///
 /// # Errors
 /// If helm fails.
 pub fn install(namespace: &str, settings: &[&str]) -> Result<()> {
+    forget_broken_release(namespace)?;
     let chart = root().join("charts/trainyard");
     let chart = chart.to_str().context("a path in UTF-8")?;
     let mut arguments = vec![

@@ -54,6 +54,11 @@ fn o33_a_lost_worker_is_replaced_alone_and_the_bits_stay() -> Result<()> {
         "--grace-period=0",
         "--force",
     ])?;
+    cluster::until("the other worker 1 runs", || {
+        let pod = cluster::get(&namespace.name, "pod", "lossy-worker-1-1")?.unwrap_or_default();
+        Ok((pod["status"]["phase"] == "Running").then_some(()))
+    })
+    .map_err(|error| error.context(namespace.describe("lossy")))?;
     let status = namespace.wait_for_phase("lossy", &["Succeeded", "Failed"])?;
     assert_eq!(
         status["modelSha256"],
@@ -172,14 +177,11 @@ fn o03_a_deadline_fires_with_no_event_arriving() -> Result<()> {
     cluster::operator()?;
     let namespace = Namespace::new("o03")?;
     let mut job = long_job("late", 1)?;
-    job["spec"]["activeDeadlineSeconds"] = json!(20);
+    job["spec"]["activeDeadlineSeconds"] = json!(60);
     job["spec"]["workers"]["nodeSelector"] = json!({"no-such-label": "anywhere"});
     namespace.submit(&job)?;
-    cluster::until("nothing happens any more", || {
-        let degraded = condition(&namespace.status("late")?, "Degraded");
-        Ok((degraded["reason"] == "Unschedulable").then_some(()))
-    })
-    .map_err(|error| error.context(namespace.describe("late")))?;
+    // From then on nothing happens any more.
+    wait_for_trouble(&namespace, "late", "Unschedulable", "node")?;
     let status = namespace.wait_for_phase("late", &["Failed", "Succeeded"])?;
     let failed = condition(&status, "Failed");
     assert_eq!(failed["reason"], "DeadlineExceeded", "{status}");
@@ -199,18 +201,7 @@ fn o21_what_is_in_the_way_is_named_and_the_job_recovers_when_it_is_mended() -> R
     job["metadata"] = json!({"name": "waiting"});
     job["spec"]["data"]["volume"] = json!({"configMap": {"name": "not-yet"}});
     namespace.submit(&job)?;
-    let degraded = cluster::until("the missing ConfigMap is named", || {
-        let degraded = condition(&namespace.status("waiting")?, "Degraded");
-        Ok((degraded["status"] == "True").then_some(degraded))
-    })?;
-    assert_eq!(degraded["reason"], "VolumeNotFound");
-    assert!(
-        degraded["message"]
-            .as_str()
-            .unwrap_or_default()
-            .contains("\"not-yet\""),
-        "{degraded}"
-    );
+    wait_for_trouble(&namespace, "waiting", "VolumeNotFound", "\"not-yet\"")?;
     let file = cluster::root().join("examples/breast-cancer/breast-cancer.csv");
     let file = format!("--from-file={}", file.display());
     cluster::kubectl(&[
@@ -236,11 +227,18 @@ fn o21_what_is_in_the_way_is_named_and_the_job_recovers_when_it_is_mended() -> R
     job["spec"]["servers"]["imagePullPolicy"] = json!("Never");
     job["spec"]["workers"]["imagePullPolicy"] = json!("Never");
     namespace.submit(&job)?;
-    cluster::until("the missing image is named", || {
-        let degraded = condition(&namespace.status("imageless")?, "Degraded");
-        Ok((degraded["reason"] == "ImagePullFailed").then_some(()))
+    wait_for_trouble(&namespace, "imageless", "ImagePullFailed", "no-such-image")
+}
+
+/// Waits until a job is degraded for this reason, with a message that names the cause. Others may come before.
+pub fn wait_for_trouble(namespace: &Namespace, job: &str, reason: &str, cause: &str) -> Result<()> {
+    cluster::until(&format!("{reason} names {cause}"), || {
+        let degraded = condition(&namespace.status(job)?, "Degraded");
+        let message = degraded["message"].as_str().unwrap_or_default();
+        let is_it = degraded["status"] == "True" && degraded["reason"] == reason;
+        Ok((is_it && message.contains(cause)).then_some(()))
     })
-    .map_err(|error| error.context(namespace.describe("imageless")))
+    .map_err(|error| error.context(namespace.describe(job)))
 }
 
 pub fn condition(status: &Value, type_: &str) -> Value {

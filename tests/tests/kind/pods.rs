@@ -11,6 +11,10 @@ fn o24_pods_run_in_a_restricted_namespace_without_a_token() -> Result<()> {
     let mut job = cluster::example("breast-cancer/job.yaml")?;
     job["spec"]["cleanPodPolicy"] = json!("None");
     namespace.submit(&job)?;
+    let pods = cluster::until("the pods are there", || {
+        let pods = namespace.pods("breast-cancer")?;
+        Ok((pods.len() == 3).then_some(pods))
+    })?;
     let status = namespace.wait_for_phase("breast-cancer", &["Succeeded", "Failed"])?;
     assert_eq!(
         status["phase"],
@@ -18,8 +22,6 @@ fn o24_pods_run_in_a_restricted_namespace_without_a_token() -> Result<()> {
         "{}",
         namespace.describe("breast-cancer")
     );
-    let pods = namespace.pods("breast-cancer")?;
-    assert_eq!(pods.len(), 3);
     for pod in pods {
         assert_eq!(pod["spec"]["automountServiceAccountToken"], false);
         let text = pod["spec"].to_string();
@@ -38,7 +40,8 @@ fn o14_pods_are_cleaned_as_the_policy_says_and_the_job_goes_when_its_time_has_co
     for policy in ["All", "Running", "None"] {
         let mut job = cluster::example("breast-cancer/job.yaml")?;
         job["metadata"] = json!({"name": policy.to_lowercase()});
-        job["spec"]["training"]["epochs"] = json!(2);
+        // Long enough for the kubelets to have told that a worker runs, where that matters.
+        job["spec"]["training"]["epochs"] = json!(if policy == "None" { 200 } else { 2 });
         job["spec"]["cleanPodPolicy"] = json!(policy);
         namespace.submit(&job)?;
     }
@@ -123,14 +126,16 @@ fn o15_deleting_a_running_job_takes_all_of_it_along() -> Result<()> {
 fn o26_columns_events_and_kubectl_wait() -> Result<()> {
     cluster::operator()?;
     let namespace = Namespace::new("o26")?;
-    namespace.submit(&cluster::example("breast-cancer/job.yaml")?)?;
+    let mut job = cluster::example("breast-cancer/job.yaml")?;
+    job["spec"]["training"]["epochs"] = json!(200); // so that nobody misses that it runs
+    namespace.submit(&job)?;
     let waited = cluster::kubectl(&[
         "wait",
         "trainingjob/breast-cancer",
         "-n",
         &namespace.name,
         "--for=condition=Succeeded",
-        "--timeout=240s",
+        "--timeout=600s",
     ])
     .map_err(|error| error.context(namespace.describe("breast-cancer")))?;
     assert!(waited.contains("condition met"), "{waited}");

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use trainyard_s3_server::Server;
 use trainyard_tests::cluster::{self, Namespace};
 
-use crate::faults::condition;
+use crate::faults::{condition, wait_for_trouble};
 use crate::training::across_two_nodes;
 
 const SECRET: &str = "store";
@@ -141,19 +141,12 @@ fn a_missing_bucket_or_secret_is_named() -> Result<()> {
     let namespace = Namespace::new("s3-missing")?;
     let store = Store::start()?;
     namespace.submit(&store.job("secretless")?)?;
-    let degraded = cluster::until("the missing Secret is named", || {
-        let degraded = condition(&namespace.status("secretless")?, "Degraded");
-        Ok((degraded["status"] == "True").then_some(degraded))
-    })
-    .map_err(|error| error.context(namespace.describe("secretless")))?;
-    assert_eq!(degraded["reason"], "ContainerConfigError", "{degraded}");
-    assert!(
-        degraded["message"]
-            .as_str()
-            .context("a message")?
-            .contains("\"store\""),
-        "{degraded}"
-    );
+    wait_for_trouble(
+        &namespace,
+        "secretless",
+        "ContainerConfigError",
+        "\"store\"",
+    )?;
 
     store.make_secret(&namespace)?;
     let mut job = store.job("bucketless")?;

@@ -194,10 +194,7 @@ impl<'a> Supervisor<'a> {
             }
             let wait = self.next_start().unwrap_or(Duration::from_millis(500));
             match self.inputs.recv_timeout(wait) {
-                Ok(Input::Heard(Heard::Progress(progress))) => {
-                    self.progress = *progress;
-                    self.ui.progress(self.begin.elapsed(), &self.progress);
-                }
+                Ok(Input::Heard(Heard::Progress(progress))) => self.progressed(*progress),
                 Ok(Input::Heard(Heard::Released(release))) => match release {
                     Release::Done => return Ok(Over::Done),
                     Release::Stopped => return Ok(Over::Stopped),
@@ -389,6 +386,11 @@ impl<'a> Supervisor<'a> {
         ))
     }
 
+    fn progressed(&mut self, progress: Progress) {
+        self.progress = progress;
+        self.ui.progress(self.begin.elapsed(), &self.progress);
+    }
+
     /// After server 0 has left in order: hears how the job ended, or leaves it to the log.
     fn explained(&mut self) -> Result<Option<Over>> {
         let deadline = Instant::now() + policy::WORD;
@@ -403,7 +405,9 @@ impl<'a> Supervisor<'a> {
                 }
                 Input::Heard(Heard::Released(_)) => return Ok(Some(Over::Stopped)),
                 Input::Exited(exited) => drop(self.places.remove(&exited.member)),
-                Input::Heard(Heard::Progress(_)) | Input::Terminate => {}
+                // What it saved last is told to the user.
+                Input::Heard(Heard::Progress(progress)) => self.progressed(*progress),
+                Input::Terminate => {}
             }
         }
         let stopping = self.stopping;

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 /// A job that is stopped on the way and has several checkpoints then.
 fn job() -> Spec {
-    example("breast-cancer/job.yaml").epochs(12).every(20)
+    example("breast-cancer/job.yaml").epochs(60).every(20)
 }
 
 /// What an optimizer makes of the padding between parameters is neither checkpointed nor taken for a
@@ -233,7 +233,7 @@ fn t09_a_read_only_folder_is_refused_at_once() {
 #[test]
 fn t10_another_number_of_servers_loads_the_checkpoint() {
     let many = example("digits/mlp.yaml")
-        .epochs(3)
+        .epochs(12)
         .every(15)
         .set("model.mlp.hidden", "[512, 256]");
     let folder = folder();

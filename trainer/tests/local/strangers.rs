@@ -85,7 +85,7 @@ fn t13_control_connections_that_end_leave_nothing_open() {
 /// A peer that claims the step in progress, with rows that nobody has: the true pushes still count.
 #[test]
 fn t13_untrue_pushes_for_the_current_step_stop_nothing() {
-    let spec = example("breast-cancer/job.yaml").epochs(20);
+    let spec = example("breast-cancer/job.yaml").epochs(60);
     let folder = folder();
     let mut run = spec.clone().on(2, 1).start(folder.path());
     run.reach(10);
@@ -93,7 +93,7 @@ fn t13_untrue_pushes_for_the_current_step_stop_nothing() {
     let ours = identity(&spec, &roster);
     let workers = roster.of("worker");
     workers.iter().for_each(|(_, pid)| send(*pid, Signal::STOP));
-    let dropped = run.metric("peers_dropped_total").expect("a counter");
+    let dropped = run.until("a counter", |run| run.metric("peers_dropped_total"));
     let mut open = Vec::new();
     // What the workers had sent before they stood still may still be counted during the first looks.
     run.until("refusals", |run| {

@@ -237,6 +237,14 @@ impl Ended {
             .collect()
     }
 
+    /// Members that were restarted because they were lost. One that was let go, because the job is done, may be told of
+    /// too, if its end is seen before the job's is heard of.
+    pub fn lost(&self) -> Vec<Value> {
+        let mut restarted = self.named("restarting");
+        restarted.retain(|told| told["how"] != "exit code 0");
+        restarted
+    }
+
     /// The summary of a good end.
     pub fn summary(&self) -> Value {
         assert_eq!(self.code(), Some(0), "{self}");
