@@ -29,6 +29,8 @@ pub struct PodSeen {
     pub labelled: bool,
     /// When it was created.
     pub created: Option<Timestamp>,
+    /// Whether the container has ever started. The kubelet may tell of its end before the pod's phase does.
+    pub begun: bool,
     /// Whether the container runs.
     pub running: bool,
     /// Since when the container runs, if it does.
@@ -49,6 +51,11 @@ impl PodSeen {
     /// Neither ended nor asked to go.
     pub fn is_active(&self) -> bool {
         self.end.is_none() && self.deletion.is_none()
+    }
+
+    /// The container has ended, even if the phase of the pod does not say so yet.
+    pub fn is_over(&self) -> bool {
+        self.end.is_some() || (self.begun && !self.running)
     }
 
     /// How long the container has run, in seconds.
@@ -224,6 +231,8 @@ pub fn see(pod: &Pod) -> Option<PodSeen> {
         attempt,
         labelled,
         created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        begun: end.is_some()
+            || state.is_some_and(|s| s.running.is_some() || s.terminated.is_some()),
         running: end.is_none() && state.is_some_and(|s| s.running.is_some()),
         started: state
             .and_then(|s| s.running.as_ref()?.started_at.as_ref())
@@ -364,27 +373,60 @@ pub fn cut(text: &mut String, limit: usize) {
 mod tests {
     use super::*;
 
+    /// Worker 0 of job `a`, as the API server has it.
+    fn worker(phase: &str, state: serde_json::Value) -> PodSeen {
+        let pod = serde_json::json!({
+            "metadata": {
+                "name": "a-worker-0-0", "uid": "1",
+                "ownerReferences": [{
+                    "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "name": "a", "uid": "2",
+                    "controller": true,
+                }],
+            },
+            "status": {"phase": phase, "containerStatuses": [{
+                "name": resources::CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state,
+            }]},
+        });
+        see(&serde_json::from_value(pod).expect("a pod")).expect("a pod of a job")
+    }
+
     #[test]
     fn o08_a_node_that_was_rebooted_ended_the_pod_and_not_the_program() {
         let ended = |code: i32, reason: &str| {
-            let pod = serde_json::json!({
-                "metadata": {
-                    "name": "a-worker-0-0", "uid": "1",
-                    "ownerReferences": [{
-                        "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "name": "a", "uid": "2",
-                        "controller": true,
-                    }],
-                },
-                "status": {"phase": "Failed", "containerStatuses": [{
-                    "name": resources::CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0,
-                    "state": {"terminated": {"exitCode": code, "reason": reason}},
-                }]},
-            });
-            let pod = serde_json::from_value(pod).expect("a pod");
-            see(&pod).and_then(|seen| seen.end).expect("an end")
+            let state = serde_json::json!({"terminated": {"exitCode": code, "reason": reason}});
+            worker("Failed", state).end.expect("an end")
         };
         assert!(ended(255, "Unknown").disrupted);
         assert!(ended(137, "ContainerStatusUnknown").disrupted);
         assert!(!ended(137, "Error").disrupted);
+    }
+
+    /// The kubelet tells of the container's end before it changes the pod's phase.
+    #[test]
+    fn o14_a_container_that_has_ended_had_begun_and_is_over_whatever_the_phase_says() {
+        let state = |name: &str| match name {
+            "none" => serde_json::json!({}),
+            "waiting" => serde_json::json!({"waiting": {"reason": "ImagePullBackOff"}}),
+            "running" => serde_json::json!({"running": {}}),
+            _ => serde_json::json!({"terminated": {"exitCode": 0}}),
+        };
+        let seen = [
+            ("Pending", "none"),
+            ("Pending", "waiting"),
+            ("Running", "running"),
+            ("Running", "terminated"),
+            ("Succeeded", "terminated"),
+        ]
+        .map(|(phase, name)| worker(phase, state(name)))
+        .map(|pod| (pod.begun, pod.is_over()));
+        let expected = [
+            (false, false),
+            (false, false),
+            (true, false),
+            (true, true),
+            (true, true),
+        ];
+        assert_eq!(seen, expected);
     }
 }

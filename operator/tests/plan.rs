@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use trainyard_crds::training_job::{MemberRestarts, Phase};
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 use trainyard_operator::job::Job;
-use trainyard_operator::observed::{Member, Observed, Part, PodSeen};
+use trainyard_operator::observed::{End, Member, Observed, Part, PodSeen};
 use trainyard_operator::plan::{self, Plan, Settings, Step};
 use trainyard_operator::resources;
 
@@ -51,6 +51,7 @@ fn seen(job: &Job, member: Member, attempt: u32) -> PodSeen {
         attempt,
         labelled: true,
         created: None,
+        begun: false,
         running: false,
         started: None,
         ready: false,
@@ -366,6 +367,7 @@ fn o09_a_disruption_after_a_healthy_period_begins_the_waits_anew() {
     let after = |lived: i64| {
         let member = Member::worker(1);
         let pod = PodSeen {
+            begun: true,
             running: true,
             created: Some(at(0)),
             started: Some(at(0)),
@@ -465,4 +467,44 @@ fn t12_servers_are_told_how_much_of_the_grace_a_checkpoint_may_take() {
     assert_eq!(grace(None), (Some(60), json!("55")));
     assert_eq!(grace(Some(600)), (Some(600), json!("595")));
     assert_eq!(grace(Some(8)), (Some(8), json!("6")));
+}
+
+/// What has ended has logs; what never began has none, and would still take its place.
+#[test]
+fn o14_each_policy_deletes_what_it_names_and_what_never_began() {
+    let ended = End {
+        code: Some(0),
+        reason: "Completed".into(),
+        message: String::new(),
+        disrupted: false,
+        lived_seconds: 1,
+        finished: Some(at(1)),
+    };
+    for (policy, expected) in [
+        ("All", vec![0, 1, 2, 3]),
+        ("Running", vec![0, 1]),
+        ("None", vec![0]),
+    ] {
+        let job = valid(&FULL.replacen("spec:", &format!("spec:\n  cleanPodPolicy: {policy}"), 1));
+        let pod = |index| PodSeen {
+            begun: index > 0,
+            running: index == 1,
+            end: (index == 3).then(|| ended.clone()),
+            ..seen(&job, Member::worker(index), 0)
+        };
+        let observed = Observed {
+            pods: (0..4).map(pod).collect(),
+            ..Observed::default()
+        };
+        let status = TrainingJobStatus {
+            phase: Some(Phase::Succeeded),
+            ..TrainingJobStatus::default()
+        };
+        let deleted = pass(&job, &status, &observed, 10).steps;
+        let wanted = expected.into_iter().map(pod).map(|pod| Step::DeletePod {
+            name: pod.name,
+            uid: pod.uid,
+        });
+        assert_eq!(deleted, wanted.collect::<Vec<_>>(), "{policy}");
+    }
 }

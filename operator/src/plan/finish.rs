@@ -92,9 +92,9 @@ pub(super) fn clean_up(
         pod.deletion.is_none()
             && match spec.clean_pod_policy {
                 CleanPodPolicy::All => true,
-                CleanPodPolicy::Running => pod.end.is_none(),
+                CleanPodPolicy::Running => !pod.is_over(),
                 // It has no logs, and would still take its place as soon as there is one.
-                CleanPodPolicy::None => pod.started.is_none() && pod.end.is_none(),
+                CleanPodPolicy::None => !pod.begun,
             }
     };
     let mut steps: Vec<Step> = pods.iter().filter(goes).map(delete).collect();

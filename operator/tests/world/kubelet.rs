@@ -48,6 +48,7 @@ pub enum Task {
         reason: &'static str,
         message: String,
     },
+    Settle(String, &'static str),
     Remove(String),
     EvictFrom(usize),
     ForgetPodsOf(usize),
@@ -79,6 +80,7 @@ impl Cluster {
                 reason,
                 message,
             } => self.exit(&uid, code, reason, &message),
+            Task::Settle(uid, phase) => self.settle(&uid, phase),
             Task::Remove(uid) => self.remove_pod(&uid),
             Task::EvictFrom(node) => self.evict_from(node),
             Task::ForgetPodsOf(node) => self.forget_pods_of(node),
@@ -248,11 +250,22 @@ impl Cluster {
                 .get(&pod.job)
                 .is_some_and(|training| !training.complete);
         self.watchdog.pod_ended(uid, code, reason, needed);
+        self.edit_pod(uid, |pod| {
+            pod["status"]["containerStatuses"] = json!([{"name": "trainer", "ready": false,
+                "state": {"terminated": terminated}}]);
+        });
+        let wait = self.between(0, 200);
+        self.after(wait, Task::Settle(uid.into(), phase));
+    }
+
+    /// The kubelet tells of the pod's end a moment after the container's.
+    fn settle(&mut self, uid: &str, phase: &'static str) {
+        if self.pods.get(uid).is_none_or(|pod| !self.nodes[pod.node]) {
+            return;
+        }
         let mut asked = false;
         self.edit_pod(uid, |pod| {
             pod["status"]["phase"] = phase.into();
-            pod["status"]["containerStatuses"] = json!([{"name": "trainer", "ready": false,
-                "state": {"terminated": terminated}}]);
             asked = !pod["metadata"]["deletionTimestamp"].is_null();
         });
         if asked {
