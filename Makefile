@@ -35,10 +35,12 @@ test: libtorch ## Run everything that must hold, on a kind cluster too where one
 	@$(MAKE) --no-print-directory test-kind
 
 # What is built for the whole workspace at once is built with one set of features; single packages would build parts again.
-# A cluster that was not there before is taken down, however the tests end. Another run on this machine waits meanwhile.
 test-kind: libtorch ## Run the tests that need a cluster on a kind cluster
-	@. tests/cluster/lib.sh; lock; \
-	tests/cluster/is-up || trap 'tests/cluster/down >/dev/null 2>&1 || echo "the cluster could not be taken down: make kind-down" >&2' EXIT; \
+	@tests/cluster/alone $(MAKE) --no-print-directory test-kind-alone
+
+# A cluster that was not there before is taken down, however the tests end.
+test-kind-alone:
+	@tests/cluster/is-up || trap 'tests/cluster/down >/dev/null 2>&1 || echo "the cluster could not be taken down: make kind-down" >&2' EXIT; \
 	tests/cluster/up $(NODES) || { rc=$$?; [[ $$rc == 3 ]] || exit $$rc; \
 		echo 'skipped: the tests on a cluster; on one that exists: KUBECONFIG=... make test-cluster'; exit 0; }; \
 	$(CLUSTER_TESTS) --no-run; \
@@ -110,4 +112,4 @@ lint-prerequisites:
 	@scripts/check-prerequisites.sh lint
 
 .PHONY: tools images kind-up kind-down
-.PHONY: help demo demo-cluster build test test-kind test-cluster world bench bench-operator lint chart docs clean libtorch prerequisites lint-prerequisites
+.PHONY: help demo demo-cluster build test test-kind test-kind-alone test-cluster world bench bench-operator lint chart docs clean libtorch prerequisites lint-prerequisites

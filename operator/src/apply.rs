@@ -105,7 +105,9 @@ pub async fn clean_up(client: &Client, job: &TrainingJob, steps: &[Step]) -> kub
     let namespace = job.namespace().unwrap_or_default();
     for step in steps {
         match step {
-            Step::DeletePod { name, uid } => delete_pod(client, &namespace, name, uid).await?,
+            Step::DeletePod { name, uid, version } => {
+                delete_pod(client, &namespace, name, uid, version.as_ref()).await?;
+            }
             Step::DeleteJob => delete_job(client, job).await?,
             Step::Apply(_) | Step::CreatePod { .. } | Step::Label { .. } => {}
         }
@@ -150,8 +152,8 @@ async fn take(
                 result => result.map(|_| Taken::Done),
             }
         }
-        Step::DeletePod { name, uid } => {
-            delete_pod(client, &job.namespace, name, uid).await?;
+        Step::DeletePod { name, uid, version } => {
+            delete_pod(client, &job.namespace, name, uid, version.as_ref()).await?;
             Ok(Taken::Done)
         }
         Step::DeleteJob => {
@@ -161,13 +163,19 @@ async fn take(
     }
 }
 
-async fn delete_pod(client: &Client, namespace: &str, name: &str, uid: &str) -> kube::Result<()> {
+async fn delete_pod(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    version: Option<&String>,
+) -> kube::Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let uid = Preconditions {
+    let preconditions = Preconditions {
         uid: Some(uid.into()),
-        resource_version: None,
+        resource_version: version.cloned(),
     };
-    delete(&api, name, uid).await
+    delete(&api, name, preconditions).await
 }
 
 /// Deletes a job as it was read: one whose time was prolonged meanwhile stays.

@@ -21,6 +21,8 @@ pub struct PodSeen {
     pub name: String,
     /// `metadata.uid`.
     pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub version: String,
     /// Whose pod it is.
     pub member: Member,
     /// Which of the member's pods, from 0.
@@ -29,8 +31,11 @@ pub struct PodSeen {
     pub labelled: bool,
     /// When it was created.
     pub created: Option<Timestamp>,
-    /// Whether the container has ever started. The kubelet may tell of its end before the pod's phase does.
+    /// Whether the container has ever started.
     pub begun: bool,
+    /// Whether all that runs in it has ended. The kubelet tells of the containers' ends before the pod's phase does; a
+    /// sidecar that somebody has injected may go on without the trainer.
+    pub over: bool,
     /// Whether the container runs.
     pub running: bool,
     /// Since when the container runs, if it does.
@@ -51,11 +56,6 @@ impl PodSeen {
     /// Neither ended nor asked to go.
     pub fn is_active(&self) -> bool {
         self.end.is_none() && self.deletion.is_none()
-    }
-
-    /// The container has ended, even if the phase of the pod does not say so yet.
-    pub fn is_over(&self) -> bool {
-        self.end.is_some() || (self.begun && !self.running)
     }
 
     /// How long the container has run, in seconds.
@@ -223,16 +223,22 @@ pub fn see(pod: &Pod) -> Option<PodSeen> {
         .and_then(|s| s.container_statuses.as_ref())
         .and_then(|all| all.iter().find(|c| c.name == crate::resources::CONTAINER));
     let state = container.and_then(|c| c.state.as_ref());
+    let mut states = status
+        .into_iter()
+        .flat_map(|s| s.container_statuses.iter().flatten());
+    let terminated = |c: &ContainerStatus| c.state.as_ref().is_some_and(|s| s.terminated.is_some());
     let end = status.and_then(|status| end(status, container));
     Some(PodSeen {
         name: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
+        version: pod.resource_version().unwrap_or_default(),
         member,
         attempt,
         labelled,
         created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
         begun: end.is_some()
             || state.is_some_and(|s| s.running.is_some() || s.terminated.is_some()),
+        over: end.is_some() || (container.is_some() && states.all(terminated)),
         running: end.is_none() && state.is_some_and(|s| s.running.is_some()),
         started: state
             .and_then(|s| s.running.as_ref()?.started_at.as_ref())
@@ -419,7 +425,7 @@ mod tests {
             ("Succeeded", "terminated"),
         ]
         .map(|(phase, name)| worker(phase, state(name)))
-        .map(|pod| (pod.begun, pod.is_over()));
+        .map(|pod| (pod.begun, pod.over));
         let expected = [
             (false, false),
             (false, false),

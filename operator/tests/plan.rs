@@ -47,11 +47,13 @@ fn seen(job: &Job, member: Member, attempt: u32) -> PodSeen {
     PodSeen {
         name: resources::pod_name(&job.name, member, attempt),
         uid: format!("uid-of-{member}"),
+        version: "7".into(),
         member,
         attempt,
         labelled: true,
         created: None,
         begun: false,
+        over: false,
         running: false,
         started: None,
         ready: false,
@@ -488,6 +490,7 @@ fn o14_each_policy_deletes_what_it_names_and_what_never_began() {
         let job = valid(&FULL.replacen("spec:", &format!("spec:\n  cleanPodPolicy: {policy}"), 1));
         let pod = |index| PodSeen {
             begun: index > 0,
+            over: index > 1,
             running: index == 1,
             end: (index == 3).then(|| ended.clone()),
             ..seen(&job, Member::worker(index), 0)
@@ -504,7 +507,28 @@ fn o14_each_policy_deletes_what_it_names_and_what_never_began() {
         let wanted = expected.into_iter().map(pod).map(|pod| Step::DeletePod {
             name: pod.name,
             uid: pod.uid,
+            version: (policy == "None").then_some(pod.version),
         });
         assert_eq!(deleted, wanted.collect::<Vec<_>>(), "{policy}");
     }
+}
+
+/// Between the end of its container and that of its pod it has started, and a group may have formed with it.
+#[test]
+fn o32_a_server_that_has_ended_is_not_one_that_waits_to_start() {
+    let job = valid(FULL);
+    let status = TrainingJobStatus {
+        generation: 1,
+        ..TrainingJobStatus::default()
+    };
+    let started = |begun: bool| {
+        let server = PodSeen {
+            begun,
+            over: begun,
+            ..seen(&job, Member::server(1), 0)
+        };
+        plan::all_started(&job, &status, &[server])
+    };
+    assert!(started(true));
+    assert!(!started(false));
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 use trainyard_checkpoint::Manifest;
 
@@ -66,7 +66,7 @@ impl Finished {
             epochs: plan.position(record.step).epoch,
             model_sha256: manifest.model_sha256.clone().unwrap_or_default(),
             artifact,
-            metrics: metrics.unwrap_or_default(),
+            metrics: metrics.context("the final checkpoint has no metrics")?,
         })
     }
 }

@@ -290,8 +290,7 @@ pub fn all_started(job: &Job, status: &TrainingJobStatus, pods: &[PodSeen]) -> b
         pod.member.role == Role::Server
             && is_wanted(job, pod.member)
             && pod.attempt == members.attempt(pod.member)
-            && !pod.running
-            && pod.end.is_none()
+            && !pod.begun
     };
     !pods.iter().any(waits)
 }

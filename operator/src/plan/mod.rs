@@ -52,6 +52,8 @@ pub enum Step {
         name: String,
         /// Its uid, so that a namesake is safe.
         uid: String,
+        /// The version that was seen of it, if another may be one to keep.
+        version: Option<String>,
     },
     /// Delete the job itself.
     DeleteJob,
@@ -376,6 +378,7 @@ fn delete(pod: &PodSeen) -> Step {
     Step::DeletePod {
         name: pod.name.clone(),
         uid: pod.uid.clone(),
+        version: None,
     }
 }
 

@@ -200,7 +200,7 @@ impl Planner<'_> {
 
     /// A pod that nobody says anything about, and that does not start.
     fn slow_start(&self, pod: &PodSeen) -> Option<Trouble> {
-        let created = pod.created.filter(|_| !pod.running)?;
+        let created = pod.created.filter(|_| !pod.begun)?;
         (self.now >= after(created, SLOW_START)).then(|| {
             let message = format!(
                 "pod {} has not started for {} s: kubectl describe pod says what it waits for",
@@ -223,7 +223,7 @@ impl Planner<'_> {
         let observed = self.observed;
         for pod in observed.pods.iter().filter(|pod| pod.is_active()) {
             let looped = members.streak(pod.member).0 >= LOOP;
-            let time = match (pod.running, pod.started) {
+            let time = match (pod.begun, pod.started) {
                 (false, _) => pod.created.map(|created| after(created, SLOW_START)),
                 (true, started) => started.filter(|_| looped).map(|start| after(start, STEADY)),
             };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::faults::When;
+use crate::kubelet::PodState;
 use crate::scenarios::{ALL, Scenario};
 use crate::store::PODS;
 use crate::world::{End, Outcome, World, simulate};
@@ -104,20 +105,22 @@ impl Came {
     }
 }
 
-/// Every member has at most one pod that works, and none when the job has ended, unless a job that failed is to keep them.
+/// Every member has at most one pod that works, and none when the job has ended; one that failed may be to keep those that
+/// run.
 pub fn nothing_left_over(world: &World) -> Outcome {
     let left = world.with(|cluster| {
         let mut left = Vec::new();
         for job in ["a", "b"] {
             let object = cluster.job(job);
-            if object.is_some_and(|job| {
+            let keeps = object.is_some_and(|job| {
                 job["status"]["phase"] == "Failed" && job["spec"]["cleanPodPolicy"] == "None"
-            }) {
-                continue;
-            }
+            });
             let ended = object.is_none_or(|job| !job["status"]["completionTime"].is_null());
             let mut seen = BTreeSet::new();
             for pod in cluster.working_pods(job) {
+                if keeps && pod.state == PodState::Running {
+                    continue;
+                }
                 if ended || !seen.insert((pod.is_server, pod.index)) {
                     left.push(pod.key.name.clone());
                 }

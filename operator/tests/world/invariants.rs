@@ -20,6 +20,8 @@ struct Fate {
     disturbed: bool,
     /// The operator itself deleted it, before anything else happened to it.
     by_operator: bool,
+    /// The operator deleted it because the job was suspended.
+    suspended: bool,
     /// It was a server that others needed: training cannot have gone on without somebody noticing.
     needed: bool,
 }
@@ -50,8 +52,9 @@ impl Watchdog {
     }
 
     /// A pod was asked to go.
-    pub fn pod_deleted(&mut self, uid: &str, by_operator: bool) {
+    pub fn pod_deleted(&mut self, uid: &str, by_operator: bool, suspended: bool) {
         let fate = self.fates.entry(uid.into()).or_default();
+        fate.suspended |= by_operator && suspended;
         match by_operator {
             true if !fate.disturbed && !fate.failed && !fate.permanently => fate.by_operator = true,
             true => {}
@@ -64,7 +67,7 @@ impl Watchdog {
     fn countable(&self, job: &str) -> (u64, u64) {
         let of_job = self.fates.values().filter(|fate| fate.job == job);
         let failed = of_job.clone().filter(|fate| fate.failed).count() as u64;
-        let misread = |fate: &Fate| fate.by_operator && self.rivals && self.changed;
+        let misread = |fate: &Fate| fate.suspended && self.rivals;
         let counts = |fate: &&Fate| fate.failed || fate.disturbed || misread(fate);
         let all = of_job.filter(counts).count() as u64;
         (failed, all)

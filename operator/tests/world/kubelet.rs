@@ -352,7 +352,11 @@ impl Cluster {
             return;
         }
         let uid = text(&object["metadata"]["uid"]);
-        self.watchdog.pod_deleted(&uid, by_operator);
+        let owner = text(&object["metadata"]["ownerReferences"][0]["name"]);
+        let suspended = self.job(&owner).is_some_and(|job| {
+            job["spec"]["suspend"] == true || job["status"]["phase"] == "Suspended"
+        });
+        self.watchdog.pod_deleted(&uid, by_operator, suspended);
         let unscheduled = self.pods.get(&uid).is_none_or(|pod| !pod.scheduled);
         let grace = grace
             .or(object["spec"]["terminationGracePeriodSeconds"].as_i64())

@@ -80,6 +80,21 @@ fn o21_a_server_that_ends_again_and_again_is_reported_until_it_runs_steadily() {
     });
 }
 
+/// The kubelet tells of the container's end before the pod's phase does, and the pod is older than one that should have
+/// started long ago.
+#[test]
+fn o21_a_pod_that_ends_is_not_taken_for_one_that_does_not_start() {
+    play(async |world| {
+        world.with(|cluster| cluster.total_steps = 3000);
+        world.start_operator();
+        world.create_job(job("a", 1, 2));
+        world.until_phase("a", "Succeeded", 600).await?;
+        world.pass(60).await?;
+        let degraded = world.condition("a", "Degraded");
+        ensure(degraded.is_none(), degraded)
+    });
+}
+
 #[test]
 fn o21_an_api_server_that_fails_for_long_is_reported_and_the_job_recovers() {
     play(async |world| {

@@ -148,7 +148,7 @@ fn summary(job: &Job, manifest: &Manifest, place: &Location, elapsed: Duration) 
             .plan(manifest.facts.train_rows)?
             .position(record.step)
             .epoch,
-        metrics: metrics.unwrap_or_default(),
+        metrics: metrics.context("the final checkpoint has no metrics")?,
         model_sha256: manifest.model_sha256.clone().unwrap_or_default(),
         artifact: place.artifact().to_string(),
         checkpoint: place.to_string(),

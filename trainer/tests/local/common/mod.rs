@@ -237,12 +237,17 @@ impl Ended {
             .collect()
     }
 
-    /// Members that were restarted because they were lost. One that was let go, because the job is done, may be told of
-    /// too, if its end is seen before the job's is heard of.
+    /// Members that were restarted. Not those that were let go after the last epoch, because the job was done: their end may
+    /// be seen before the job's is heard of.
     pub fn lost(&self) -> Vec<Value> {
-        let mut restarted = self.named("restarting");
-        restarted.retain(|told| told["how"] != "exit code 0");
-        restarted
+        let mut events = self.events();
+        let last = events.iter().rposition(|told| told["event"] == "epoch");
+        let mut at = 0..;
+        events.retain(|told| {
+            let let_go = at.next() > last && told["how"] == "exit code 0";
+            told["event"] == "restarting" && !let_go
+        });
+        events
     }
 
     /// The summary of a good end.
