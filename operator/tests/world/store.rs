@@ -31,7 +31,7 @@ pub static PODS: Kind = kind("pods", "Pod", "v1");
 pub static CONFIG_MAPS: Kind = kind("configmaps", "ConfigMap", "v1");
 pub static CLAIMS: Kind = kind("persistentvolumeclaims", "PersistentVolumeClaim", "v1");
 pub static EVENTS: Kind = kind("events", "Event", "events.k8s.io/v1");
-static SERVICES: Kind = kind("services", "Service", "v1");
+pub static SERVICES: Kind = kind("services", "Service", "v1");
 static POLICIES: Kind = kind("networkpolicies", "NetworkPolicy", "networking.k8s.io/v1");
 
 /// All kinds that this server knows.

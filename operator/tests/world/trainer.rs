@@ -8,6 +8,7 @@ use trainyard_operator::coordinator::Progress;
 
 use crate::cluster::Cluster;
 use crate::kubelet::{PodState, Task};
+use crate::store::{Key, SERVICES};
 
 /// Steps between two checkpoints.
 const EVERY_STEPS: u64 = 50;
@@ -91,6 +92,13 @@ impl Cluster {
         }
     }
 
+    /// The attempt of server 0 that the coordinator's Service leads to.
+    fn coordinator_of(&self, job: &str) -> Option<u32> {
+        let key = Key::new(&SERVICES, "default", &format!("{job}-coordinator"));
+        let selector = &self.store.get(&key)?["spec"]["selector"];
+        selector["trainyard.dev/attempt"].as_str()?.parse().ok()
+    }
+
     /// One second of training.
     pub fn tick(&mut self, job: &str) {
         let Some(mut training) = self.trainings.remove(job) else {
@@ -116,9 +124,13 @@ impl Cluster {
             .map(|(uid, pod)| ((pod.index, pod.attempt), uid))
             .map(|((index, _), uid)| (index, uid.clone()))
             .collect();
+        // Whoever joins finds server 0 through its Service; one that it leads away from keeps the peers that it has.
+        let found = self.coordinator_of(&training.name);
+        let leads = |uid: &String| Some(self.pods[uid].attempt) == found;
+        let led = servers == training.group || servers.get(&0).is_some_and(leads);
         let workers = running.iter().filter(|(_, pod)| !pod.is_server).count();
         let mut violations = Vec::new();
-        if !training.complete && servers.len() as u64 == wanted {
+        if !training.complete && servers.len() as u64 == wanted && led {
             if servers != training.group {
                 for (index, uid) in &servers {
                     let own = self.pods[uid].generation;
