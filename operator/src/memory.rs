@@ -163,7 +163,8 @@ impl Notes {
         self.created.retain(|(pod, _)| pod.name != name);
     }
 
-    /// A pod was deleted without having been asked to go first: by force, or before it had a node.
+    /// A pod was removed that had not ended: by force, or before it had a node. Whoever asked it to go may have done so in the
+    /// same moment, too short for a pass to see it.
     pub fn vanishes(&mut self, pod: PodSeen) {
         self.vanished.push(pod);
     }

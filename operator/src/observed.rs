@@ -206,7 +206,7 @@ pub struct Observed {
     pub refused: Option<Trouble>,
     /// A server's pod is missing that may have been there in the current generation.
     pub doubtful: bool,
-    /// Pods that were deleted without having been asked to go first, as they were last seen.
+    /// Pods that were removed before they had ended, as they were last seen.
     pub vanished: Vec<PodSeen>,
 }
 

@@ -361,10 +361,9 @@ impl Cluster {
         let grace = grace
             .or(object["spec"]["terminationGracePeriodSeconds"].as_i64())
             .unwrap_or(30);
-        if grace == 0 || unscheduled {
-            self.store.remove(key, at);
-            return;
-        }
+        let at_once = grace == 0 || unscheduled;
+        let grace = if at_once { 0 } else { grace };
+        // Also before it is removed at once.
         self.store.edit(key, at, |pod| {
             if pod["metadata"]["deletionTimestamp"].is_null() {
                 pod["metadata"]["deletionTimestamp"] =
@@ -372,6 +371,9 @@ impl Cluster {
                 pod["metadata"]["deletionGracePeriodSeconds"] = grace.into();
             }
         });
+        if at_once {
+            self.store.remove(key, at);
+        }
     }
 
     /// A node falls silent; after a while its pods are evicted, and later forgotten.

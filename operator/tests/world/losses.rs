@@ -219,6 +219,23 @@ fn o33_a_lost_worker_is_replaced_alone_and_training_never_stops() {
     });
 }
 
+/// A deletion by force is told as a deletion that is asked for and one that is done: who is busy meanwhile sees neither.
+#[test]
+fn o33_a_worker_deleted_by_force_while_the_operator_is_busy_is_counted() {
+    play(async |world| {
+        training(&world).await?;
+        let operator = world.operator(0);
+        world.with(|cluster| cluster.gate.freeze(operator, true));
+        world.pass(15).await?; // it has progress to write, and waits
+        world.delete(&PODS, "a-worker-2-0", Some(0));
+        world.pass(2).await?;
+        world.with(|cluster| cluster.gate.freeze(operator, false));
+        world.until_runs("a-worker-2-1", 30).await?;
+        let end = world.end_of("a");
+        ensure((end.failures, end.disruptions) == (0, 1), end)
+    });
+}
+
 #[test]
 fn o37_a_silent_coordinator_is_reported_and_nobody_is_killed_for_it() {
     play(async |world| {
