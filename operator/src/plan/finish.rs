@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use trainyard_crds::training_job::{CheckpointStatus, CleanPodPolicy, Phase};
 use trainyard_crds::{TrainingJobSpec, TrainingJobStatus};
 
-use super::{Planner, Step, after};
+use super::{Planner, Step, after, delete, delete_as_seen};
 use crate::conditions::{self, Said, types};
 use crate::observed::{PodSeen, Report};
 
@@ -97,11 +97,9 @@ pub(super) fn clean_up(
                 CleanPodPolicy::None => !pod.begun,
             }
     };
-    let delete = |pod: &PodSeen| Step::DeletePod {
-        name: pod.name.clone(),
-        uid: pod.uid.clone(),
-        // It may have begun since, and then it stays.
-        version: (spec.clean_pod_policy == CleanPodPolicy::None).then(|| pod.version.clone()),
+    let delete = match spec.clean_pod_policy {
+        CleanPodPolicy::None => delete_as_seen, // it may have begun since, and then it stays
+        CleanPodPolicy::All | CleanPodPolicy::Running => delete,
     };
     let mut steps: Vec<Step> = pods.iter().filter(goes).map(delete).collect();
     let ttl = spec.ttl_seconds_after_finished.map(u64::from);

@@ -375,10 +375,19 @@ pub fn coordinator_attempt(status: &TrainingJobStatus) -> u32 {
 }
 
 fn delete(pod: &PodSeen) -> Step {
+    delete_version(pod, None)
+}
+
+/// Deletes a pod unless it has changed since it was seen.
+fn delete_as_seen(pod: &PodSeen) -> Step {
+    delete_version(pod, Some(pod.version.clone()))
+}
+
+fn delete_version(pod: &PodSeen, version: Option<String>) -> Step {
     Step::DeletePod {
         name: pod.name.clone(),
         uid: pod.uid.clone(),
-        version: None,
+        version,
     }
 }
 

@@ -213,15 +213,20 @@ fn o13_a_job_resumes_although_the_node_of_its_old_pods_is_silent() {
     });
 }
 
+/// Starts the operator, and a job with a `cleanPodPolicy`.
+fn start_with_policy(world: &World, policy: &str) {
+    world.start_operator();
+    let mut clean = job("a", 1, 2);
+    clean["spec"]["cleanPodPolicy"] = policy.into();
+    world.create_job(clean);
+}
+
 #[test]
 fn o14_pods_are_cleaned_as_the_policy_says() {
     // Workers that still run when server 0 ends are deleted, unless the policy is None.
     for (policy, least) in [("All", 0), ("Running", 1), ("None", 3)] {
         play(async |world: World| {
-            world.start_operator();
-            let mut clean = job("a", 1, 2);
-            clean["spec"]["cleanPodPolicy"] = policy.into();
-            world.create_job(clean);
+            start_with_policy(&world, policy);
             world.until_phase("a", "Succeeded", 100).await?;
             world.pass(60).await?;
             ensure(
@@ -242,10 +247,7 @@ fn o14_pods_are_cleaned_as_the_policy_says() {
 fn o14_a_pod_that_never_started_does_not_outlive_its_job() {
     for policy in ["All", "Running", "None"] {
         play(async |world: World| {
-            world.start_operator();
-            let mut clean = job("a", 1, 2);
-            clean["spec"]["cleanPodPolicy"] = policy.into();
-            world.create_job(clean);
+            start_with_policy(&world, policy);
             world.until_step("a", 50).await?;
             world.with(|cluster| cluster.registry_down = true);
             world.end_pod("a-worker-1-0", 137, "Error");
@@ -262,10 +264,7 @@ fn o14_a_pod_that_never_started_does_not_outlive_its_job() {
 fn o14_failure_leaves_running_pods_only_if_the_policy_says_so() {
     for (policy, left) in [("All", 0), ("Running", 1), ("None", 3)] {
         play(async |world: World| {
-            world.start_operator();
-            let mut clean = job("a", 1, 2);
-            clean["spec"]["cleanPodPolicy"] = policy.into();
-            world.create_job(clean);
+            start_with_policy(&world, policy);
             world.until_step("a", 50).await?;
             world.with(|cluster| cluster.total_steps = 100_000);
             world.end_pod("a-worker-0-0", 1, "Error");
