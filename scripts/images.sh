@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes the container images of programs that are built already:
-#   scripts/images.sh [trainer] [operator]        both unless told otherwise
+#   scripts/images.sh [trainer] [slim] [operator]        all unless told otherwise
 # writes target/images/NAME.tar, a docker archive tagged trainyard.dev/NAME:VERSION,
-# if anything in it changed. Takes the Docker engine or podman if there is one,
+# if anything in it changed. The image `slim` is the trainer without libtorch, for
+# servers. Takes the Docker engine or podman if there is one,
 # else buildah, which needs neither a daemon nor a registry.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -12,7 +13,8 @@ target=${CARGO_TARGET_DIR:-target}
 out=$target/images
 version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
 readonly target out version
-declare -A programs=([trainer]=trainyard [operator]=trainyard-operator)
+# The first program of each image is its entry point.
+declare -A programs=([trainer]="trainyard trainyard-torch" [slim]=trainyard [operator]=trainyard-operator)
 
 say() { printf 'images: %s\n' "$*" >&2; }
 fail() {
@@ -20,23 +22,23 @@ fail() {
     exit 1
 }
 
-# find_libraries FILE: sets libraries to every shared library that it loads.
+# find_libraries FILE...: sets libraries to every shared library that they load.
 find_libraries() {
     local found
-    found=$(ldd "$1")
-    ! grep 'not found' <<<"$found" >&2 || fail "$1 lacks the libraries above"
+    found=$(for file in "$@"; do ldd "$file"; done)
+    ! grep 'not found' <<<"$found" >&2 || fail "$* lack the libraries above"
     mapfile -t libraries < <(awk '$2 == "=>" { print $3 } $1 ~ /^\// { print $1 }' <<<"$found" | sort -u)
 }
 
 # What an image is made from: two of the same fingerprint are the same.
-fingerprint() { # NAME PROGRAM
+fingerprint() { # PROGRAM...
     sha256sum Containerfile scripts/images.sh
-    stat --dereference --format '%n %s %Y' "$2" "$certificates" "${libraries[@]}"
+    stat --dereference --format '%n %s %Y' "$@" "$certificates" "${libraries[@]}"
     echo "$version"
 }
 
-# Lays out the root filesystem, in two folders: the program, and all else.
-stage() { # NAME PROGRAM
+# Lays out the root filesystem, in two folders: the programs, and all else.
+stage() { # NAME PROGRAM...
     local base=$context/$1/base program=$context/$1/program file interpreter
     mkdir -p "$base"/{etc/ssl/certs,usr/lib/trainyard,tmp} "$program/usr/bin"
     chmod 1777 "$base/tmp"
@@ -58,7 +60,9 @@ stage() { # NAME PROGRAM
     echo /usr/lib/trainyard >"$base/etc/ld.so.conf"
     PATH=$PATH:/usr/sbin:/sbin ldconfig -r "$base"
     # Function names stay: a panic's backtrace needs them.
-    strip --strip-debug -o "$program/usr/bin/${2##*/}" "$2"
+    for file in "${@:2}"; do
+        strip --strip-debug -o "$program/usr/bin/${file##*/}" "$file"
+    done
     # The layers' bytes depend on their contents alone.
     find "$context/$1" -exec touch --no-dereference --date @0 {} +
 }
@@ -107,14 +111,18 @@ build() { # NAME TAG ARCHIVE
 }
 
 image() { # NAME
-    local program=$target/debug/${programs[$1]} tag=trainyard.dev/$1:$version archive=$out/$1.tar inputs
-    [[ -x $program ]] || fail "$program is missing; build it with 'cargo build --package ${programs[$1]}'"
-    find_libraries "$program"
-    inputs=$(fingerprint "$1" "$program")
+    local tag=trainyard.dev/$1:$version archive=$out/$1.tar inputs program
+    local -a files=()
+    for program in ${programs[$1]}; do
+        files+=("$target/debug/$program")
+        [[ -x ${files[-1]} ]] || fail "${files[-1]} is missing; build it with 'cargo build --workspace --bins'"
+    done
+    find_libraries "${files[@]}"
+    inputs=$(fingerprint "${files[@]}")
     if [[ ! -e $archive || $inputs != "$(cat "$out/$1.inputs" 2>/dev/null)" ]]; then
         [[ -n ${builder:-} ]] || choose_builder
         rm -rf "${context:?}" "$archive" "$archive.partial"
-        stage "$1" "$program"
+        stage "$1" "${files[@]}"
         build "$1" "$tag" "$archive.partial"
         mv "$archive.partial" "$archive"
         printf '%s\n' "$inputs" >"$out/$1.inputs"
@@ -128,8 +136,8 @@ certificates=/etc/ssl/certs/ca-certificates.crt
 [[ -r $certificates ]] || fail "$certificates is missing; install it with 'sudo apt-get install -y ca-certificates' (or your distribution's equivalent)"
 context=$out/context
 mkdir -p "$out"
-[[ $# -gt 0 ]] || set -- trainer operator
+[[ $# -gt 0 ]] || set -- trainer slim operator
 for name in "$@"; do
-    [[ -n ${programs[$name]:-} ]] || fail "there is no image '$name': trainer or operator"
+    [[ -n ${programs[$name]:-} ]] || fail "there is no image '$name': trainer, slim or operator"
     image "$name"
 done

@@ -1,20 +1,21 @@
 //! `trainyard`: train, and use what was trained.
 
-use std::net::TcpListener;
-use std::os::fd::{FromRawFd, RawFd};
+use std::ffi::OsString;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use trainyard::exit::{BadInput, Exit, on_panic};
-use trainyard::job::Job;
-use trainyard::net::Timing;
-use trainyard::storage::Location;
-use trainyard::termination::{self, Ended};
+use trainyard::finisher::Finisher;
 use trainyard::ui::{Mode, Ui, colour_allowed};
-use trainyard::{capability, commands, run, server, worker};
+use trainyard::{commands, run, server, torch_program};
+use trainyard_runtime::exit::Exit;
+use trainyard_runtime::net::Timing;
+use trainyard_runtime::role;
+use trainyard_runtime::storage::Location;
+use trainyard_runtime::termination::{self, Ended};
 
 /// Deterministic elastic training: the model does not depend on who computed it.
 #[derive(Parser)]
@@ -37,9 +38,20 @@ enum Command {
     /// Be one server of a job (started by `run` or the operator).
     #[command(hide = true)]
     Server(ServerArgs),
-    /// Be one worker of a job (started by `run` or the operator).
+    /// Be one worker of a job (started by the operator).
     #[command(hide = true)]
-    Worker(WorkerArgs),
+    Worker(Passed),
+    /// Export the artifact of a finished job (started by a server).
+    #[command(hide = true)]
+    Finisher(Passed),
+}
+
+/// Arguments that the second program parses.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    _all: Vec<OsString>,
 }
 
 #[derive(Args)]
@@ -124,35 +136,17 @@ struct ServerArgs {
     http_fd: Option<RawFd>,
 }
 
-#[derive(Args)]
-struct WorkerArgs {
-    #[command(flatten)]
-    role: RoleArgs,
-    /// Folder that relative data URIs resolve in.
-    #[arg(long)]
-    data: PathBuf,
-    /// Leaves computed side by side [default: the processors that this process may use].
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// Connections to each server, in each direction.
-    #[arg(long, default_value_t = 2)]
-    connections: u32,
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => return run_job(args),
-        Command::Predict(args) => commands::predict(args),
         Command::Inspect(args) => commands::inspect(args),
-        Command::Export(args) => commands::export(args),
+        Command::Predict(_) | Command::Export(_) | Command::Worker(_) | Command::Finisher(_) => {
+            torch_program::become_it().map(|never| match never {})
+        }
         Command::Server(args) => {
             let file = args.role.termination_message.clone();
-            last_words(file, be_server(args))
-        }
-        Command::Worker(args) => {
-            let file = args.role.termination_message.clone();
-            last_words(file, be_worker(args))
+            termination::leave(file.as_deref(), be_server(args))
         }
     };
     let exit = result.unwrap_or_else(|error| {
@@ -181,67 +175,8 @@ fn run_job(args: RunArgs) -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-/// Leaves a role's termination message, if one is asked for.
-fn last_words(file: Option<PathBuf>, ended: Result<Ended>) -> Result<Exit> {
-    if let Some(file) = file {
-        termination::write(&file, &ended);
-    }
-    ended.map(|ended| ended.exit())
-}
-
-fn role(args: &RoleArgs) -> Result<Job> {
-    on_panic();
-    if let Some(supervisor) = args.supervised {
-        use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-        if supervisor != 0 && supervisor != parent {
-            bail!("the supervisor {supervisor} has ended");
-        }
-    }
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TRAINYARD_LOG")
-        .unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .init();
-    let text = std::fs::read_to_string(&args.job)
-        .with_context(|| format!("the job {} cannot be read", args.job.display()))?;
-    Job::from_json(&text)
-}
-
-/// A listener that the supervisor opened, so that its address outlives this process.
-fn inherited(fd: RawFd) -> Result<TcpListener> {
-    // SAFETY: the number comes from the supervisor, which opened the listener for this process
-    // alone; nothing else here owns it. A wrong number is an error of the next call, not worse.
-    let listener = unsafe { TcpListener::from_raw_fd(fd) };
-    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC)
-        .context("the inherited listener is not open")?;
-    Ok(listener)
-}
-
-fn listener(fd: Option<RawFd>, address: &str) -> Result<TcpListener> {
-    match fd {
-        Some(fd) => inherited(fd),
-        None => TcpListener::bind(address).map_err(|error| {
-            BadInput(format!(
-                "cannot listen on {address}: {error}; choose another address or end what uses it"
-            ))
-            .into()
-        }),
-    }
-}
-
-fn http_listener(fd: Option<RawFd>, address: Option<&str>) -> Result<Option<TcpListener>> {
-    match (fd, address) {
-        (None, None) => Ok(None),
-        (fd, address) => listener(fd, address.unwrap_or_default()).map(Some),
-    }
-}
-
 fn be_server(args: ServerArgs) -> Result<Ended> {
-    let job = role(&args.role)?;
+    let job = role::begin(&args.role.job, args.role.supervised)?;
     server::run(server::Options {
         job,
         index: args.role.index,
@@ -249,30 +184,17 @@ fn be_server(args: ServerArgs) -> Result<Ended> {
         generation: args.generation,
         coordinator: args.role.coordinator,
         advertise: args.advertise,
-        listener: listener(args.listen_fd, &args.listen)?,
-        http: http_listener(args.http_fd, args.role.http.as_deref())?,
+        listener: role::listener(args.listen_fd, &args.listen)?,
+        http: role::http_listener(args.http_fd, args.role.http.as_deref())?,
         storage: args.storage,
-        // A local run writes it itself, into a folder that appears whole.
-        artifact: args.role.supervised.is_none(),
+        // The supervisor of a local run does it by itself.
+        finisher: match args.role.supervised {
+            None => Some(Finisher::new(args.role.job)?),
+            Some(_) => None,
+        },
         timing: Timing {
             grace: Duration::from_secs(args.grace),
             ..Timing::default()
         },
     })
-}
-
-fn be_worker(args: WorkerArgs) -> Result<Ended> {
-    let job = role(&args.role)?;
-    capability::pin(job.manifest.spec.training.cpu_capability)?;
-    let exit = worker::run(worker::Options {
-        job,
-        index: args.role.index,
-        coordinator: args.role.coordinator,
-        data: args.data,
-        threads: args.threads.map(usize::from),
-        connections: args.connections,
-        http: http_listener(None, args.role.http.as_deref())?,
-        timing: Timing::default(),
-    })?;
-    Ok(Ended::Left(exit))
 }

@@ -7,13 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use trainyard::net::{Identity, Timing};
 use trainyard::server::Hub;
 use trainyard::server::shard::{Notify, Rules, Shard};
-use trainyard::worker::arena::Arena;
-use trainyard::worker::board::{Board, Next};
-use trainyard::worker::engine::Gradient;
-use trainyard::worker::link::{Links, Push};
 use trainyard_core::control::{FromCoordinator, Role, View};
 use trainyard_core::layout::{Init, Layout, Param};
 use trainyard_core::optimizer::Optimizer;
@@ -21,6 +16,11 @@ use trainyard_core::round::Tally;
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::{LearningRate, Schedule};
 use trainyard_core::tree::Tree;
+use trainyard_runtime::net::{Identity, Timing};
+use trainyard_torch::arena::Arena;
+use trainyard_torch::engine::Gradient;
+use trainyard_torch::worker::board::{Board, Next};
+use trainyard_torch::worker::link::{Links, Push};
 
 use crate::bare::{Bare, Echo};
 use crate::machine;
@@ -224,7 +224,7 @@ impl Worker {
                     _ => {}
                 }
             };
-            board.end(trainyard::worker::board::Ending::Lost(
+            board.end(trainyard_torch::worker::board::Ending::Lost(
                 "the bench is over".into(),
             ));
             links.close();

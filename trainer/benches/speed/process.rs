@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use trainyard::job::Job;
+use trainyard_runtime::job::Job;
 
 use crate::machine;
 use crate::ratio::{Pace, ms};

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tch::nn;
-use trainyard::job::Job;
 use trainyard::run::read_job;
 use trainyard_core::tree::Tree;
 use trainyard_data::{Dataset, Folder};
+use trainyard_runtime::job::Job;
 
 use crate::machine;
 use crate::plain::Loop;

@@ -14,6 +14,7 @@ pub mod layout;
 pub mod metrics;
 pub mod optimizer;
 pub mod philox;
+pub mod prediction;
 pub mod round;
 pub mod sampling;
 pub mod schedule;

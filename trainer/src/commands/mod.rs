@@ -1,10 +1,11 @@
-//! The commands that use what training left: `export`, `predict`, `inspect`.
+//! The commands that use what training left: `inspect`, and what `export` and `predict` share with
+//! it. Those two compute with the model and so are in the second program.
 
-mod export;
+mod arguments;
 mod inspect;
-mod predict;
-mod print;
+mod log;
+pub mod print;
 
-pub use export::{ExportArgs, run as export};
+pub use arguments::{ExportArgs, PredictArgs};
 pub use inspect::{InspectArgs, run as inspect};
-pub use predict::{PredictArgs, run as predict};
+pub use log::open_log;

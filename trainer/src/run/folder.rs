@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use serde::Serialize;
-use trainyard_checkpoint::{Error, JobIdentity, Log, Storage, spec_differences};
+use trainyard_checkpoint::{Error, Log, Storage, spec_differences};
 
 use crate::exit::BadInput;
 use crate::job::{Job, determining};
@@ -105,11 +105,7 @@ impl Folder {
 /// # Errors
 /// If the storage belongs to another job.
 pub fn log(storage: &Arc<dyn Storage>, location: &Location, job: &Job) -> Result<Log> {
-    let identity = JobIdentity {
-        job: job.name.clone(),
-        spec_digest: job.spec_digest.clone(),
-    };
-    match Log::open(Arc::clone(storage), identity) {
+    match Log::open(Arc::clone(storage), job.identity()) {
         Err(error @ Error::OtherJob { .. }) => {
             let why = differences(Arc::clone(storage), job);
             let why = why.unwrap_or_else(|| error.to_string());

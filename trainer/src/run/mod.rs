@@ -7,14 +7,15 @@ pub mod policy;
 pub mod process;
 mod supervisor;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use trainyard_checkpoint::Manifest;
 
-use crate::artifact;
 use crate::exit::{BadInput, Exit};
+use crate::finisher::Finisher;
 use crate::job::Job;
 use crate::state::CoordinatorState;
 use crate::storage::Location;
@@ -22,6 +23,9 @@ use crate::ui::{Summary, Ui};
 use folder::{Folder, elsewhere};
 use places::Checkpoints;
 use supervisor::{Over, Supervisor};
+
+/// The resolved job, in the run's folder.
+const JOB_FILE: &str = "job.json";
 
 /// What `trainyard run` is asked for.
 #[derive(Clone, Debug)]
@@ -86,8 +90,11 @@ pub fn run(options: Options, ui: &mut Ui) -> Result<Exit> {
         );
         return Err(BadInput(message).into());
     }
+    folder.write(JOB_FILE, &job.manifest)?;
+    let finisher = Finisher::new(folder.path.join(JOB_FILE))?;
     if log.complete().is_none() {
-        let mut supervisor = Supervisor::new(&options, &job, (&folder, &checkpoints), &log, ui)?;
+        let places = (&folder, &checkpoints, &finisher.program);
+        let mut supervisor = Supervisor::new(&options, &job, places, &log, ui)?;
         let end = supervisor.supervise();
         supervisor.dismiss();
         match end? {
@@ -109,15 +116,25 @@ pub fn run(options: Options, ui: &mut Ui) -> Result<Exit> {
     let manifest = log
         .complete()
         .context("the job has ended without a complete checkpoint")?;
-    match checkpoints.location.artifact() {
-        Location::Folder(artifact) => {
-            artifact::export(std::sync::Arc::clone(log.storage()), manifest, &artifact)?;
-        }
-        Location::S3(..) => artifact::publish(log.storage(), manifest)?,
-    }
     let place = shown(&checkpoints, &out);
+    finish(&finisher, &folder, &checkpoints).with_context(|| {
+        format!(
+            "the job is complete and its checkpoint is in {place}, but the artifact cannot be exported \
+             (fix this, then go on with {})",
+            resume_command(&options)
+        )
+    })?;
     ui.finished(&summary(&job, manifest, &place, begin.elapsed())?);
     Ok(Exit::Done)
+}
+
+/// Has the artifact exported; what the finisher says is in `logs/finisher.log`.
+fn finish(finisher: &Finisher, folder: &Folder, checkpoints: &Checkpoints) -> Result<()> {
+    let mut log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.path.join("logs/finisher.log"))?;
+    finisher.run(&checkpoints.location, &checkpoints.env(), &mut log)
 }
 
 /// Where the checkpoints are, in the user's words.

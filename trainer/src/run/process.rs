@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
 use crate::storage::Location;
+use crate::torch_program::TorchProgram;
 
 /// Server or worker, by index.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -36,8 +37,10 @@ impl std::fmt::Display for Member {
 }
 
 /// What every process of a run is told.
-#[derive(Clone, Debug)]
-pub struct Common {
+#[derive(Debug)]
+pub struct Common<'a> {
+    /// The program of the workers.
+    pub torch: &'a TorchProgram,
     /// The run's folder.
     pub folder: PathBuf,
     /// Place of the checkpoints.
@@ -58,7 +61,7 @@ pub struct Common {
     pub connections: u32,
 }
 
-impl Common {
+impl Common<'_> {
     /// Where a member writes what it has to say.
     pub fn log(&self, member: Member) -> PathBuf {
         let name = match member {
@@ -69,8 +72,14 @@ impl Common {
     }
 
     fn command(&self, member: Member, generation: u32) -> Result<Command> {
-        let mut command = Command::new(crate::THIS_PROGRAM);
-        command.arg0("trainyard");
+        let mut command = match member {
+            Member::Server(_) => {
+                let mut command = Command::new(trainyard_runtime::THIS_PROGRAM);
+                command.arg0("trainyard");
+                command
+            }
+            Member::Worker(_) => self.torch.command(),
+        };
         let (role, index) = match member {
             Member::Server(index) => ("server", index),
             Member::Worker(index) => ("worker", index),
@@ -80,7 +89,7 @@ impl Common {
             .arg(format!("--supervised={}", std::process::id()))
             .arg("--index")
             .arg(index.to_string());
-        command.arg("--job").arg(self.folder.join("job.json"));
+        command.arg("--job").arg(self.folder.join(super::JOB_FILE));
         command.arg("--coordinator").arg(&self.coordinator);
         match member {
             Member::Server(_) => {
@@ -117,7 +126,7 @@ pub struct Exited {
 /// # Errors
 /// If the process cannot be started.
 pub fn start(
-    common: &Common,
+    common: &Common<'_>,
     member: Member,
     generation: u32,
     listeners: &[TcpListener; 2],
@@ -196,9 +205,5 @@ pub fn last_error(log: &Path) -> Option<String> {
         .ok()?;
     let mut text = Vec::new();
     file.read_to_end(&mut text).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    let (_, message) = text
-        .rsplit_once("\nerror: ")
-        .or_else(|| text.split_once("error: "))?;
-    Some(message.trim_end().to_owned())
+    crate::exit::last_error(&String::from_utf8_lossy(&text))
 }

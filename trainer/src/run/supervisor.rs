@@ -21,8 +21,8 @@ use super::{Options, describe};
 use crate::exit::BadInput;
 use crate::job::Job;
 use crate::net::Timing;
+use crate::torch_program::TorchProgram;
 use crate::ui::{Note, Started, Ui};
-use crate::worker;
 
 /// How long processes may take to leave once the job is over.
 const FAREWELL: Duration = Duration::from_secs(25);
@@ -68,7 +68,7 @@ struct RosterEntry {
 
 /// Starts, watches and replaces the processes of a run.
 pub(super) struct Supervisor<'a> {
-    common: Common,
+    common: Common<'a>,
     backoff_limit: u32,
     generation: u32,
     listeners: [TcpListener; 2],
@@ -91,7 +91,7 @@ impl<'a> Supervisor<'a> {
     pub fn new(
         options: &Options,
         job: &'a Job,
-        (folder, checkpoints): (&'a Folder, &'a Checkpoints),
+        (folder, checkpoints, torch): (&'a Folder, &'a Checkpoints, &'a TorchProgram),
         log: &Log,
         ui: &'a mut Ui,
     ) -> Result<Self> {
@@ -100,20 +100,20 @@ impl<'a> Supervisor<'a> {
         let workers = options.workers.unwrap_or(spec.workers.replicas).max(1);
         let threads = options
             .threads
-            .unwrap_or_else(|| worker::side_by_side(job.tree.leaves(), workers));
+            .unwrap_or_else(|| trainyard_runtime::leaves_side_by_side(job.tree.leaves(), workers));
         let listeners = [
             TcpListener::bind("127.0.0.1:0")?,
             TcpListener::bind("127.0.0.1:0")?,
         ];
         let coordinator = listeners[0].local_addr()?.to_string();
         let http = format!("http://{}/status", listeners[1].local_addr()?);
-        folder.write("job.json", &job.manifest)?;
         let data = match options.file.parent() {
             Some(parent) if parent != Path::new("") => parent.to_path_buf(),
             _ => PathBuf::from("."),
         };
         let data = std::fs::canonicalize(data)?;
         let common = Common {
+            torch,
             folder: folder.path.clone(),
             storage: checkpoints.location.clone(),
             storage_env: checkpoints.env(),

@@ -24,12 +24,12 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use trainyard_checkpoint::{Check, JobIdentity, Log, Storage};
+use trainyard_checkpoint::{Check, Log, Storage};
 use trainyard_core::control::{FromCoordinator, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::{Coordinator, Outcome, Start};
 
-use crate::artifact;
 use crate::exit::{Exit, TryAgain};
+use crate::finisher::Finisher;
 use crate::http;
 use crate::job::Job;
 use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
@@ -60,8 +60,8 @@ pub struct Options {
     pub http: Option<TcpListener>,
     /// Place of the checkpoints.
     pub storage: Location,
-    /// Whether server 0 leaves the artifact beside the checkpoints of a finished job.
-    pub artifact: bool,
+    /// Server 0 has the artifact of a finished job exported by this, if anything.
+    pub finisher: Option<Finisher>,
     /// Bounds on waiting.
     pub timing: Timing,
 }
@@ -146,13 +146,14 @@ impl Server {
 
     /// Leaves the artifact of a finished job, and tells how it ended.
     fn complete(&self, generation: u32) -> Result<termination::Ended> {
-        let log = Log::open(Arc::clone(&self.storage), self.job_identity())?;
+        let log = Log::open(Arc::clone(&self.storage), self.options.job.identity())?;
         let manifest = log
             .complete()
             .context("the job has ended without a complete checkpoint")?;
-        if self.options.artifact {
+        if let Some(finisher) = &self.options.finisher {
             self.tell_latecomers(generation);
-            artifact::publish(&self.storage, manifest)
+            finisher
+                .run(&self.options.storage, &[], &mut std::io::stderr())
                 .context("the job is complete, but its artifact cannot be exported")?;
         }
         let artifact = self.options.storage.artifact().to_string();
@@ -175,13 +176,6 @@ impl Server {
         });
     }
 
-    fn job_identity(&self) -> JobIdentity {
-        JobIdentity {
-            job: self.options.job.name.clone(),
-            spec_digest: self.options.job.spec_digest.clone(),
-        }
-    }
-
     fn coordinate(self: &Arc<Self>, generation: u32) -> Result<Ended> {
         let identity = self.identity(generation);
         let Options {
@@ -190,7 +184,7 @@ impl Server {
             timing,
             ..
         } = &self.options;
-        let mut log = Log::open(Arc::clone(&self.storage), self.job_identity())?;
+        let mut log = Log::open(Arc::clone(&self.storage), self.options.job.identity())?;
         log.claim(generation.into(), &format!("{:016x}", self.incarnation))?;
         if log.complete().is_some() {
             tracing::info!("the job is complete already");

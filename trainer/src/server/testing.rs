@@ -123,7 +123,7 @@ pub fn server(storage: Arc<dyn Storage>, timing: Timing) -> Arc<Server> {
             listener: std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"),
             http: None,
             storage: Location::Folder(".".into()),
-            artifact: false,
+            finisher: None,
             timing,
         },
         incarnation: 7,

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 
 use fixture::{Example, Run, breast_cancer, diabetes, digits, lines, refused, text, trainyard};
 use serde_json::Value;
-use trainyard::artifact::{FILES, GOLDEN, Golden, MODEL, PROVENANCE, SCRIPT};
+use trainyard_runtime::artifact::{FILES, GOLDEN, Golden, MODEL, PROVENANCE, SCRIPT};
+use trainyard_torch::artifact::check_golden;
 
 fn examples() -> [Example; 3] {
     [breast_cancer(), diabetes(), digits()]
@@ -104,14 +105,11 @@ fn t18_another_process_loads_the_script_for_any_batch() {
         ),
         (&[16, 1, 8, 8][..], &[16, 10][..])
     );
-    golden
-        .check(&artifact.join(SCRIPT))
-        .expect("the golden outputs");
+    check_golden(&golden, &artifact.join(SCRIPT)).expect("the golden outputs");
     let mut other = golden.clone();
     other.outputs[7] += 1e-4;
-    let error = other
-        .check(&artifact.join(SCRIPT))
-        .expect_err("an output out of tolerance");
+    let error =
+        check_golden(&other, &artifact.join(SCRIPT)).expect_err("an output out of tolerance");
     assert!(error.to_string().contains("output 7"), "{error}");
 }
 

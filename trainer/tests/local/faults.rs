@@ -9,7 +9,7 @@ use crate::common::wire::{identity, introduced};
 use crate::common::{Ended, Random, Run, Spec, example, folder, resident, send, sha};
 use rustix::process::Signal;
 use serde_json::Value;
-use trainyard::net::Channel;
+use trainyard_runtime::net::Channel;
 
 /// A job of 15 steps an epoch that checkpoints often.
 fn job(epochs: u64) -> Spec {

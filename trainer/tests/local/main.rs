@@ -5,6 +5,7 @@ mod artifact;
 mod bits;
 mod common;
 mod faults;
+mod finisher;
 mod pods;
 mod s3;
 mod storage;

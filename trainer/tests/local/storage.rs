@@ -162,7 +162,7 @@ fn t09_a_damaged_result_is_refused() {
 
 /// `trainyard run` with `mount` done before it in a mount namespace of its own; none where that is
 /// not permitted.
-fn mounted(spec: &Spec, mount: &str) -> Option<Spec> {
+pub fn mounted(spec: &Spec, mount: &str) -> Option<Spec> {
     let permitted = Command::new("unshare")
         .args(["--mount", "sh", "-c", mount])
         .output();

@@ -7,9 +7,9 @@ use std::net::TcpStream;
 use crate::common::wire::{header, identity, introduced};
 use crate::common::{Run, Spec, example, folder, reference, send, sha};
 use rustix::process::Signal;
-use trainyard::net::{Channel, read_header};
 use trainyard_core::tree::Node;
 use trainyard_core::wire::{Body, Limits};
+use trainyard_runtime::net::{Channel, read_header};
 
 /// A job that goes on for as long as the test needs it.
 fn endless() -> Spec {

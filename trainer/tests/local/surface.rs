@@ -10,15 +10,15 @@ use crate::common::wire::{header, identity, introduced};
 use crate::common::{Random, Spec, example, folder, message, reference, resident, sha};
 use rustix::process::Signal;
 use serde_json::Value;
-use trainyard::net::Channel;
 use trainyard_core::tree::Node;
 use trainyard_core::wire::{Body, MAX_CHUNK_BYTES, MAX_CONTROL_BYTES};
+use trainyard_runtime::net::Channel;
 
 /// Frames that no peer of this job may send, one a connection.
-fn garbage(random: &mut Random, ours: trainyard::net::Identity) -> Vec<Vec<u8>> {
+fn garbage(random: &mut Random, ours: trainyard_runtime::net::Identity) -> Vec<Vec<u8>> {
     let noise =
         |random: &mut Random, n: u64| (0..n).map(|_| random.below(256) as u8).collect::<Vec<u8>>();
-    let foreign = trainyard::net::Identity {
+    let foreign = trainyard_runtime::net::Identity {
         job: ours.job ^ 1,
         ..ours
     };
@@ -67,7 +67,7 @@ fn garbage(random: &mut Random, ours: trainyard::net::Identity) -> Vec<Vec<u8>> 
 }
 
 /// Pushes that cannot be true, on connections that were introduced well.
-fn untrue_pushes(random: &mut Random, ours: trainyard::net::Identity) -> Vec<Vec<u8>> {
+fn untrue_pushes(random: &mut Random, ours: trainyard_runtime::net::Identity) -> Vec<Vec<u8>> {
     let push = |step, node, chunk, len| {
         let node = Node::new(node).expect("not 0");
         let body = Body::Push {
@@ -80,7 +80,7 @@ fn untrue_pushes(random: &mut Random, ours: trainyard::net::Identity) -> Vec<Vec
         };
         [header(ours, body).to_vec(), vec![0; len as usize]].concat()
     };
-    let older = trainyard::net::Identity {
+    let older = trainyard_runtime::net::Identity {
         generation: 0,
         ..ours
     };
@@ -364,6 +364,7 @@ fn t20_memory_is_a_multiple_of_the_parameters() {
     let parameters = (64 * 2048 + 2048 + 2048 * 2048 + 2048 + 2048 * 10 + 10) * 4 / 1024;
     let bound = |base: u64, times: u64| base + times * parameters * 5 / 4 + 16 * 1024;
     println!("tiny {tiny:?} KiB, large {large:?} KiB, parameters {parameters} KiB");
+    assert!(tiny.0 <= 30 * 1024, "a server without libtorch: {tiny:?}");
     assert!(
         large.0 <= bound(tiny.0, 9),
         "server: {tiny:?} {large:?} {parameters}"

@@ -9,7 +9,7 @@ use trainyard_crds::training_job::Model;
 use trainyard_data::{ColumnKind, InputKind};
 
 use super::super::print;
-use crate::artifact::{self, Artifact, METRICS, MetricsFile, ModelFile, Provenance, Verified};
+use crate::artifact::{self, METRICS, MetricsFile, ModelFile, ModelFiles, Provenance, Verified};
 use crate::exit::BadInput;
 use crate::storage::Location;
 use crate::ui::format::{significant, thousands};
@@ -66,7 +66,7 @@ impl Report {
             .filter_map(|f| Some(format!("{}: {}", f.name, f.problem.as_ref()?)))
             .collect();
         // What cannot be opened says more when the digests have named the file at fault.
-        let opened = Artifact::open(path).map_err(|error| match damaged.is_empty() {
+        let opened = ModelFiles::read(path).map_err(|error| match damaged.is_empty() {
             true => error,
             false => BadInput(format!("{error:#} (damaged: {})", damaged.join("; "))).into(),
         })?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use trainyard_checkpoint::{Error, Log, Manifest, Storage, verify_shard};
 use trainyard_core::metrics::Metrics;
 
-use super::super::export::open_log;
+use super::super::open_log;
 use super::super::print;
 use crate::artifact::{MetricsFile, is_published};
 use crate::state::CoordinatorState;

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tch::Tensor;
 use tempfile::TempDir;
-use trainyard::job::Job;
-use trainyard::model::Network;
-use trainyard::state::{CoordinatorState, FinalMetrics};
-use trainyard::worker::engine::{Engine, evaluate_table};
 use trainyard_checkpoint::{
     FolderStorage, JobIdentity, Log, Manifest, Section, ShardId, Storage, write_shard,
 };
 use trainyard_core::coordinator::Record;
 use trainyard_core::metrics::{Metrics, summarize};
 use trainyard_data::{Dataset, Folder, load};
+use trainyard_runtime::job::Job;
+use trainyard_runtime::state::{CoordinatorState, FinalMetrics};
+use trainyard_torch::engine::{evaluate_table, pin_to_one_thread};
+use trainyard_torch::network::Network;
 
 /// A run's folder.
 pub struct Run {
@@ -204,7 +204,7 @@ impl Run {
 
     /// What a worker would report of these parameters, block by block.
     fn metrics(&self, arena: &[f32]) -> Metrics {
-        Engine::pin();
+        pin_to_one_thread();
         let facts = &self.data.facts;
         let (architecture, layout) = (
             self.job.architecture(facts).expect("a model"),

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
-use trainyard::artifact::{GOLDEN, MODEL, PARAMETERS, SCRIPT};
+use trainyard_runtime::artifact::{GOLDEN, MODEL, PARAMETERS, SCRIPT};
 
 use super::fixture::{Run, breast_cancer, diabetes, digits, refused, text, trainyard};
 use super::json;

@@ -4,12 +4,12 @@
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use tch::Tensor;
-use trainyard::arch::Architecture;
-use trainyard::model::{Network, summed_loss};
 use trainyard_core::coordinator::Task;
 use trainyard_core::layout::Layout;
 use trainyard_core::optimizer::Optimizer;
 use trainyard_crds::training_job::Model;
+use trainyard_runtime::arch::Architecture;
+use trainyard_torch::network::{Network, summed_loss};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

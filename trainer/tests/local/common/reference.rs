@@ -6,12 +6,12 @@
 use std::ops::Range;
 
 use tch::Tensor;
-use trainyard::job::Job;
-use trainyard::model::{DropoutKey, Network, summed_loss};
 use trainyard_core::layout::{Layout, model_sha256};
 use trainyard_core::metrics::{self, BlockResult, Metrics};
 use trainyard_core::sampling::permutation;
 use trainyard_data::{Dataset, Folder, Table};
+use trainyard_runtime::job::Job;
+use trainyard_torch::network::{DropoutKey, Network, summed_loss};
 
 use super::Spec;
 

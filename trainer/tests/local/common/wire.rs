@@ -5,9 +5,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use trainyard::net::{Channel, Hello, Identity, Timing, connect, read_header};
 use trainyard_core::control::Role;
 use trainyard_core::wire::{Body, Header, Limits};
+use trainyard_runtime::net::{Channel, Hello, Identity, Timing, connect, read_header};
 
 use super::{Roster, Spec};
 

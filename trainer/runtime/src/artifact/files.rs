@@ -1,0 +1,239 @@
+//! The JSON files of an artifact.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use trainyard_core::coordinator::{Best, EpochRecord};
+use trainyard_core::layout::Layout;
+use trainyard_core::metrics::Metrics;
+use trainyard_crds::training_job::Model;
+use trainyard_data::{InputSchema, Task};
+
+use crate::state::CoordinatorState;
+
+/// The version of the format that is written, and the newest that is read.
+pub const FORMAT: u32 = 1;
+
+/// `model.json`: all that is needed to run the parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelFile {
+    /// [`FORMAT`].
+    pub format_version: u32,
+    /// Name of the job.
+    pub job: String,
+    /// What the model predicts; the same as in the input schema.
+    pub task: Task,
+    /// The network, without its output layer, as in `spec.model`.
+    pub architecture: Model,
+    /// How a file's rows become inputs, with the normalization that was fitted in training.
+    pub input_schema: InputSchema,
+    /// Shape of one input row.
+    pub input_shape: Vec<u64>,
+    /// What the network returns.
+    pub output: Output,
+    /// The parameters in name order.
+    pub parameters: Vec<ParameterShape>,
+    /// Digest of the parameters: names, shapes and values.
+    pub model_sha256: String,
+}
+
+/// What the network returns for a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Output {
+    /// `logits` or `values`.
+    pub kind: String,
+    /// Numbers a row: 1 for binary (the logit of class 1) and regression, else one a class.
+    pub width: u64,
+    /// Names of the classes by index; empty for regression.
+    pub classes: Vec<String>,
+}
+
+/// Name and shape of a parameter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParameterShape {
+    /// Such as `layers.0.weight`.
+    pub name: String,
+    /// Outermost dimension first.
+    pub shape: Vec<u64>,
+}
+
+impl Output {
+    /// The output of a model with this schema.
+    pub fn of(schema: &InputSchema) -> Self {
+        let kind = if schema.task == Task::Regression {
+            "values"
+        } else {
+            "logits"
+        };
+        Output {
+            kind: kind.into(),
+            width: schema.outputs(),
+            classes: schema.label.classes.clone(),
+        }
+    }
+}
+
+impl ParameterShape {
+    /// The parameters of a layout in name order.
+    pub fn all(layout: &Layout) -> Vec<Self> {
+        let shape = |p: &trainyard_core::layout::Placed| ParameterShape {
+            name: p.param.name.clone(),
+            shape: p.param.shape.clone(),
+        };
+        layout.params().map(shape).collect()
+    }
+}
+
+/// `metrics.json`: how well the model does, as training has found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricsFile {
+    /// On the training rows; only a finished job has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<Metrics>,
+    /// On the validation rows, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Metrics>,
+    /// How training went.
+    pub training: History,
+}
+
+/// How training went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct History {
+    /// Steps done, also those after the best epoch.
+    pub steps: u64,
+    /// Samples used.
+    pub samples: u64,
+    /// Whether early stopping ended it.
+    pub stopped_early: bool,
+    /// The best epoch, where early stopping was on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+    /// The epochs, oldest first.
+    pub epochs: Vec<EpochRecord>,
+}
+
+impl MetricsFile {
+    /// What a checkpoint has of it.
+    pub fn of(state: CoordinatorState) -> Self {
+        let CoordinatorState { record, metrics } = state;
+        let (train, validation) = metrics.map(|found| (found.train, found.validation)).unzip();
+        let validation = validation.filter(|found| *found != Metrics::default());
+        // Before the end, the metrics of the last epoch are those of these parameters only if
+        // nothing was learned since.
+        let latest = record
+            .history
+            .last()
+            .filter(|last| last.step == record.step);
+        let latest = latest.and_then(|last| last.validation.clone());
+        MetricsFile {
+            train,
+            validation: validation.or(latest),
+            training: History {
+                steps: record.step,
+                samples: record.samples,
+                stopped_early: record.stopped_early,
+                best: record.best,
+                epochs: record.history,
+            },
+        }
+    }
+}
+
+/// `provenance.json`: what the artifact was made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Provenance {
+    /// [`FORMAT`].
+    pub format_version: u32,
+    /// Name of the job.
+    pub job: String,
+    /// Digest of the parameters.
+    pub model_sha256: String,
+    /// Digest of all in the spec that determines the model.
+    pub spec_digest: String,
+    /// The data.
+    pub data: DataProvenance,
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+    /// CPU or accelerator capability that the parameters' bits belong to.
+    pub capability: String,
+    /// Versions of what wrote it.
+    pub versions: Versions,
+    /// The other files, by name.
+    pub files: BTreeMap<String, FileRecord>,
+    /// The whole job, with defaults applied.
+    pub spec: Value,
+}
+
+/// The data a model was trained on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataProvenance {
+    /// SHA-256 over the encoded rows and the schema.
+    pub digest: String,
+    /// Training rows.
+    pub train_rows: u64,
+    /// Validation rows.
+    pub validation_rows: u64,
+}
+
+/// The checkpoint an artifact was exported from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checkpoint {
+    /// Steps that the parameters have learned.
+    pub step: u64,
+    /// Epochs done by then.
+    pub epoch: u64,
+    /// Generation that committed it.
+    pub generation: u64,
+    /// Whether the job was finished with it.
+    pub complete: bool,
+}
+
+/// Versions of what wrote an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Versions {
+    /// This program's.
+    pub trainyard: String,
+    /// The version of libtorch that traced `model.pt`.
+    pub libtorch: String,
+}
+
+/// Size and digest of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileRecord {
+    /// Bytes.
+    pub bytes: u64,
+    /// SHA-256 (hex).
+    pub sha256: String,
+}
+
+/// Decodes a versioned JSON file of an artifact.
+///
+/// # Errors
+/// If it is of a newer format, or damaged.
+pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        format_version: u32,
+    }
+    let Version { format_version } = serde_json::from_slice(bytes)?;
+    if !(1..=FORMAT).contains(&format_version) {
+        bail!(
+            "it has format {format_version}, this version reads up to {FORMAT}: use the version that wrote it"
+        );
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}

@@ -1,0 +1,42 @@
+//! Artifacts: a trained model as a folder that explains, checks and runs itself.
+//!
+//! ```text
+//! model.json           what the model is: architecture, input schema, normalization, parameters
+//! model.safetensors    the parameters by name
+//! model.pt             TorchScript on normalized rows `[n, ...]`, for any n
+//! golden.safetensors   inputs and the outputs that the trainer computed for them
+//! metrics.json         metrics and the history of the epochs
+//! provenance.json      what it was made of, and the digest of every other file
+//! ```
+//!
+//! The same checkpoint always gives the same files: there is no time and no host in them.
+
+mod files;
+mod folder;
+mod golden;
+mod read;
+mod stored;
+pub mod tensors;
+
+pub use files::{
+    Checkpoint, DataProvenance, FORMAT, FileRecord, History, MetricsFile, ModelFile, Output,
+    ParameterShape, Provenance, Versions, decode,
+};
+pub use folder::{Draft, is_artifact};
+pub use golden::{ATOL, Golden, RTOL};
+pub use read::{JSON_LIMIT, ModelFiles, Verified, digest, provenance, verify_files};
+pub use stored::{FOLDER, is_published, is_whole, key};
+/// What the model is.
+pub const MODEL: &str = "model.json";
+/// The parameters.
+pub const PARAMETERS: &str = "model.safetensors";
+/// The TorchScript module.
+pub const SCRIPT: &str = "model.pt";
+/// Inputs with the outputs that the trainer computed.
+pub const GOLDEN: &str = "golden.safetensors";
+/// Metrics and history.
+pub const METRICS: &str = "metrics.json";
+/// Where the model comes from.
+pub const PROVENANCE: &str = "provenance.json";
+/// The files whose digests [`PROVENANCE`] holds.
+pub const FILES: [&str; 5] = [MODEL, PARAMETERS, SCRIPT, GOLDEN, METRICS];

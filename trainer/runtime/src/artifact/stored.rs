@@ -1,0 +1,55 @@
+//! An artifact in the storage of its job.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use trainyard_checkpoint::{Manifest, Storage, StorageError};
+
+use super::files::{Provenance, decode};
+use super::read::JSON_LIMIT;
+use super::{FILES, MODEL, PROVENANCE};
+
+/// The artifact's place in a job's storage.
+pub const FOLDER: &str = "artifact";
+
+/// Whether a job's storage holds an artifact, whole or damaged.
+///
+/// # Errors
+/// If the storage fails.
+pub fn is_published(storage: &dyn Storage) -> Result<bool> {
+    let objects = storage.list(&format!("{FOLDER}/"))?;
+    let is_there = |name| objects.iter().any(|object| object.key == key(name));
+    Ok(is_there(MODEL) && is_there(PROVENANCE))
+}
+
+/// The key of a file of the artifact in a job's storage.
+pub fn key(name: &str) -> String {
+    format!("{FOLDER}/{name}")
+}
+
+/// Whether every file of this checkpoint's artifact is there, by name and size.
+///
+/// # Errors
+/// If the storage fails.
+pub fn is_whole(storage: &dyn Storage, manifest: &Manifest) -> Result<bool> {
+    let bytes = match storage.get(&key(PROVENANCE), JSON_LIMIT) {
+        Err(StorageError::NotFound { .. } | StorageError::TooLarge { .. }) => return Ok(false),
+        result => result?,
+    };
+    let Ok(provenance) = decode::<Provenance>(&bytes) else {
+        return Ok(false); // damaged: it is made anew
+    };
+    let sizes: BTreeMap<String, u64> = storage
+        .list(FOLDER)?
+        .into_iter()
+        .map(|object| (object.key, object.bytes))
+        .collect();
+    let is_there = |name: &str| {
+        let recorded = provenance.files.get(name).map(|file| file.bytes);
+        recorded.is_some() && sizes.get(&key(name)).copied() == recorded
+    };
+    Ok(provenance.checkpoint.complete
+        && Some(&provenance.model_sha256) == manifest.model_sha256.as_ref()
+        && provenance.spec_digest == manifest.identity.spec_digest
+        && FILES.into_iter().all(is_there))
+}

@@ -1,0 +1,364 @@
+//! A manifest turned into what the trainer works with: a job that cannot be wrong.
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use trainyard_checkpoint::JobIdentity;
+use trainyard_core::coordinator::{self, EarlyStopping, Task};
+use trainyard_core::facts::DataFacts;
+use trainyard_core::layout::Layout;
+use trainyard_core::optimizer::Optimizer;
+use trainyard_core::sampling::Plan;
+use trainyard_core::schedule::{LearningRate, Schedule};
+use trainyard_core::tree::Tree;
+use trainyard_crds::training_job as api;
+use trainyard_data as data;
+
+use crate::arch::Architecture;
+
+/// A validated job.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The manifest, with defaults applied.
+    pub manifest: api::TrainingJob,
+    /// `metadata.name`.
+    pub name: String,
+    /// SHA-256 over all that determines the model, data apart: task, model, data options, training.
+    pub spec_digest: String,
+    /// Names the job in frame headers: the first eight bytes of a digest of name and spec.
+    pub id: u64,
+    /// The task.
+    pub task: Task,
+    /// The reduction tree over the leaves.
+    pub tree: Tree,
+    /// The update rule.
+    pub optimizer: Optimizer,
+}
+
+impl Job {
+    /// Validates a decoded manifest.
+    ///
+    /// # Errors
+    /// What the schema cannot say, such as a number of leaves that is no power of two in a job
+    /// that did not pass through it.
+    pub fn new(manifest: api::TrainingJob) -> Result<Self> {
+        let name = manifest
+            .metadata
+            .name
+            .clone()
+            .context("metadata.name is missing: name the job")?;
+        let spec = &manifest.spec;
+        let determining = determining(&serde_json::to_value(spec)?);
+        let spec_digest = hex(&Sha256::digest(determining.to_string()));
+        let identity = Sha256::digest(format!("{name}\0{spec_digest}"));
+        let id = identity
+            .iter()
+            .take(8)
+            .fold(0, |id, byte| id << 8 | u64::from(*byte));
+        let tree = Tree::new(spec.training.micro_batches).context("spec.training.microBatches")?;
+        Ok(Job {
+            name,
+            spec_digest,
+            id,
+            task: task(spec.task),
+            tree,
+            optimizer: optimizer(&spec.training.optimizer),
+            manifest,
+        })
+    }
+
+    /// Reads a job that a supervisor has resolved and stored as JSON.
+    ///
+    /// # Errors
+    /// If the text is not a resolved job.
+    pub fn from_json(text: &str) -> Result<Self> {
+        Job::new(serde_json::from_str(text).context("the resolved job cannot be decoded")?)
+    }
+
+    /// What the job's commit log is known by.
+    pub fn identity(&self) -> JobIdentity {
+        JobIdentity {
+            job: self.name.clone(),
+            spec_digest: self.spec_digest.clone(),
+        }
+    }
+
+    fn training(&self) -> &api::Training {
+        &self.manifest.spec.training
+    }
+
+    /// The steps on `rows` training rows.
+    ///
+    /// # Errors
+    /// If the numbers make no plan.
+    pub fn plan(&self, rows: u64) -> Result<Plan> {
+        let t = self.training();
+        Ok(Plan::new(
+            rows,
+            t.batch_size.into(),
+            t.epochs.into(),
+            t.seed,
+        )?)
+    }
+
+    /// The network on data of these facts.
+    ///
+    /// # Errors
+    /// If the model does not fit the data.
+    pub fn architecture(&self, facts: &DataFacts) -> Result<Architecture> {
+        Ok(Architecture::new(
+            &self.manifest.spec.model,
+            &facts.input_shape,
+            facts.outputs,
+        )?)
+    }
+
+    /// The arena's layout on data of these facts.
+    ///
+    /// # Errors
+    /// As for [`Job::architecture`], or if the model is too large to address.
+    pub fn layout(&self, facts: &DataFacts) -> Result<Layout> {
+        Ok(Layout::new(self.architecture(facts)?.params)?)
+    }
+
+    /// The learning rate over the job's steps.
+    pub fn learning_rate(&self, plan: &Plan) -> LearningRate {
+        let t = self.training();
+        let (schedule, warmup_steps) = schedule(&t.schedule);
+        LearningRate {
+            base: t.optimizer.learning_rate(),
+            warmup_steps,
+            schedule,
+            total_steps: plan.total_steps(),
+        }
+    }
+
+    /// Early stopping, if asked for.
+    pub fn early_stopping(&self) -> Option<EarlyStopping> {
+        self.training()
+            .early_stopping
+            .as_ref()
+            .map(|early| EarlyStopping {
+                metric: early.metric.name().into(),
+                patience: early.patience.into(),
+                min_delta: early.min_delta,
+                restore_best: early.restore_best,
+            })
+    }
+
+    /// The coordinator's configuration.
+    pub fn coordinator(
+        &self,
+        generation: u32,
+        servers: u32,
+        timing: &crate::net::Timing,
+    ) -> coordinator::Config {
+        let t = self.training();
+        coordinator::Config {
+            generation,
+            servers,
+            leaves: self.tree.leaves(),
+            batch_size: t.batch_size.into(),
+            epochs: t.epochs.into(),
+            seed: t.seed,
+            task: self.task,
+            checkpoint_every: self.manifest.spec.checkpoint.every_steps.into(),
+            early_stopping: self.early_stopping(),
+            spec_digest: self.spec_digest.clone(),
+            heartbeat_timeout: timing.heartbeat_timeout,
+            grace: timing.grace,
+        }
+    }
+
+    /// What to load, for workers.
+    ///
+    /// # Errors
+    /// If a delimiter is not one byte.
+    pub fn load_options(&self) -> Result<data::LoadOptions> {
+        let spec = &self.manifest.spec.data;
+        let train = source(&spec.train);
+        let validation = match (&spec.validation, &train) {
+            (None, _) => data::Validation::None,
+            (Some(api::Validation::Fraction(fraction)), _) => data::Validation::Fraction(*fraction),
+            (Some(api::Validation::Csv(file)), data::SourceSpec::Csv(train)) => {
+                let options = data::CsvOptions {
+                    uri: file.uri.clone(),
+                    ..train.clone()
+                };
+                data::Validation::Source(data::SourceSpec::Csv(options))
+            }
+            (Some(api::Validation::Csv(_)), _) => {
+                bail!(
+                    "spec.data.validation.csv needs spec.data.train.csv: use the same kind of file for both"
+                )
+            }
+            (Some(api::Validation::Npy(npy)), _) => data::Validation::Source(npy_source(npy)),
+            (Some(api::Validation::Idx(idx)), _) => data::Validation::Source(idx_source(idx)),
+        };
+        Ok(data::LoadOptions {
+            task: match self.task {
+                Task::Binary => data::Task::Binary,
+                Task::Multiclass => data::Task::Multiclass,
+                Task::Regression => data::Task::Regression,
+            },
+            train,
+            validation,
+            normalization: match spec.normalization {
+                api::Normalization::Standardize => data::Normalization::Standardize,
+                api::Normalization::None => data::Normalization::None,
+            },
+            seed: self.training().seed,
+            limits: data::Limits::default(),
+        })
+    }
+
+    /// URIs of all the job's data.
+    ///
+    /// # Errors
+    /// As [`Job::load_options`].
+    pub fn data_uris(&self) -> Result<Vec<String>> {
+        let options = self.load_options()?;
+        let validation = match options.validation {
+            data::Validation::Source(source) => Some(source),
+            data::Validation::None | data::Validation::Fraction(_) => None,
+        };
+        let uris = |source| match source {
+            data::SourceSpec::Csv(csv) => vec![csv.uri],
+            data::SourceSpec::Npy { features, labels } => vec![features, labels],
+            data::SourceSpec::Idx { images, labels } => vec![images, labels],
+        };
+        let sources = [options.train].into_iter().chain(validation);
+        Ok(sources.flat_map(uris).collect())
+    }
+
+    /// The manifest as JSON, for checkpoints and artifacts.
+    ///
+    /// # Errors
+    /// Never for a manifest that was decoded.
+    pub fn to_json(&self) -> Result<Value> {
+        Ok(serde_json::to_value(&self.manifest)?)
+    }
+}
+
+/// What of a spec determines the model, and so may not differ between two runs of a job.
+pub fn determining(spec: &Value) -> Value {
+    let mut data = spec["data"].clone();
+    if let Some(fields) = data.as_object_mut() {
+        // Where files lie does not change what is in them.
+        fields.remove("volume");
+        fields.remove("s3");
+    }
+    json!({
+        "task": spec["task"], "model": spec["model"], "data": data, "training": spec["training"],
+    })
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn task(task: api::Task) -> Task {
+    match task {
+        api::Task::BinaryClassification {} => Task::Binary,
+        api::Task::MulticlassClassification {} => Task::Multiclass,
+        api::Task::Regression {} => Task::Regression,
+    }
+}
+
+fn optimizer(optimizer: &api::Optimizer) -> Optimizer {
+    match optimizer {
+        api::Optimizer::Sgd(o) => Optimizer::Sgd {
+            momentum: o.momentum,
+            dampening: o.dampening,
+            nesterov: o.nesterov,
+            weight_decay: o.weight_decay,
+        },
+        api::Optimizer::Adam(o) => Optimizer::Adam {
+            beta1: o.beta1,
+            beta2: o.beta2,
+            epsilon: o.epsilon,
+            weight_decay: o.weight_decay,
+        },
+        api::Optimizer::AdamW(o) => Optimizer::AdamW {
+            beta1: o.beta1,
+            beta2: o.beta2,
+            epsilon: o.epsilon,
+            weight_decay: o.weight_decay,
+        },
+        api::Optimizer::Adagrad(o) => Optimizer::Adagrad {
+            lr_decay: o.lr_decay,
+            weight_decay: o.weight_decay,
+            initial_accumulator_value: o.initial_accumulator_value,
+            epsilon: o.epsilon,
+        },
+    }
+}
+
+fn schedule(schedule: &api::Schedule) -> (Schedule, u64) {
+    match schedule {
+        api::Schedule::Constant(s) => (Schedule::Constant, s.warmup_steps.into()),
+        api::Schedule::Step(s) => (
+            Schedule::Step {
+                step_size: s.step_size.into(),
+                gamma: s.gamma,
+            },
+            s.warmup_steps.into(),
+        ),
+        api::Schedule::Exponential(s) => (
+            Schedule::Exponential { gamma: s.gamma },
+            s.warmup_steps.into(),
+        ),
+        api::Schedule::Cosine(s) => (
+            Schedule::Cosine {
+                min_learning_rate: s.min_learning_rate,
+            },
+            s.warmup_steps.into(),
+        ),
+        api::Schedule::OneCycle(s) => (
+            Schedule::OneCycle {
+                max_learning_rate: s.max_learning_rate,
+                pct_start: s.pct_start,
+                div_factor: s.div_factor,
+                final_div_factor: s.final_div_factor,
+            },
+            0,
+        ),
+    }
+}
+
+fn source(dataset: &api::Dataset) -> data::SourceSpec {
+    match dataset {
+        api::Dataset::Csv(csv) => data::SourceSpec::Csv(data::CsvOptions {
+            uri: csv.uri.clone(),
+            label: csv.label.clone(),
+            delimiter: csv.delimiter_byte(),
+            exclude: csv.exclude.clone(),
+            categorical: csv.categorical.clone(),
+            missing: match csv.missing {
+                api::MissingPolicy::Error => data::Missing::Error,
+                api::MissingPolicy::Mean => data::Missing::Mean,
+                api::MissingPolicy::DropRow => data::Missing::DropRow,
+            },
+        }),
+        api::Dataset::Npy(npy) => npy_source(npy),
+        api::Dataset::Idx(idx) => idx_source(idx),
+    }
+}
+
+fn npy_source(npy: &api::NpySource) -> data::SourceSpec {
+    data::SourceSpec::Npy {
+        features: npy.features.clone(),
+        labels: npy.labels.clone(),
+    }
+}
+
+fn idx_source(idx: &api::IdxSource) -> data::SourceSpec {
+    data::SourceSpec::Idx {
+        images: idx.images.clone(),
+        labels: idx.labels.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

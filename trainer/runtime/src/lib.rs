@@ -1,0 +1,41 @@
+//! What every process of a job needs, whatever its role: the job itself, connections, storage,
+//! the files of an artifact, signals and exit codes. Nothing here links libtorch.
+
+pub mod arch;
+pub mod artifact;
+pub mod exit;
+pub mod files;
+pub mod heartbeat;
+pub mod http;
+pub mod job;
+pub mod net;
+pub mod role;
+pub mod signals;
+pub mod state;
+pub mod storage;
+pub mod termination;
+
+use std::hash::{BuildHasher, Hasher};
+use std::num::NonZero;
+
+/// The program that is running, even if the file it came from was replaced since: a process that is
+/// started again must compute with the code of those beside it.
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// A random number that tells this process from any other, its successors included.
+pub fn incarnation() -> u64 {
+    // RandomState is seeded by the system; the process id and the time guard against a weak seed.
+    let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    hasher.write_u128(elapsed.map_or(0, |elapsed| elapsed.as_nanos()));
+    hasher.finish()
+}
+
+/// How many of a job's leaves one of `workers` workers of this machine may compute side by side.
+///
+/// The machine's processors are those that this process may use, so that a container's limit counts.
+pub fn leaves_side_by_side(leaves: u32, workers: u32) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (cores / workers.max(1) as usize).clamp(1, leaves.max(1) as usize)
+}

@@ -1,0 +1,81 @@
+//! How a process that has a role in a job begins: supervision, log, job file, listeners.
+
+use std::net::TcpListener;
+use std::os::fd::{FromRawFd, RawFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::exit::{BadInput, on_panic};
+use crate::job::Job;
+
+/// Begins a role: a panic ends the process, the process ends with its supervisor if it has one, and
+/// the log goes to standard error. Returns the job in the file `job`.
+///
+/// `supervisor` is the id of the process that started this one, or 0 if that does not matter.
+///
+/// # Errors
+/// If the supervisor has ended, or the job cannot be read.
+pub fn begin(job: &Path, supervisor: Option<i32>) -> Result<Job> {
+    on_panic();
+    if let Some(supervisor) = supervisor {
+        end_with(supervisor)?;
+    }
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TRAINYARD_LOG")
+        .unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
+    let text = std::fs::read_to_string(job)
+        .with_context(|| format!("the job {} cannot be read", job.display()))?;
+    Job::from_json(&text)
+}
+
+fn end_with(supervisor: i32) -> Result<()> {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    if supervisor != 0 && supervisor != parent {
+        bail!("the supervisor {supervisor} has ended");
+    }
+    Ok(())
+}
+
+/// A listener on `address`, or the one that the supervisor opened as `fd`, so that its address
+/// outlives this process.
+///
+/// # Errors
+/// [`BadInput`] if the address cannot be used; others if the descriptor is not open.
+pub fn listener(fd: Option<RawFd>, address: &str) -> Result<TcpListener> {
+    match fd {
+        Some(fd) => inherited(fd),
+        None => TcpListener::bind(address).map_err(|error| {
+            BadInput(format!(
+                "cannot listen on {address}: {error}; choose another address or end what uses it"
+            ))
+            .into()
+        }),
+    }
+}
+
+/// As [`listener`]; none without descriptor and address.
+///
+/// # Errors
+/// As [`listener`].
+pub fn http_listener(fd: Option<RawFd>, address: Option<&str>) -> Result<Option<TcpListener>> {
+    match (fd, address) {
+        (None, None) => Ok(None),
+        (fd, address) => listener(fd, address.unwrap_or_default()).map(Some),
+    }
+}
+
+fn inherited(fd: RawFd) -> Result<TcpListener> {
+    // SAFETY: the number comes from the supervisor, which opened the listener for this process
+    // alone; nothing else here owns it. A wrong number is an error of the next call, not worse.
+    let listener = unsafe { TcpListener::from_raw_fd(fd) };
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC)
+        .context("the inherited listener is not open")?;
+    Ok(listener)
+}

@@ -1,0 +1,319 @@
+//! `trainyard predict`: what a model makes of a file's rows.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde_json::json;
+use trainyard::commands::{PredictArgs, print};
+use trainyard::ui::format::{significant, thousands};
+use trainyard_core::metrics::Metrics;
+use trainyard_core::prediction::Prediction;
+use trainyard_data::{DataError, Encoded, ErrorKind as DataErrorKind, Limits};
+use trainyard_runtime::artifact;
+use trainyard_runtime::exit::{BadInput, Exit};
+use trainyard_runtime::storage::Location;
+use trainyard_torch::artifact::Artifact;
+use trainyard_torch::capability;
+
+/// Rows up to which a terminal gets a table.
+const TABLE_ROWS: usize = 10_000;
+
+/// Runs the command. May start the program again, with the kernels pinned that the job has asked for.
+///
+/// # Errors
+/// [`BadInput`] for a damaged artifact or an unsuitable file, naming the place.
+pub fn run(args: PredictArgs) -> Result<Exit> {
+    pin(&args.artifact)?;
+    let files = args
+        .artifact
+        .fetch(&[artifact::MODEL, artifact::PARAMETERS])?;
+    let artifact = Artifact::open(files.path())?;
+    let encoded = encode(&artifact, &args)?;
+    warn(&encoded);
+    let predictions = Predictions::compute(&artifact, &encoded, args.limit)?;
+    let plain = !print::on_terminal() || predictions.rows.len() > TABLE_ROWS;
+    let exit = print::to_stdout(Exit::Done, |out| match (args.json, plain) {
+        (true, _) => predictions.write_json(out),
+        (false, true) => predictions.write_csv(out),
+        (false, false) => predictions.write_table(out),
+    })?;
+    if let (false, Some(metrics)) = (args.json, &predictions.metrics) {
+        let rows = thousands(encoded.table.rows as u64);
+        eprintln!("metrics on {rows} rows: {}", print::metrics(metrics));
+    }
+    Ok(exit)
+}
+
+/// Pins the kernels of the job, so that a row gets the bits that training gave it.
+fn pin(place: &Location) -> Result<()> {
+    // Nothing that was fetched may be left behind by the program that is started instead.
+    let files = place.fetch(&[artifact::PROVENANCE])?;
+    let provenance = artifact::provenance(files.path()).ok();
+    drop(files);
+    capability::pin_if_supported(provenance.and_then(|p| capability::of_spec(&p.spec)))
+}
+
+fn encode(artifact: &Artifact, args: &PredictArgs) -> Result<Encoded> {
+    let (schema, limits) = (&artifact.model.input_schema, Limits::default());
+    let path = args
+        .csv
+        .as_ref()
+        .or(args.npy.as_ref())
+        .context("give --csv or --npy")?;
+    let name = path.display().to_string();
+    let file = open(path)?;
+    let encoded = match args.csv {
+        Some(_) => schema.encode_csv(&name, file, &limits),
+        None => schema.encode_array(&name, file, &limits),
+    };
+    let mut encoded = encoded.map_err(data_error)?;
+    if let Some(path) = &args.labels {
+        let name = path.display().to_string();
+        let labels = schema
+            .encode_labels(&name, open(path)?, &limits)
+            .map_err(data_error)?;
+        let (rows, found) = (encoded.table.rows, labels.len());
+        if rows != found {
+            bail!(BadInput(format!(
+                "{name}: {found} labels for {rows} rows; give one label a row"
+            )));
+        }
+        encoded.table.labels = labels;
+    }
+    Ok(encoded)
+}
+
+fn open(path: &Path) -> Result<File> {
+    let shown = path.display();
+    let bad = |why: String| anyhow::Error::from(BadInput(format!("{shown}: {why}")));
+    // Looked at before opening: to open a named pipe waits for its writer, which is as wanted, but
+    // a folder can be opened and not read.
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(bad("there is no such file; check the path".into()));
+        }
+        Err(error) => return Err(bad(format!("it cannot be read: {error}"))),
+        Ok(meta) if meta.is_dir() => return Err(bad("it is a folder; give a file".into())),
+        Ok(_) => {}
+    }
+    File::open(path).map_err(|error| bad(format!("it cannot be opened: {error}")))
+}
+
+fn data_error(error: DataError) -> anyhow::Error {
+    match error.kind {
+        DataErrorKind::Io => error.into(),
+        DataErrorKind::Data | DataErrorKind::Limit | DataErrorKind::Options => {
+            BadInput(error.to_string()).into()
+        }
+    }
+}
+
+fn warn(encoded: &Encoded) {
+    for warning in &encoded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if let Some(first) = encoded.dropped.first() {
+        let count = encoded.dropped.len();
+        eprintln!(
+            "warning: {count} rows with missing values are left out, as in training; the first is on line {first}"
+        );
+    }
+}
+
+/// A row of the file and what the model predicts for it.
+#[derive(Clone, Debug, PartialEq)]
+struct Row {
+    /// Line of the file, or index of the array's row.
+    place: u64,
+    prediction: Prediction,
+    /// The label, if the file has it.
+    label: Option<f32>,
+}
+
+struct Predictions<'a> {
+    classes: &'a [String],
+    /// `line` or `row`.
+    place: &'static str,
+    rows: Vec<Row>,
+    total: usize,
+    metrics: Option<Metrics>,
+}
+
+impl<'a> Predictions<'a> {
+    fn compute(artifact: &'a Artifact, encoded: &Encoded, limit: Option<usize>) -> Result<Self> {
+        let (table, kind) = (&encoded.table, artifact.kind());
+        let labelled = table.labels.len() == table.rows && table.rows > 0;
+        let limit = limit.unwrap_or(usize::MAX);
+        let (mut rows, mut blocks) = (Vec::new(), Vec::new());
+        for block in artifact.outputs(table) {
+            let (range, outputs) = block?;
+            for (row, outputs) in range
+                .clone()
+                .zip(outputs.chunks_exact(kind.outputs().max(1)))
+            {
+                if row < limit {
+                    let place = encoded.lines.get(row).copied().unwrap_or(row as u64);
+                    rows.push(Row {
+                        place,
+                        prediction: Prediction::of(kind, outputs),
+                        label: table.labels.get(row).copied(),
+                    });
+                }
+            }
+            if labelled {
+                blocks.push(artifact.score(&outputs, &table.labels[range])?);
+            } else if range.end >= limit {
+                break;
+            }
+        }
+        Ok(Predictions {
+            classes: &artifact.model.output.classes,
+            place: if encoded.lines.is_empty() {
+                "row"
+            } else {
+                "line"
+            },
+            rows,
+            total: table.rows,
+            metrics: labelled.then(|| artifact.summarize(&blocks)),
+        })
+    }
+
+    fn class(&self, index: usize) -> &str {
+        self.classes.get(index).map_or("", String::as_str)
+    }
+
+    fn label(&self, row: &Row) -> Option<String> {
+        let label = row.label?;
+        Some(match row.prediction.class {
+            Some(_) => self.class(label as usize).to_owned(),
+            None => label.to_string(),
+        })
+    }
+
+    /// The column names, and one text for each column of a row.
+    fn header(&self) -> Vec<&str> {
+        let mut header = vec![self.place, "prediction"];
+        if !self.classes.is_empty() {
+            header.push("probability");
+        }
+        if self.metrics.is_some() {
+            header.push("label");
+        }
+        header
+    }
+
+    fn cells(&self, row: &Row, number: impl Fn(f32) -> String) -> Vec<String> {
+        let mut cells = vec![row.place.to_string()];
+        match row.prediction.class {
+            Some(class) => {
+                cells.push(self.class(class).to_owned());
+                cells.push(number(row.prediction.answer()));
+            }
+            None => cells.push(number(row.prediction.answer())),
+        }
+        cells.extend(self.label(row));
+        cells
+    }
+
+    fn write_table(&self, out: &mut dyn Write) -> Result<()> {
+        let numbers: &[usize] = if self.classes.is_empty() {
+            &[0, 1, 2]
+        } else {
+            &[0, 2]
+        };
+        let mut table = print::table(&self.header(), numbers);
+        for row in &self.rows {
+            // Probabilities are compared by their decimals, values by their digits.
+            let number = |value: f32| match row.prediction.class {
+                Some(_) => format!("{value:.4}"),
+                None => significant(value.into()),
+            };
+            table.add_row(self.cells(row, number));
+        }
+        Ok(writeln!(out, "{}", table.trim_fmt())?)
+    }
+
+    fn write_csv(&self, out: &mut dyn Write) -> Result<()> {
+        writeln!(out, "{}", self.header().join(","))?;
+        for row in &self.rows {
+            let cells = self.cells(row, |value| value.to_string());
+            let cells: Vec<String> = cells.iter().map(|cell| print::csv_field(cell)).collect();
+            writeln!(out, "{}", cells.join(","))?;
+        }
+        Ok(())
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        for row in &self.rows {
+            writeln!(out, "{}", serde_json::to_string(&self.line(row))?)?;
+        }
+        if let Some(metrics) = &self.metrics {
+            writeln!(out, "{}", json!({ "rows": self.total, "metrics": metrics }))?;
+        }
+        Ok(())
+    }
+
+    fn line(&self, row: &Row) -> Line<'_> {
+        let place = Some(row.place);
+        let (line, index) = if self.place == "line" {
+            (place, None)
+        } else {
+            (None, place)
+        };
+        let each = || {
+            self.classes
+                .iter()
+                .map(String::as_str)
+                .zip(row.prediction.values.iter().copied())
+                .collect()
+        };
+        match row.prediction.class {
+            Some(class) => Line {
+                line,
+                row: index,
+                prediction: Answer::Class(self.class(class)),
+                probability: Some(row.prediction.answer()),
+                probabilities: Some(each()),
+                label: row
+                    .label
+                    .map(|label| Answer::Class(self.class(label as usize))),
+            },
+            None => Line {
+                line,
+                row: index,
+                prediction: Answer::Value(row.prediction.answer()),
+                probability: None,
+                probabilities: None,
+                label: row.label.map(Answer::Value),
+            },
+        }
+    }
+}
+
+/// A row as a line of JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    row: Option<u64>,
+    prediction: Answer<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probability: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probabilities: Option<BTreeMap<&'a str, f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<Answer<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer<'a> {
+    Class(&'a str),
+    Value(f32),
+}

@@ -1,0 +1,45 @@
+//! Arguments of the commands that the second program runs. The first one parses them too, so that
+//! help and mistakes are answered without libtorch.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::storage::Location;
+
+/// Arguments of `trainyard predict`.
+#[derive(Args, Debug)]
+#[command(group(clap::ArgGroup::new("rows").required(true)))]
+pub struct PredictArgs {
+    /// Folder of an artifact, such as runs/NAME/artifact, or s3://BUCKET/PREFIX/NAME/artifact.
+    pub artifact: Location,
+    /// CSV file with the columns of the training file, in any order. If it has the label too, the
+    /// metrics are printed.
+    #[arg(long, value_name = "FILE", group = "rows")]
+    pub csv: Option<PathBuf>,
+    /// NPY or IDX array with rows of the shape used in training.
+    #[arg(long, value_name = "FILE", group = "rows")]
+    pub npy: Option<PathBuf>,
+    /// NPY or IDX array with the labels of the rows, for the metrics.
+    #[arg(long, value_name = "FILE", requires = "npy", conflicts_with = "csv")]
+    pub labels: Option<PathBuf>,
+    /// Print JSON lines.
+    #[arg(long)]
+    pub json: bool,
+    /// Print only the first N rows; metrics are those of the whole file.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+/// Arguments of `trainyard export`.
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    /// Folder of a run, which holds its checkpoints, such as runs/NAME, or s3://BUCKET/PREFIX/NAME.
+    pub checkpoint: Location,
+    /// Folder of the artifact; one that is there is replaced.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Export the checkpoint after this many steps [default: the result, or the newest checkpoint].
+    #[arg(long, value_name = "N")]
+    pub step: Option<u64>,
+}

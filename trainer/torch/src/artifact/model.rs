@@ -1,0 +1,86 @@
+//! An artifact's model, ready to predict.
+
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::Result;
+use tch::Tensor;
+use trainyard_core::control::EVALUATION_BLOCK_ROWS;
+use trainyard_core::layout::Layout;
+use trainyard_core::metrics::{BlockResult, Metrics, TaskKind, summarize};
+use trainyard_data::Table;
+use trainyard_runtime::artifact::{ModelFile, ModelFiles};
+
+use crate::engine::{outputs, pin_to_one_thread};
+use crate::network::Network;
+
+/// A model that can predict.
+#[derive(Debug)]
+pub struct Artifact {
+    /// What `model.json` says.
+    pub model: ModelFile,
+    kind: TaskKind,
+    network: Network,
+    parameters: Vec<Tensor>,
+}
+
+impl Artifact {
+    /// Reads `model.json` and the parameters, and checks their digest. Pins libtorch to one thread,
+    /// as in training: the bits of an output depend on it.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::read`], or of libtorch.
+    pub fn open(path: &Path) -> Result<Self> {
+        let files = ModelFiles::read(path)?;
+        pin_to_one_thread();
+        Ok(Artifact {
+            kind: files.kind(),
+            network: Network::new(&files.architecture, &files.layout),
+            parameters: tensors(&files.parameters, &files.layout)?,
+            model: files.model,
+        })
+    }
+
+    /// What the outputs mean.
+    pub fn kind(&self) -> TaskKind {
+        self.kind
+    }
+
+    /// Outputs, `rows x width`, block by block in the blocks in which training evaluates: a row's
+    /// bits are then those that training has seen, if its file is the same.
+    pub fn outputs<'a>(
+        &'a self,
+        table: &'a Table,
+    ) -> impl Iterator<Item = Result<(Range<usize>, Vec<f32>)>> + 'a {
+        let block = EVALUATION_BLOCK_ROWS as usize;
+        (0..table.rows).step_by(block).map(move |start| {
+            let rows = start..(start + block).min(table.rows);
+            Ok((
+                rows.clone(),
+                outputs(&self.network, &self.parameters, table, rows)?,
+            ))
+        })
+    }
+
+    /// The result of one block of outputs.
+    ///
+    /// # Errors
+    /// If the labels are not the task's.
+    pub fn score(&self, outputs: &[f32], labels: &[f32]) -> Result<BlockResult> {
+        Ok(BlockResult::from_outputs(self.kind, outputs, labels)?)
+    }
+
+    /// Merges the results of blocks.
+    pub fn summarize(&self, blocks: &[BlockResult]) -> Metrics {
+        summarize(self.kind, blocks)
+    }
+}
+
+/// The parameters of an arena in name order, as tensors of their own memory.
+pub(super) fn tensors(arena: &[f32], layout: &Layout) -> Result<Vec<Tensor>> {
+    let tensor = |placed: &trainyard_core::layout::Placed| -> Result<Tensor> {
+        let shape: Vec<i64> = placed.param.shape.iter().map(|&d| d as i64).collect();
+        Ok(Tensor::f_from_slice(&arena[placed.range()])?.f_view(shape.as_slice())?)
+    };
+    layout.params().map(tensor).collect()
+}

@@ -1,0 +1,273 @@
+//! What the bits depend on beside the job: the libtorch build and the CPU kernels it picks.
+//!
+//! Told apart are: builds of libtorch, by the id that the linker gave the library that is loaded
+//! (MKL, oneDNN and SLEEF are part of it, and stripping keeps the id); the architecture; the kernels
+//! that libtorch, MKL and oneDNN pick; and, where MKL is not pinned, the maker of the CPU. Not told
+//! apart are builds of the C library, whose `libm` some kernels of libtorch call for single elements,
+//! and steppings and microcode of one kind of CPU.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::Result;
+use serde_json::Value;
+use trainyard_crds::training_job::CpuCapability;
+use trainyard_runtime::THIS_PROGRAM;
+
+/// The libtorch that this version of tch is built against.
+pub const LIBTORCH_VERSION: &str = "2.13.0";
+
+/// The environment that pins libtorch's, MKL's and oneDNN's kernels.
+fn pins(capability: CpuCapability) -> [(&'static str, &'static str); 3] {
+    let (aten, mkl, dnn) = match capability {
+        CpuCapability::Default => ("default", "COMPATIBLE", "SSE41"),
+        CpuCapability::Avx2 => ("avx2", "AVX2,STRICT", "AVX2"),
+        CpuCapability::Avx512 => ("avx512", "AVX512,STRICT", "AVX512_CORE"),
+    };
+    [
+        ("ATEN_CPU_CAPABILITY", aten),
+        ("MKL_CBWR", mkl),
+        ("ONEDNN_MAX_CPU_ISA", dnn),
+    ]
+}
+
+/// Starts this program again with the pins in its environment, unless they are there. Must be
+/// called before libtorch is used: it reads them once.
+///
+/// # Errors
+/// If the program cannot be started again.
+pub fn pin(capability: Option<CpuCapability>) -> Result<()> {
+    let mut wanted = vec![("OMP_NUM_THREADS", "1"), ("MKL_NUM_THREADS", "1")];
+    wanted.extend(capability.map(pins).into_iter().flatten());
+    if wanted
+        .iter()
+        .all(|(name, value)| std::env::var(name).is_ok_and(|is| is == *value))
+    {
+        return Ok(());
+    }
+    let mut again = Command::new(THIS_PROGRAM);
+    again
+        .arg0("trainyard")
+        .args(std::env::args_os().skip(1))
+        .envs(wanted);
+    Err(again.exec().into()) // returns only if it failed
+}
+
+/// The capability that a job's manifest asks for, if it asks for one.
+pub fn of_spec(manifest: &Value) -> Option<CpuCapability> {
+    let name = manifest.pointer("/spec/training/cpuCapability")?;
+    serde_json::from_value(name.clone()).ok()
+}
+
+/// As [`pin`], for a command that only uses a model: on a CPU without the kernels that the job has
+/// asked for it warns and goes on with its own, since no bits of the model depend on it.
+///
+/// # Errors
+/// As [`pin`].
+pub fn pin_if_supported(wanted: Option<CpuCapability>) -> Result<()> {
+    match wanted {
+        Some(wanted) if !is_supported(wanted) => {
+            eprintln!(
+                "warning: this CPU lacks the kernels that the job has asked for; the last digits may differ"
+            );
+            pin(None)
+        }
+        wanted => pin(wanted),
+    }
+}
+
+fn is_supported(capability: CpuCapability) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return match capability {
+        CpuCapability::Default => true,
+        CpuCapability::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        CpuCapability::Avx512 => {
+            is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+        }
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    return capability == CpuCapability::Default;
+}
+
+/// The capability of this process, in words: equal words compute equal bits.
+pub fn describe(capability: Option<CpuCapability>) -> String {
+    let set = |name: &str| std::env::var(name).ok();
+    let kernels = set("ATEN_CPU_CAPABILITY").unwrap_or_else(|| detected().into());
+    let mkl = set("MKL_CBWR").unwrap_or_else(|| match capability {
+        // MKL picks its kernels by the maker of the CPU too.
+        None => format!("auto on {}", vendor()),
+        Some(_) => "unset".into(),
+    });
+    let dnn = set("ONEDNN_MAX_CPU_ISA").map_or(String::new(), |isa| format!(", oneDNN {isa}"));
+    let arch = std::env::consts::ARCH;
+    format!(
+        "libtorch {LIBTORCH_VERSION} (build {}) on {arch}, {} kernels, MKL {mkl}{dnn}",
+        loaded_build("libtorch_cpu.so").unwrap_or_else(|| "unknown".into()),
+        kernels.to_lowercase()
+    )
+}
+
+/// The build of a library that this process has loaded, if it says so.
+fn loaded_build(library: &str) -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let path = maps.lines().find_map(|line| {
+        let path = &line[line.find('/')?..];
+        (path.rsplit_once('/')?.1 == library).then_some(path)
+    })?;
+    let id = build_id(&mut File::open(path).ok()?).ok()??;
+    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(hex[..hex.len().min(12)].to_owned())
+}
+
+/// The id that the linker left in a program or library: the note `NT_GNU_BUILD_ID` of a segment
+/// `PT_NOTE` ("ELF-64 Object File Format", 1998; `elf(5)`). Segments, not sections: these may be gone,
+/// or moved without their table being told. None in a file of another kind.
+fn build_id(file: &mut (impl Read + Seek)) -> io::Result<Option<Vec<u8>>> {
+    const PT_NOTE: u32 = 4;
+    const NT_GNU_BUILD_ID: u32 = 3;
+    const HEADER: usize = 56;
+    let mut head = [0; 64];
+    file.read_exact(&mut head)?;
+    if head[..6] != *b"\x7fELF\x02\x01" {
+        return Ok(None); // not 64 bits, little endian
+    }
+    let (table, entry, count) = (long(&head, 32), short(&head, 54), short(&head, 56));
+    if entry != HEADER {
+        return Ok(None);
+    }
+    let mut segments = vec![0; count * HEADER];
+    file.seek(SeekFrom::Start(table))?;
+    file.read_exact(&mut segments)?;
+    let notes = segments.chunks_exact(HEADER);
+    for segment in notes.filter(|segment| word(segment, 0) == PT_NOTE) {
+        let mut notes = vec![0; long(segment, 32).min(4096) as usize];
+        file.seek(SeekFrom::Start(long(segment, 8)))?;
+        file.read_exact(&mut notes)?;
+        let mut rest = notes.as_slice();
+        while let [_, _, _, _, _, _, _, _, _, _, _, _, ..] = rest {
+            let (name, id) = (word(rest, 0) as usize, word(rest, 4) as usize);
+            let kind = word(rest, 8);
+            let begin = 12 + name.next_multiple_of(4);
+            let Some(value) = rest.get(begin..begin + id) else {
+                break;
+            };
+            if kind == NT_GNU_BUILD_ID && rest[12..].starts_with(b"GNU\0") {
+                return Ok(Some(value.to_vec()));
+            }
+            rest = rest.get(begin + id.next_multiple_of(4)..).unwrap_or(&[]);
+        }
+    }
+    Ok(None)
+}
+
+fn short(bytes: &[u8], at: usize) -> usize {
+    usize::from(bytes[at]) | usize::from(bytes[at + 1]) << 8
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    (short(bytes, at) | short(bytes, at + 2) << 16) as u32
+}
+
+fn long(bytes: &[u8], at: usize) -> u64 {
+    u64::from(word(bytes, at)) | u64::from(word(bytes, at + 4)) << 32
+}
+
+/// What libtorch picks by itself, by its own rule.
+#[cfg(target_arch = "x86_64")]
+fn detected() -> &'static str {
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("fma");
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    match (avx512, avx2) {
+        (true, _) => "avx512",
+        (_, true) => "avx2",
+        _ => "default",
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detected() -> &'static str {
+    "default"
+}
+
+fn vendor() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = info
+        .lines()
+        .find(|line| line.starts_with("vendor_id") || line.starts_with("CPU implementer"));
+    let value = line
+        .and_then(|line| line.split(':').nth(1))
+        .unwrap_or("unknown");
+    value.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    #[test]
+    fn the_build_of_the_loaded_libtorch_is_named_and_the_same_again() {
+        // The linker leaves out what no test calls.
+        crate::engine::pin_to_one_thread();
+        let begin = std::time::Instant::now();
+        let words = describe(None);
+        println!("{words}, found in {:?}", begin.elapsed());
+        let (_, rest) = words.split_once("(build ").expect("a build");
+        let (build, _) = rest.split_once(')').expect("its end");
+        assert!(
+            build.len() == 12 && build.bytes().all(|b| b.is_ascii_hexdigit()),
+            "{words}"
+        );
+        assert_eq!(describe(None), words);
+    }
+
+    /// A file with one segment of notes: `notes` are (name, kind, value).
+    fn elf(notes: &[(&[u8], u32, &[u8])]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (name, kind, value) in notes {
+            let lengths = [name.len() as u32, value.len() as u32, *kind];
+            body.extend(lengths.iter().flat_map(|n| n.to_le_bytes()));
+            for part in [name, value] {
+                body.extend(*part);
+                body.resize(body.len().next_multiple_of(4), 0);
+            }
+        }
+        let mut file = vec![0; 64 + 56];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        file[32] = 64; // where the segments are told
+        file[54] = 56;
+        file[56] = 1;
+        file[64] = 4;
+        file[64 + 8] = 64 + 56;
+        file[64 + 32] = body.len() as u8;
+        file.extend(body);
+        file
+    }
+
+    #[test]
+    fn a_build_id_is_found_among_notes_and_nothing_else_is_taken_for_one() {
+        let id = |file: Vec<u8>| build_id(&mut Cursor::new(file));
+        let other = (b"GNU\0".as_slice(), 1, b"12345".as_slice());
+        let ours = (b"GNU\0".as_slice(), 3, b"\x01\xab".as_slice());
+        assert_eq!(id(elf(&[other, ours])).expect("whole"), Some(vec![1, 0xab]));
+        assert_eq!(id(elf(&[other])).expect("whole"), None);
+        assert_eq!(id(vec![7; 100]).expect("another kind"), None);
+        // Cut or damaged anywhere, it neither panics nor goes on for ever.
+        let whole = elf(&[other, ours]);
+        for cut in 0..whole.len() {
+            let _ = id(whole[..cut].to_vec());
+            let mut damaged = whole.clone();
+            damaged[cut] ^= 0xff;
+            let _ = id(damaged);
+        }
+    }
+}
