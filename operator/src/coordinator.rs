@@ -10,8 +10,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-
-use crate::resources::HTTP_PORT;
+use trainyard_contract::pod::{HTTP_PORT, STATUS_PAGE};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -66,7 +65,7 @@ async fn get_status(ip: &str) -> Result<Progress> {
     let stream = tokio::net::TcpStream::connect((ip, HTTP_PORT)).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = http::Request::get("/status")
+    let request = http::Request::get(STATUS_PAGE)
         .header(http::header::HOST, "coordinator")
         .body(Empty::<Bytes>::new())?;
     let ask = async {

@@ -5,11 +5,12 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use trainyard_contract::pod::CONTAINER;
 
 use crate::owner::Owner;
 use crate::resources::{self, labels};
 
-pub use crate::member::{Member, Role};
+pub use trainyard_contract::{Member, Role};
 
 /// Longest message that is taken over from a pod, in bytes.
 const MAX_MESSAGE: usize = 4096;
@@ -221,7 +222,7 @@ pub fn see(pod: &Pod) -> Option<PodSeen> {
     let status = pod.status.as_ref();
     let container = status
         .and_then(|s| s.container_statuses.as_ref())
-        .and_then(|all| all.iter().find(|c| c.name == crate::resources::CONTAINER));
+        .and_then(|all| all.iter().find(|c| c.name == CONTAINER));
     let state = container.and_then(|c| c.state.as_ref());
     let mut states = status
         .into_iter()
@@ -256,15 +257,9 @@ pub fn see(pod: &Pod) -> Option<PodSeen> {
 }
 
 fn identity(job: &str, pod: &str) -> Option<(Member, u32)> {
-    let mut parts = pod.strip_prefix(job)?.strip_prefix('-')?.split('-');
-    let role = match parts.next()? {
-        "server" => Role::Server,
-        "worker" => Role::Worker,
-        _ => return None,
-    };
-    let index = parts.next()?.parse().ok()?;
-    let attempt = parts.next()?.parse().ok()?;
-    let member = Member { role, index };
+    let own = pod.strip_prefix(job)?.strip_prefix('-')?;
+    let (member, attempt) = own.rsplit_once('-')?;
+    let (member, attempt) = (member.parse().ok()?, attempt.parse().ok()?);
     (resources::pod_name(job, member, attempt) == pod).then_some((member, attempt))
 }
 
@@ -390,7 +385,7 @@ mod tests {
                 }],
             },
             "status": {"phase": phase, "containerStatuses": [{
-                "name": resources::CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "name": CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0,
                 "state": state,
             }]},
         });

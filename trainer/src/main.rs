@@ -3,12 +3,11 @@
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, RawFd};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use trainyard::exit::{BadInput, Exit, on_panic};
+use trainyard::exit::{self, BadInput, Exit, on_panic};
 use trainyard::job::Job;
 use trainyard::net::Timing;
 use trainyard::storage::Location;
@@ -114,7 +113,7 @@ struct ServerArgs {
     #[arg(long)]
     advertise: Option<String>,
     /// Seconds that a stop may take before it goes without a checkpoint of its own.
-    #[arg(long, value_name = "SECONDS", env = "TRAINYARD_GRACE_SECONDS", default_value_t = Timing::default().grace.as_secs())]
+    #[arg(long, value_name = "SECONDS", env = trainyard_contract::env::GRACE_SECONDS, default_value_t = Timing::default().grace.as_secs())]
     grace: u64,
     /// An inherited listener, instead of --listen.
     #[arg(long, hide = true)]
@@ -139,7 +138,7 @@ struct WorkerArgs {
     connections: u32,
 }
 
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => return run_job(args),
@@ -157,12 +156,12 @@ fn main() -> ExitCode {
     };
     let exit = result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
-        Exit::of_error(&error)
+        exit::of_error(&error)
     });
-    ExitCode::from(exit.code())
+    exit.into()
 }
 
-fn run_job(args: RunArgs) -> ExitCode {
+fn run_job(args: RunArgs) -> std::process::ExitCode {
     let mut ui = Ui::new(Mode::detect(args.json), colour_allowed());
     let options = run::Options {
         file: args.file,
@@ -176,9 +175,9 @@ fn run_job(args: RunArgs) -> ExitCode {
     };
     let exit = run::run(options, &mut ui).unwrap_or_else(|error| {
         ui.failed(&format!("{error:#}"));
-        Exit::of_error(&error)
+        exit::of_error(&error)
     });
-    ExitCode::from(exit.code())
+    exit.into()
 }
 
 /// Leaves a role's termination message, if one is asked for.
@@ -199,7 +198,7 @@ fn role(args: &RoleArgs) -> Result<Job> {
             bail!("the supervisor {supervisor} has ended");
         }
     }
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TRAINYARD_LOG")
+    let filter = tracing_subscriber::EnvFilter::try_from_env(trainyard_contract::env::LOG)
         .unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -10,10 +10,11 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
+use trainyard_contract::Member;
+use trainyard_contract::pod::{HTTP_PORT, JOB_FILE, PROTOCOL_PORT};
 
-use super::{HTTP_PORT, PROTOCOL_PORT, config_name, coordinator_name, labels};
+use super::{config_name, coordinator_name, labels};
 use crate::job::Job;
-use crate::member::Member;
 
 fn metadata(job: &Job, name: String) -> ObjectMeta {
     ObjectMeta {
@@ -94,7 +95,7 @@ pub fn config_map(job: &Job) -> serde_json::Result<ConfigMap> {
     });
     Ok(ConfigMap {
         metadata: metadata(job, config_name(&job.name)),
-        data: Some([("job.json".to_owned(), serde_json::to_string(&resolved)?)].into()),
+        data: Some([(JOB_FILE.to_owned(), serde_json::to_string(&resolved)?)].into()),
         ..ConfigMap::default()
     })
 }

@@ -12,27 +12,13 @@ use std::sync::mpsc::Sender;
 use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Serialize;
+use trainyard_contract::{Member, Role, pod};
 
 use crate::storage::Location;
 
-/// Server or worker, by index.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "camelCase", tag = "role", content = "index")]
-pub enum Member {
-    /// A server.
-    Server(u32),
-    /// A worker.
-    Worker(u32),
-}
-
-impl std::fmt::Display for Member {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Member::Server(index) => write!(f, "server {index}"),
-            Member::Worker(index) => write!(f, "worker {index}"),
-        }
-    }
+/// A member as users are told of it: `server 0`.
+pub fn in_words(member: Member) -> String {
+    format!("{} {}", member.role, member.index)
 }
 
 /// What every process of a run is told.
@@ -61,35 +47,27 @@ pub struct Common {
 impl Common {
     /// Where a member writes what it has to say.
     pub fn log(&self, member: Member) -> PathBuf {
-        let name = match member {
-            Member::Server(index) => format!("server-{index}.log"),
-            Member::Worker(index) => format!("worker-{index}.log"),
-        };
-        self.folder.join("logs").join(name)
+        self.folder.join("logs").join(format!("{member}.log"))
     }
 
     fn command(&self, member: Member, generation: u32) -> Result<Command> {
         let mut command = Command::new(crate::THIS_PROGRAM);
         command.arg0("trainyard");
-        let (role, index) = match member {
-            Member::Server(index) => ("server", index),
-            Member::Worker(index) => ("worker", index),
-        };
         command
-            .arg(role)
+            .arg(member.role.name())
             .arg(format!("--supervised={}", std::process::id()))
             .arg("--index")
-            .arg(index.to_string());
-        command.arg("--job").arg(self.folder.join("job.json"));
+            .arg(member.index.to_string());
+        command.arg("--job").arg(self.folder.join(pod::JOB_FILE));
         command.arg("--coordinator").arg(&self.coordinator);
-        match member {
-            Member::Server(_) => {
+        match member.role {
+            Role::Server => {
                 command.args(["--servers", &self.servers.to_string()]);
                 command.args(["--generation", &generation.to_string()]);
                 command.arg("--storage").arg(self.storage.to_string());
                 command.envs(self.storage_env.iter().cloned());
             }
-            Member::Worker(_) => {
+            Role::Worker => {
                 command.arg("--data").arg(&self.data);
                 command.envs(self.data_env.iter().cloned());
                 command.args(["--threads", &self.threads.to_string()]);
@@ -134,7 +112,7 @@ pub fn start(
         .stderr(log);
     // The terminal's Ctrl-C is for us; we tell the others.
     command.process_group(0);
-    let shared = matches!(member, Member::Server(0));
+    let shared = member == Member::COORDINATOR;
     if shared {
         let [protocol, http] = listeners
             .each_ref()
@@ -151,7 +129,7 @@ pub fn start(
     }
     let child = command
         .spawn()
-        .with_context(|| format!("{member} cannot be started"));
+        .with_context(|| format!("{} cannot be started", in_words(member)));
     if shared {
         inherit(FdFlags::CLOEXEC)?;
     }

@@ -10,13 +10,14 @@ use anyhow::{Result, anyhow};
 use rustix::process::Signal;
 use serde::Serialize;
 use trainyard_checkpoint::Log;
+use trainyard_contract::{Member, Role, pod};
 use trainyard_core::control::{Progress, Release};
 
 use super::folder::{Folder, elsewhere};
 use super::observer::{Heard, Observer, relay};
 use super::places::{self, Checkpoints};
 use super::policy::{self, End, Restarts, Verdict};
-use super::process::{self, Common, Exited, Member};
+use super::process::{self, Common, Exited, in_words};
 use super::{Options, describe};
 use crate::exit::BadInput;
 use crate::job::Job;
@@ -107,7 +108,7 @@ impl<'a> Supervisor<'a> {
         ];
         let coordinator = listeners[0].local_addr()?.to_string();
         let http = format!("http://{}/status", listeners[1].local_addr()?);
-        folder.write("job.json", &job.manifest)?;
+        folder.write(pod::JOB_FILE, &job.manifest)?;
         let data = match options.file.parent() {
             Some(parent) if parent != Path::new("") => parent.to_path_buf(),
             _ => PathBuf::from("."),
@@ -149,8 +150,8 @@ impl<'a> Supervisor<'a> {
             resumed_from: log.latest().map(|manifest| manifest.step),
         });
         let members = (0..servers)
-            .map(Member::Server)
-            .chain((0..workers).map(Member::Worker));
+            .map(Member::server)
+            .chain((0..workers).map(Member::worker));
         let now = Instant::now();
         let (exits, exited) = channel();
         std::thread::spawn(move || {
@@ -189,7 +190,7 @@ impl<'a> Supervisor<'a> {
         let mut stop_deadline = None;
         loop {
             self.start_due()?;
-            if self.stopping && !self.places.contains_key(&Member::Server(0)) {
+            if self.stopping && !self.places.contains_key(&Member::COORDINATOR) {
                 return Ok(Over::Stopped); // nobody is left to save more than was saved
             }
             let wait = self.next_start().unwrap_or(Duration::from_millis(500));
@@ -300,7 +301,7 @@ impl<'a> Supervisor<'a> {
         }
         let end = End::of(status.code());
         let lived = since.elapsed();
-        if end == End::Clean && member == Member::Server(0) {
+        if end == End::Clean && member == Member::COORDINATOR {
             // The release that explains it may still be on its way to us.
             self.places.remove(&member);
             return self.explained();
@@ -309,21 +310,22 @@ impl<'a> Supervisor<'a> {
             self.places.remove(&member);
             return Ok(None);
         }
-        if end == End::TryAgain && member == Member::Server(0) {
+        if end == End::TryAgain && member == Member::COORDINATOR {
             self.not_taken_over()?;
         }
         let expected = policy::heard_the_end(end, &self.progress.phase);
         let how = process::describe(status);
         match self.restarts.judge(member, end, lived, self.backoff_limit) {
             Verdict::Restart(wait) => {
-                if matches!(member, Member::Server(_)) {
+                match member.role {
                     // Durable before its effect: the claim in the log is made by server 0 itself.
-                    self.generation += 1;
+                    Role::Server => self.generation += 1,
+                    Role::Worker => {}
                 }
                 let wait = if expected { policy::WORD } else { wait };
                 if !expected {
                     self.ui.note(&Note::Restarting {
-                        member: member.to_string(),
+                        member: in_words(member),
                         how,
                         wait,
                     });
@@ -345,7 +347,8 @@ impl<'a> Supervisor<'a> {
                 let message = match (verdict, said) {
                     (Verdict::Fail, Some(said)) => said,
                     (_, said) => format!(
-                        "{member} ended with {how} and the {} restarts that backoffLimit allows are used up{}; see {}",
+                        "{} ended with {how} and the {} restarts that backoffLimit allows are used up{}; see {}",
+                        in_words(member),
                         self.backoff_limit,
                         said.map_or(String::new(), |said| format!(" (last error: {said})")),
                         log.display()

@@ -256,7 +256,7 @@ impl Server {
                 &self.options.timing,
             ) {
                 Ok(stream) => match self.attend(stream, &mut tenure)? {
-                    Attended::Released(release) => return Exit::of(release),
+                    Attended::Released(release) => return crate::exit::of_release(release),
                     Attended::Lost(met) => {
                         if met {
                             search = net::Search::new(&self.options.timing);

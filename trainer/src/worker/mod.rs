@@ -135,7 +135,7 @@ impl Worker {
             let ended = self.session(&mut generation)?;
             self.activity.generation.store(0, Ordering::Relaxed);
             match ended {
-                Ended::Released(release) => return Exit::of(release),
+                Ended::Released(release) => return crate::exit::of_release(release),
                 Ended::Lost { welcomed, why } => {
                     if welcomed {
                         search = net::Search::new(&self.options.timing);
