@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +14,12 @@ use trainyard::storage::Location;
 use trainyard::termination::{self, Ended};
 use trainyard::ui::{Mode, Ui, colour_allowed};
 use trainyard::{capability, commands, run, server, worker};
+use trainyard_contract::{
+    DEFAULT_CONNECTIONS, MAX_THREADS, MemberArgs, MemberCommand, ServerArgs, WorkerArgs, env,
+};
+
+/// Where a server listens that is not told: it is found under the address that it then has.
+const ANY_PORT: &str = "127.0.0.1:0";
 
 /// Deterministic elastic training: the model does not depend on who computed it.
 #[derive(Parser)]
@@ -33,12 +39,8 @@ enum Command {
     Inspect(commands::InspectArgs),
     /// Write an artifact from a checkpoint.
     Export(commands::ExportArgs),
-    /// Be one server of a job (started by `run` or the operator).
-    #[command(hide = true)]
-    Server(ServerArgs),
-    /// Be one worker of a job (started by `run` or the operator).
-    #[command(hide = true)]
-    Worker(WorkerArgs),
+    #[command(flatten)]
+    Member(MemberCommand),
 }
 
 #[derive(Args)]
@@ -64,77 +66,10 @@ struct RunArgs {
     #[arg(long)]
     json: bool,
     /// Leaves that each worker computes side by side [default: cores / workers].
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_THREADS)))]
     threads: Option<u16>,
     /// Connections from each worker to each server, in each direction.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
-    connections: u32,
-}
-
-#[derive(Args)]
-struct RoleArgs {
-    /// The resolved job, as JSON.
-    #[arg(long)]
-    job: PathBuf,
-    /// Index within the role.
-    #[arg(long)]
-    index: u32,
-    /// Address of server 0; a name is looked up again for each connection.
-    #[arg(long)]
-    coordinator: String,
-    /// Address for /healthz and /metrics; a server has /status too.
-    #[arg(long)]
-    http: Option<String>,
-    /// File that the last words of this process are written to, for Kubernetes to keep.
-    #[arg(long, value_name = "FILE")]
-    termination_message: Option<PathBuf>,
-    /// End when the process that started this one ends; its id, to notice an end before the start.
-    #[arg(long, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
-    supervised: Option<i32>,
-}
-
-#[derive(Args)]
-struct ServerArgs {
-    #[command(flatten)]
-    role: RoleArgs,
-    /// Number of servers.
-    #[arg(long)]
-    servers: u32,
-    /// Generation given by the supervisor.
-    #[arg(long)]
-    generation: u32,
-    /// Folder of checkpoints.
-    #[arg(long)]
-    storage: Location,
-    /// Address to listen on.
-    #[arg(long, default_value = "127.0.0.1:0")]
-    listen: String,
-    /// Address under which workers reach this server [default: the one it listens on].
-    #[arg(long)]
-    advertise: Option<String>,
-    /// Seconds that a stop may take before it goes without a checkpoint of its own.
-    #[arg(long, value_name = "SECONDS", env = trainyard_contract::env::GRACE_SECONDS, default_value_t = Timing::default().grace.as_secs())]
-    grace: u64,
-    /// An inherited listener, instead of --listen.
-    #[arg(long, hide = true)]
-    listen_fd: Option<RawFd>,
-    /// An inherited listener, instead of --http.
-    #[arg(long, hide = true)]
-    http_fd: Option<RawFd>,
-}
-
-#[derive(Args)]
-struct WorkerArgs {
-    #[command(flatten)]
-    role: RoleArgs,
-    /// Folder that relative data URIs resolve in.
-    #[arg(long)]
-    data: PathBuf,
-    /// Leaves computed side by side [default: the processors that this process may use].
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// Connections to each server, in each direction.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = DEFAULT_CONNECTIONS, value_parser = clap::value_parser!(u32).range(1..=64))]
     connections: u32,
 }
 
@@ -145,13 +80,13 @@ fn main() -> std::process::ExitCode {
         Command::Predict(args) => commands::predict(args),
         Command::Inspect(args) => commands::inspect(args),
         Command::Export(args) => commands::export(args),
-        Command::Server(args) => {
-            let file = args.role.termination_message.clone();
-            last_words(file, be_server(args))
-        }
-        Command::Worker(args) => {
-            let file = args.role.termination_message.clone();
-            last_words(file, be_worker(args))
+        Command::Member(command) => {
+            let file = command.common().termination_message.clone();
+            let ended = match command {
+                MemberCommand::Server(args) => be_server(args),
+                MemberCommand::Worker(args) => be_worker(args),
+            };
+            last_words(file.as_deref(), ended)
         }
     };
     let exit = result.unwrap_or_else(|error| {
@@ -181,32 +116,33 @@ fn run_job(args: RunArgs) -> std::process::ExitCode {
 }
 
 /// Leaves a role's termination message, if one is asked for.
-fn last_words(file: Option<PathBuf>, ended: Result<Ended>) -> Result<Exit> {
+fn last_words(file: Option<&str>, ended: Result<Ended>) -> Result<Exit> {
     if let Some(file) = file {
-        termination::write(&file, &ended);
+        termination::write(Path::new(file), &ended);
     }
     ended.map(|ended| ended.exit())
 }
 
-fn role(args: &RoleArgs) -> Result<Job> {
+/// What every role does first: it binds its life to its supervisor, begins its log, and reads its job.
+fn begin(args: &MemberArgs) -> Result<Job> {
     on_panic();
     if let Some(supervisor) = args.supervised {
         use rustix::process::{Signal, getppid, set_parent_process_death_signal};
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned());
         if supervisor != 0 && supervisor != parent {
             bail!("the supervisor {supervisor} has ended");
         }
     }
-    let filter = tracing_subscriber::EnvFilter::try_from_env(trainyard_contract::env::LOG)
-        .unwrap_or_else(|_| "info".into());
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env(env::LOG).unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
     let text = std::fs::read_to_string(&args.job)
-        .with_context(|| format!("the job {} cannot be read", args.job.display()))?;
+        .with_context(|| format!("the job {} cannot be read", args.job))?;
     Job::from_json(&text)
 }
 
@@ -240,37 +176,41 @@ fn http_listener(fd: Option<RawFd>, address: Option<&str>) -> Result<Option<TcpL
 }
 
 fn be_server(args: ServerArgs) -> Result<Ended> {
-    let job = role(&args.role)?;
+    let job = begin(&args.member)?;
+    let storage = args.storage.parse::<Location>();
+    let storage =
+        storage.map_err(|error| BadInput(format!("--storage {}: {error}", args.storage)))?;
+    let timing = Timing::default();
     server::run(server::Options {
         job,
-        index: args.role.index,
+        index: args.member.index,
         servers: args.servers,
         generation: args.generation,
-        coordinator: args.role.coordinator,
+        coordinator: args.member.coordinator,
         advertise: args.advertise,
-        listener: listener(args.listen_fd, &args.listen)?,
-        http: http_listener(args.http_fd, args.role.http.as_deref())?,
-        storage: args.storage,
+        listener: listener(args.listen_fd, args.listen.as_deref().unwrap_or(ANY_PORT))?,
+        http: http_listener(args.http_fd, args.member.http.as_deref())?,
+        storage,
         // A local run writes it itself, into a folder that appears whole.
-        artifact: args.role.supervised.is_none(),
+        artifact: args.member.supervised.is_none(),
         timing: Timing {
-            grace: Duration::from_secs(args.grace),
-            ..Timing::default()
+            grace: args.grace.map_or(timing.grace, Duration::from_secs),
+            ..timing
         },
     })
 }
 
 fn be_worker(args: WorkerArgs) -> Result<Ended> {
-    let job = role(&args.role)?;
+    let job = begin(&args.member)?;
     capability::pin(job.manifest.spec.training.cpu_capability)?;
     let exit = worker::run(worker::Options {
         job,
-        index: args.role.index,
-        coordinator: args.role.coordinator,
-        data: args.data,
+        index: args.member.index,
+        coordinator: args.member.coordinator,
+        data: args.data.into(),
         threads: args.threads.map(usize::from),
-        connections: args.connections,
-        http: http_listener(None, args.role.http.as_deref())?,
+        connections: args.connections.unwrap_or(DEFAULT_CONNECTIONS),
+        http: http_listener(None, args.member.http.as_deref())?,
         timing: Timing::default(),
     })?;
     Ok(Ended::Left(exit))

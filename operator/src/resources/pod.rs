@@ -15,7 +15,7 @@ use trainyard_contract::pod::{
     CONTAINER, DATA_FOLDER, HEALTH_PAGE, HTTP_PORT, JOB_FOLDER, JOB_PATH, PROTOCOL_PORT,
     STORAGE_FOLDER, TEMPORARY_FOLDER, TERMINATION_MESSAGE_PATH,
 };
-use trainyard_contract::{Member, Role};
+use trainyard_contract::{Member, MemberArgs, Role, ServerArgs, WorkerArgs};
 use trainyard_crds::training_job::{PodSettings, Volume as JobVolume};
 
 use super::{USER, config_name, coordinator_name, labels, pod_name, storage_uri};
@@ -139,30 +139,44 @@ fn container(
 }
 
 fn args(job: &Job, member: Member, generation: u64) -> Vec<String> {
-    let coordinator = format!(
-        "{}.{}.svc:{PROTOCOL_PORT}",
-        coordinator_name(&job.name),
-        job.namespace
-    );
-    let mut args = vec![
-        member.role.name().to_owned(),
-        format!("--job={JOB_PATH}"),
-        format!("--index={}", member.index),
-        format!("--coordinator={coordinator}"),
-        format!("--http=0.0.0.0:{HTTP_PORT}"),
-        format!("--termination-message={TERMINATION_MESSAGE_PATH}"),
-    ];
+    let common = MemberArgs {
+        job: JOB_PATH.into(),
+        index: member.index,
+        coordinator: format!(
+            "{}.{}.svc:{PROTOCOL_PORT}",
+            coordinator_name(&job.name),
+            job.namespace
+        ),
+        http: Some(format!("0.0.0.0:{HTTP_PORT}")),
+        termination_message: Some(TERMINATION_MESSAGE_PATH.into()),
+        supervised: None,
+    };
     match member.role {
-        Role::Server => args.extend([
-            format!("--servers={}", job.servers()),
-            format!("--generation={generation}"),
-            format!("--listen=0.0.0.0:{PROTOCOL_PORT}"),
-            format!("--advertise=$({POD_IP}):{PROTOCOL_PORT}"),
-            format!("--storage={}", storage_uri(job)),
-        ]),
-        Role::Worker => args.push(format!("--data={DATA_FOLDER}")),
+        Role::Server => {
+            let args = ServerArgs {
+                member: common,
+                servers: job.servers(),
+                // The trainer counts in 32 bits; no job lives long enough to lose so many servers.
+                generation: u32::try_from(generation).unwrap_or(u32::MAX),
+                storage: storage_uri(job),
+                listen: Some(format!("0.0.0.0:{PROTOCOL_PORT}")),
+                advertise: Some(format!("$({POD_IP}):{PROTOCOL_PORT}")),
+                grace: None, // in the environment
+                listen_fd: None,
+                http_fd: None,
+            };
+            args.to_args()
+        }
+        Role::Worker => {
+            let args = WorkerArgs {
+                member: common,
+                data: DATA_FOLDER.into(),
+                threads: None,
+                connections: None,
+            };
+            args.to_args()
+        }
     }
-    args
 }
 
 /// The operator's variables first, so that the user's may refer to them; names of the operator's own are refused before.

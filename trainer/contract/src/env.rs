@@ -4,7 +4,7 @@
 pub const RESERVED_PREFIX: &str = "TRAINYARD_";
 /// The pod's own address, to build arguments from.
 pub const POD_IP: &str = "TRAINYARD_POD_IP";
-/// Seconds that a stop may take before it goes without a checkpoint of its own. Not an argument: an older image would refuse it.
+/// Instead of `--grace`: see [`crate::ServerArgs::grace`].
 pub const GRACE_SECONDS: &str = "TRAINYARD_GRACE_SECONDS";
 /// What is logged, as a filter of the `tracing-subscriber` crate: `debug`, `trainyard=trace,info`.
 pub const LOG: &str = "TRAINYARD_LOG";

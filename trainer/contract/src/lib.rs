@@ -7,13 +7,21 @@
 //! | What | Where |
 //! | --- | --- |
 //! | who takes part in a job | [`Role`], [`Member`] |
-//! | what a process finds where it runs | [`env`], [`pod`] |
+//! | how a process is started, and what it finds | [`MemberCommand`], [`env`], [`pod`] |
 //! | how it ended | [`ExitCode`] |
+//!
+//! A job that runs must survive an upgrade of the operator, whose pods then still come from an older image. So an argument
+//! that is new is emitted only where the image is sure to know it; a setting that an older trainer may pass over is an
+//! environment variable.
 
+mod args;
 pub mod env;
 mod exit;
 mod member;
 pub mod pod;
 
+pub use args::{
+    DEFAULT_CONNECTIONS, MAX_THREADS, MemberArgs, MemberCommand, ServerArgs, WorkerArgs,
+};
 pub use exit::ExitCode;
 pub use member::{Member, NotAMember, Role};

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::TcpListener;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,9 +12,9 @@ use std::sync::mpsc::Sender;
 use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
-use trainyard_contract::{Member, Role, pod};
+use trainyard_contract::{Member, MemberArgs, Role, ServerArgs, WorkerArgs};
 
-use crate::storage::Location;
+use crate::exit::BadInput;
 
 /// A member as users are told of it: `server 0`.
 pub fn in_words(member: Member) -> String {
@@ -26,12 +26,14 @@ pub fn in_words(member: Member) -> String {
 pub struct Common {
     /// The run's folder.
     pub folder: PathBuf,
+    /// The job file.
+    pub job: String,
     /// Place of the checkpoints.
-    pub storage: Location,
+    pub storage: String,
     /// Environment in which servers find it.
     pub storage_env: Vec<(&'static str, String)>,
     /// Folder of the data.
-    pub data: PathBuf,
+    pub data: String,
     /// Environment in which workers find data elsewhere.
     pub data_env: Vec<(&'static str, String)>,
     /// Address of server 0.
@@ -39,7 +41,7 @@ pub struct Common {
     /// Number of servers.
     pub servers: u32,
     /// Threads of a worker.
-    pub threads: usize,
+    pub threads: u16,
     /// Bulk connections of a worker to each server.
     pub connections: u32,
 }
@@ -50,32 +52,61 @@ impl Common {
         self.folder.join("logs").join(format!("{member}.log"))
     }
 
-    fn command(&self, member: Member, generation: u32) -> Result<Command> {
-        let mut command = Command::new(crate::THIS_PROGRAM);
-        command.arg0("trainyard");
-        command
-            .arg(member.role.name())
-            .arg(format!("--supervised={}", std::process::id()))
-            .arg("--index")
-            .arg(member.index.to_string());
-        command.arg("--job").arg(self.folder.join(pod::JOB_FILE));
-        command.arg("--coordinator").arg(&self.coordinator);
-        match member.role {
+    /// The program of a member. Server 0 is given its listeners: the protocol's and HTTP's.
+    fn command(&self, member: Member, generation: u32, inherited: Option<[RawFd; 2]>) -> Command {
+        let common = MemberArgs {
+            job: self.job.clone(),
+            index: member.index,
+            coordinator: self.coordinator.clone(),
+            http: None,
+            termination_message: None,
+            supervised: Some(std::process::id()),
+        };
+        let (args, env) = match member.role {
             Role::Server => {
-                command.args(["--servers", &self.servers.to_string()]);
-                command.args(["--generation", &generation.to_string()]);
-                command.arg("--storage").arg(self.storage.to_string());
-                command.envs(self.storage_env.iter().cloned());
+                let args = ServerArgs {
+                    member: common,
+                    servers: self.servers,
+                    generation,
+                    storage: self.storage.clone(),
+                    listen_fd: inherited.map(|[protocol, _]| protocol),
+                    http_fd: inherited.map(|[_, http]| http),
+                    listen: None,
+                    advertise: None,
+                    grace: None,
+                };
+                (args.to_args(), &self.storage_env)
             }
             Role::Worker => {
-                command.arg("--data").arg(&self.data);
-                command.envs(self.data_env.iter().cloned());
-                command.args(["--threads", &self.threads.to_string()]);
-                command.args(["--connections", &self.connections.to_string()]);
+                let args = WorkerArgs {
+                    member: common,
+                    data: self.data.clone(),
+                    threads: Some(self.threads),
+                    connections: Some(self.connections),
+                };
+                (args.to_args(), &self.data_env)
             }
-        }
-        Ok(command)
+        };
+        let mut command = Command::new(crate::THIS_PROGRAM);
+        command.arg0("trainyard").args(args);
+        command.envs(env.iter().cloned());
+        command
     }
+}
+
+/// A path as it can stand in an argument.
+///
+/// # Errors
+/// [`BadInput`] if it is not UTF-8.
+pub fn as_argument(path: &Path) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| {
+        let message = format!(
+            "the path {} is not UTF-8: rename the folder",
+            path.display()
+        );
+        BadInput(message).into()
+    })
 }
 
 /// A process has ended.
@@ -101,7 +132,9 @@ pub fn start(
     listeners: &[TcpListener; 2],
     exited: Sender<Exited>,
 ) -> Result<u32> {
-    let mut command = common.command(member, generation)?;
+    let shared = member == Member::COORDINATOR;
+    let inherited = shared.then(|| listeners.each_ref().map(AsRawFd::as_raw_fd));
+    let mut command = common.command(member, generation, inherited);
     let log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -112,13 +145,6 @@ pub fn start(
         .stderr(log);
     // The terminal's Ctrl-C is for us; we tell the others.
     command.process_group(0);
-    let shared = member == Member::COORDINATOR;
-    if shared {
-        let [protocol, http] = listeners
-            .each_ref()
-            .map(|listener| listener.as_raw_fd().to_string());
-        command.args(["--listen-fd", &protocol, "--http-fd", &http]);
-    }
     let inherit = |flags| {
         listeners
             .iter()

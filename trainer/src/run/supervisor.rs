@@ -10,14 +10,14 @@ use anyhow::{Result, anyhow};
 use rustix::process::Signal;
 use serde::Serialize;
 use trainyard_checkpoint::Log;
-use trainyard_contract::{Member, Role, pod};
+use trainyard_contract::{MAX_THREADS, Member, Role, pod};
 use trainyard_core::control::{Progress, Release};
 
 use super::folder::{Folder, elsewhere};
 use super::observer::{Heard, Observer, relay};
 use super::places::{self, Checkpoints};
 use super::policy::{self, End, Restarts, Verdict};
-use super::process::{self, Common, Exited, in_words};
+use super::process::{self, Common, Exited, as_argument, in_words};
 use super::{Options, describe};
 use crate::exit::BadInput;
 use crate::job::Job;
@@ -116,13 +116,14 @@ impl<'a> Supervisor<'a> {
         let data = std::fs::canonicalize(data)?;
         let common = Common {
             folder: folder.path.clone(),
-            storage: checkpoints.location.clone(),
+            job: as_argument(&folder.path.join(pod::JOB_FILE))?,
+            storage: checkpoints.location.to_string(),
             storage_env: checkpoints.env(),
             data_env: places::data(job, &data)?.env(),
-            data,
+            data: as_argument(&data)?,
             coordinator: coordinator.clone(),
             servers,
-            threads: threads.max(1),
+            threads: threads.clamp(1, MAX_THREADS.into()) as u16,
             connections: options.connections,
         };
         let (sender, inputs) = channel();
