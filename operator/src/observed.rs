@@ -3,17 +3,13 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
-use serde::Deserialize;
-use std::collections::BTreeMap;
 use trainyard_contract::pod::CONTAINER;
+use trainyard_contract::{Metrics, TERMINATION_MESSAGE_LIMIT};
 
 use crate::owner::Owner;
 use crate::resources::{self, labels};
 
-pub use trainyard_contract::{Member, Role};
-
-/// Longest message that is taken over from a pod, in bytes.
-const MAX_MESSAGE: usize = 4096;
+pub use trainyard_contract::{Member, Report, Role};
 
 /// A pod of a job.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,46 +84,8 @@ pub struct End {
 impl End {
     /// What server 0 reported, if it finished the job.
     pub fn report(&self) -> Option<Report> {
-        let report: Report = serde_json::from_str(&self.message).ok()?;
-        (self.code == Some(0) && report.complete).then_some(report)
+        Report::from_message(&self.message).filter(|_| self.code == Some(0))
     }
-}
-
-/// The termination message of a server 0 that found or wrote the complete checkpoint.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// Always true.
-    pub complete: bool,
-    /// Steps applied.
-    #[serde(default)]
-    pub step: u64,
-    /// Steps of the whole job; fewer were needed if it stopped early.
-    #[serde(default)]
-    pub total_steps: u64,
-    /// Epochs done.
-    #[serde(default)]
-    pub epochs: u32,
-    /// Digest of the model.
-    #[serde(default, rename = "modelSha256")]
-    pub model_sha256: Option<String>,
-    /// URI of the artifact.
-    #[serde(default)]
-    pub artifact: Option<String>,
-    /// Final metrics.
-    #[serde(default)]
-    pub metrics: ReportMetrics,
-}
-
-/// Final metrics, by name.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct ReportMetrics {
-    /// On the training rows.
-    #[serde(default)]
-    pub train: BTreeMap<String, f64>,
-    /// On the validation rows.
-    #[serde(default)]
-    pub validation: Option<BTreeMap<String, f64>>,
 }
 
 /// Why something does not go on.
@@ -148,7 +106,7 @@ impl Trouble {
     }
 }
 
-/// What the coordinator says of the training.
+/// What the coordinator says of the training, as the status keeps it: see [`trainyard_contract::Progress`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProgressSeen {
     /// Steps applied.
@@ -162,7 +120,7 @@ pub struct ProgressSeen {
     /// Rows trained on in a second, if two reports are known.
     pub samples_per_second: Option<f64>,
     /// Metrics of the last validation.
-    pub validation: BTreeMap<String, f64>,
+    pub validation: Metrics,
     /// Step of the newest checkpoint.
     pub checkpoint: Option<u64>,
     /// When it was read.
@@ -314,7 +272,7 @@ fn end(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<End> {
         .or_else(|| status.message.clone())
         .or_else(|| disruption.and_then(|c| c.message.clone()))
         .unwrap_or_default();
-    cut(&mut message, MAX_MESSAGE);
+    cut(&mut message, TERMINATION_MESSAGE_LIMIT);
     Some(End {
         code: terminated
             .map(|t| t.exit_code)

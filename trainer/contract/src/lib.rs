@@ -8,20 +8,28 @@
 //! | --- | --- |
 //! | who takes part in a job | [`Role`], [`Member`] |
 //! | how a process is started, and what it finds | [`MemberCommand`], [`env`], [`pod`] |
-//! | how it ended | [`ExitCode`] |
+//! | how far it is | [`Progress`] |
+//! | how it ended | [`ExitCode`], [`Report`] |
 //!
 //! A job that runs must survive an upgrade of the operator, whose pods then still come from an older image. So an argument
 //! that is new is emitted only where the image is sure to know it; a setting that an older trainer may pass over is an
-//! environment variable.
+//! environment variable. What is read may come from another version too: fields of [`Progress`] and [`Report`] that are
+//! missing have defaults, and unknown ones are passed over.
 
 mod args;
 pub mod env;
 mod exit;
 mod member;
+mod metrics;
 pub mod pod;
+mod progress;
+mod report;
 
 pub use args::{
     DEFAULT_CONNECTIONS, MAX_THREADS, MemberArgs, MemberCommand, ServerArgs, WorkerArgs,
 };
 pub use exit::ExitCode;
 pub use member::{Member, NotAMember, Role};
+pub use metrics::{FinalMetrics, Metrics};
+pub use progress::Progress;
+pub use report::{Report, TERMINATION_MESSAGE_LIMIT, cut_termination_message};

@@ -8,7 +8,7 @@ pub const PROTOCOL_PORT: u16 = 7000;
 /// Port of the pages.
 pub const HTTP_PORT: u16 = 8080;
 
-/// Page that tells how far the job is, as JSON; of server 0.
+/// Page with the [`Progress`](crate::Progress) of the job, as JSON; of server 0.
 pub const STATUS_PAGE: &str = "/status";
 /// Page that answers as long as the process is alive.
 pub const HEALTH_PAGE: &str = "/healthz";

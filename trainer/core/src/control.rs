@@ -5,6 +5,7 @@
 //! in a [`View`].
 
 use serde::{Deserialize, Serialize};
+pub use trainyard_contract::Progress;
 use trainyard_contract::{Member, Role as MemberRole};
 
 use crate::facts::DataFacts;
@@ -241,36 +242,6 @@ pub enum FromCoordinator {
     Release(Release),
     /// To an observer: where the job is.
     Progress(Box<Progress>),
-}
-
-/// Where a job is, as `/status` and the progress bar show it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Progress {
-    /// What the coordinator is doing: `WaitingForWorkers`, `Training`, ...
-    pub phase: String,
-    /// Generation in force.
-    pub generation: u32,
-    /// Steps applied.
-    pub step: u64,
-    /// Steps in the whole job; 0 while the data is unknown.
-    pub total_steps: u64,
-    /// Epoch in progress, from 0.
-    pub epoch: u64,
-    /// Epochs in the whole job.
-    pub epochs: u64,
-    /// Training samples used so far.
-    pub samples: u64,
-    /// Mean training loss of the epoch so far.
-    pub loss: Option<f64>,
-    /// Metrics of the latest validation pass.
-    pub validation: Option<Metrics>,
-    /// Workers that share the leaves.
-    pub workers: u32,
-    /// Servers that are ready.
-    pub servers: u32,
-    /// Step of the newest committed checkpoint.
-    pub checkpoint: Option<u64>,
 }
 
 #[cfg(test)]

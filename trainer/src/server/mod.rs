@@ -35,7 +35,7 @@ use crate::job::Job;
 use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
 use crate::state::CoordinatorState;
 use crate::storage::Location;
-use crate::termination::{self, Finished};
+use crate::termination;
 use committer::Committer;
 use coordination::{Coordination, Ended, Input};
 use tenure::Tenure;
@@ -156,8 +156,8 @@ impl Server {
                 .context("the job is complete, but its artifact cannot be exported")?;
         }
         let artifact = self.options.storage.artifact().to_string();
-        let finished = Finished::of(&self.options.job, manifest, artifact)?;
-        Ok(termination::Ended::Complete(Box::new(finished)))
+        let report = termination::report(&self.options.job, manifest, artifact)?;
+        Ok(termination::Ended::Complete(Box::new(report)))
     }
 
     /// Releases whoever still looks for the coordinator while the artifact is made: the word that
