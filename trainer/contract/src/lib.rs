@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | who takes part in a job | [`Role`], [`Member`] |
 //! | how a process is started, and what it finds | [`MemberCommand`], [`env`], [`pod`] |
+//! | what it is to train | [`JobFile`] |
 //! | how far it is | [`Progress`] |
 //! | how it ended | [`ExitCode`], [`Report`] |
 //!
@@ -19,6 +20,7 @@
 mod args;
 pub mod env;
 mod exit;
+mod job_file;
 mod member;
 mod metrics;
 pub mod pod;
@@ -29,6 +31,7 @@ pub use args::{
     DEFAULT_CONNECTIONS, MAX_THREADS, MemberArgs, MemberCommand, ServerArgs, WorkerArgs,
 };
 pub use exit::ExitCode;
+pub use job_file::{JobFile, OtherKind, PodJobMetadata};
 pub use member::{Member, NotAMember, Role};
 pub use metrics::{FinalMetrics, Metrics};
 pub use progress::Progress;
