@@ -40,6 +40,11 @@ impl ExitCode {
         })
     }
 
+    /// The exit code that stands for the end by a signal.
+    pub const fn of_signal(signal: i32) -> i32 {
+        SIGNAL_BASE + signal
+    }
+
     /// The signal that an exit code stands for, if it stands for one.
     pub fn signal(code: i32) -> Option<i32> {
         (code > SIGNAL_BASE).then_some(code - SIGNAL_BASE)
@@ -78,6 +83,7 @@ mod tests {
 
     #[test]
     fn codes_above_128_are_signals() {
+        assert_eq!(ExitCode::of_signal(9), 137);
         assert_eq!(ExitCode::signal(137), Some(9));
         assert_eq!(ExitCode::signal(129), Some(1));
         assert_eq!(ExitCode::signal(128), None);

@@ -10,7 +10,7 @@
 //! | how a process is started, and what it finds | [`MemberCommand`], [`env`], [`pod`] |
 //! | what it is to train | [`JobFile`] |
 //! | how far it is | [`Progress`] |
-//! | how it ended | [`ExitCode`], [`Report`] |
+//! | how it ended, and what follows | [`ExitCode`], [`Report`], [`judge`] |
 //!
 //! A job that runs must survive an upgrade of the operator, whose pods then still come from an older image. So an argument
 //! that is new is emitted only where the image is sure to know it; a setting that an older trainer may pass over is an
@@ -18,6 +18,7 @@
 //! missing have defaults, and unknown ones are passed over.
 
 mod args;
+mod ending;
 pub mod env;
 mod exit;
 mod job_file;
@@ -30,6 +31,7 @@ mod report;
 pub use args::{
     DEFAULT_CONNECTIONS, MAX_THREADS, MemberArgs, MemberCommand, ServerArgs, WorkerArgs,
 };
+pub use ending::{ProcessEnd, Verdict, doubled, judge};
 pub use exit::ExitCode;
 pub use job_file::{JobFile, OtherKind, PodJobMetadata};
 pub use member::{Member, NotAMember, Role};

@@ -12,7 +12,7 @@ use std::sync::mpsc::Sender;
 use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
-use trainyard_contract::{Member, MemberArgs, Role, ServerArgs, WorkerArgs};
+use trainyard_contract::{ExitCode, Member, MemberArgs, ProcessEnd, Role, ServerArgs, WorkerArgs};
 
 use crate::exit::BadInput;
 
@@ -183,6 +183,17 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
+/// How a process ended.
+pub fn end(status: ExitStatus) -> ProcessEnd {
+    let of_signal = || status.signal().map(ExitCode::of_signal);
+    ProcessEnd {
+        code: status.code().or_else(of_signal),
+        // A process that the kernel has chosen is ended by a signal, as any other.
+        out_of_memory: false,
+        disrupted: false,
+    }
+}
+
 /// How a process ended, in words.
 pub fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
@@ -205,4 +216,29 @@ pub fn last_error(log: &Path) -> Option<String> {
         .rsplit_once("\nerror: ")
         .or_else(|| text.split_once("error: "))?;
     Some(message.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use trainyard_contract::{Verdict, judge};
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_process_is_judged_as_that_of_a_pod() {
+        let of_code = |code: i32| ExitStatus::from_raw(code << 8);
+        let of_signal = ExitStatus::from_raw;
+        for (status, code, verdict) in [
+            (of_code(0), 0, Verdict::Left),
+            (of_code(75), 75, Verdict::Disrupted),
+            (of_code(101), 101, Verdict::Failed),
+            (of_code(2), 2, Verdict::Permanent),
+            (of_code(137), 137, Verdict::Failed),
+            (of_signal(9), 137, Verdict::Failed),
+            (of_signal(6), 134, Verdict::Failed),
+        ] {
+            assert_eq!(end(status).code, Some(code), "{status}");
+            assert_eq!(judge(end(status), false), verdict, "{status}");
+        }
+    }
 }

@@ -10,13 +10,13 @@ use anyhow::{Result, anyhow};
 use rustix::process::Signal;
 use serde::Serialize;
 use trainyard_checkpoint::Log;
-use trainyard_contract::{MAX_THREADS, Member, Role, pod};
+use trainyard_contract::{ExitCode, MAX_THREADS, Member, Role, Verdict, judge, pod};
 use trainyard_core::control::{Progress, Release};
 
 use super::folder::{Folder, elsewhere};
 use super::observer::{Heard, Observer, relay};
 use super::places::{self, Checkpoints};
-use super::policy::{self, End, Restarts, Verdict};
+use super::policy::{self, Reaction, Restarts};
 use super::process::{self, Common, Exited, as_argument, in_words};
 use super::{Options, describe};
 use crate::exit::BadInput;
@@ -300,9 +300,10 @@ impl<'a> Supervisor<'a> {
         if *running != pid {
             return Ok(None);
         }
-        let end = End::of(status.code());
+        let end = process::end(status);
+        let verdict = judge(end, self.stopping);
         let lived = since.elapsed();
-        if end == End::Clean && member == Member::COORDINATOR {
+        if verdict == Verdict::Left && member == Member::COORDINATOR {
             // The release that explains it may still be on its way to us.
             self.places.remove(&member);
             return self.explained();
@@ -311,13 +312,14 @@ impl<'a> Supervisor<'a> {
             self.places.remove(&member);
             return Ok(None);
         }
-        if end == End::TryAgain && member == Member::COORDINATOR {
+        if verdict == Verdict::Disrupted && member == Member::COORDINATOR {
             self.not_taken_over()?;
         }
-        let expected = policy::heard_the_end(end, &self.progress.phase);
+        let expected = policy::heard_the_end(verdict, &self.progress.phase);
         let how = process::describe(status);
-        match self.restarts.judge(member, end, lived, self.backoff_limit) {
-            Verdict::Restart(wait) => {
+        let limit = self.backoff_limit;
+        match self.restarts.react(member, verdict, lived, limit) {
+            Reaction::Restart(wait) => {
                 match member.role {
                     // Durable before its effect: the claim in the log is made by server 0 itself.
                     Role::Server => self.generation += 1,
@@ -341,12 +343,12 @@ impl<'a> Supervisor<'a> {
                 self.write_roster()?;
                 Ok(None)
             }
-            verdict => {
+            reaction => {
                 self.places.remove(&member);
                 let said = process::last_error(&self.common.log(member));
                 let log = self.common.log(member);
-                let message = match (verdict, said) {
-                    (Verdict::Fail, Some(said)) => said,
+                let message = match (reaction, said) {
+                    (Reaction::Fail, Some(said)) => said,
                     (_, said) => format!(
                         "{} ended with {how} and the {} restarts that backoffLimit allows are used up{}; see {}",
                         in_words(member),
@@ -355,8 +357,8 @@ impl<'a> Supervisor<'a> {
                         log.display()
                     ),
                 };
-                match end {
-                    End::Permanent(2) => Err(BadInput(message).into()),
+                match end.code.and_then(ExitCode::of) {
+                    Some(ExitCode::BadInput) => Err(BadInput(message).into()),
                     _ => Err(anyhow!(message)),
                 }
             }
