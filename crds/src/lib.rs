@@ -17,3 +17,21 @@ pub use training_job::{TrainingJob, TrainingJobSpec, TrainingJobStatus};
 pub const GROUP: &str = "trainyard.dev";
 /// Version of the API that this crate holds.
 pub const VERSION: &str = "v1alpha1";
+/// `apiVersion` of every object of this crate.
+pub const API_VERSION: &str = "trainyard.dev/v1alpha1";
+/// `kind` of a [`TrainingJob`].
+pub const KIND: &str = "TrainingJob";
+
+#[cfg(test)]
+mod tests {
+    use kube::Resource;
+
+    use super::*;
+
+    #[test]
+    fn the_constants_are_those_of_the_resource() {
+        assert_eq!(API_VERSION, format!("{GROUP}/{VERSION}"));
+        assert_eq!(TrainingJob::api_version(&()), API_VERSION);
+        assert_eq!(TrainingJob::kind(&()), KIND);
+    }
+}

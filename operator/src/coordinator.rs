@@ -1,6 +1,5 @@
 //! Asks a job's coordinator how far it is.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -9,34 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
-
-use crate::resources::HTTP_PORT;
+pub use trainyard_contract::Progress;
+use trainyard_contract::pod::{HTTP_PORT, STATUS_PAGE};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
-
-/// The coordinator's `/status`, as far as the operator reads it.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Progress {
-    /// Steps applied.
-    pub step: u64,
-    /// Steps of the whole job, 0 while the data are unknown.
-    pub total_steps: u64,
-    /// Epoch in progress, from 0.
-    pub epoch: u32,
-    /// Samples trained on so far.
-    pub samples: u64,
-    /// Mean training loss of the epoch so far.
-    pub loss: Option<f64>,
-    /// Metrics of the last validation, by name.
-    pub validation: Option<BTreeMap<String, Option<f64>>>,
-    /// Step of the newest checkpoint.
-    pub checkpoint: Option<u64>,
-}
 
 /// An answer that is on its way.
 pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Progress>> + Send + 'a>>;
@@ -66,7 +44,7 @@ async fn get_status(ip: &str) -> Result<Progress> {
     let stream = tokio::net::TcpStream::connect((ip, HTTP_PORT)).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = http::Request::get("/status")
+    let request = http::Request::get(STATUS_PAGE)
         .header(http::header::HOST, "coordinator")
         .body(Empty::<Bytes>::new())?;
     let ask = async {

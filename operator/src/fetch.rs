@@ -171,15 +171,10 @@ fn understood(
     ProgressSeen {
         step: progress.step,
         total_steps: progress.total_steps,
-        epoch: progress.epoch,
+        epoch: u32::try_from(progress.epoch).unwrap_or(u32::MAX),
         loss: progress.loss,
         samples_per_second: rate,
-        validation: progress
-            .validation
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)))
-            .collect(),
+        validation: progress.validation.unwrap_or_default(),
         checkpoint: progress.checkpoint,
         time: now,
     }

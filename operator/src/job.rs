@@ -6,6 +6,8 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
+use trainyard_contract::env::RESERVED_PREFIX;
+use trainyard_contract::pod;
 use trainyard_crds::TrainingJob;
 use trainyard_crds::training_job::{Dataset, PodSettings, S3Storage, Storage, Validation, Volume};
 
@@ -14,14 +16,17 @@ use crate::owner::Owner;
 /// A job, or what could be read of an object that is none.
 pub type Guarded = DeserializeGuard<TrainingJob>;
 
-/// Environment variables whose names begin so are the operator's.
-const RESERVED_ENV: &str = "TRAINYARD_";
 /// Labels and annotations under this domain are the operator's.
 const RESERVED_DOMAIN: &str = "trainyard.dev/";
 /// Names of volumes that the operator adds to the pods.
 const RESERVED_VOLUMES: [&str; 4] = ["job", "data", "storage", "tmp"];
 /// Folders of the container that the operator mounts something at.
-const RESERVED_PATHS: [&str; 4] = ["/etc/trainyard", "/data", "/storage", "/tmp"];
+const RESERVED_PATHS: [&str; 4] = [
+    pod::JOB_FOLDER,
+    pod::DATA_FOLDER,
+    pod::STORAGE_FOLDER,
+    pod::TEMPORARY_FOLDER,
+];
 /// Longest name of a pod or label value.
 const MAX_LABEL: usize = 63;
 
@@ -245,10 +250,10 @@ fn pod_settings(role: &str, pod: &PodSettings, problems: &mut Problems) {
         }
     }
     for env in &pod.env {
-        if env.name.starts_with(RESERVED_ENV) {
+        if env.name.starts_with(RESERVED_PREFIX) {
             problems.add(
                 format!("{role}.env"),
-                format!("{} is reserved, as all names that begin with {RESERVED_ENV}: choose another name", env.name),
+                format!("{} is reserved, as all names that begin with {RESERVED_PREFIX}: choose another name", env.name),
             );
         }
     }

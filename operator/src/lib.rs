@@ -14,7 +14,6 @@ pub mod http;
 pub mod index;
 pub mod job;
 pub mod leader;
-pub mod member;
 pub mod memory;
 pub mod metrics;
 pub mod observed;

@@ -3,16 +3,13 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
-use serde::Deserialize;
-use std::collections::BTreeMap;
+use trainyard_contract::pod::CONTAINER;
+use trainyard_contract::{Metrics, TERMINATION_MESSAGE_LIMIT};
 
 use crate::owner::Owner;
 use crate::resources::{self, labels};
 
-pub use crate::member::{Member, Role};
-
-/// Longest message that is taken over from a pod, in bytes.
-const MAX_MESSAGE: usize = 4096;
+pub use trainyard_contract::{Member, Report, Role};
 
 /// A pod of a job.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,46 +84,8 @@ pub struct End {
 impl End {
     /// What server 0 reported, if it finished the job.
     pub fn report(&self) -> Option<Report> {
-        let report: Report = serde_json::from_str(&self.message).ok()?;
-        (self.code == Some(0) && report.complete).then_some(report)
+        Report::from_message(&self.message).filter(|_| self.code == Some(0))
     }
-}
-
-/// The termination message of a server 0 that found or wrote the complete checkpoint.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// Always true.
-    pub complete: bool,
-    /// Steps applied.
-    #[serde(default)]
-    pub step: u64,
-    /// Steps of the whole job; fewer were needed if it stopped early.
-    #[serde(default)]
-    pub total_steps: u64,
-    /// Epochs done.
-    #[serde(default)]
-    pub epochs: u32,
-    /// Digest of the model.
-    #[serde(default, rename = "modelSha256")]
-    pub model_sha256: Option<String>,
-    /// URI of the artifact.
-    #[serde(default)]
-    pub artifact: Option<String>,
-    /// Final metrics.
-    #[serde(default)]
-    pub metrics: ReportMetrics,
-}
-
-/// Final metrics, by name.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct ReportMetrics {
-    /// On the training rows.
-    #[serde(default)]
-    pub train: BTreeMap<String, f64>,
-    /// On the validation rows.
-    #[serde(default)]
-    pub validation: Option<BTreeMap<String, f64>>,
 }
 
 /// Why something does not go on.
@@ -147,7 +106,7 @@ impl Trouble {
     }
 }
 
-/// What the coordinator says of the training.
+/// What the coordinator says of the training, as the status keeps it: see [`trainyard_contract::Progress`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProgressSeen {
     /// Steps applied.
@@ -161,7 +120,7 @@ pub struct ProgressSeen {
     /// Rows trained on in a second, if two reports are known.
     pub samples_per_second: Option<f64>,
     /// Metrics of the last validation.
-    pub validation: BTreeMap<String, f64>,
+    pub validation: Metrics,
     /// Step of the newest checkpoint.
     pub checkpoint: Option<u64>,
     /// When it was read.
@@ -221,7 +180,7 @@ pub fn see(pod: &Pod) -> Option<PodSeen> {
     let status = pod.status.as_ref();
     let container = status
         .and_then(|s| s.container_statuses.as_ref())
-        .and_then(|all| all.iter().find(|c| c.name == crate::resources::CONTAINER));
+        .and_then(|all| all.iter().find(|c| c.name == CONTAINER));
     let state = container.and_then(|c| c.state.as_ref());
     let mut states = status
         .into_iter()
@@ -256,15 +215,9 @@ pub fn see(pod: &Pod) -> Option<PodSeen> {
 }
 
 fn identity(job: &str, pod: &str) -> Option<(Member, u32)> {
-    let mut parts = pod.strip_prefix(job)?.strip_prefix('-')?.split('-');
-    let role = match parts.next()? {
-        "server" => Role::Server,
-        "worker" => Role::Worker,
-        _ => return None,
-    };
-    let index = parts.next()?.parse().ok()?;
-    let attempt = parts.next()?.parse().ok()?;
-    let member = Member { role, index };
+    let own = pod.strip_prefix(job)?.strip_prefix('-')?;
+    let (member, attempt) = own.rsplit_once('-')?;
+    let (member, attempt) = (member.parse().ok()?, attempt.parse().ok()?);
     (resources::pod_name(job, member, attempt) == pod).then_some((member, attempt))
 }
 
@@ -319,7 +272,7 @@ fn end(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<End> {
         .or_else(|| status.message.clone())
         .or_else(|| disruption.and_then(|c| c.message.clone()))
         .unwrap_or_default();
-    cut(&mut message, MAX_MESSAGE);
+    cut(&mut message, TERMINATION_MESSAGE_LIMIT);
     Some(End {
         code: terminated
             .map(|t| t.exit_code)
@@ -390,7 +343,7 @@ mod tests {
                 }],
             },
             "status": {"phase": phase, "containerStatuses": [{
-                "name": resources::CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "name": CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0,
                 "state": state,
             }]},
         });

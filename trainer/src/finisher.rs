@@ -92,9 +92,9 @@ impl Finisher {
         }
         let reason = last_error(&String::from_utf8_lossy(&said))
             .unwrap_or_else(|| format!("it ended with {}", process::describe(status)));
-        Err(match status.code().map(Exit::of_code) {
-            Some(Some(Exit::BadInput)) => BadInput(reason).into(),
-            Some(Some(Exit::TryAgain)) => TryAgain(reason).into(),
+        Err(match status.code().and_then(Exit::of) {
+            Some(Exit::BadInput) => BadInput(reason).into(),
+            Some(Exit::TryAgain) => TryAgain(reason).into(),
             _ => anyhow!(reason),
         })
     }

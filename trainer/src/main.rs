@@ -1,9 +1,7 @@
-//! `trainyard`: train, and use what was trained.
+//! `trainyard`: train, and use what was trained. What needs libtorch is in the program beside it.
 
 use std::ffi::OsString;
-use std::os::fd::RawFd;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,11 +9,15 @@ use clap::{Args, Parser, Subcommand};
 use trainyard::finisher::Finisher;
 use trainyard::ui::{Mode, Ui, colour_allowed};
 use trainyard::{commands, run, server, torch_program};
-use trainyard_runtime::exit::Exit;
+use trainyard_contract::{DEFAULT_CONNECTIONS, MAX_THREADS, MemberCommand, ServerArgs};
+use trainyard_runtime::exit::{self, BadInput};
 use trainyard_runtime::net::Timing;
 use trainyard_runtime::role;
 use trainyard_runtime::storage::Location;
 use trainyard_runtime::termination::{self, Ended};
+
+/// Where a server listens that is not told: it is found under the address that it then has.
+const ANY_PORT: &str = "127.0.0.1:0";
 
 /// Deterministic elastic training: the model does not depend on who computed it.
 #[derive(Parser)]
@@ -35,18 +37,14 @@ enum Command {
     Inspect(commands::InspectArgs),
     /// Write an artifact from a checkpoint.
     Export(commands::ExportArgs),
-    /// Be one server of a job (started by `run` or the operator).
-    #[command(hide = true)]
-    Server(ServerArgs),
-    /// Be one worker of a job (started by the operator).
-    #[command(hide = true)]
-    Worker(Passed),
+    #[command(flatten)]
+    Member(MemberCommand),
     /// Export the artifact of a finished job (started by a server).
     #[command(hide = true)]
     Finisher(Passed),
 }
 
-/// Arguments that the second program parses.
+/// Arguments that only the second program parses.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 struct Passed {
@@ -77,86 +75,35 @@ struct RunArgs {
     #[arg(long)]
     json: bool,
     /// Leaves that each worker computes side by side [default: cores / workers].
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_THREADS)))]
     threads: Option<u16>,
     /// Connections from each worker to each server, in each direction.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, default_value_t = DEFAULT_CONNECTIONS, value_parser = clap::value_parser!(u32).range(1..=64))]
     connections: u32,
 }
 
-#[derive(Args)]
-struct RoleArgs {
-    /// The resolved job, as JSON.
-    #[arg(long)]
-    job: PathBuf,
-    /// Index within the role.
-    #[arg(long)]
-    index: u32,
-    /// Address of server 0; a name is looked up again for each connection.
-    #[arg(long)]
-    coordinator: String,
-    /// Address for /healthz and /metrics; a server has /status too.
-    #[arg(long)]
-    http: Option<String>,
-    /// File that the last words of this process are written to, for Kubernetes to keep.
-    #[arg(long, value_name = "FILE")]
-    termination_message: Option<PathBuf>,
-    /// End when the process that started this one ends; its id, to notice an end before the start.
-    #[arg(long, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
-    supervised: Option<i32>,
-}
-
-#[derive(Args)]
-struct ServerArgs {
-    #[command(flatten)]
-    role: RoleArgs,
-    /// Number of servers.
-    #[arg(long)]
-    servers: u32,
-    /// Generation given by the supervisor.
-    #[arg(long)]
-    generation: u32,
-    /// Folder of checkpoints.
-    #[arg(long)]
-    storage: Location,
-    /// Address to listen on.
-    #[arg(long, default_value = "127.0.0.1:0")]
-    listen: String,
-    /// Address under which workers reach this server [default: the one it listens on].
-    #[arg(long)]
-    advertise: Option<String>,
-    /// Seconds that a stop may take before it goes without a checkpoint of its own.
-    #[arg(long, value_name = "SECONDS", env = "TRAINYARD_GRACE_SECONDS", default_value_t = Timing::default().grace.as_secs())]
-    grace: u64,
-    /// An inherited listener, instead of --listen.
-    #[arg(long, hide = true)]
-    listen_fd: Option<RawFd>,
-    /// An inherited listener, instead of --http.
-    #[arg(long, hide = true)]
-    http_fd: Option<RawFd>,
-}
-
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => return run_job(args),
         Command::Inspect(args) => commands::inspect(args),
-        Command::Predict(_) | Command::Export(_) | Command::Worker(_) | Command::Finisher(_) => {
-            torch_program::become_it().map(|never| match never {})
+        Command::Member(MemberCommand::Server(args)) => {
+            let file = args.member.termination_message.clone();
+            termination::leave(file.as_deref().map(Path::new), be_server(args))
         }
-        Command::Server(args) => {
-            let file = args.role.termination_message.clone();
-            termination::leave(file.as_deref(), be_server(args))
-        }
+        Command::Predict(_)
+        | Command::Export(_)
+        | Command::Member(MemberCommand::Worker(_))
+        | Command::Finisher(_) => torch_program::become_it().map(|never| match never {}),
     };
     let exit = result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
-        Exit::of_error(&error)
+        exit::of_error(&error)
     });
-    ExitCode::from(exit.code())
+    exit.into()
 }
 
-fn run_job(args: RunArgs) -> ExitCode {
+fn run_job(args: RunArgs) -> std::process::ExitCode {
     let mut ui = Ui::new(Mode::detect(args.json), colour_allowed());
     let options = run::Options {
         file: args.file,
@@ -170,31 +117,35 @@ fn run_job(args: RunArgs) -> ExitCode {
     };
     let exit = run::run(options, &mut ui).unwrap_or_else(|error| {
         ui.failed(&format!("{error:#}"));
-        Exit::of_error(&error)
+        exit::of_error(&error)
     });
-    ExitCode::from(exit.code())
+    exit.into()
 }
 
 fn be_server(args: ServerArgs) -> Result<Ended> {
-    let job = role::begin(&args.role.job, args.role.supervised)?;
+    let job = role::begin(&args.member.job, args.member.supervised)?;
+    let storage = args.storage.parse::<Location>();
+    let storage =
+        storage.map_err(|error| BadInput(format!("--storage {}: {error}", args.storage)))?;
+    let timing = Timing::default();
     server::run(server::Options {
         job,
-        index: args.role.index,
+        index: args.member.index,
         servers: args.servers,
         generation: args.generation,
-        coordinator: args.role.coordinator,
+        coordinator: args.member.coordinator,
         advertise: args.advertise,
-        listener: role::listener(args.listen_fd, &args.listen)?,
-        http: role::http_listener(args.http_fd, args.role.http.as_deref())?,
-        storage: args.storage,
+        listener: role::listener(args.listen_fd, args.listen.as_deref().unwrap_or(ANY_PORT))?,
+        http: role::http_listener(args.http_fd, args.member.http.as_deref())?,
+        storage,
         // The supervisor of a local run does it by itself.
-        finisher: match args.role.supervised {
-            None => Some(Finisher::new(args.role.job)?),
+        finisher: match args.member.supervised {
+            None => Some(Finisher::new(args.member.job.into())?),
             Some(_) => None,
         },
         timing: Timing {
-            grace: Duration::from_secs(args.grace),
-            ..Timing::default()
+            grace: args.grace.map_or(timing.grace, Duration::from_secs),
+            ..timing
         },
     })
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use trainyard_contract::{ExitCode, ProcessEnd, doubled};
+
+pub use trainyard_contract::Verdict;
+
 use crate::observed::End;
 
-/// `EX_TEMPFAIL`: the trainer asks to be started again.
-const TRY_AGAIN: i32 = 75;
-/// How Rust programs end after a panic.
-const PANIC: i32 = 101;
+/// Kubernetes' word for a container that used more memory than its limit.
+const OUT_OF_MEMORY: &str = "OOMKilled";
 /// The wait before the second replacement in a row; it doubles with each. The first is immediate.
 const BACKOFF_BASE: Duration = Duration::from_secs(1);
 /// The longest wait before a replacement.
@@ -15,43 +17,24 @@ const BACKOFF_CAP: Duration = Duration::from_secs(300);
 /// A pod that ran this long starts the backoff anew.
 const HEALTHY: Duration = Duration::from_secs(300);
 
-/// What follows from the end of a pod.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It ended well: a worker that was released, or a server that was stopped.
-    Left,
-    /// The cluster or the trainer wants it started again; charged to nobody's account.
-    Disrupted,
-    /// It failed in a way that another attempt may mend; counts against `backoffLimit`.
-    Failed,
-    /// It failed in a way that no other attempt mends.
-    Permanent,
-}
-
 /// Judges the end of a pod. `asked` is whether somebody had deleted it.
 pub fn judge(end: &End, asked: bool) -> Verdict {
-    match end.code {
-        _ if end.disrupted => Verdict::Disrupted,
-        // The kernel's choice of a victim is the container's fault, whoever asked.
-        _ if end.reason == "OOMKilled" => Verdict::Failed,
-        Some(0) => Verdict::Left,
-        _ if asked => Verdict::Disrupted,
-        Some(TRY_AGAIN) => Verdict::Disrupted,
-        Some(PANIC) => Verdict::Failed,
-        Some(1..=127) => Verdict::Permanent,
-        // Signals, and ends that nobody can tell the code of.
-        _ => Verdict::Failed,
-    }
+    let end = ProcessEnd {
+        code: end.code,
+        out_of_memory: end.reason == OUT_OF_MEMORY,
+        disrupted: end.disrupted,
+    };
+    trainyard_contract::judge(end, asked)
 }
 
 /// One word for a condition.
 pub fn reason(end: &End) -> &'static str {
-    match (end.reason.as_str(), end.code) {
-        ("OOMKilled", _) => "OOMKilled",
+    match (end.reason.as_str(), end.code.and_then(ExitCode::of)) {
+        (OUT_OF_MEMORY, _) => OUT_OF_MEMORY,
         ("Evicted", _) => "Evicted",
-        (_, Some(2)) => "BadInput",
-        (_, Some(PANIC)) => "Panic",
-        (_, Some(code)) if code > 128 => "Signal",
+        (_, Some(ExitCode::BadInput)) => "BadInput",
+        (_, Some(ExitCode::Panic)) => "Panic",
+        _ if end.code.and_then(ExitCode::signal).is_some() => "Signal",
         _ if end.disrupted => "Disrupted",
         _ => "Error",
     }
@@ -60,12 +43,14 @@ pub fn reason(end: &End) -> &'static str {
 /// The end in a sentence, for people.
 pub fn describe(end: &End) -> String {
     let how = match end.code {
-        _ if end.reason == "OOMKilled" => {
+        _ if end.reason == OUT_OF_MEMORY => {
             "was killed because it used more memory than its limit (OOMKilled): raise resources.limits.memory".into()
         }
         _ if end.disrupted => format!("was ended by the cluster ({})", end.reason),
-        Some(code) if code > 128 => format!("was ended by signal {}", code - 128),
-        Some(code) => format!("ended with exit code {code}"),
+        Some(code) => match ExitCode::signal(code) {
+            Some(signal) => format!("was ended by signal {signal}"),
+            None => format!("ended with exit code {code}"),
+        },
         None => format!("ended ({})", end.reason),
     };
     let said = end.message.trim();
@@ -81,9 +66,7 @@ pub fn backoff(streak: u32, lived_seconds: i64) -> (u32, Duration) {
     let streak = if healthy { 1 } else { streak.saturating_add(1) };
     let wait = match streak {
         0 | 1 => Duration::ZERO,
-        n => BACKOFF_BASE
-            .saturating_mul(2u32.saturating_pow(n - 2))
-            .min(BACKOFF_CAP),
+        n => doubled(BACKOFF_BASE, n - 2, BACKOFF_CAP),
     };
     (streak, wait)
 }

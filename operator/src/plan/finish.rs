@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use trainyard_contract::Metrics;
 use trainyard_crds::training_job::{CheckpointStatus, CleanPodPolicy, Phase};
 use trainyard_crds::{TrainingJobSpec, TrainingJobStatus};
 
@@ -12,24 +13,14 @@ use super::{Planner, Step, after, delete, delete_as_seen};
 use crate::conditions::{self, Said, types};
 use crate::observed::{PodSeen, Report};
 
-/// Metrics that the status keeps at most.
-const MAX_METRICS: usize = 32;
-
 impl Planner<'_> {
     pub(super) fn succeed(&mut self, report: &Report) {
         let progress = self.status.progress.get_or_insert_default();
         progress.step = report.step;
         progress.total_steps = report.total_steps.max(report.step);
-        progress.epoch = report.epochs;
-        if let Some(validation) = &report.metrics.validation {
-            progress.validation = legible_all(validation);
-        }
-        if let Some(loss) = report
-            .metrics
-            .train
-            .get("loss")
-            .and_then(|loss| legible(*loss))
-        {
+        progress.epoch = u32::try_from(report.epochs).unwrap_or(u32::MAX);
+        progress.validation = legible_all(&report.metrics.validation);
+        if let Some(loss) = report.metrics.train.loss.and_then(legible) {
             progress.loss = Some(loss);
         }
         progress.time = Some(Time(self.now));
@@ -122,9 +113,9 @@ pub(super) fn legible(value: f64) -> Option<f64> {
 }
 
 /// Metrics for people.
-pub(super) fn legible_all(metrics: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
-    let pair = |(name, value): (&String, &f64)| Some((name.clone(), legible(*value)?));
-    metrics.iter().filter_map(pair).take(MAX_METRICS).collect()
+pub(super) fn legible_all(metrics: &Metrics) -> BTreeMap<String, f64> {
+    let pair = |(name, value): (&str, f64)| Some((name.to_owned(), legible(value)?));
+    metrics.iter().filter_map(pair).collect()
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ struct Loss {
 impl Members {
     /// As the status has them.
     pub fn of(status: &TrainingJobStatus) -> Self {
-        let entry = |m: &MemberRestarts| Some((parse(&m.name)?, m.clone()));
+        let entry = |m: &MemberRestarts| Some((m.name.parse().ok()?, m.clone()));
         Members(status.restarts.members.iter().filter_map(entry).collect())
     }
 
@@ -315,14 +315,4 @@ pub fn completion(pod: &PodSeen) -> Option<Report> {
     (pod.member == Member::COORDINATOR)
         .then(|| end.report())
         .flatten()
-}
-
-fn parse(name: &str) -> Option<Member> {
-    let (role, index) = name.split_once('-')?;
-    let index = index.parse().ok()?;
-    match role {
-        "server" => Some(Member::server(index)),
-        "worker" => Some(Member::worker(index)),
-        _ => None,
-    }
 }

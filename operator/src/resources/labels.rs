@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::member::Member;
+use trainyard_contract::{Member, Role};
 
 /// Name of the job.
 pub const JOB: &str = "trainyard.dev/job";
@@ -38,6 +38,6 @@ pub fn of_pod(job: &str, member: Member, attempt: u32) -> BTreeMap<String, Strin
 }
 
 /// Selector of a job's pods of a role, as `kubectl scale` and autoscalers want it.
-pub fn selector(job: &str, role: crate::member::Role) -> String {
+pub fn selector(job: &str, role: Role) -> String {
     format!("{JOB}={job},{ROLE}={}", role.name())
 }

@@ -7,15 +7,11 @@ mod pod;
 pub use network::{config_map, coordinator, headless, network_policy};
 pub use pod::pod;
 
-use crate::job::Job;
-use crate::member::Member;
+use trainyard_contract::Member;
+use trainyard_contract::pod::STORAGE_FOLDER;
 
-/// Name of the container.
-pub const CONTAINER: &str = "trainer";
-/// Port of the training protocol.
-pub const PROTOCOL_PORT: u16 = 7000;
-/// Port of /status, /healthz and /metrics.
-pub const HTTP_PORT: u16 = 8080;
+use crate::job::Job;
+
 /// User and group that the containers run as, unless the job says otherwise.
 pub const USER: i64 = 65532;
 
@@ -37,7 +33,7 @@ pub fn config_name(job: &str) -> String {
 /// URI of a job's folder in its storage, as the pods see it.
 pub fn storage_uri(job: &Job) -> String {
     match &job.storage {
-        crate::job::StoragePlace::Volume(_) => format!("/storage/{}", job.folder()),
+        crate::job::StoragePlace::Volume(_) => format!("{STORAGE_FOLDER}/{}", job.folder()),
         crate::job::StoragePlace::S3(s3) => {
             let prefix = s3.prefix.trim_matches('/');
             let slash = if prefix.is_empty() { "" } else { "/" };

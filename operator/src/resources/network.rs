@@ -9,11 +9,14 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::json;
+use serde::Serialize;
+use trainyard_contract::pod::{HTTP_PORT, JOB_FILE, PROTOCOL_PORT};
+use trainyard_contract::{JobFile, Member, PodJobMetadata};
+use trainyard_crds::training_job::{Checkpoint, Data, Model, Servers, Task, Training};
+use trainyard_crds::{API_VERSION, KIND, TrainingJobSpec};
 
-use super::{HTTP_PORT, PROTOCOL_PORT, config_name, coordinator_name, labels};
+use super::{config_name, coordinator_name, labels};
 use crate::job::Job;
-use crate::member::Member;
 
 fn metadata(job: &Job, name: String) -> ObjectMeta {
     ObjectMeta {
@@ -77,24 +80,74 @@ pub fn coordinator(job: &Job, attempt: u32) -> Service {
     }
 }
 
-/// What the pods are told: all that determines the model, and nothing that may change while they run.
+/// The part of a job's spec that its pods are told: all that determines the model, and nothing that may change while they
+/// run.
+#[derive(Serialize)]
+struct SpecForPods<'a> {
+    checkpoint: &'a Checkpoint,
+    data: &'a Data,
+    model: &'a Model,
+    servers: ServersForPods,
+    task: &'a Task,
+    training: &'a Training,
+}
+
+/// What the pods are told of `spec.servers`.
+#[derive(Serialize)]
+struct ServersForPods {
+    replicas: u32,
+}
+
+fn for_pods(spec: &TrainingJobSpec) -> SpecForPods<'_> {
+    // Without `..`: whoever adds a field to the spec decides here whether the pods are told of it.
+    let TrainingJobSpec {
+        task,
+        model,
+        data,
+        training,
+        checkpoint,
+        servers: Servers { replicas, pod: _ },
+        // What only the operator needs to know, and what may change while pods run.
+        image: _,
+        workers: _,
+        backoff_limit: _,
+        active_deadline_seconds: _,
+        ttl_seconds_after_finished: _,
+        clean_pod_policy: _,
+        suspend: _,
+    } = spec;
+    SpecForPods {
+        checkpoint,
+        data,
+        model,
+        servers: ServersForPods {
+            replicas: *replicas,
+        },
+        task,
+        training,
+    }
+}
+
+/// What the pods are told, in a file.
 ///
 /// # Errors
 /// Never for a job that was decoded.
 pub fn config_map(job: &Job) -> serde_json::Result<ConfigMap> {
-    let spec = &job.object.spec;
-    let resolved = json!({
-        "apiVersion": format!("{}/{}", trainyard_crds::GROUP, trainyard_crds::VERSION),
-        "kind": "TrainingJob",
-        "metadata": {"name": job.name, "namespace": job.namespace, "uid": job.uid},
-        "spec": {
-            "task": spec.task, "model": spec.model, "data": spec.data, "training": spec.training,
-            "checkpoint": spec.checkpoint, "servers": {"replicas": spec.servers.replicas},
+    let file = JobFile {
+        api_version: API_VERSION.into(),
+        kind: KIND.into(),
+        metadata: PodJobMetadata {
+            name: job.name.clone(),
+            namespace: job.namespace.clone(),
+            uid: job.uid.clone(),
         },
-    });
+        spec: for_pods(&job.object.spec),
+    };
+    // Through a value, which sorts the keys at all levels: the bytes of a job's file must not change under its pods.
+    let text = serde_json::to_value(&file)?.to_string();
     Ok(ConfigMap {
         metadata: metadata(job, config_name(&job.name)),
-        data: Some([("job.json".to_owned(), serde_json::to_string(&resolved)?)].into()),
+        data: Some([(JOB_FILE.to_owned(), text)].into()),
         ..ConfigMap::default()
     })
 }

@@ -10,21 +10,21 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use trainyard_contract::env::{GRACE_SECONDS, ONE_THREAD, POD_IP};
+use trainyard_contract::pod::{
+    CONTAINER, DATA_FOLDER, HEALTH_PAGE, HTTP_PORT, JOB_FOLDER, JOB_PATH, PROTOCOL_PORT,
+    STORAGE_FOLDER, TEMPORARY_FOLDER, TERMINATION_MESSAGE_PATH,
+};
+use trainyard_contract::{Member, MemberArgs, Role, ServerArgs, WorkerArgs};
 use trainyard_crds::training_job::{PodSettings, Volume as JobVolume};
 
-use super::{
-    CONTAINER, HTTP_PORT, PROTOCOL_PORT, USER, config_name, coordinator_name, labels, pod_name,
-    storage_uri,
-};
+use super::{USER, config_name, coordinator_name, labels, pod_name, storage_uri};
 use crate::job::{Job, StoragePlace};
-use crate::member::{Member, Role};
 
 /// Seconds a pod has to hand its work over, unless the job says otherwise: a checkpoint must fit.
-const GRACE_SECONDS: u32 = 60;
+const DEFAULT_GRACE: u32 = 60;
 /// Seconds of it that are left for the end itself, when there is no time for another checkpoint.
 const GRACE_MARGIN: u32 = 5;
-/// Where the kubelet takes the last words from.
-const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 /// Consecutive failed probes, one each 10 s, until a container counts as hanging.
 const LIVENESS_FAILURES: i32 = 6;
 
@@ -87,7 +87,7 @@ fn pod_spec(
 fn grace(settings: &PodSettings) -> u32 {
     settings
         .termination_grace_period_seconds
-        .unwrap_or(GRACE_SECONDS)
+        .unwrap_or(DEFAULT_GRACE)
 }
 
 fn container(
@@ -97,13 +97,16 @@ fn container(
     generation: u64,
     settings: &PodSettings,
 ) -> Container {
-    let mut ports = vec![("http", HTTP_PORT)];
-    if member.role == Role::Server {
-        ports.push(("protocol", PROTOCOL_PORT));
-    }
-    let port = |(name, port): (&str, u16)| ContainerPort {
-        name: Some(name.into()),
-        container_port: port.into(),
+    let (ports, readiness_probe) = match member.role {
+        Role::Server => (
+            &[("http", HTTP_PORT), ("protocol", PROTOCOL_PORT)][..],
+            Some(probe(1, 3)),
+        ),
+        Role::Worker => (&[("http", HTTP_PORT)][..], None),
+    };
+    let port = |(name, port): &(&str, u16)| ContainerPort {
+        name: Some((*name).into()),
+        container_port: (*port).into(),
         ..ContainerPort::default()
     };
     Container {
@@ -115,12 +118,12 @@ fn container(
         args: Some(args(job, member, generation)),
         env: Some(env(job, member.role, settings)),
         env_from: some_list(&settings.env_from),
-        ports: Some(ports.into_iter().map(port).collect()),
+        ports: Some(ports.iter().map(port).collect()),
         resources: settings.resources.clone(),
         volume_mounts: Some(mounts(job, member.role, settings)),
-        readiness_probe: (member.role == Role::Server).then(|| probe(1, 3)),
+        readiness_probe,
         liveness_probe: Some(probe(10, LIVENESS_FAILURES)),
-        termination_message_path: Some(TERMINATION_MESSAGE.into()),
+        termination_message_path: Some(TERMINATION_MESSAGE_PATH.into()),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
@@ -136,36 +139,50 @@ fn container(
 }
 
 fn args(job: &Job, member: Member, generation: u64) -> Vec<String> {
-    let coordinator = format!(
-        "{}.{}.svc:{PROTOCOL_PORT}",
-        coordinator_name(&job.name),
-        job.namespace
-    );
-    let mut args = vec![
-        member.role.name().to_owned(),
-        "--job=/etc/trainyard/job.json".into(),
-        format!("--index={}", member.index),
-        format!("--coordinator={coordinator}"),
-        format!("--http=0.0.0.0:{HTTP_PORT}"),
-        format!("--termination-message={TERMINATION_MESSAGE}"),
-    ];
+    let common = MemberArgs {
+        job: JOB_PATH.into(),
+        index: member.index,
+        coordinator: format!(
+            "{}.{}.svc:{PROTOCOL_PORT}",
+            coordinator_name(&job.name),
+            job.namespace
+        ),
+        http: Some(format!("0.0.0.0:{HTTP_PORT}")),
+        termination_message: Some(TERMINATION_MESSAGE_PATH.into()),
+        supervised: None,
+    };
     match member.role {
-        Role::Server => args.extend([
-            format!("--servers={}", job.servers()),
-            format!("--generation={generation}"),
-            format!("--listen=0.0.0.0:{PROTOCOL_PORT}"),
-            format!("--advertise=$(TRAINYARD_POD_IP):{PROTOCOL_PORT}"),
-            format!("--storage={}", storage_uri(job)),
-        ]),
-        Role::Worker => args.push("--data=/data".into()),
+        Role::Server => {
+            let args = ServerArgs {
+                member: common,
+                servers: job.servers(),
+                // The trainer counts in 32 bits; no job lives long enough to lose so many servers.
+                generation: u32::try_from(generation).unwrap_or(u32::MAX),
+                storage: storage_uri(job),
+                listen: Some(format!("0.0.0.0:{PROTOCOL_PORT}")),
+                advertise: Some(format!("$({POD_IP}):{PROTOCOL_PORT}")),
+                grace: None, // in the environment
+                listen_fd: None,
+                http_fd: None,
+            };
+            args.to_args()
+        }
+        Role::Worker => {
+            let args = WorkerArgs {
+                member: common,
+                data: DATA_FOLDER.into(),
+                threads: None,
+                connections: None,
+            };
+            args.to_args()
+        }
     }
-    args
 }
 
 /// The operator's variables first, so that the user's may refer to them; names of the operator's own are refused before.
 fn env(job: &Job, role: Role, settings: &PodSettings) -> Vec<EnvVar> {
     let mut env = vec![EnvVar {
-        name: "TRAINYARD_POD_IP".into(),
+        name: POD_IP.into(),
         value_from: Some(EnvVarSource {
             field_ref: Some(ObjectFieldSelector {
                 field_path: "status.podIP".into(),
@@ -175,36 +192,28 @@ fn env(job: &Job, role: Role, settings: &PodSettings) -> Vec<EnvVar> {
         }),
         ..EnvVar::default()
     }];
-    if role == Role::Server {
-        // Not an argument: the image of a job may be older than the operator, and passes over what it does not know.
-        let grace = grace(settings);
-        let grace = grace - GRACE_MARGIN.min(grace / 4);
-        env.push(plain("TRAINYARD_GRACE_SECONDS", &grace.to_string()));
-    }
-    if role == Role::Worker {
-        // What the trainer would pin by starting itself anew: one thread in each of libtorch's operations.
-        let set = |name: &&str| settings.env.iter().any(|env| env.name == *name);
-        let pinned = ["OMP_NUM_THREADS", "MKL_NUM_THREADS"];
-        env.extend(
-            pinned
-                .iter()
-                .filter(|name| !set(name))
-                .map(|name| plain(name, "1")),
-        );
-    }
     // Servers need the storage alone, workers the data alone: each finds its own under the usual names.
-    match (role, &job.storage, &job.object.spec.data.s3) {
-        (Role::Server, StoragePlace::S3(s3), _) => env.extend(s3_env(
-            s3.endpoint.as_deref(),
-            &s3.region,
-            s3.credentials_secret.as_deref(),
-        )),
-        (Role::Worker, _, Some(s3)) => env.extend(s3_env(
-            s3.endpoint.as_deref(),
-            &s3.region,
-            s3.credentials_secret.as_deref(),
-        )),
-        (Role::Server, StoragePlace::Volume(_), _) | (Role::Worker, _, None) => {}
+    match role {
+        Role::Server => {
+            // Not an argument: the image of a job may be older than the operator, and passes over what it does not know.
+            let grace = grace(settings);
+            let grace = grace - GRACE_MARGIN.min(grace / 4);
+            env.push(plain(GRACE_SECONDS, &grace.to_string()));
+            if let StoragePlace::S3(s3) = &job.storage {
+                let secret = s3.credentials_secret.as_deref();
+                env.extend(s3_env(s3.endpoint.as_deref(), &s3.region, secret));
+            }
+        }
+        Role::Worker => {
+            // What the trainer would pin by starting itself anew: one thread in each of libtorch's operations.
+            let set = |name: &str| settings.env.iter().any(|env| env.name == name);
+            let pinned = ONE_THREAD.iter().filter(|(name, _)| !set(name));
+            env.extend(pinned.map(|(name, value)| plain(name, value)));
+            if let Some(s3) = &job.object.spec.data.s3 {
+                let secret = s3.credentials_secret.as_deref();
+                env.extend(s3_env(s3.endpoint.as_deref(), &s3.region, secret));
+            }
+        }
     }
     env.extend(settings.env.iter().cloned());
     env
@@ -244,6 +253,34 @@ fn s3_env(endpoint: Option<&str>, region: &str, secret: Option<&str>) -> Vec<Env
     env
 }
 
+/// The volume that a role's pods work with, beside what all pods have.
+struct OwnVolume<'a> {
+    name: &'static str,
+    folder: &'static str,
+    read_only: bool,
+    from: &'a JobVolume,
+}
+
+fn own_volume(job: &Job, role: Role) -> Option<OwnVolume<'_>> {
+    match role {
+        Role::Server => match &job.storage {
+            StoragePlace::Volume(from) => Some(OwnVolume {
+                name: "storage",
+                folder: STORAGE_FOLDER,
+                read_only: false,
+                from,
+            }),
+            StoragePlace::S3(_) => None,
+        },
+        Role::Worker => job.object.spec.data.volume.as_ref().map(|from| OwnVolume {
+            name: "data",
+            folder: DATA_FOLDER,
+            read_only: true,
+            from,
+        }),
+    }
+}
+
 fn volumes(job: &Job, role: Role) -> Vec<Volume> {
     let named = |name: &str| Volume {
         name: name.into(),
@@ -262,13 +299,7 @@ fn volumes(job: &Job, role: Role) -> Vec<Volume> {
             ..named("tmp")
         },
     ];
-    match (role, &job.object.spec.data.volume, &job.storage) {
-        (Role::Worker, Some(data), _) => volumes.push(source(named("data"), data)),
-        (Role::Server, _, StoragePlace::Volume(storage)) => {
-            volumes.push(source(named("storage"), storage))
-        }
-        _ => {}
-    }
+    volumes.extend(own_volume(job, role).map(|own| source(named(own.name), own.from)));
     volumes
 }
 
@@ -310,16 +341,10 @@ fn mounts(job: &Job, role: Role, settings: &PodSettings) -> Vec<VolumeMount> {
         ..VolumeMount::default()
     };
     let mut mounts = vec![
-        mount("job", "/etc/trainyard", true),
-        mount("tmp", "/tmp", false),
+        mount("job", JOB_FOLDER, true),
+        mount("tmp", TEMPORARY_FOLDER, false),
     ];
-    match (role, &job.object.spec.data.volume, &job.storage) {
-        (Role::Worker, Some(_), _) => mounts.push(mount("data", "/data", true)),
-        (Role::Server, _, StoragePlace::Volume(_)) => {
-            mounts.push(mount("storage", "/storage", false))
-        }
-        _ => {}
-    }
+    mounts.extend(own_volume(job, role).map(|own| mount(own.name, own.folder, own.read_only)));
     mounts.extend(settings.volume_mounts.iter().cloned());
     mounts
 }
@@ -348,7 +373,7 @@ fn security_context(settings: &PodSettings) -> PodSecurityContext {
 fn probe(period_seconds: i32, failure_threshold: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
-            path: Some("/healthz".into()),
+            path: Some(HEALTH_PAGE.into()),
             port: IntOrString::Int(HTTP_PORT.into()),
             ..HTTPGetAction::default()
         }),

@@ -6,10 +6,11 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
+use trainyard_contract::pod::{HTTP_PORT, PROTOCOL_PORT};
 use trainyard_crds::TrainingJob;
 use trainyard_operator::job::Job;
 use trainyard_operator::observed::Member;
-use trainyard_operator::resources::{self, HTTP_PORT, PROTOCOL_PORT};
+use trainyard_operator::resources;
 
 use crate::helm::{NAMESPACE, defaults, of_kind, render, root, the};
 use crate::policy::{lets_through, selects};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use trainyard_contract::{MemberCommand, Role};
 
 use crate::cluster::Cluster;
 use crate::store::{CLAIMS, CONFIG_MAPS, Change, EVENTS, JOBS, Key, PODS, seconds};
@@ -458,17 +459,20 @@ fn pod_sim(key: &Key, pod: &Value) -> Option<PodSim> {
     let number = |name: &str| labels[name].as_str()?.parse().ok();
     let owner = &pod["metadata"]["ownerReferences"][0];
     let args = pod["spec"]["containers"][0]["args"].as_array()?;
-    let generation = args
-        .iter()
-        .find_map(|arg| arg.as_str()?.strip_prefix("--generation="));
+    let args = args.iter().filter_map(Value::as_str);
+    let command = MemberCommand::from_args(args).expect("arguments that the trainer understands");
+    let member = command.member();
     Some(PodSim {
         key: key.clone(),
         job: text(&owner["uid"]),
         job_name: text(&owner["name"]),
-        is_server: labels["trainyard.dev/role"] == "server",
-        index: number("trainyard.dev/index")?,
+        is_server: member.role == Role::Server,
+        index: member.index,
         attempt: number("trainyard.dev/attempt")?,
-        generation: generation.and_then(|g| g.parse().ok()).unwrap_or(0),
+        generation: match command {
+            MemberCommand::Server(args) => args.generation.into(),
+            MemberCommand::Worker(_) => 0,
+        },
         node: 0,
         scheduled: false,
         state: PodState::Pending,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
+use trainyard_contract::ExitCode;
 use trainyard_operator::coordinator::Progress;
 
 use crate::cluster::Cluster;
@@ -12,6 +13,8 @@ use crate::store::{Key, SERVICES};
 
 /// Steps between two checkpoints.
 const EVERY_STEPS: u64 = 50;
+/// How a server that was stopped, or that finds a newer generation, ends.
+const TRY_AGAIN: i32 = ExitCode::TryAgain.code() as i32;
 /// Steps trained in a second.
 const RATE: u64 = 10;
 
@@ -77,7 +80,7 @@ impl Cluster {
                 };
                 exit = Some((0, message));
             } else if pod.generation < training.generation {
-                exit = Some((75, "a newer generation exists".to_owned()));
+                exit = Some((TRY_AGAIN, "a newer generation exists".to_owned()));
             } else {
                 training.generation = pod.generation;
             }
@@ -197,7 +200,7 @@ impl Cluster {
                 {
                     training.checkpoint = training.step;
                 }
-                75
+                TRY_AGAIN
             }
         };
         let wait = self.between(4000, 8000);

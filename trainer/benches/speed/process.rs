@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use trainyard_contract::pod::JOB_FILE;
+use trainyard_contract::{MAX_THREADS, MemberArgs, ServerArgs, WorkerArgs, env};
 use trainyard_runtime::job::Job;
 
 use crate::machine;
@@ -46,43 +48,49 @@ impl Processes {
     /// The worker, which owns all leaves, pushes one node a step, so pushes count the steps.
     pub fn start(job: &Job, chunks: u32, folder: &Path, data: &Path) -> Result<Self> {
         let (listen, http) = (free()?, free()?);
-        let path = folder.join("job.json");
+        let path = folder.join(JOB_FILE);
         std::fs::write(&path, serde_json::to_vec(&job.manifest)?)?;
-        let role = |role: &str| {
+        let member = MemberArgs {
+            job: path.display().to_string(),
+            coordinator: listen.to_string(),
+            supervised: Some(std::process::id()),
+            ..MemberArgs::default()
+        };
+        let server = ServerArgs {
+            member: MemberArgs {
+                http: Some(http.to_string()),
+                ..member.clone()
+            },
+            servers: 1,
+            generation: 1,
+            storage: folder.display().to_string(),
+            listen: Some(listen.to_string()),
+            ..ServerArgs::default()
+        };
+        let threads = machine::cores().min(job.tree.leaves() as usize);
+        let worker = WorkerArgs {
+            member,
+            data: data.display().to_string(),
+            threads: Some(threads.min(MAX_THREADS.into()) as u16),
+            connections: None,
+        };
+        let program = |args: Vec<String>| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_trainyard"));
-            command.args([
-                role,
-                "--supervised",
-                "--index",
-                "0",
-                "--coordinator",
-                &listen.to_string(),
-            ]);
-            command.arg("--job").arg(&path).env("TRAINYARD_LOG", "warn");
+            command.args(args).env(env::LOG, "warn");
             command.stdin(Stdio::null()).stdout(Stdio::null());
             command
         };
-        let mut server = role("server");
-        server
-            .args(["--servers", "1", "--generation", "1"])
-            .arg("--storage")
-            .arg(folder);
-        server.args(["--listen", &listen.to_string(), "--http", &http.to_string()]);
-        let mut worker = role("worker");
-        let threads = machine::cores().min(job.tree.leaves() as usize);
-        worker
-            .args(["--threads", &threads.to_string()])
-            .arg("--data")
-            .arg(data);
         let mut processes = Processes {
             children: Vec::new(),
             http,
             pushes: chunks.into(),
         };
-        for mut command in [server, worker] {
-            processes
-                .children
-                .push(command.spawn().context("a process cannot be started")?);
+        for args in [server.to_args(), worker.to_args()] {
+            processes.children.push(
+                program(args)
+                    .spawn()
+                    .context("a process cannot be started")?,
+            );
         }
         Ok(processes)
     }

@@ -5,15 +5,17 @@
 //! in a [`View`].
 
 use serde::{Deserialize, Serialize};
+pub use trainyard_contract::Progress;
+use trainyard_contract::{Member, Role as MemberRole};
 
 use crate::facts::DataFacts;
-use crate::metrics::{BlockResult, Metrics};
+use crate::metrics::BlockResult;
 
 /// Rows in one block of an evaluation pass. Fixed, because the bits of a forward pass may depend
 /// on the number of rows in it.
 pub const EVALUATION_BLOCK_ROWS: u64 = 1024;
 
-/// Who a peer says it is.
+/// Who a peer says it is: a [`Member`] of the job, or an observer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "kind", content = "index")]
 pub enum Role {
@@ -23,6 +25,15 @@ pub enum Role {
     Worker(u32),
     /// Watches progress and may ask for a stop: `trainyard run`.
     Observer,
+}
+
+impl From<Member> for Role {
+    fn from(Member { role, index }: Member) -> Self {
+        match role {
+            MemberRole::Server => Role::Server(index),
+            MemberRole::Worker => Role::Worker(index),
+        }
+    }
 }
 
 /// The first message on a control stream.
@@ -233,32 +244,20 @@ pub enum FromCoordinator {
     Progress(Box<Progress>),
 }
 
-/// Where a job is, as `/status` and the progress bar show it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Progress {
-    /// What the coordinator is doing: `WaitingForWorkers`, `Training`, ...
-    pub phase: String,
-    /// Generation in force.
-    pub generation: u32,
-    /// Steps applied.
-    pub step: u64,
-    /// Steps in the whole job; 0 while the data is unknown.
-    pub total_steps: u64,
-    /// Epoch in progress, from 0.
-    pub epoch: u64,
-    /// Epochs in the whole job.
-    pub epochs: u64,
-    /// Training samples used so far.
-    pub samples: u64,
-    /// Mean training loss of the epoch so far.
-    pub loss: Option<f64>,
-    /// Metrics of the latest validation pass.
-    pub validation: Option<Metrics>,
-    /// Workers that share the leaves.
-    pub workers: u32,
-    /// Servers that are ready.
-    pub servers: u32,
-    /// Step of the newest committed checkpoint.
-    pub checkpoint: Option<u64>,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Peers of another build read it, if only to be refused.
+    #[test]
+    fn peers_say_who_they_are_in_the_words_of_the_contract() {
+        let json = |role: Role| serde_json::to_string(&role).expect("JSON");
+        for member in [Member::server(0), Member::worker(3)] {
+            let (role, index) = (member.role.name(), member.index);
+            let expected = format!(r#"{{"kind":"{role}","index":{index}}}"#);
+            assert_eq!(json(member.into()), expected);
+        }
+        assert_eq!(json(Role::Server(1)), r#"{"kind":"server","index":1}"#);
+        assert_eq!(json(Role::Observer), r#"{"kind":"observer"}"#);
+    }
 }

@@ -12,6 +12,7 @@ mod score;
 
 pub use block::{BlockResult, Detail, MetricsError};
 pub use loss::{bce_with_logits, cross_entropy, squared_error};
+pub use trainyard_contract::Metrics;
 
 /// What a model predicts, and so what its outputs mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,59 +55,6 @@ impl TaskKind {
             }
             TaskKind::Regression => None,
         }
-    }
-}
-
-/// Metrics of a set of rows. One that the task does not have, that is undefined on these rows
-/// (such as AUC with one class only), or that is not finite is absent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Metrics {
-    /// Mean loss of a row.
-    #[serde(skip_serializing_if = "not_finite")]
-    pub loss: Option<f64>,
-    /// Share of rows classified right.
-    #[serde(skip_serializing_if = "not_finite")]
-    pub accuracy: Option<f64>,
-    /// Binary: area under the ROC curve.
-    #[serde(skip_serializing_if = "not_finite")]
-    pub auc: Option<f64>,
-    /// Binary: F1 of class 1. Multiclass: its mean over the classes that were seen or predicted.
-    #[serde(skip_serializing_if = "not_finite")]
-    pub f1: Option<f64>,
-    /// Regression: root of the mean squared error.
-    #[serde(skip_serializing_if = "not_finite")]
-    pub rmse: Option<f64>,
-    /// Regression: coefficient of determination.
-    #[serde(skip_serializing_if = "not_finite")]
-    pub r2: Option<f64>,
-}
-
-fn not_finite(value: &Option<f64>) -> bool {
-    !value.is_some_and(f64::is_finite)
-}
-
-impl Metrics {
-    /// All metrics that are there and finite, by name, in a fixed order.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        let named = [
-            ("loss", self.loss),
-            ("accuracy", self.accuracy),
-            ("auc", self.auc),
-            ("f1", self.f1),
-            ("rmse", self.rmse),
-            ("r2", self.r2),
-        ];
-        named
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value.filter(|v| v.is_finite())?)))
-    }
-
-    /// The metric of that name, if it is there and finite.
-    pub fn get(&self, name: &str) -> Option<f64> {
-        self.iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| value)
     }
 }
 

@@ -1,74 +1,36 @@
-//! Exit codes, the same for every command and role.
+//! How errors, releases and panics become exit codes.
 
 use anyhow::{Result, anyhow};
 use trainyard_core::control::Release;
 
-/// How a process ends.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// 0: done.
-    Done,
-    /// 1: an error that trying again will not mend.
-    Error,
-    /// 2: bad usage or bad input.
-    BadInput,
-    /// 75: try again (`EX_TEMPFAIL`).
-    TryAgain,
-    /// 130: interrupted, with everything checkpointed.
-    Interrupted,
+pub use trainyard_contract::ExitCode as Exit;
+
+/// How a process ends that has met this error.
+pub fn of_error(error: &anyhow::Error) -> Exit {
+    use trainyard_checkpoint::{Error, StorageError};
+    let away = |error: &StorageError| matches!(error, StorageError::Store { again: true, .. });
+    let passing = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
+        Some(Error::Fenced { .. }) => true,
+        Some(Error::Storage(error)) => away(error),
+        _ => cause.downcast_ref().is_some_and(away),
+    };
+    if error.is::<BadInput>() {
+        Exit::BadInput
+    } else if error.is::<TryAgain>() || error.chain().any(passing) {
+        Exit::TryAgain
+    } else {
+        Exit::Error
+    }
 }
 
-impl Exit {
-    /// The number the process ends with.
-    pub fn code(self) -> u8 {
-        match self {
-            Exit::Done => 0,
-            Exit::Error => 1,
-            Exit::BadInput => 2,
-            Exit::TryAgain => 75,
-            Exit::Interrupted => 130,
-        }
-    }
-
-    /// What a process's code means; none for codes that no process of ours ends with.
-    pub fn of_code(code: i32) -> Option<Exit> {
-        let all = [
-            Exit::Done,
-            Exit::Error,
-            Exit::BadInput,
-            Exit::TryAgain,
-            Exit::Interrupted,
-        ];
-        all.into_iter().find(|exit| i32::from(exit.code()) == code)
-    }
-
-    /// How a process ends that has met this error.
-    pub fn of_error(error: &anyhow::Error) -> Exit {
-        use trainyard_checkpoint::{Error, StorageError};
-        let away = |error: &StorageError| matches!(error, StorageError::Store { again: true, .. });
-        let passing = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
-            Some(Error::Fenced { .. }) => true,
-            Some(Error::Storage(error)) => away(error),
-            _ => cause.downcast_ref().is_some_and(away),
-        };
-        if error.is::<BadInput>() {
-            Exit::BadInput
-        } else if error.is::<TryAgain>() || error.chain().any(passing) {
-            Exit::TryAgain
-        } else {
-            Exit::Error
-        }
-    }
-
-    /// How a released process ends.
-    ///
-    /// # Errors
-    /// The message of a failed job.
-    pub fn of(release: Release) -> Result<Exit> {
-        match release {
-            Release::Done | Release::Drained | Release::Stopped => Ok(Exit::Done),
-            Release::Failed { message } => Err(anyhow!(message)),
-        }
+/// How a released process ends.
+///
+/// # Errors
+/// The message of a failed job.
+pub fn of_release(release: Release) -> Result<Exit> {
+    match release {
+        Release::Done | Release::Drained | Release::Stopped => Ok(Exit::Done),
+        Release::Failed { message } => Err(anyhow!(message)),
     }
 }
 
@@ -80,17 +42,17 @@ pub fn last_error(log: &str) -> Option<String> {
     Some(message.trim_end().to_owned())
 }
 
-/// From now on a panic of any thread ends the process with 101: half a server or worker would go on
+/// From now on a panic of any thread ends the process with [`Exit::Panic`]: half a server or worker would go on
 /// saying that it is alive, and nobody would replace it.
 pub fn on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
-        std::process::exit(101);
+        std::process::exit(Exit::Panic.code().into());
     }));
 }
 
-/// Marks an error as the user's to mend: exit code 2.
+/// Marks an error as the user's to mend: [`Exit::BadInput`].
 #[derive(Debug)]
 pub struct BadInput(pub String);
 
@@ -102,7 +64,7 @@ impl std::fmt::Display for BadInput {
 
 impl std::error::Error for BadInput {}
 
-/// Marks an error that another attempt may mend: exit code 75.
+/// Marks an error that another attempt may mend: [`Exit::TryAgain`].
 #[derive(Debug)]
 pub struct TryAgain(pub String);
 
@@ -121,7 +83,7 @@ mod tests {
 
     fn code(error: impl std::error::Error + Send + Sync + 'static) -> u8 {
         let error = Err::<(), _>(error).context("in some context");
-        Exit::of_error(&error.expect_err("an error")).code()
+        of_error(&error.expect_err("an error")).code()
     }
 
     #[test]

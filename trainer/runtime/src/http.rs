@@ -7,6 +7,7 @@ use anyhow::Result;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use trainyard_contract::pod;
 
 /// The pages that every role has. `metrics` is asked anew for each reader.
 pub fn pages(metrics: impl Fn() -> Metrics + Clone + Send + Sync + 'static) -> Router {
@@ -17,8 +18,8 @@ pub fn pages(metrics: impl Fn() -> Metrics + Clone + Send + Sync + 'static) -> R
         )
     };
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/metrics", get(metrics))
+        .route(pod::HEALTH_PAGE, get(|| async { "ok\n" }))
+        .route(pod::METRICS_PAGE, get(metrics))
 }
 
 /// Serves on a thread of its own for the life of the process.

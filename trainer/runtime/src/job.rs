@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use trainyard_checkpoint::JobIdentity;
+use trainyard_contract::JobFile;
 use trainyard_core::coordinator::{self, EarlyStopping, Task};
 use trainyard_core::facts::DataFacts;
 use trainyard_core::layout::Layout;
@@ -11,7 +12,7 @@ use trainyard_core::optimizer::Optimizer;
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::{LearningRate, Schedule};
 use trainyard_core::tree::Tree;
-use trainyard_crds::training_job as api;
+use trainyard_crds::{API_VERSION, KIND, TrainingJob, training_job as api};
 use trainyard_data as data;
 
 use crate::arch::Architecture;
@@ -20,7 +21,7 @@ use crate::arch::Architecture;
 #[derive(Clone, Debug)]
 pub struct Job {
     /// The manifest, with defaults applied.
-    pub manifest: api::TrainingJob,
+    pub manifest: TrainingJob,
     /// `metadata.name`.
     pub name: String,
     /// SHA-256 over all that determines the model, data apart: task, model, data options, training.
@@ -41,7 +42,7 @@ impl Job {
     /// # Errors
     /// What the schema cannot say, such as a number of leaves that is no power of two in a job
     /// that did not pass through it.
-    pub fn new(manifest: api::TrainingJob) -> Result<Self> {
+    pub fn new(manifest: TrainingJob) -> Result<Self> {
         let name = manifest
             .metadata
             .name
@@ -67,12 +68,19 @@ impl Job {
         })
     }
 
-    /// Reads a job that a supervisor has resolved and stored as JSON.
+    /// Reads a job file.
     ///
     /// # Errors
-    /// If the text is not a resolved job.
+    /// If the text is none, or one of another kind.
     pub fn from_json(text: &str) -> Result<Self> {
-        Job::new(serde_json::from_str(text).context("the resolved job cannot be decoded")?)
+        let file: JobFile<_, _> =
+            serde_json::from_str(text).context("the job file cannot be decoded")?;
+        file.is_a(API_VERSION, KIND)?;
+        Job::new(TrainingJob {
+            metadata: file.metadata,
+            spec: file.spec,
+            status: None,
+        })
     }
 
     /// What the job's commit log is known by.

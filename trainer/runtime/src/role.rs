@@ -2,9 +2,9 @@
 
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, RawFd};
-use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use trainyard_contract::env;
 
 use crate::exit::{BadInput, on_panic};
 use crate::job::Job;
@@ -16,27 +16,27 @@ use crate::job::Job;
 ///
 /// # Errors
 /// If the supervisor has ended, or the job cannot be read.
-pub fn begin(job: &Path, supervisor: Option<i32>) -> Result<Job> {
+pub fn begin(job: &str, supervisor: Option<u32>) -> Result<Job> {
     on_panic();
     if let Some(supervisor) = supervisor {
         end_with(supervisor)?;
     }
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TRAINYARD_LOG")
-        .unwrap_or_else(|_| "info".into());
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env(env::LOG).unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
-    let text = std::fs::read_to_string(job)
-        .with_context(|| format!("the job {} cannot be read", job.display()))?;
+    let text =
+        std::fs::read_to_string(job).with_context(|| format!("the job {job} cannot be read"))?;
     Job::from_json(&text)
 }
 
-fn end_with(supervisor: i32) -> Result<()> {
+fn end_with(supervisor: u32) -> Result<()> {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned());
     if supervisor != 0 && supervisor != parent {
         bail!("the supervisor {supervisor} has ended");
     }

@@ -3,21 +3,18 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
 use trainyard_checkpoint::Manifest;
+use trainyard_contract::{Report, cut_termination_message};
 
 use crate::exit::Exit;
 use crate::job::Job;
-use crate::state::{CoordinatorState, FinalMetrics};
-
-/// Longest message that Kubernetes keeps, in bytes.
-pub const LIMIT: usize = 4096;
+use crate::state::CoordinatorState;
 
 /// How a role ended.
 #[derive(Clone, Debug)]
 pub enum Ended {
     /// Server 0, with the job done.
-    Complete(Box<Finished>),
+    Complete(Box<Report>),
     /// Anyone else.
     Left(Exit),
 }
@@ -32,43 +29,22 @@ impl Ended {
     }
 }
 
-/// What server 0 says of a finished job.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Finished {
-    complete: bool,
-    /// Steps done.
-    pub step: u64,
-    /// Steps planned; early stopping may do fewer.
-    pub total_steps: u64,
-    /// Epochs done.
-    pub epochs: u64,
-    /// Digest of the model.
-    pub model_sha256: String,
-    /// Where the artifact is.
-    pub artifact: String,
-    /// Metrics of the model; those that are not finite are absent.
-    pub metrics: FinalMetrics,
-}
-
-impl Finished {
-    /// What the complete manifest of a job says.
-    ///
-    /// # Errors
-    /// If the manifest is damaged.
-    pub fn of(job: &Job, manifest: &Manifest, artifact: String) -> Result<Self> {
-        let CoordinatorState { record, metrics } = CoordinatorState::of(manifest)?;
-        let plan = job.plan(manifest.facts.train_rows)?;
-        Ok(Finished {
-            complete: true,
-            step: record.step,
-            total_steps: plan.total_steps(),
-            epochs: plan.position(record.step).epoch,
-            model_sha256: manifest.model_sha256.clone().unwrap_or_default(),
-            artifact,
-            metrics: metrics.context("the final checkpoint has no metrics")?,
-        })
-    }
+/// What server 0 says of a finished job, from its complete manifest.
+///
+/// # Errors
+/// If the manifest is damaged.
+pub fn report(job: &Job, manifest: &Manifest, artifact: String) -> Result<Report> {
+    let CoordinatorState { record, metrics } = CoordinatorState::of(manifest)?;
+    let plan = job.plan(manifest.facts.train_rows)?;
+    Ok(Report {
+        complete: true,
+        step: record.step,
+        total_steps: plan.total_steps(),
+        epochs: plan.position(record.step).epoch,
+        model_sha256: manifest.model_sha256.clone(),
+        artifact: Some(artifact),
+        metrics: metrics.context("the final checkpoint has no metrics")?,
+    })
 }
 
 /// The message of a role that ended so; none where there is nothing to say.
@@ -76,15 +52,10 @@ pub fn message(ended: &Result<Ended>) -> Option<String> {
     let text = match ended {
         Ok(Ended::Left(_)) => return None,
         // Cut, this is no JSON; but only an address of thousands of bytes makes it so long.
-        Ok(Ended::Complete(finished)) => serde_json::to_string(finished).ok()?,
+        Ok(Ended::Complete(report)) => report.to_message(),
         Err(error) => format!("{error:#}"),
     };
-    Some(cut(text))
-}
-
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(LIMIT));
-    text
+    Some(cut_termination_message(text))
 }
 
 /// How a role's process ends, which leaves its message in `file`, if one is asked for.
@@ -113,55 +84,30 @@ fn write(file: &Path, ended: &Result<Ended>) {
 mod tests {
     use super::*;
     use anyhow::anyhow;
-    use trainyard_core::metrics::Metrics;
+    use trainyard_contract::TERMINATION_MESSAGE_LIMIT;
 
-    fn finished() -> Finished {
-        let train = Metrics {
-            loss: Some(f64::NAN),
-            accuracy: Some(0.5),
-            ..Metrics::default()
-        };
-        Finished {
+    #[test]
+    fn a_finished_job_is_told_as_a_report() {
+        let report = Report {
             complete: true,
             step: 150,
-            total_steps: 300,
-            epochs: 10,
-            model_sha256: "ab".repeat(32),
-            artifact: "s3://bucket/runs/digits-01234567/artifact".into(),
-            metrics: FinalMetrics {
-                train,
-                validation: Metrics::default(),
-            },
-        }
+            artifact: Some("s3://bucket/runs/digits-01234567/artifact".into()),
+            ..Report::default()
+        };
+        let ended = Ok(Ended::Complete(Box::new(report.clone())));
+        let text = message(&ended).expect("a message");
+        assert_eq!(Report::from_message(&text), Some(report));
     }
 
     #[test]
-    fn a_finished_job_is_told_as_json_without_what_is_not_finite() {
-        let text = message(&Ok(Ended::Complete(Box::new(finished())))).expect("a message");
-        assert_eq!(
-            text,
-            format!(
-                concat!(
-                    r#"{{"complete":true,"step":150,"totalSteps":300,"epochs":10,"modelSha256":"{}","#,
-                    r#""artifact":"s3://bucket/runs/digits-01234567/artifact","#,
-                    r#""metrics":{{"train":{{"accuracy":0.5}},"validation":{{}}}}}}"#
-                ),
-                "ab".repeat(32)
-            )
-        );
-    }
-
-    #[test]
-    fn an_error_is_told_in_full_and_cut_between_characters() {
-        let told = |text: String| message(&Err(anyhow!(text))).expect("a message");
+    fn an_error_is_told_in_full_and_cut() {
         let error = anyhow!("connection refused").context("no coordinator");
         assert_eq!(
             message(&Err(error)).as_deref(),
             Some("no coordinator: connection refused")
         );
-        assert_eq!(told("x".repeat(LIMIT + 1)), "x".repeat(LIMIT));
-        assert_eq!(told("ä".repeat(LIMIT)), "ä".repeat(LIMIT / 2));
-        assert_eq!(told(format!("x{}", "ä".repeat(LIMIT))).len(), LIMIT - 1);
+        let long = message(&Err(anyhow!("x".repeat(TERMINATION_MESSAGE_LIMIT + 1))));
+        assert_eq!(long, Some("x".repeat(TERMINATION_MESSAGE_LIMIT)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use trainyard_checkpoint::Manifest;
+use trainyard_contract::pod::JOB_FILE;
 
 use crate::exit::{BadInput, Exit};
 use crate::finisher::Finisher;
@@ -23,9 +24,6 @@ use crate::ui::{Summary, Ui};
 use folder::{Folder, elsewhere};
 use places::Checkpoints;
 use supervisor::{Over, Supervisor};
-
-/// The resolved job, in the run's folder.
-const JOB_FILE: &str = "job.json";
 
 /// What `trainyard run` is asked for.
 #[derive(Clone, Debug)]

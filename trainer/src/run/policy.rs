@@ -1,7 +1,10 @@
-//! What to do when a process of a run ends: pure, so that it can be tested.
+//! What to do when a process of a run ends: pure, so that it can be tested. What the end means is judged as by the operator; the
+//! waits are shorter, since nothing has to be scheduled, and somebody watches.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use trainyard_contract::{Verdict, doubled};
 
 /// Shortest wait before a process is started again.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -15,34 +18,9 @@ const HEALTHY: Duration = Duration::from_secs(30);
 /// How long the word that the job is over may take after the end of a process that has heard it.
 pub const WORD: Duration = Duration::from_secs(2);
 
-/// How a process ended, as far as the policy minds.
+/// What a run does when one of its processes has ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Exit code 0.
-    Clean,
-    /// Exit code 75.
-    TryAgain,
-    /// Killed by a signal, or a panic (101).
-    Crash,
-    /// Any other exit code: trying again will not help.
-    Permanent(i32),
-}
-
-impl End {
-    /// From an exit code, or none for a signal.
-    pub fn of(code: Option<i32>) -> End {
-        match code {
-            Some(0) => End::Clean,
-            Some(75) => End::TryAgain,
-            Some(101) | None => End::Crash,
-            Some(code) => End::Permanent(code),
-        }
-    }
-}
-
-/// What follows.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Reaction {
     /// Start it again after this wait.
     Restart(Duration),
     /// The run has failed.
@@ -70,25 +48,33 @@ impl<M> Default for Restarts<M> {
 }
 
 impl<M: Ord> Restarts<M> {
-    /// Judges the end of a member's process that lived for `lived`.
-    pub fn judge(&mut self, member: M, end: End, lived: Duration, backoff_limit: u32) -> Verdict {
-        let longest = match end {
-            End::Permanent(_) => return Verdict::Fail,
+    /// What follows from the end of a member's process that lived for `lived`.
+    pub fn react(
+        &mut self,
+        member: M,
+        verdict: Verdict,
+        lived: Duration,
+        backoff_limit: u32,
+    ) -> Reaction {
+        let longest = match verdict {
+            Verdict::Permanent => return Reaction::Fail,
             // It was asked to leave, and nothing is wrong.
-            End::Clean => return Verdict::Restart(SHORTEST),
-            End::TryAgain => LONGEST_OF_RETRIES,
-            End::Crash => {
+            Verdict::Left => return Reaction::Restart(SHORTEST),
+            Verdict::Disrupted => LONGEST_OF_RETRIES,
+            Verdict::Failed => {
                 self.counted += 1;
                 if self.counted > backoff_limit {
-                    return Verdict::Exhausted;
+                    return Reaction::Exhausted;
                 }
                 LONGEST_AFTER_CRASH
             }
         };
         let streak = self.streaks.entry(member).or_default();
-        *streak = if lived >= HEALTHY { 1 } else { *streak + 1 };
-        let doubled = SHORTEST * 2u32.saturating_pow((*streak - 1).min(16));
-        Verdict::Restart(doubled.min(longest))
+        *streak = match lived >= HEALTHY {
+            true => 1,
+            false => streak.saturating_add(1),
+        };
+        Reaction::Restart(doubled(SHORTEST, *streak - 1, longest))
     }
 }
 
@@ -97,8 +83,8 @@ impl<M: Ord> Restarts<M> {
 ///
 /// Only server 0 may end the run by leaving. A worker also leaves in order when it is told to and finds
 /// no coordinator, and then server 0 may be in the midst of writing the result.
-pub fn heard_the_end(end: End, phase: &str) -> bool {
-    end == End::Clean && matches!(phase, "Completing" | "Finished")
+pub fn heard_the_end(verdict: Verdict, phase: &str) -> bool {
+    verdict == Verdict::Left && matches!(phase, "Completing" | "Finished")
 }
 
 /// Whether somebody else claims the checkpoints: a run hands out every generation of its own, so a
@@ -113,32 +99,35 @@ mod tests {
 
     const SHORT: Duration = Duration::from_secs(1);
 
-    fn restart(milliseconds: u64) -> Verdict {
-        Verdict::Restart(Duration::from_millis(milliseconds))
+    fn restart(milliseconds: u64) -> Reaction {
+        Reaction::Restart(Duration::from_millis(milliseconds))
     }
 
     #[test]
     fn crashes_back_off_and_are_counted_and_retries_are_not() {
         let mut restarts = Restarts::default();
-        assert_eq!(restarts.judge(0, End::of(None), SHORT, 3), restart(100));
+        assert_eq!(restarts.react(0, Verdict::Failed, SHORT, 3), restart(100));
+        assert_eq!(restarts.react(0, Verdict::Failed, SHORT, 3), restart(200));
         assert_eq!(
-            restarts.judge(0, End::of(Some(101)), SHORT, 3),
-            restart(200)
+            restarts.react(0, Verdict::Disrupted, SHORT, 3),
+            restart(400)
         );
-        assert_eq!(restarts.judge(0, End::of(Some(75)), SHORT, 3), restart(400));
-        assert_eq!(restarts.judge(0, End::of(None), HEALTHY, 3), restart(100));
+        assert_eq!(restarts.react(0, Verdict::Failed, HEALTHY, 3), restart(100));
         assert_eq!(
-            restarts.judge(0, End::of(None), SHORT, 3),
-            Verdict::Exhausted
+            restarts.react(0, Verdict::Failed, SHORT, 3),
+            Reaction::Exhausted
         );
-        assert_eq!(restarts.judge(0, End::of(Some(2)), SHORT, 3), Verdict::Fail);
+        assert_eq!(
+            restarts.react(0, Verdict::Permanent, SHORT, 3),
+            Reaction::Fail
+        );
     }
 
     #[test]
     fn retries_double_their_wait_to_half_a_minute_and_never_end_the_run() {
         let mut restarts = Restarts::default();
-        let mut wait = || match restarts.judge(0, End::TryAgain, SHORT, 0) {
-            Verdict::Restart(wait) => wait.as_millis(),
+        let mut wait = || match restarts.react(0, Verdict::Disrupted, SHORT, 0) {
+            Reaction::Restart(wait) => wait.as_millis(),
             other => panic!("{other:?}"),
         };
         let waits: Vec<u128> = (0..11).map(|_| wait()).collect();
@@ -147,15 +136,21 @@ mod tests {
         assert_eq!(waits[9..], [30_000, 30_000]);
         assert!((0..10_000).all(|_| wait() == 30_000));
         // One that worked for a while begins anew.
-        assert_eq!(restarts.judge(0, End::TryAgain, HEALTHY, 0), restart(100));
-        assert_eq!(restarts.judge(0, End::TryAgain, SHORT, 0), restart(200));
+        assert_eq!(
+            restarts.react(0, Verdict::Disrupted, HEALTHY, 0),
+            restart(100)
+        );
+        assert_eq!(
+            restarts.react(0, Verdict::Disrupted, SHORT, 0),
+            restart(200)
+        );
     }
 
     #[test]
     fn t12_whoever_leaves_in_order_is_back_at_once() {
         let mut restarts = Restarts::default();
         for _ in 0..10 {
-            assert_eq!(restarts.judge(0, End::Clean, SHORT, 0), restart(100));
+            assert_eq!(restarts.react(0, Verdict::Left, SHORT, 0), restart(100));
         }
     }
 
@@ -169,20 +164,20 @@ mod tests {
 
     #[test]
     fn the_end_is_only_heard_where_it_is_near() {
-        assert!(heard_the_end(End::Clean, "Completing"));
-        assert!(heard_the_end(End::Clean, "Finished"));
-        assert!(!heard_the_end(End::Clean, "Training"));
-        assert!(!heard_the_end(End::Crash, "Completing"));
+        assert!(heard_the_end(Verdict::Left, "Completing"));
+        assert!(heard_the_end(Verdict::Left, "Finished"));
+        assert!(!heard_the_end(Verdict::Left, "Training"));
+        assert!(!heard_the_end(Verdict::Failed, "Completing"));
     }
 
     #[test]
     fn a_member_that_flaps_does_not_delay_another() {
         let mut restarts = Restarts::default();
         for _ in 0..5 {
-            restarts.judge("flapping", End::Crash, SHORT, 100);
+            restarts.react("flapping", Verdict::Failed, SHORT, 100);
         }
         assert_eq!(
-            restarts.judge("other", End::Crash, SHORT, 100),
+            restarts.react("other", Verdict::Failed, SHORT, 100),
             restart(100)
         );
     }
@@ -191,8 +186,8 @@ mod tests {
     fn the_wait_is_bounded() {
         let mut restarts = Restarts::default();
         for _ in 0..100 {
-            let verdict = restarts.judge(0, End::Crash, Duration::ZERO, 1000);
-            assert!(matches!(verdict, Verdict::Restart(wait) if wait <= LONGEST_AFTER_CRASH));
+            let verdict = restarts.react(0, Verdict::Failed, Duration::ZERO, 1000);
+            assert!(matches!(verdict, Reaction::Restart(wait) if wait <= LONGEST_AFTER_CRASH));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::TcpListener;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,28 +12,14 @@ use std::sync::mpsc::Sender;
 use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Serialize;
+use trainyard_contract::{ExitCode, Member, MemberArgs, ProcessEnd, Role, ServerArgs, WorkerArgs};
 
-use crate::storage::Location;
+use crate::exit::BadInput;
 use crate::torch_program::TorchProgram;
 
-/// Server or worker, by index.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "camelCase", tag = "role", content = "index")]
-pub enum Member {
-    /// A server.
-    Server(u32),
-    /// A worker.
-    Worker(u32),
-}
-
-impl std::fmt::Display for Member {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Member::Server(index) => write!(f, "server {index}"),
-            Member::Worker(index) => write!(f, "worker {index}"),
-        }
-    }
+/// A member as users are told of it: `server 0`.
+pub fn in_words(member: Member) -> String {
+    format!("{} {}", member.role, member.index)
 }
 
 /// What every process of a run is told.
@@ -43,12 +29,14 @@ pub struct Common<'a> {
     pub torch: &'a TorchProgram,
     /// The run's folder.
     pub folder: PathBuf,
+    /// The job file.
+    pub job: String,
     /// Place of the checkpoints.
-    pub storage: Location,
+    pub storage: String,
     /// Environment in which servers find it.
     pub storage_env: Vec<(&'static str, String)>,
     /// Folder of the data.
-    pub data: PathBuf,
+    pub data: String,
     /// Environment in which workers find data elsewhere.
     pub data_env: Vec<(&'static str, String)>,
     /// Address of server 0.
@@ -56,7 +44,7 @@ pub struct Common<'a> {
     /// Number of servers.
     pub servers: u32,
     /// Threads of a worker.
-    pub threads: usize,
+    pub threads: u16,
     /// Bulk connections of a worker to each server.
     pub connections: u32,
 }
@@ -64,49 +52,68 @@ pub struct Common<'a> {
 impl Common<'_> {
     /// Where a member writes what it has to say.
     pub fn log(&self, member: Member) -> PathBuf {
-        let name = match member {
-            Member::Server(index) => format!("server-{index}.log"),
-            Member::Worker(index) => format!("worker-{index}.log"),
-        };
-        self.folder.join("logs").join(name)
+        self.folder.join("logs").join(format!("{member}.log"))
     }
 
-    fn command(&self, member: Member, generation: u32) -> Result<Command> {
-        let mut command = match member {
-            Member::Server(_) => {
-                let mut command = Command::new(trainyard_runtime::THIS_PROGRAM);
-                command.arg0("trainyard");
-                command
+    /// The program of a member. Server 0 is given its listeners: the protocol's and HTTP's.
+    fn command(&self, member: Member, generation: u32, inherited: Option<[RawFd; 2]>) -> Command {
+        let common = MemberArgs {
+            job: self.job.clone(),
+            index: member.index,
+            coordinator: self.coordinator.clone(),
+            http: None,
+            termination_message: None,
+            supervised: Some(std::process::id()),
+        };
+        let (mut command, args, env) = match member.role {
+            Role::Server => {
+                let args = ServerArgs {
+                    member: common,
+                    servers: self.servers,
+                    generation,
+                    storage: self.storage.clone(),
+                    listen_fd: inherited.map(|[protocol, _]| protocol),
+                    http_fd: inherited.map(|[_, http]| http),
+                    listen: None,
+                    advertise: None,
+                    grace: None,
+                };
+                (this_program(), args.to_args(), &self.storage_env)
             }
-            Member::Worker(_) => self.torch.command(),
+            Role::Worker => {
+                let args = WorkerArgs {
+                    member: common,
+                    data: self.data.clone(),
+                    threads: Some(self.threads),
+                    connections: Some(self.connections),
+                };
+                (self.torch.command(), args.to_args(), &self.data_env)
+            }
         };
-        let (role, index) = match member {
-            Member::Server(index) => ("server", index),
-            Member::Worker(index) => ("worker", index),
-        };
+        command.args(args).envs(env.iter().cloned());
         command
-            .arg(role)
-            .arg(format!("--supervised={}", std::process::id()))
-            .arg("--index")
-            .arg(index.to_string());
-        command.arg("--job").arg(self.folder.join(super::JOB_FILE));
-        command.arg("--coordinator").arg(&self.coordinator);
-        match member {
-            Member::Server(_) => {
-                command.args(["--servers", &self.servers.to_string()]);
-                command.args(["--generation", &generation.to_string()]);
-                command.arg("--storage").arg(self.storage.to_string());
-                command.envs(self.storage_env.iter().cloned());
-            }
-            Member::Worker(_) => {
-                command.arg("--data").arg(&self.data);
-                command.envs(self.data_env.iter().cloned());
-                command.args(["--threads", &self.threads.to_string()]);
-                command.args(["--connections", &self.connections.to_string()]);
-            }
-        }
-        Ok(command)
     }
+}
+
+fn this_program() -> Command {
+    let mut command = Command::new(trainyard_runtime::THIS_PROGRAM);
+    command.arg0("trainyard");
+    command
+}
+
+/// A path as it can stand in an argument.
+///
+/// # Errors
+/// [`BadInput`] if it is not UTF-8.
+pub fn as_argument(path: &Path) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| {
+        let message = format!(
+            "the path {} is not UTF-8: rename the folder",
+            path.display()
+        );
+        BadInput(message).into()
+    })
 }
 
 /// A process has ended.
@@ -132,7 +139,9 @@ pub fn start(
     listeners: &[TcpListener; 2],
     exited: Sender<Exited>,
 ) -> Result<u32> {
-    let mut command = common.command(member, generation)?;
+    let shared = member == Member::COORDINATOR;
+    let inherited = shared.then(|| listeners.each_ref().map(AsRawFd::as_raw_fd));
+    let mut command = common.command(member, generation, inherited);
     let log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -143,13 +152,6 @@ pub fn start(
         .stderr(log);
     // The terminal's Ctrl-C is for us; we tell the others.
     command.process_group(0);
-    let shared = matches!(member, Member::Server(0));
-    if shared {
-        let [protocol, http] = listeners
-            .each_ref()
-            .map(|listener| listener.as_raw_fd().to_string());
-        command.args(["--listen-fd", &protocol, "--http-fd", &http]);
-    }
     let inherit = |flags| {
         listeners
             .iter()
@@ -160,7 +162,7 @@ pub fn start(
     }
     let child = command
         .spawn()
-        .with_context(|| format!("{member} cannot be started"));
+        .with_context(|| format!("{} cannot be started", in_words(member)));
     if shared {
         inherit(FdFlags::CLOEXEC)?;
     }
@@ -188,6 +190,17 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
+/// How a process ended.
+pub fn end(status: ExitStatus) -> ProcessEnd {
+    let of_signal = || status.signal().map(ExitCode::of_signal);
+    ProcessEnd {
+        code: status.code().or_else(of_signal),
+        // A process that the kernel has chosen is ended by a signal, as any other.
+        out_of_memory: false,
+        disrupted: false,
+    }
+}
+
 /// How a process ended, in words.
 pub fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
@@ -206,4 +219,29 @@ pub fn last_error(log: &Path) -> Option<String> {
     let mut text = Vec::new();
     file.read_to_end(&mut text).ok()?;
     crate::exit::last_error(&String::from_utf8_lossy(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use trainyard_contract::{Verdict, judge};
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_process_is_judged_as_that_of_a_pod() {
+        let of_code = |code: i32| ExitStatus::from_raw(code << 8);
+        let of_signal = ExitStatus::from_raw;
+        for (status, code, verdict) in [
+            (of_code(0), 0, Verdict::Left),
+            (of_code(75), 75, Verdict::Disrupted),
+            (of_code(101), 101, Verdict::Failed),
+            (of_code(2), 2, Verdict::Permanent),
+            (of_code(137), 137, Verdict::Failed),
+            (of_signal(9), 137, Verdict::Failed),
+            (of_signal(6), 134, Verdict::Failed),
+        ] {
+            assert_eq!(end(status).code, Some(code), "{status}");
+            assert_eq!(judge(end(status), false), verdict, "{status}");
+        }
+    }
 }

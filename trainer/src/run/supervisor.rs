@@ -10,13 +10,14 @@ use anyhow::{Result, anyhow};
 use rustix::process::Signal;
 use serde::Serialize;
 use trainyard_checkpoint::Log;
+use trainyard_contract::{ExitCode, MAX_THREADS, Member, Role, Verdict, judge, pod};
 use trainyard_core::control::{Progress, Release};
 
 use super::folder::{Folder, elsewhere};
 use super::observer::{Heard, Observer, relay};
 use super::places::{self, Checkpoints};
-use super::policy::{self, End, Restarts, Verdict};
-use super::process::{self, Common, Exited, Member};
+use super::policy::{self, Reaction, Restarts};
+use super::process::{self, Common, Exited, as_argument, in_words};
 use super::{Options, describe};
 use crate::exit::BadInput;
 use crate::job::Job;
@@ -115,13 +116,14 @@ impl<'a> Supervisor<'a> {
         let common = Common {
             torch,
             folder: folder.path.clone(),
-            storage: checkpoints.location.clone(),
+            job: as_argument(&folder.path.join(pod::JOB_FILE))?,
+            storage: checkpoints.location.to_string(),
             storage_env: checkpoints.env(),
             data_env: places::data(job, &data)?.env(),
-            data,
+            data: as_argument(&data)?,
             coordinator: coordinator.clone(),
             servers,
-            threads: threads.max(1),
+            threads: threads.clamp(1, MAX_THREADS.into()) as u16,
             connections: options.connections,
         };
         let (sender, inputs) = channel();
@@ -149,8 +151,8 @@ impl<'a> Supervisor<'a> {
             resumed_from: log.latest().map(|manifest| manifest.step),
         });
         let members = (0..servers)
-            .map(Member::Server)
-            .chain((0..workers).map(Member::Worker));
+            .map(Member::server)
+            .chain((0..workers).map(Member::worker));
         let now = Instant::now();
         let (exits, exited) = channel();
         std::thread::spawn(move || {
@@ -189,7 +191,7 @@ impl<'a> Supervisor<'a> {
         let mut stop_deadline = None;
         loop {
             self.start_due()?;
-            if self.stopping && !self.places.contains_key(&Member::Server(0)) {
+            if self.stopping && !self.places.contains_key(&Member::COORDINATOR) {
                 return Ok(Over::Stopped); // nobody is left to save more than was saved
             }
             let wait = self.next_start().unwrap_or(Duration::from_millis(500));
@@ -298,9 +300,10 @@ impl<'a> Supervisor<'a> {
         if *running != pid {
             return Ok(None);
         }
-        let end = End::of(status.code());
+        let end = process::end(status);
+        let verdict = judge(end, self.stopping);
         let lived = since.elapsed();
-        if end == End::Clean && member == Member::Server(0) {
+        if verdict == Verdict::Left && member == Member::COORDINATOR {
             // The release that explains it may still be on its way to us.
             self.places.remove(&member);
             return self.explained();
@@ -309,21 +312,23 @@ impl<'a> Supervisor<'a> {
             self.places.remove(&member);
             return Ok(None);
         }
-        if end == End::TryAgain && member == Member::Server(0) {
+        if verdict == Verdict::Disrupted && member == Member::COORDINATOR {
             self.not_taken_over()?;
         }
-        let expected = policy::heard_the_end(end, &self.progress.phase);
+        let expected = policy::heard_the_end(verdict, &self.progress.phase);
         let how = process::describe(status);
-        match self.restarts.judge(member, end, lived, self.backoff_limit) {
-            Verdict::Restart(wait) => {
-                if matches!(member, Member::Server(_)) {
+        let limit = self.backoff_limit;
+        match self.restarts.react(member, verdict, lived, limit) {
+            Reaction::Restart(wait) => {
+                match member.role {
                     // Durable before its effect: the claim in the log is made by server 0 itself.
-                    self.generation += 1;
+                    Role::Server => self.generation += 1,
+                    Role::Worker => {}
                 }
                 let wait = if expected { policy::WORD } else { wait };
                 if !expected {
                     self.ui.note(&Note::Restarting {
-                        member: member.to_string(),
+                        member: in_words(member),
                         how,
                         wait,
                     });
@@ -338,21 +343,22 @@ impl<'a> Supervisor<'a> {
                 self.write_roster()?;
                 Ok(None)
             }
-            verdict => {
+            reaction => {
                 self.places.remove(&member);
                 let said = process::last_error(&self.common.log(member));
                 let log = self.common.log(member);
-                let message = match (verdict, said) {
-                    (Verdict::Fail, Some(said)) => said,
+                let message = match (reaction, said) {
+                    (Reaction::Fail, Some(said)) => said,
                     (_, said) => format!(
-                        "{member} ended with {how} and the {} restarts that backoffLimit allows are used up{}; see {}",
+                        "{} ended with {how} and the {} restarts that backoffLimit allows are used up{}; see {}",
+                        in_words(member),
                         self.backoff_limit,
                         said.map_or(String::new(), |said| format!(" (last error: {said})")),
                         log.display()
                     ),
                 };
-                match end {
-                    End::Permanent(2) => Err(BadInput(message).into()),
+                match end.code.and_then(ExitCode::of) {
+                    Some(ExitCode::BadInput) => Err(BadInput(message).into()),
                     _ => Err(anyhow!(message)),
                 }
             }

@@ -35,7 +35,7 @@ use crate::job::Job;
 use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
 use crate::state::CoordinatorState;
 use crate::storage::Location;
-use crate::termination::{self, Finished};
+use crate::termination;
 use committer::Committer;
 use coordination::{Coordination, Ended, Input};
 use tenure::Tenure;
@@ -157,8 +157,8 @@ impl Server {
                 .context("the job is complete, but its artifact cannot be exported")?;
         }
         let artifact = self.options.storage.artifact().to_string();
-        let finished = Finished::of(&self.options.job, manifest, artifact)?;
-        Ok(termination::Ended::Complete(Box::new(finished)))
+        let report = termination::report(&self.options.job, manifest, artifact)?;
+        Ok(termination::Ended::Complete(Box::new(report)))
     }
 
     /// Releases whoever still looks for the coordinator while the artifact is made: the word that
@@ -250,7 +250,7 @@ impl Server {
                 &self.options.timing,
             ) {
                 Ok(stream) => match self.attend(stream, &mut tenure)? {
-                    Attended::Released(release) => return Exit::of(release),
+                    Attended::Released(release) => return crate::exit::of_release(release),
                     Attended::Lost(met) => {
                         if met {
                             search = net::Search::new(&self.options.timing);

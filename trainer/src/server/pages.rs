@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::routing::get;
 use axum::{Json, Router};
+use trainyard_contract::pod;
 use trainyard_core::control::Progress;
 
 use super::coordination::Board;
@@ -19,7 +20,10 @@ pub fn pages(board: Arc<Board>, hub: Arc<Hub>) -> Router {
         let shard = hub.shard();
         render(&board.read(), shard.as_ref().map(|shard| &shard.counters))
     };
-    http::pages(metrics).route("/status", get(move || async move { Json(shown.read()) }))
+    http::pages(metrics).route(
+        pod::STATUS_PAGE,
+        get(move || async move { Json(shown.read()) }),
+    )
 }
 
 fn render(progress: &Progress, counters: Option<&Counters>) -> Metrics {

@@ -10,6 +10,7 @@ use crate::common::wire::{header, identity, introduced};
 use crate::common::{Random, Spec, example, folder, message, reference, resident, sha};
 use rustix::process::Signal;
 use serde_json::Value;
+use trainyard_contract::{MemberArgs, ServerArgs};
 use trainyard_core::tree::Node;
 use trainyard_core::wire::{Body, MAX_CHUNK_BYTES, MAX_CONTROL_BYTES};
 use trainyard_runtime::net::Channel;
@@ -517,25 +518,25 @@ fn t25_a_busy_port_is_a_clear_error() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     for which in ["--listen", "--http"] {
+        let address_of = |name| (name == which).then(|| address.clone());
+        let args = ServerArgs {
+            member: MemberArgs {
+                job: folder.path().join("job.json").display().to_string(),
+                coordinator: address.clone(),
+                http: address_of("--http"),
+                ..MemberArgs::default()
+            },
+            servers: 1,
+            generation: 1,
+            storage: folder.path().display().to_string(),
+            listen: address_of("--listen"),
+            ..ServerArgs::default()
+        };
         let mut command = Command::new(env!("CARGO_BIN_EXE_trainyard"));
-        command.args([
-            "server",
-            "--index",
-            "0",
-            "--servers",
-            "1",
-            "--generation",
-            "1",
-            "--coordinator",
-            &address,
-        ]);
-        command
-            .arg("--job")
-            .arg(folder.path().join("job.json"))
-            .arg("--storage")
-            .arg(folder.path())
-            .args([which, &address]);
-        let output = command.output().expect("the program starts");
+        let output = command
+            .args(args.to_args())
+            .output()
+            .expect("the program starts");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(

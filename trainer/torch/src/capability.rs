@@ -13,6 +13,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use serde_json::Value;
+use trainyard_contract::env::ONE_THREAD;
 use trainyard_crds::training_job::CpuCapability;
 use trainyard_runtime::THIS_PROGRAM;
 
@@ -39,7 +40,7 @@ fn pins(capability: CpuCapability) -> [(&'static str, &'static str); 3] {
 /// # Errors
 /// If the program cannot be started again.
 pub fn pin(capability: Option<CpuCapability>) -> Result<()> {
-    let mut wanted = vec![("OMP_NUM_THREADS", "1"), ("MKL_NUM_THREADS", "1")];
+    let mut wanted = ONE_THREAD.to_vec();
     wanted.extend(capability.map(pins).into_iter().flatten());
     if wanted
         .iter()

@@ -114,3 +114,31 @@ fn t07_every_field_of_a_schedule_reaches_it() {
         &[(0, 0.5), (12, 1.25), (24, 2.0), (49, 0.05)],
     );
 }
+
+/// As the operator writes it: names in order, defaults filled in, nothing of the pods.
+const JOB_FILE: &str = include_str!("../../../../operator/tests/fixtures/full.job.json");
+
+#[test]
+fn the_operators_job_file_is_read() {
+    let job = Job::from_json(JOB_FILE).expect("a job");
+    let metadata = &job.manifest.metadata;
+    assert_eq!(job.name, "full");
+    assert_eq!(metadata.namespace.as_deref(), Some("team"));
+    assert!(metadata.uid.is_some());
+    assert_eq!(job.manifest.spec.servers.replicas, 2);
+    assert_eq!(job.manifest.spec.training.batch_size, 32);
+}
+
+#[test]
+fn a_job_file_of_another_kind_is_refused_by_name() {
+    for (known, other) in [("v1alpha1", "v9"), ("\"TrainingJob\"", "\"Model\"")] {
+        let text = JOB_FILE.replacen(known, other, 1);
+        let error = Job::from_json(&text).expect_err("another kind");
+        let told = format!("{error:#}");
+        assert!(told.contains(other.trim_matches('"')), "{told}");
+        assert!(
+            told.contains("TrainingJob of trainyard.dev/v1alpha1"),
+            "{told}"
+        );
+    }
+}

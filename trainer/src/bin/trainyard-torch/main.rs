@@ -5,13 +5,13 @@ mod export;
 mod finisher;
 mod predict;
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::Path;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use trainyard::commands::{ExportArgs, PredictArgs};
-use trainyard_runtime::exit::Exit;
+use trainyard_contract::{DEFAULT_CONNECTIONS, WorkerArgs};
+use trainyard_runtime::exit;
 use trainyard_runtime::net::Timing;
 use trainyard_runtime::termination::{self, Ended};
 use trainyard_runtime::{role, storage::Location};
@@ -38,83 +38,46 @@ enum Command {
 }
 
 #[derive(Args)]
-struct RoleArgs {
-    /// The resolved job, as JSON.
-    #[arg(long)]
-    job: PathBuf,
-    /// Index within the role.
-    #[arg(long)]
-    index: u32,
-    /// Address of server 0; a name is looked up again for each connection.
-    #[arg(long)]
-    coordinator: String,
-    /// Address for /healthz and /metrics; a server has /status too.
-    #[arg(long)]
-    http: Option<String>,
-    /// File that the last words of this process are written to, for Kubernetes to keep.
-    #[arg(long, value_name = "FILE")]
-    termination_message: Option<PathBuf>,
-    /// End when the process that started this one ends; its id, to notice an end before the start.
-    #[arg(long, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
-    supervised: Option<i32>,
-}
-
-#[derive(Args)]
-struct WorkerArgs {
-    #[command(flatten)]
-    role: RoleArgs,
-    /// Folder that relative data URIs resolve in.
-    #[arg(long)]
-    data: PathBuf,
-    /// Leaves computed side by side [default: the processors that this process may use].
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// Connections to each server, in each direction.
-    #[arg(long, default_value_t = 2)]
-    connections: u32,
-}
-
-#[derive(Args)]
 struct FinisherArgs {
     /// The resolved job, as JSON.
     #[arg(long)]
-    job: PathBuf,
+    job: String,
     /// Folder of checkpoints.
     #[arg(long)]
     storage: Location,
     /// End when the process that started this one ends; its id, to notice an end before the start.
     #[arg(long, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
-    supervised: Option<i32>,
+    supervised: Option<u32>,
 }
 
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     let result = match Cli::parse().command {
         Command::Predict(args) => predict::run(args),
         Command::Export(args) => export::run(args),
         Command::Worker(args) => {
-            let file = args.role.termination_message.clone();
-            termination::leave(file.as_deref(), be_worker(args))
+            let file = args.member.termination_message.clone();
+            termination::leave(file.as_deref().map(Path::new), be_worker(args))
         }
         Command::Finisher(args) => finisher::run(args),
     };
     let exit = result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
-        Exit::of_error(&error)
+        exit::of_error(&error)
     });
-    ExitCode::from(exit.code())
+    exit.into()
 }
 
 fn be_worker(args: WorkerArgs) -> Result<Ended> {
-    let job = role::begin(&args.role.job, args.role.supervised)?;
+    let job = role::begin(&args.member.job, args.member.supervised)?;
     capability::pin(job.manifest.spec.training.cpu_capability)?;
     let exit = worker::run(worker::Options {
         job,
-        index: args.role.index,
-        coordinator: args.role.coordinator,
-        data: args.data,
+        index: args.member.index,
+        coordinator: args.member.coordinator,
+        data: args.data.into(),
         threads: args.threads.map(usize::from),
-        connections: args.connections,
-        http: role::http_listener(None, args.role.http.as_deref())?,
+        connections: args.connections.unwrap_or(DEFAULT_CONNECTIONS),
+        http: role::http_listener(None, args.member.http.as_deref())?,
         timing: Timing::default(),
     })?;
     Ok(Ended::Left(exit))

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
@@ -12,6 +12,8 @@ use rustix::net::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use trainyard_contract::pod::JOB_FILE;
+use trainyard_contract::{MemberArgs, ServerArgs, WorkerArgs};
 
 use crate::common::{LIMIT, Spec, folder, get, send};
 
@@ -67,7 +69,7 @@ impl Cluster {
         let mut job = job.to_json().expect("JSON");
         job["metadata"]["namespace"] = json!("default");
         job["metadata"]["uid"] = json!("0f0e0d0c-0000-4000-8000-000000000000");
-        std::fs::write(folder.path().join("job.json"), job.to_string()).expect("writable");
+        std::fs::write(folder.path().join(JOB_FILE), job.to_string()).expect("writable");
         let storage = folder.path().join("storage").display().to_string();
         Cluster {
             spec,
@@ -80,35 +82,40 @@ impl Cluster {
         }
     }
 
-    fn command(&self, role: &str, index: u32, http: &str, message: &Path) -> Command {
-        let program = env!("CARGO_BIN_EXE_trainyard").to_owned();
-        let words: Vec<String> = self.wrapper.iter().cloned().chain([program]).collect();
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).arg(role).arg("--job");
-        command.arg(self.folder.path().join("job.json"));
-        command.args(["--index", &index.to_string()]);
-        let coordinator = self.port.on("localhost");
-        command.args(["--coordinator", &coordinator, "--http", http]);
-        command.arg("--termination-message").arg(message);
-        command.envs(self.env.iter().cloned());
-        command
+    /// What every pod is told; `http` is its port for that.
+    fn member(&self, name: &str, index: u32, http: &Port) -> MemberArgs {
+        MemberArgs {
+            job: self.path(JOB_FILE),
+            index,
+            coordinator: self.port.on("localhost"),
+            http: Some(http.on("127.0.0.1")),
+            termination_message: Some(self.path(&format!("{name}.message"))),
+            supervised: None,
+        }
     }
 
-    fn start(&self, name: &str, role: &str, index: u32, more: &[&str]) -> Pod {
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// Starts a pod that was told the address of `ports[0]` for HTTP.
+    fn start(&self, name: &str, args: &[String], ports: Vec<Port>) -> Pod {
         let message = self.folder.path().join(format!("{name}.message"));
         std::fs::write(&message, "").expect("writable"); // as the container runtime does
         let log = self.folder.path().join(format!("{name}.log"));
-        let port = Port::reserve();
-        let http = port.on("127.0.0.1");
-        let mut command = self.command(role, index, &http, &message);
+        let program = env!("CARGO_BIN_EXE_trainyard").to_owned();
+        let words: Vec<String> = self.wrapper.iter().cloned().chain([program]).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(args);
+        command.envs(self.env.iter().cloned());
         let stderr = std::fs::File::create(&log).expect("writable");
-        command.args(more).stdin(Stdio::null()).stderr(stderr);
+        command.stdin(Stdio::null()).stderr(stderr);
         Pod {
             child: command.spawn().expect("the program starts"),
-            http,
+            http: ports[0].on("127.0.0.1"),
             message,
             log,
-            _ports: vec![port],
+            _ports: ports,
         }
     }
 
@@ -125,25 +132,31 @@ impl Cluster {
     pub fn server_behind(&self, index: u32, generation: u32, advertised: Option<&str>) -> Pod {
         let own = (index > 0).then(Port::reserve);
         let address = own.as_ref().unwrap_or(&self.port).on("127.0.0.1");
-        let (servers, generation) = (self.servers.to_string(), generation.to_string());
-        let more = [
-            ["--servers", &servers],
-            ["--generation", &generation],
-            ["--listen", &address],
-            ["--advertise", advertised.unwrap_or(&address)],
-            ["--storage", &self.storage],
-        ];
         let name = format!("server-{index}-{generation}");
-        let mut pod = self.start(&name, "server", index, more.as_flattened());
-        pod._ports.extend(own);
-        pod
+        let http = Port::reserve();
+        let args = ServerArgs {
+            member: self.member(&name, index, &http),
+            servers: self.servers,
+            generation,
+            storage: self.storage.clone(),
+            advertise: Some(advertised.unwrap_or(&address).into()),
+            listen: Some(address),
+            ..ServerArgs::default()
+        };
+        let ports = [http].into_iter().chain(own).collect();
+        self.start(&name, &args.to_args(), ports)
     }
 
     pub fn worker(&self, index: u32) -> Pod {
         let data = self.spec.file.parent().expect("a folder");
-        let data = data.display().to_string();
         let name = format!("worker-{index}");
-        self.start(&name, "worker", index, &["--data", &data])
+        let http = Port::reserve();
+        let args = WorkerArgs {
+            member: self.member(&name, index, &http),
+            data: data.display().to_string(),
+            ..WorkerArgs::default()
+        };
+        self.start(&name, &args.to_args(), vec![http])
     }
 
     /// The checkpoint log, read by `trainyard inspect`.

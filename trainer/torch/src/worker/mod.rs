@@ -26,7 +26,7 @@ use activity::Activity;
 use board::{Board, Ending};
 use crew::Crew;
 use shift::Shift;
-use trainyard_runtime::exit::{BadInput, Exit, TryAgain};
+use trainyard_runtime::exit::{self, BadInput, Exit, TryAgain};
 use trainyard_runtime::files;
 use trainyard_runtime::http;
 use trainyard_runtime::job::Job;
@@ -127,7 +127,7 @@ impl Worker {
             let ended = self.session(&mut generation)?;
             self.activity.generation.store(0, Ordering::Relaxed);
             match ended {
-                Ended::Released(release) => return Exit::of(release),
+                Ended::Released(release) => return exit::of_release(release),
                 Ended::Lost { welcomed, why } => {
                     if welcomed {
                         search = net::Search::new(&self.options.timing);

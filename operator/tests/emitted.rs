@@ -1,0 +1,146 @@
+//! What pods are told, byte for byte: a job that runs must survive an upgrade of the operator, and its image may be of another version.
+//!
+//! These texts are what operators have written since the first release. They are literal on purpose: the code that writes and reads them is shared
+//! with the trainer, and would change on both sides at once.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use trainyard_operator::job::Job;
+use trainyard_operator::observed::Member;
+use trainyard_operator::resources;
+
+const FULL: &str = include_str!("fixtures/full.yaml");
+/// The same job with its data and checkpoints in a bucket.
+const BUCKET: &str = include_str!("fixtures/bucket.yaml");
+
+fn job(yaml: &str) -> Job {
+    let object = serde_saphyr::from_str(yaml).expect("the fixture is a TrainingJob");
+    Job::new(Arc::new(object)).expect("the fixture is valid")
+}
+
+fn container(job: &Job, member: Member, generation: u64) -> Value {
+    let pod = resources::pod(job, "trainer:1", member, 0, generation);
+    let pod = serde_json::to_value(pod).expect("a pod is JSON");
+    pod["spec"]["containers"][0].clone()
+}
+
+#[test]
+fn the_arguments_of_pods_stay_as_they_are() {
+    let server = container(&job(FULL), Member::server(1), 9);
+    assert_eq!(
+        server["args"],
+        json!([
+            "server",
+            "--job=/etc/trainyard/job.json",
+            "--index=1",
+            "--coordinator=full-coordinator.team.svc:7000",
+            "--http=0.0.0.0:8080",
+            "--termination-message=/dev/termination-log",
+            "--servers=2",
+            "--generation=9",
+            "--listen=0.0.0.0:7000",
+            "--advertise=$(TRAINYARD_POD_IP):7000",
+            "--storage=/storage/full-0a1b2c3d",
+        ])
+    );
+    let worker = container(&job(FULL), Member::worker(2), 9);
+    assert_eq!(
+        worker["args"],
+        json!([
+            "worker",
+            "--job=/etc/trainyard/job.json",
+            "--index=2",
+            "--coordinator=full-coordinator.team.svc:7000",
+            "--http=0.0.0.0:8080",
+            "--termination-message=/dev/termination-log",
+            "--data=/data",
+        ])
+    );
+    let args = container(&job(BUCKET), Member::server(0), 1)["args"].clone();
+    assert_eq!(args[10], "--storage=s3://runs/vision/full-0a1b2c3d");
+}
+
+#[test]
+fn the_environment_of_pods_stays_as_it_is() {
+    let ip = json!({"name": "TRAINYARD_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}});
+    let plain = |name: &str, value: &str| json!({"name": name, "value": value});
+    let secret = |key: &str| json!({"name": key, "valueFrom": {"secretKeyRef": {"key": key, "name": "keys", "optional": false}}});
+    let store = [
+        plain("AWS_REGION", "eu-west-1"),
+        plain("AWS_ENDPOINT_URL", "http://store:9000"),
+        plain("AWS_ALLOW_HTTP", "true"),
+        secret("AWS_ACCESS_KEY_ID"),
+        secret("AWS_SECRET_ACCESS_KEY"),
+    ];
+    let grace = plain("TRAINYARD_GRACE_SECONDS", "55");
+    let threads = [plain("OMP_NUM_THREADS", "1"), plain("MKL_NUM_THREADS", "1")];
+    let env = |yaml: &str, member| container(&job(yaml), member, 1)["env"].clone();
+    let own = [ip.clone(), grace.clone(), plain("RUST_LOG", "debug")];
+    assert_eq!(env(FULL, Member::server(0)), json!(own));
+    let token =
+        json!({"name": "TOKEN", "valueFrom": {"secretKeyRef": {"key": "token", "name": "keys"}}});
+    let own = [
+        ip.clone(),
+        threads[1].clone(),
+        plain("OMP_NUM_THREADS", "4"),
+        token,
+    ];
+    assert_eq!(env(FULL, Member::worker(0)), json!(own));
+    let own = [&[ip.clone(), grace][..], &store].concat();
+    assert_eq!(env(BUCKET, Member::server(0)), json!(own));
+    let own = [&[ip][..], &threads, &store].concat();
+    assert_eq!(env(BUCKET, Member::worker(0)), json!(own));
+}
+
+#[test]
+fn what_pods_mount_and_listen_on_stays_as_it_is() {
+    let mount = |name: &str, path: &str| json!({"mountPath": path, "name": name, "readOnly": true});
+    let writable = |name: &str, path: &str| json!({"mountPath": path, "name": name});
+    let (http, protocol) = (
+        json!({"containerPort": 8080, "name": "http"}),
+        json!({"containerPort": 7000, "name": "protocol"}),
+    );
+    let server = container(&job(FULL), Member::server(0), 1);
+    assert_eq!(server["name"], "trainer");
+    assert_eq!(server["ports"], json!([http, protocol]));
+    assert_eq!(
+        server["livenessProbe"]["httpGet"],
+        json!({"path": "/healthz", "port": 8080})
+    );
+    assert_eq!(server["terminationMessagePath"], "/dev/termination-log");
+    let own = [
+        mount("job", "/etc/trainyard"),
+        writable("tmp", "/tmp"),
+        writable("storage", "/storage"),
+    ];
+    assert_eq!(server["volumeMounts"], json!(own));
+    let worker = container(&job(FULL), Member::worker(0), 1);
+    assert_eq!(worker["ports"], json!([http]));
+    let own = [
+        mount("job", "/etc/trainyard"),
+        writable("tmp", "/tmp"),
+        mount("data", "/data"),
+        writable("scratch", "/scratch"),
+    ];
+    assert_eq!(worker["volumeMounts"], json!(own));
+}
+
+#[test]
+fn the_job_file_stays_as_it_is() {
+    let file = |yaml: &str| {
+        let map = resources::config_map(&job(yaml)).expect("JSON");
+        let mut files = map.data.expect("files");
+        let file = files.remove("job.json").expect("the job file");
+        assert!(files.is_empty(), "{files:?}");
+        file
+    };
+    assert_eq!(
+        file(FULL),
+        include_str!("fixtures/full.job.json").trim_end()
+    );
+    assert_eq!(
+        file(BUCKET),
+        include_str!("fixtures/bucket.job.json").trim_end()
+    );
+}

@@ -1,0 +1,40 @@
+//! What the operator, `trainyard run` and the trainer's processes agree on.
+//!
+//! Two programs that are built and upgraded at different times meet here: the operator (or `trainyard run`) starts servers
+//! and workers, and reads how they do and how they end. Nothing in this crate does I/O, and it depends on neither Kubernetes
+//! nor libtorch.
+//!
+//! | What | Where |
+//! | --- | --- |
+//! | who takes part in a job | [`Role`], [`Member`] |
+//! | how a process is started, and what it finds | [`MemberCommand`], [`env`], [`pod`] |
+//! | what it is to train | [`JobFile`] |
+//! | how far it is | [`Progress`] |
+//! | how it ended, and what follows | [`ExitCode`], [`Report`], [`judge`] |
+//!
+//! A job that runs must survive an upgrade of the operator, whose pods then still come from an older image. So an argument
+//! that is new is emitted only where the image is sure to know it; a setting that an older trainer may pass over is an
+//! environment variable. What is read may come from another version too: fields of [`Progress`] and [`Report`] that are
+//! missing have defaults, and unknown ones are passed over.
+
+mod args;
+mod ending;
+pub mod env;
+mod exit;
+mod job_file;
+mod member;
+mod metrics;
+pub mod pod;
+mod progress;
+mod report;
+
+pub use args::{
+    DEFAULT_CONNECTIONS, MAX_THREADS, MemberArgs, MemberCommand, ServerArgs, WorkerArgs,
+};
+pub use ending::{ProcessEnd, Verdict, doubled, judge};
+pub use exit::ExitCode;
+pub use job_file::{JobFile, OtherKind, PodJobMetadata};
+pub use member::{Member, NotAMember, Role};
+pub use metrics::{FinalMetrics, Metrics};
+pub use progress::Progress;
+pub use report::{Report, TERMINATION_MESSAGE_LIMIT, cut_termination_message};

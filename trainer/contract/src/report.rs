@@ -1,0 +1,128 @@
+//! The termination message: what a process says when it ends.
+
+use serde::{Deserialize, Serialize};
+
+use crate::FinalMetrics;
+
+/// Longest termination message that Kubernetes keeps, in bytes.
+pub const TERMINATION_MESSAGE_LIMIT: usize = 4096;
+
+/// The termination message of a server 0 that found or wrote the complete checkpoint. Every other message is text for people.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// True: it tells a report from other JSON.
+    pub complete: bool,
+    /// Steps done.
+    #[serde(default)]
+    pub step: u64,
+    /// Steps of the whole job; fewer were needed if it stopped early.
+    #[serde(default)]
+    pub total_steps: u64,
+    /// Epochs done.
+    #[serde(default)]
+    pub epochs: u64,
+    /// Digest of the model.
+    #[serde(
+        default,
+        rename = "modelSha256",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub model_sha256: Option<String>,
+    /// Where the artifact is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<String>,
+    /// Metrics of the model; those that are not finite are absent.
+    #[serde(default)]
+    pub metrics: FinalMetrics,
+}
+
+impl Report {
+    /// The message that says this. It is longer than [`TERMINATION_MESSAGE_LIMIT`] only if the artifact's address is.
+    pub fn to_message(&self) -> String {
+        // Strings, numbers that are finite, and names that are fixed: there is nothing in it that JSON cannot say.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The report in a termination message, if it is one.
+    pub fn from_message(message: &str) -> Option<Report> {
+        let report: Report = serde_json::from_str(message).ok()?;
+        report.complete.then_some(report)
+    }
+}
+
+/// Cuts a termination message to [`TERMINATION_MESSAGE_LIMIT`], between two characters.
+pub fn cut_termination_message(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TERMINATION_MESSAGE_LIMIT));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Metrics;
+
+    /// What server 0 has said since the first release; operators and images of different versions meet here.
+    const MESSAGE: &str = concat!(
+        r#"{"complete":true,"step":150,"totalSteps":300,"epochs":10,"#,
+        r#""modelSha256":"abababababababababababababababababababababababababababababababab","#,
+        r#""artifact":"s3://bucket/runs/digits-01234567/artifact","#,
+        r#""metrics":{"train":{"accuracy":0.5},"validation":{}}}"#
+    );
+
+    fn report(loss: Option<f64>) -> Report {
+        let train = Metrics {
+            loss,
+            accuracy: Some(0.5),
+            ..Metrics::default()
+        };
+        Report {
+            complete: true,
+            step: 150,
+            total_steps: 300,
+            epochs: 10,
+            model_sha256: Some("ab".repeat(32)),
+            artifact: Some("s3://bucket/runs/digits-01234567/artifact".into()),
+            metrics: FinalMetrics {
+                train,
+                validation: Metrics::default(),
+            },
+        }
+    }
+
+    #[test]
+    fn the_text_is_fixed_and_leaves_out_what_is_not_finite() {
+        assert_eq!(report(Some(f64::NAN)).to_message(), MESSAGE);
+        assert_eq!(report(None).to_message(), MESSAGE);
+        assert_eq!(Report::from_message(MESSAGE), Some(report(None)));
+    }
+
+    #[test]
+    fn only_a_complete_report_is_one() {
+        for text in [
+            "",
+            "the disk is full",
+            "{}",
+            r#"{"complete":false,"step":3}"#,
+            r#"{"step":3}"#,
+        ] {
+            assert_eq!(Report::from_message(text), None, "{text}");
+        }
+        let least = Report::from_message(r#"{"complete":true,"metrics":{"validation":null}}"#);
+        let expected = Report {
+            complete: true,
+            ..Report::default()
+        };
+        assert_eq!(least, Some(expected));
+    }
+
+    #[test]
+    fn a_message_is_cut_between_characters() {
+        let limit = TERMINATION_MESSAGE_LIMIT;
+        let cut = |text: String| cut_termination_message(text);
+        assert_eq!(cut("x".repeat(limit + 1)), "x".repeat(limit));
+        assert_eq!(cut("ä".repeat(limit)), "ä".repeat(limit / 2));
+        assert_eq!(cut(format!("x{}", "ä".repeat(limit))).len(), limit - 1);
+        assert_eq!(cut("short".into()), "short");
+    }
+}
