@@ -48,7 +48,7 @@ impl Job {
             .context("metadata.name is missing: name the job")?;
         let spec = &manifest.spec;
         let determining = determining(&serde_json::to_value(spec)?);
-        let spec_digest = hex(&Sha256::digest(determining.to_string()));
+        let spec_digest = base16ct::lower::encode_string(&Sha256::digest(determining.to_string()));
         let identity = Sha256::digest(format!("{name}\0{spec_digest}"));
         let id = identity
             .iter()
@@ -242,11 +242,6 @@ pub fn determining(spec: &Value) -> Value {
     json!({
         "task": spec["task"], "model": spec["model"], "data": data, "training": spec["training"],
     })
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn task(task: api::Task) -> Task {

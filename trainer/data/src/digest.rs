@@ -18,10 +18,7 @@ pub(crate) fn digest(schema_json: &[u8], tables: &[&Table]) -> String {
         floats(&mut hash, &table.features);
         floats(&mut hash, &table.labels);
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    base16ct::lower::encode_string(&hash.finalize())
 }
 
 fn floats(hash: &mut Sha256, values: &[f32]) {

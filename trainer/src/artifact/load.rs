@@ -19,7 +19,6 @@ use super::files::{self, ModelFile, ParameterShape, Provenance};
 use super::{MODEL, PARAMETERS, PROVENANCE, tensors};
 use crate::arch::Architecture;
 use crate::exit::BadInput;
-use crate::job::hex;
 use crate::model::Network;
 use crate::worker::engine::{Engine, outputs};
 
@@ -161,7 +160,7 @@ pub(super) fn digest(path: &Path) -> std::io::Result<(u64, String)> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok((bytes, hex(&hash.finalize()))),
+            Ok(0) => return Ok((bytes, base16ct::lower::encode_string(&hash.finalize()))),
             Ok(read) => {
                 hash.update(&buffer[..read]);
                 bytes += read as u64;
