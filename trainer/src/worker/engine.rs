@@ -9,7 +9,7 @@ use trainyard_core::layout::Layout;
 use trainyard_core::metrics::{BlockResult, TaskKind};
 use trainyard_core::round::Tally;
 use trainyard_core::sampling::{Plan, permutation};
-use trainyard_core::tree::{Node, Tree};
+use trainyard_core::tree::{self, Node, Tree};
 use trainyard_data::{Dataset, Table};
 
 use super::arena::floats;
@@ -127,7 +127,7 @@ impl Engine {
         other.resize(out.len(), 0.0);
         let right = self.subtree(step, right, &mut other);
         if right.is_ok() {
-            add(out, &other);
+            tree::add(out, &other);
         }
         self.spare.push(other);
         Ok(tally + right?)
@@ -186,7 +186,7 @@ impl Engine {
             let target = &mut out[placed.range()];
             match accumulate {
                 false => target.copy_from_slice(floats(&gradient)),
-                true => add(target, floats(&gradient)),
+                true => tree::add(target, floats(&gradient)),
             }
         }
         Ok(Tally {
@@ -301,11 +301,4 @@ pub fn evaluate_table(
             )
         })
         .collect()
-}
-
-/// `left += right`: the tree's one addition.
-fn add(left: &mut [f32], right: &[f32]) {
-    for (l, r) in left.iter_mut().zip(right) {
-        *l += *r;
-    }
 }

@@ -12,7 +12,7 @@ use trainyard_core::optimizer::Optimizer;
 use trainyard_core::round::Tally;
 use trainyard_core::sampling::{Plan, permutation};
 use trainyard_core::schedule::{LearningRate, Schedule};
-use trainyard_core::tree::{Node, Tree, reduce};
+use trainyard_core::tree::{self, Node, Tree, reduce};
 
 use super::rng::{Rng, mix};
 
@@ -250,9 +250,7 @@ impl Toy {
 
 #[allow(clippy::ptr_arg, reason = "a ledger adds buffers")]
 pub fn add(left: &mut Vec<f32>, right: &Vec<f32>) {
-    for (l, r) in left.iter_mut().zip(right) {
-        *l += r;
-    }
+    tree::add(left, right);
 }
 
 pub fn bits(floats: &[f32]) -> Vec<u32> {
