@@ -138,11 +138,6 @@ impl Log {
         self.live.values().next_back()
     }
 
-    /// The newest commit that was the best so far when it was committed.
-    pub fn best(&self) -> Option<&Manifest> {
-        self.live.values().rev().find(|manifest| manifest.best)
-    }
-
     /// The newest commit that finished the job.
     pub fn complete(&self) -> Option<&Manifest> {
         self.live.values().rev().find(|manifest| manifest.complete)
