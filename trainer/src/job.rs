@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use trainyard_core::coordinator::{self, EarlyStopping, Task};
 use trainyard_core::facts::DataFacts;
 use trainyard_core::layout::Layout;
+use trainyard_core::metrics::Metric;
 use trainyard_core::optimizer::Optimizer;
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::{LearningRate, Schedule};
@@ -130,7 +131,7 @@ impl Job {
             .early_stopping
             .as_ref()
             .map(|early| EarlyStopping {
-                metric: early.metric.name().into(),
+                metric: metric(early.metric),
                 patience: early.patience.into(),
                 min_delta: early.min_delta,
                 restore_best: early.restore_best,
@@ -249,6 +250,17 @@ fn task(task: api::Task) -> Task {
         api::Task::BinaryClassification {} => Task::Binary,
         api::Task::MulticlassClassification {} => Task::Multiclass,
         api::Task::Regression {} => Task::Regression,
+    }
+}
+
+fn metric(metric: api::Metric) -> Metric {
+    match metric {
+        api::Metric::Loss => Metric::Loss,
+        api::Metric::Accuracy => Metric::Accuracy,
+        api::Metric::Auc => Metric::Auc,
+        api::Metric::F1 => Metric::F1,
+        api::Metric::Rmse => Metric::Rmse,
+        api::Metric::R2 => Metric::R2,
     }
 }
 

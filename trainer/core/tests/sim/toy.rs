@@ -7,7 +7,7 @@ use std::time::Duration;
 use trainyard_core::control::{Block, EVALUATION_BLOCK_ROWS, RowSet};
 use trainyard_core::coordinator::{Config, EarlyStopping, Task};
 use trainyard_core::facts::DataFacts;
-use trainyard_core::metrics::{BlockResult, TaskKind, squared_error};
+use trainyard_core::metrics::{BlockResult, Metric, TaskKind, squared_error};
 use trainyard_core::optimizer::Optimizer;
 use trainyard_core::round::Tally;
 use trainyard_core::sampling::{Plan, permutation};
@@ -60,7 +60,7 @@ impl Toy {
             _ => rng.within(1, 30),
         };
         let early = (validation_rows > 0 && rng.chance(60)).then(|| EarlyStopping {
-            metric: (*rng.pick(&["loss", "rmse", "r2"]).unwrap()).into(),
+            metric: *rng.pick(&[Metric::Loss, Metric::Rmse, Metric::R2]).unwrap(),
             patience: rng.within(1, 2),
             min_delta: *rng.pick(&[0.0, 0.05]).unwrap(),
             restore_best: rng.chance(70),

@@ -7,14 +7,14 @@ use trainyard_core::control::{Block, FromCoordinator, Join, RowSet, ToCoordinato
 use trainyard_core::coordinator::{
     Action, Config, Coordinator, EarlyStopping, Event, Outcome, PeerId, Record, Start,
 };
-use trainyard_core::metrics::{BlockResult, Metrics, TaskKind};
+use trainyard_core::metrics::{BlockResult, Metric, Metrics, TaskKind};
 use trainyard_core::round::Tally;
 
 use super::bench::*;
 
 fn early(restore_best: bool) -> Config {
     let early = EarlyStopping {
-        metric: "loss".into(),
+        metric: Metric::Loss,
         patience: 1,
         min_delta: 0.0,
         restore_best,
