@@ -3,10 +3,10 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use trainyard_core::coordinator::{self, EarlyStopping, Task};
+use trainyard_core::coordinator::{self, EarlyStopping};
 use trainyard_core::facts::DataFacts;
 use trainyard_core::layout::Layout;
-use trainyard_core::metrics::Metric;
+use trainyard_core::metrics::{Metric, Task};
 use trainyard_core::optimizer::Optimizer;
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::{LearningRate, Schedule};
@@ -188,11 +188,7 @@ impl Job {
             (Some(api::Validation::Idx(idx)), _) => data::Validation::Source(idx_source(idx)),
         };
         Ok(data::LoadOptions {
-            task: match self.task {
-                Task::Binary => data::Task::Binary,
-                Task::Multiclass => data::Task::Multiclass,
-                Task::Regression => data::Task::Regression,
-            },
+            task: self.task,
             train,
             validation,
             normalization: match spec.normalization {

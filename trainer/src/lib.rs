@@ -15,7 +15,6 @@ pub mod net;
 pub mod run;
 pub mod server;
 pub mod signals;
-pub mod state;
 pub mod storage;
 pub mod termination;
 pub mod ui;

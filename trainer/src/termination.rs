@@ -4,11 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use trainyard_checkpoint::Manifest;
+use trainyard_core::manifest::{CoordinatorState, FinalMetrics, Manifest};
 
 use crate::exit::Exit;
 use crate::job::Job;
-use crate::state::{CoordinatorState, FinalMetrics};
 
 /// Longest message that Kubernetes keeps, in bytes.
 pub const LIMIT: usize = 4096;
@@ -57,7 +56,7 @@ impl Finished {
     /// # Errors
     /// If the manifest is damaged.
     pub fn of(job: &Job, manifest: &Manifest, artifact: String) -> Result<Self> {
-        let CoordinatorState { record, metrics } = CoordinatorState::of(manifest)?;
+        let CoordinatorState { record, metrics } = manifest.coordinator.clone();
         let plan = job.plan(manifest.facts.train_rows)?;
         Ok(Finished {
             complete: true,

@@ -9,13 +9,17 @@
 pub mod assignment;
 pub mod control;
 pub mod coordinator;
+pub mod excerpt;
 pub mod facts;
+pub mod json;
 pub mod layout;
+pub mod manifest;
 pub mod metrics;
 pub mod optimizer;
 pub mod philox;
 pub mod round;
 pub mod sampling;
 pub mod schedule;
+pub mod schema;
 pub mod tree;
 pub mod wire;

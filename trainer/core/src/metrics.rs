@@ -13,9 +13,36 @@ mod score;
 pub use block::{BlockResult, Detail, MetricsError};
 pub use loss::{bce_with_logits, cross_entropy, squared_error};
 
-/// What a model predicts, and so what its outputs mean.
+/// What a model predicts; decides how labels are read. The number of classes comes with the data, which
+/// makes it a [`TaskKind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub enum Task {
+    /// Two classes; the label of a row is 0 or 1.
+    #[serde(rename = "binaryClassification")]
+    Binary,
+    /// Two or more classes; the label of a row is the index of its class.
+    #[serde(rename = "multiclassClassification")]
+    Multiclass,
+    /// A number; the label of a row is that number, not normalized.
+    Regression,
+}
+
+impl Task {
+    /// The task with the number of classes filled in.
+    pub fn kind(self, outputs: u64) -> TaskKind {
+        match self {
+            Task::Binary => TaskKind::Binary,
+            Task::Multiclass => TaskKind::Multiclass {
+                classes: u32::try_from(outputs).unwrap_or(u32::MAX),
+            },
+            Task::Regression => TaskKind::Regression,
+        }
+    }
+}
+
+/// A [`Task`] on given data, and so what a model's outputs mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskKind {
     /// One logit a row; labels 0 and 1. The loss is binary cross-entropy.
     Binary,

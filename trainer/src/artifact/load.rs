@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use tch::Tensor;
 use trainyard_core::control::EVALUATION_BLOCK_ROWS;
-use trainyard_core::coordinator::Task;
 use trainyard_core::layout::{Layout, ModelHasher, Placed};
 use trainyard_core::metrics::{BlockResult, Metrics, TaskKind, summarize};
 use trainyard_crds::training_job::Model;
@@ -83,7 +82,7 @@ impl Artifact {
 
     /// What the outputs mean.
     pub fn kind(&self) -> TaskKind {
-        kind(&self.model)
+        self.model.task.kind(self.model.output.width)
     }
 
     /// Outputs, `rows x width`, block by block in the blocks in which training evaluates: a row's
@@ -200,15 +199,6 @@ fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn kind(model: &ModelFile) -> TaskKind {
-    let task = match model.task {
-        trainyard_data::Task::Binary => Task::Binary,
-        trainyard_data::Task::Multiclass => Task::Multiclass,
-        trainyard_data::Task::Regression => Task::Regression,
-    };
-    task.kind(model.output.width)
 }
 
 /// The network that `model.json` describes, if all that it says fits together.

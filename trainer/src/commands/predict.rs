@@ -11,7 +11,9 @@ use serde::Serialize;
 use serde_json::json;
 use trainyard_core::metrics::{Metrics, TaskKind};
 use trainyard_crds::training_job::CpuCapability;
-use trainyard_data::{DataError, Encoded, ErrorKind as DataErrorKind, Limits};
+use trainyard_data::{
+    DataError, Encoded, ErrorKind as DataErrorKind, Limits, encode_array, encode_csv, encode_labels,
+};
 
 use super::print;
 use crate::artifact::{self, Artifact};
@@ -120,15 +122,13 @@ fn encode(artifact: &Artifact, args: &PredictArgs) -> Result<Encoded> {
     let name = path.display().to_string();
     let file = open(path)?;
     let encoded = match args.csv {
-        Some(_) => schema.encode_csv(&name, file, &limits),
-        None => schema.encode_array(&name, file, &limits),
+        Some(_) => encode_csv(schema, &name, file, &limits),
+        None => encode_array(schema, &name, file, &limits),
     };
     let mut encoded = encoded.map_err(data_error)?;
     if let Some(path) = &args.labels {
         let name = path.display().to_string();
-        let labels = schema
-            .encode_labels(&name, open(path)?, &limits)
-            .map_err(data_error)?;
+        let labels = encode_labels(schema, &name, open(path)?, &limits).map_err(data_error)?;
         let (rows, found) = (encoded.table.rows, labels.len());
         if rows != found {
             bail!(BadInput(format!(

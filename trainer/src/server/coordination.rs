@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use trainyard_core::control::{FromCoordinator, Progress, Release, Role, ToCoordinator};
-use trainyard_core::coordinator::{Action, Coordinator, Event, Outcome, PeerId};
+use trainyard_core::coordinator::{Action, Commit, Coordinator, Event, Outcome, PeerId};
 
-use super::committer::Work;
 use super::outlet::{self, Writers};
 use crate::net::{ControlReceiver, ControlSender, Identity};
 
@@ -104,7 +103,7 @@ pub struct Coordination {
     identity: Identity,
     inputs: Receiver<Input>,
     sender: Sender<Input>,
-    work: Sender<Work>,
+    commits: Sender<Commit>,
     outlets: BTreeMap<PeerId, Outlet>,
     writers: Writers,
     observers: BTreeSet<PeerId>,
@@ -120,7 +119,7 @@ impl Coordination {
         coordinator: Coordinator,
         identity: Identity,
         (sender, inputs): (Sender<Input>, Receiver<Input>),
-        work: Sender<Work>,
+        commits: Sender<Commit>,
         board: Arc<Board>,
     ) -> Self {
         Coordination {
@@ -128,7 +127,7 @@ impl Coordination {
             identity,
             inputs,
             sender,
-            work,
+            commits,
             outlets: BTreeMap::new(),
             writers: Writers::new(),
             observers: BTreeSet::new(),
@@ -218,43 +217,8 @@ impl Coordination {
             match action {
                 Action::Send(peer, message) => self.send(peer, message),
                 Action::Close(peer) => self.close(peer),
-                Action::Commit {
-                    version,
-                    shards,
-                    record,
-                    best,
-                } => {
-                    let (Some(facts), Some(capability)) =
-                        (self.coordinator.facts(), self.coordinator.capability())
-                    else {
-                        continue; // no version exists before both are known
-                    };
-                    let (facts, capability) = (Box::new(facts.clone()), capability.to_owned());
-                    let work = Work::Commit {
-                        version,
-                        shards,
-                        record,
-                        best,
-                        facts,
-                        capability,
-                    };
-                    let _ = self.work.send(work);
-                }
-                Action::Amend { source, record } => {
-                    let _ = self.work.send(Work::Amend { source, record });
-                }
-                Action::Complete {
-                    source,
-                    record,
-                    train,
-                    validation,
-                } => {
-                    let _ = self.work.send(Work::Complete {
-                        source,
-                        record,
-                        train,
-                        validation,
-                    });
+                Action::Commit(commit) => {
+                    let _ = self.commits.send(*commit);
                 }
                 Action::Regenerate(generation) => ended = Some(Ended::Regenerated(generation)),
                 Action::Finish(outcome) => ended = Some(Ended::Finished(outcome)),

@@ -33,7 +33,6 @@ use crate::exit::{Exit, TryAgain};
 use crate::http;
 use crate::job::Job;
 use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
-use crate::state::CoordinatorState;
 use crate::storage::Location;
 use crate::termination::{self, Finished};
 use committer::Committer;
@@ -201,7 +200,7 @@ impl Server {
         let coordinator = Coordinator::new(config, start);
 
         let (sender, inputs) = channel();
-        let (work, orders) = channel();
+        let (commits, orders) = channel();
         let (down, downlink) = channel();
         sender.send(Input::Local(down)).ok();
         let tenure = Tenure::new(Arc::clone(self), generation, Some(sender.clone()));
@@ -211,7 +210,7 @@ impl Server {
             coordinator,
             identity,
             (sender.clone(), inputs),
-            work,
+            commits,
             Arc::clone(&self.board),
         );
         let committer = Committer::new(job.clone(), generation, log, timing.heartbeat_timeout);
@@ -343,16 +342,10 @@ fn start(log: &Log) -> Result<Option<Start>> {
         );
     }
     let manifest = loadable.manifest;
-    let record = CoordinatorState::of(manifest)?.record;
-    let best = record
-        .best
-        .as_ref()
-        .and_then(|best| log.manifests().rev().find(|m| m.step == best.step));
+    let best = manifest.coordinator.record.best.as_ref();
+    let best = best.and_then(|best| log.manifests().rev().find(|m| m.step == best.step));
     Ok(Some(Start {
-        facts: manifest.facts.clone(),
-        capability: manifest.capability.clone(),
-        best: best.map(serde_json::to_value).transpose()?,
-        manifest: serde_json::to_value(manifest)?,
-        record,
+        manifest: Arc::new(manifest.clone()),
+        best: best.cloned().map(Arc::new),
     }))
 }

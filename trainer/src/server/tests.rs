@@ -17,7 +17,7 @@ fn worker(generation: u32, server: &Server) -> Join {
         born: generation,
         spec_digest: server.options.job.spec_digest.clone(),
         capability: Some("any".into()),
-        facts: Some(facts()),
+        facts: Some(facts().into()),
         address: None,
         ready: None,
     }

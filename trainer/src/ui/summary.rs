@@ -2,11 +2,11 @@
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use serde::Serialize;
+use trainyard_core::manifest::FinalMetrics;
 use trainyard_core::metrics::Metric;
 
 use super::format::{count, elapsed, metric};
 use super::text::{Line, Tone, clean};
-use crate::state::FinalMetrics;
 
 /// What a finished job leaves. As JSON it is the last line of `trainyard run --json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use tch::Tensor;
 use trainyard_core::control::{Block, EVALUATION_BLOCK_ROWS, RowSet};
-use trainyard_core::coordinator::Task;
 use trainyard_core::layout::Layout;
-use trainyard_core::metrics::{BlockResult, TaskKind};
+use trainyard_core::metrics::{BlockResult, Task, TaskKind};
 use trainyard_core::round::Tally;
 use trainyard_core::sampling::{Plan, permutation};
 use trainyard_core::tree::{self, Node, Tree};

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::json;
 use trainyard_core::control::{FromCoordinator, Join, ToCoordinator};
 use trainyard_core::coordinator::{Action, Event, PeerId};
 use trainyard_core::facts::DataFacts;
@@ -15,7 +14,7 @@ fn a_join_that_differs_is_refused_with_the_difference_named() {
         let mut facts = facts(0);
         change(&mut facts);
         Join {
-            facts: Some(facts),
+            facts: Some(facts.into()),
             ..worker(7)
         }
     };
@@ -53,7 +52,7 @@ fn a_join_that_differs_is_refused_with_the_difference_named() {
         (other_facts(|f| f.input_shape = vec![2]), "input shape"),
         (other_facts(|f| f.outputs = 2), "outputs"),
         (other_facts(|f| f.digest = "else".into()), "data digest"),
-        (other_facts(|f| f.schema = json!({})), "schema"),
+        (other_facts(|f| f.schema.label.name = "y".into()), "schema"),
         (server(2), "out of range: this job has 2 servers"),
         (
             Join {
@@ -222,7 +221,7 @@ fn facts_that_make_no_plan_fail_the_job() {
     let message = failure(&bench.say(
         WORKERS[0],
         ToCoordinator::Join(Join {
-            facts: Some(empty),
+            facts: Some(empty.into()),
             ..worker(0)
         }),
     ));

@@ -9,12 +9,12 @@ use tch::Tensor;
 use tempfile::TempDir;
 use trainyard::job::Job;
 use trainyard::model::Network;
-use trainyard::state::{CoordinatorState, FinalMetrics};
 use trainyard::worker::engine::{Engine, evaluate_table};
 use trainyard_checkpoint::{
     FolderStorage, JobIdentity, Log, Manifest, Section, ShardId, Storage, write_shard,
 };
 use trainyard_core::coordinator::Record;
+use trainyard_core::manifest::{CoordinatorState, FinalMetrics};
 use trainyard_core::metrics::{Metrics, summarize};
 use trainyard_data::{Dataset, Folder, load};
 
@@ -195,7 +195,7 @@ impl Run {
             layout_digest: layout.digest(),
             capability: "test".into(),
             facts: facts.clone(),
-            coordinator: serde_json::to_value(state).expect("JSON"),
+            coordinator: state,
             spec: self.job.to_json().expect("a spec"),
             model_sha256: complete.then(|| self.model_sha256.clone()),
         };
