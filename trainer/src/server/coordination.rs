@@ -1,6 +1,7 @@
 //! The coordinator's shell: connections in, events to the state machine, actions out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -197,9 +198,16 @@ impl Coordination {
         let inputs = self.sender.clone();
         let listening = std::thread::Builder::new().spawn(move || {
             let tell = |event| inputs.send(Input::Event(event)).is_ok();
-            // What ends it, the peer or garbage, is the end of the connection.
-            let _ = listen(stream, |message| tell(Event::Message(peer, message)));
-            tell(Event::Closed(peer));
+            match listen(stream, |message| tell(Event::Message(peer, message))) {
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    tracing::warn!(?role, %error, "a message cannot be decoded");
+                    let error = error.to_string();
+                    tell(Event::Undecodable { peer, role, error });
+                }
+                _ => {
+                    tell(Event::Closed(peer));
+                }
+            }
         });
         if listening.is_err() {
             return; // out of threads: the connection is dropped

@@ -309,6 +309,7 @@ impl Server {
         tenure.repeat();
         let released = loop {
             match receiver.receive() {
+                Ok(FromCoordinator::Refused { reason, .. }) => return Err(anyhow!(reason)),
                 Ok(message) => {
                     if let Some(release) = tenure.take(message) {
                         break Attended::Released(release);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::{EarlyStopping, Record};
-use crate::control::{FromCoordinator, ToCoordinator};
+use crate::control::{FromCoordinator, Role, ToCoordinator};
 use crate::facts::DataFacts;
 use crate::manifest::{FinalMetrics, Manifest, ShardRecord};
 use crate::metrics::Task;
@@ -57,6 +57,15 @@ pub struct Start {
 pub enum Event {
     /// A message from a peer; the first one of a peer must be `Join`.
     Message(PeerId, ToCoordinator),
+    /// A peer sent a message that cannot be decoded.
+    Undecodable {
+        /// The connection.
+        peer: PeerId,
+        /// Who it introduced itself as.
+        role: Role,
+        /// What is wrong with the message.
+        error: String,
+    },
     /// A control connection ended.
     Closed(PeerId),
     /// Chunk 0 was reduced and applied: step `step` is counted.

@@ -127,6 +127,7 @@ impl Coordinator {
         }
         match event {
             Event::Message(peer, message) => self.message(now, peer, message),
+            Event::Undecodable { peer, role, error } => self.undecodable(peer, role, &error),
             Event::Closed(peer) => self.lost(peer),
             Event::StepReduced { step, tally } => self.reduced(step, tally),
             Event::Committed(manifest) => self.committed(manifest),
@@ -168,7 +169,7 @@ impl Coordinator {
     /// What is left to do once everyone was released: the actions of a constructor that failed, and
     /// turning away who comes late.
     fn ended(&mut self, event: &Event) -> Vec<Action> {
-        if let Event::Message(peer, _) = event {
+        if let Event::Message(peer, _) | Event::Undecodable { peer, .. } = event {
             self.actions.push(Action::Close(*peer));
         }
         std::mem::take(&mut self.actions)
@@ -272,6 +273,21 @@ impl Coordinator {
             }
             _ => {}
         }
+    }
+
+    /// Turns away a peer whose message cannot be decoded: it runs another version of the program, and
+    /// would send the same again.
+    fn undecodable(&mut self, peer: PeerId, role: Role, error: &str) {
+        let sender = match role {
+            Role::Server(index) => format!("server {index}"),
+            Role::Worker(index) => format!("worker {index}"),
+            Role::Observer => "an observer".into(),
+        };
+        let reason = format!(
+            "a message of {sender} cannot be decoded ({error}): run the same version of Trainyard in all \
+             processes of the job"
+        );
+        self.refuse(peer, reason, false);
     }
 
     fn server_ready(&mut self, peer: PeerId, index: u32, version: u64, chunks: u32) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trainyard_core::control::{FromCoordinator, Join, ToCoordinator};
+use trainyard_core::control::{FromCoordinator, Join, Role, ToCoordinator};
 use trainyard_core::coordinator::{Action, Event, PeerId};
 use trainyard_core::facts::DataFacts;
 
@@ -81,6 +81,30 @@ fn a_join_that_differs_is_refused_with_the_difference_named() {
         assert_eq!(bench.phase(), "Training");
         assert_eq!(bench.coordinator.progress().servers, 2);
     }
+}
+
+/// Another version of the program would send the same again.
+#[test]
+fn a_message_that_cannot_be_decoded_is_refused_with_its_sender_named() {
+    let mut bench = Bench::training(config(), 0);
+    let senders = [
+        (SERVERS[1], Role::Server(1), "server 1"),
+        (PeerId(30), Role::Worker(7), "worker 7"),
+    ];
+    for (peer, role, name) in senders {
+        let actions = bench.event(Event::Undecodable {
+            peer,
+            role,
+            error: "missing field `key`".into(),
+        });
+        let reason = refusal(&actions);
+        for part in [name, "missing field `key`", "the same version"] {
+            assert!(reason.contains(part), "{reason}");
+        }
+        assert!(actions.contains(&Action::Close(peer)));
+    }
+    let progress = bench.coordinator.progress();
+    assert_eq!((progress.servers, progress.workers), (1, 2));
 }
 
 #[test]
