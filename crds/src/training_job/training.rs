@@ -107,25 +107,6 @@ pub enum Metric {
     R2,
 }
 
-impl Metric {
-    /// The metric's name as manifests and results spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Metric::Loss => "loss",
-            Metric::Accuracy => "accuracy",
-            Metric::Auc => "auc",
-            Metric::F1 => "f1",
-            Metric::Rmse => "rmse",
-            Metric::R2 => "r2",
-        }
-    }
-
-    /// Whether a greater value is a better one.
-    pub fn greater_is_better(self) -> bool {
-        !matches!(self, Metric::Loss | Metric::Rmse)
-    }
-}
-
 /// CPU kernels of libtorch.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 pub enum CpuCapability {

@@ -1,7 +1,6 @@
 //! SHA-256 digests as lower-case hex.
 
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 
 /// SHA-256 of `bytes`, as 64 lower-case hex digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
@@ -27,11 +26,6 @@ impl Sha256Hex {
 
     /// The digest of all bytes added, as 64 lower-case hex digits.
     pub fn finish(self) -> String {
-        let mut hex = String::with_capacity(64);
-        for byte in self.0.finalize() {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-        }
-        hex
+        base16ct::lower::encode_string(&self.0.finalize())
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong with a checkpoint as a whole.
 
 use crate::storage::StorageError;
+use trainyard_core::manifest::ManifestError;
 
 /// A checkpoint that was passed over, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +88,13 @@ pub enum Error {
     /// The storage holds no log.
     #[error("there is no checkpoint log in this storage: check the path")]
     NoLog,
+}
+
+impl From<ManifestError> for Error {
+    fn from(error: ManifestError) -> Self {
+        let reason = error.to_string();
+        Error::Invalid { reason }
+    }
 }
 
 fn reasons(skipped: &[Skipped]) -> String {

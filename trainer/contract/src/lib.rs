@@ -35,6 +35,6 @@ pub use ending::{ProcessEnd, Verdict, doubled, judge};
 pub use exit::ExitCode;
 pub use job_file::{JobFile, OtherKind, PodJobMetadata};
 pub use member::{Member, NotAMember, Role};
-pub use metrics::{FinalMetrics, Metrics};
+pub use metrics::{FinalMetrics, Metric, Metrics};
 pub use progress::Progress;
 pub use report::{Report, TERMINATION_MESSAGE_LIMIT, cut_termination_message};

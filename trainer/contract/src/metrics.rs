@@ -2,6 +2,55 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+/// One of the [`Metrics`], by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Mean loss of a row; lower is better.
+    Loss,
+    /// Share of rows classified right.
+    Accuracy,
+    /// Binary: area under the ROC curve.
+    Auc,
+    /// F1 score.
+    F1,
+    /// Regression: root of the mean squared error; lower is better.
+    Rmse,
+    /// Regression: coefficient of determination.
+    R2,
+}
+
+impl Metric {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Metric; 6] = [
+        Metric::Loss,
+        Metric::Accuracy,
+        Metric::Auc,
+        Metric::F1,
+        Metric::Rmse,
+        Metric::R2,
+    ];
+
+    /// Its name in manifests, results and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Loss => "loss",
+            Metric::Accuracy => "accuracy",
+            Metric::Auc => "auc",
+            Metric::F1 => "f1",
+            Metric::Rmse => "rmse",
+            Metric::R2 => "r2",
+        }
+    }
+
+    /// Whether `a` improves on `b` by more than `min_delta`. Nothing is better than, or beaten by, NaN.
+    pub fn better(self, a: f64, b: f64, min_delta: f64) -> bool {
+        match self {
+            Metric::Loss | Metric::Rmse => a < b - min_delta,
+            Metric::Accuracy | Metric::Auc | Metric::F1 | Metric::R2 => a > b + min_delta,
+        }
+    }
+}
+
 /// Metrics of a set of rows. One that the task does not have, that is undefined on these rows
 /// (such as AUC with one class only), or that is not finite is absent.
 ///
@@ -34,34 +83,24 @@ fn not_finite(value: &Option<f64>) -> bool {
 }
 
 impl Metrics {
-    /// All metrics that are there and finite, by name, in a fixed order.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        let Metrics {
-            loss,
-            accuracy,
-            auc,
-            f1,
-            rmse,
-            r2,
-        } = *self;
-        let named = [
-            ("loss", loss),
-            ("accuracy", accuracy),
-            ("auc", auc),
-            ("f1", f1),
-            ("rmse", rmse),
-            ("r2", r2),
-        ];
-        named
+    /// All metrics that are there and finite, in a fixed order.
+    pub fn iter(&self) -> impl Iterator<Item = (Metric, f64)> {
+        Metric::ALL
             .into_iter()
-            .filter_map(|(name, value)| Some((name, value.filter(|v| v.is_finite())?)))
+            .filter_map(|metric| Some((metric, self.get(metric)?)))
     }
 
-    /// The metric of that name, if it is there and finite.
-    pub fn get(&self, name: &str) -> Option<f64> {
-        self.iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| value)
+    /// A metric, if it is there and finite.
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        let value = match metric {
+            Metric::Loss => self.loss,
+            Metric::Accuracy => self.accuracy,
+            Metric::Auc => self.auc,
+            Metric::F1 => self.f1,
+            Metric::Rmse => self.rmse,
+            Metric::R2 => self.r2,
+        };
+        value.filter(|value| value.is_finite())
     }
 }
 
@@ -96,9 +135,9 @@ mod tests {
         };
         let text = serde_json::to_string(&metrics).expect("JSON");
         assert_eq!(text, r#"{"accuracy":0.5}"#);
-        assert_eq!(metrics.iter().collect::<Vec<_>>(), [("accuracy", 0.5)]);
+        assert_eq!(metrics.iter().collect::<Vec<_>>(), [(Metric::Accuracy, 0.5)]);
         assert_eq!(
-            (metrics.get("accuracy"), metrics.get("loss")),
+            (metrics.get(Metric::Accuracy), metrics.get(Metric::Loss)),
             (Some(0.5), None)
         );
     }
@@ -108,7 +147,7 @@ mod tests {
         let metrics: Metrics =
             serde_json::from_value(json!({"loss": null, "auc": 0.25, "perplexity": 3.0}))
                 .expect("metrics");
-        assert_eq!(metrics.iter().collect::<Vec<_>>(), [("auc", 0.25)]);
+        assert_eq!(metrics.iter().collect::<Vec<_>>(), [(Metric::Auc, 0.25)]);
     }
 
     #[test]

@@ -4,11 +4,15 @@
 //! worker: losses ride on the push headers, and assignment is a pure function of the membership
 //! in a [`View`].
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 pub use trainyard_contract::Progress;
 use trainyard_contract::{Member, Role as MemberRole};
 
 use crate::facts::DataFacts;
+use crate::json;
+use crate::manifest::{Manifest, ShardRecord};
 use crate::metrics::BlockResult;
 
 /// Rows in one block of an evaluation pass. Fixed, because the bits of a forward pass may depend
@@ -53,7 +57,7 @@ pub struct Join {
     /// Workers: the numeric capability (libtorch build, CPU kernels, thread settings).
     pub capability: Option<String>,
     /// Workers: facts about the data they loaded.
-    pub facts: Option<DataFacts>,
+    pub facts: Option<Arc<DataFacts>>,
     /// Servers: where workers reach their bulk port.
     pub address: Option<String>,
     /// Servers whose control stream broke while their state is intact: the version they hold.
@@ -135,8 +139,9 @@ pub enum ToCoordinator {
     ShardWritten {
         /// The version written.
         version: u64,
-        /// The shard's record as the checkpoint crate defines it.
-        record: serde_json::Value,
+        /// The shard's record.
+        #[serde(serialize_with = "json::sorted")]
+        record: ShardRecord,
     },
     /// This server could not write its part of a checkpoint.
     ShardFailed {
@@ -204,9 +209,10 @@ pub enum FromCoordinator {
     /// To a server: set up your range from these facts and this checkpoint.
     Open {
         /// Facts of the data.
-        facts: DataFacts,
+        facts: Arc<DataFacts>,
         /// The manifest to load, or none to initialize.
-        manifest: Option<serde_json::Value>,
+        #[serde(serialize_with = "json::sorted")]
+        manifest: Option<Arc<Manifest>>,
     },
     /// To a worker: membership, limit, addresses.
     View(View),
@@ -229,7 +235,8 @@ pub enum FromCoordinator {
         /// The version number to publish it under.
         version: u64,
         /// The checkpoint's manifest.
-        manifest: serde_json::Value,
+        #[serde(serialize_with = "json::sorted")]
+        manifest: Arc<Manifest>,
     },
     /// To a worker: begin no further step, and say where you stopped.
     Halt {

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::json;
+use crate::schema::InputSchema;
+
 /// Facts about a job's dataset, computed by every worker from the bytes it loads.
 ///
 /// The first worker that joins hands them to the coordinator; every later worker must agree
@@ -20,6 +23,7 @@ pub struct DataFacts {
     pub outputs: u64,
     /// SHA-256 (hex) over the encoded training and validation tensors and the schema.
     pub digest: String,
-    /// The input schema with the fitted normalization, as the data crate defines it.
-    pub schema: serde_json::Value,
+    /// The input schema with the fitted normalization.
+    #[serde(serialize_with = "json::sorted")]
+    pub schema: InputSchema,
 }

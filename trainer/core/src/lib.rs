@@ -9,8 +9,11 @@
 pub mod assignment;
 pub mod control;
 pub mod coordinator;
+pub mod excerpt;
 pub mod facts;
+pub mod json;
 pub mod layout;
+pub mod manifest;
 pub mod metrics;
 pub mod optimizer;
 pub mod philox;
@@ -18,5 +21,6 @@ pub mod prediction;
 pub mod round;
 pub mod sampling;
 pub mod schedule;
+pub mod schema;
 pub mod tree;
 pub mod wire;

@@ -12,11 +12,38 @@ mod score;
 
 pub use block::{BlockResult, Detail, MetricsError};
 pub use loss::{bce_with_logits, cross_entropy, squared_error};
-pub use trainyard_contract::Metrics;
+pub use trainyard_contract::{Metric, Metrics};
 
-/// What a model predicts, and so what its outputs mean.
+/// What a model predicts; decides how labels are read. The number of classes comes with the data, which
+/// makes it a [`TaskKind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub enum Task {
+    /// Two classes; the label of a row is 0 or 1.
+    #[serde(rename = "binaryClassification")]
+    Binary,
+    /// Two or more classes; the label of a row is the index of its class.
+    #[serde(rename = "multiclassClassification")]
+    Multiclass,
+    /// A number; the label of a row is that number, not normalized.
+    Regression,
+}
+
+impl Task {
+    /// The task with the number of classes filled in.
+    pub fn kind(self, outputs: u64) -> TaskKind {
+        match self {
+            Task::Binary => TaskKind::Binary,
+            Task::Multiclass => TaskKind::Multiclass {
+                classes: u32::try_from(outputs).unwrap_or(u32::MAX),
+            },
+            Task::Regression => TaskKind::Regression,
+        }
+    }
+}
+
+/// A [`Task`] on given data, and so what a model's outputs mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskKind {
     /// One logit a row; labels 0 and 1. The loss is binary cross-entropy.
     Binary,
@@ -55,15 +82,6 @@ impl TaskKind {
             }
             TaskKind::Regression => None,
         }
-    }
-}
-
-/// Whether `a` improves on `b` by more than `min_delta`: lower is better for `loss` and `rmse`,
-/// higher for every other metric. Nothing is better than, or beaten by, NaN.
-pub fn better(metric: &str, a: f64, b: f64, min_delta: f64) -> bool {
-    match metric {
-        "loss" | "rmse" => a < b - min_delta,
-        _ => a > b + min_delta,
     }
 }
 

@@ -172,10 +172,4 @@ impl<B> Round<B> {
     pub fn held(&self) -> usize {
         self.held.len()
     }
-
-    /// Forgets everything held and hands the buffers back: the step starts anew, for instance
-    /// under a new generation.
-    pub fn reset(&mut self) -> Vec<B> {
-        self.held.drain(..).map(|h| h.value).collect()
-    }
 }

@@ -172,6 +172,15 @@ impl Tree {
     }
 }
 
+/// `left += right`, element by element: the one addition of the tree, on which the bits of a model
+/// depend. Both have the same length.
+#[inline]
+pub fn add(left: &mut [f32], right: &[f32]) {
+    for (l, r) in left.iter_mut().zip(right) {
+        *l += *r;
+    }
+}
+
 /// The value of `node`: the values of its leaves, added along the tree, `left += right`.
 ///
 /// The traversal is post-order, so at most `log2 V + 1` values are alive at any time. This is the

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 use trainyard_core::metrics::{
-    BlockResult, Metrics, MetricsError, TaskKind, bce_with_logits, better, cross_entropy, summarize,
+    BlockResult, Metric, Metrics, MetricsError, TaskKind, bce_with_logits, cross_entropy, summarize,
 };
 
 const MULTICLASS: TaskKind = TaskKind::Multiclass { classes: 5 };
@@ -32,16 +32,16 @@ fn check(task: TaskKind, name: &str, tolerance: f64) {
     let (outputs, labels) = (floats(&fixture["outputs"]), floats(&fixture["labels"]));
     for rows in [labels.len(), 16, 1] {
         let metrics = summarize(task, &evaluate(task, &outputs, &labels, rows));
-        for metric in ["loss", "accuracy", "auc", "f1", "rmse", "r2"] {
-            match (metrics.get(metric), fixture[metric].as_f64()) {
+        for metric in Metric::ALL {
+            match (metrics.get(metric), fixture[metric.name()].as_f64()) {
                 (Some(actual), Some(expected)) => {
                     let error = (actual - expected).abs();
                     assert!(
                         error <= tolerance * expected.abs(),
-                        "{name} {metric}: {actual}, not {expected}"
+                        "{name} {metric:?}: {actual}, not {expected}"
                     );
                 }
-                (actual, expected) => assert_eq!(actual, expected, "{name} {metric}"),
+                (actual, expected) => assert_eq!(actual, expected, "{name} {metric:?}"),
             }
         }
     }
@@ -131,7 +131,7 @@ fn undefined_metrics_are_absent() {
         f1: Some(0.5),
         ..Metrics::default()
     };
-    assert_eq!(infinite.get("loss"), None);
+    assert_eq!(infinite.get(Metric::Loss), None);
     assert_eq!(serde_json::to_string(&infinite).unwrap(), r#"{"f1":0.5}"#);
     assert_eq!(
         serde_json::from_str::<Metrics>("{}").unwrap(),
@@ -206,14 +206,15 @@ fn results_that_do_not_fit_are_left_out() {
 
 #[test]
 fn better_knows_the_direction() {
-    assert!(better("loss", 0.5, 0.6, 0.0) && !better("loss", 0.6, 0.5, 0.0));
-    assert!(better("rmse", 0.5, 0.6, 0.05) && !better("rmse", 0.5, 0.6, 0.2));
-    for metric in ["accuracy", "auc", "f1", "r2"] {
-        assert!(better(metric, 0.6, 0.5, 0.0) && !better(metric, 0.5, 0.6, 0.0));
-        assert!(!better(metric, 0.6, 0.5, 0.2));
+    let (loss, rmse, auc) = (Metric::Loss, Metric::Rmse, Metric::Auc);
+    assert!(loss.better(0.5, 0.6, 0.0) && !loss.better(0.6, 0.5, 0.0));
+    assert!(rmse.better(0.5, 0.6, 0.05) && !rmse.better(0.5, 0.6, 0.2));
+    for metric in [Metric::Accuracy, auc, Metric::F1, Metric::R2] {
+        assert!(metric.better(0.6, 0.5, 0.0) && !metric.better(0.5, 0.6, 0.0));
+        assert!(!metric.better(0.6, 0.5, 0.2));
     }
-    assert!(!better("loss", 0.5, 0.5, 0.0) && !better("auc", 0.5, 0.5, 0.0));
+    assert!(!loss.better(0.5, 0.5, 0.0) && !auc.better(0.5, 0.5, 0.0));
     for (a, b) in [(f64::NAN, 0.5), (0.5, f64::NAN)] {
-        assert!(!better("loss", a, b, 0.0) && !better("auc", a, b, 0.0));
+        assert!(!loss.better(a, b, 0.0) && !auc.better(a, b, 0.0));
     }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use trainyard_core::metrics::Task;
+use trainyard_core::schema::Label;
+
 use crate::error::{DataError, few, quoted};
-use crate::options::{Limits, Task};
-use crate::schema::Label;
+use crate::options::Limits;
 
 /// Distinct texts, numbered in the order of their first appearance.
 #[derive(Clone, Debug, Default)]

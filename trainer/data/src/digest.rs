@@ -2,7 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::schema::InputSchema;
+use trainyard_core::schema::InputSchema;
+
 use crate::table::Table;
 
 /// SHA-256 in hex over a version line, the schema as JSON, and each table: its rows and width as
@@ -18,10 +19,7 @@ pub(crate) fn digest(schema_json: &[u8], tables: &[&Table]) -> String {
         floats(&mut hash, &table.features);
         floats(&mut hash, &table.labels);
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    base16ct::lower::encode_string(&hash.finalize())
 }
 
 fn floats(hash: &mut Sha256, values: &[f32]) {
@@ -34,8 +32,8 @@ fn floats(hash: &mut Sha256, values: &[f32]) {
     }
 }
 
-/// The schema's JSON: fields in the order of their declaration, whatever features `serde_json`
-/// was built with.
+/// The schema's JSON with fields in the order of their declaration. A digest depends on it: the order
+/// must stay.
 pub(crate) fn schema_json(schema: &InputSchema) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(schema)
 }

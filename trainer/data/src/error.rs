@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+pub(crate) use trainyard_core::excerpt::{excerpt, quoted};
+
 /// Who can mend an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -102,28 +104,6 @@ impl fmt::Display for DataError {
 }
 
 impl std::error::Error for DataError {}
-
-/// At most 40 characters of a value from a file, control characters escaped, for a message.
-pub(crate) fn excerpt(value: &str) -> String {
-    let mut out = String::new();
-    for (i, c) in value.chars().enumerate() {
-        if i == 40 {
-            out.push_str("...");
-            break;
-        }
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
-/// A value from a file in double quotes, shortened as by [`excerpt`].
-pub(crate) fn quoted(value: &str) -> String {
-    format!("\"{}\"", excerpt(value))
-}
 
 /// The first few of several names, for a message.
 pub(crate) fn few<S: AsRef<str>>(names: &[S]) -> String {

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::{DataError, ErrorKind};
 
-/// Opens the files that a job names: a folder today, an object store later.
+/// Opens the files that a job names, in a [`Folder`] or an object store.
 pub trait Files {
     /// Opens `uri` for reading from its first byte. An error's text should say what to do.
     fn open(&self, uri: &str) -> io::Result<Box<dyn Read + Send>>;
@@ -32,9 +32,10 @@ impl Folder {
         if uri.is_empty() {
             return refuse("the URI is empty; name a file");
         }
+        // Readers of an object store take what begins with s3:// before it comes here.
         if uri.contains("://") {
             return refuse(
-                "only paths of files are supported; give one relative to the data volume",
+                "only paths of files and s3:// URIs are supported; give a path relative to the data volume",
             );
         }
         let path = Path::new(uri);

@@ -4,8 +4,8 @@
 //! [`load`] reads the sources that a job names (CSV, NPY or IDX, each also gzipped), fits the
 //! normalization on the training rows alone, and returns a [`Dataset`]: a [`Table`] for training,
 //! one for validation, the [`InputSchema`] that travels in the artifact, and the facts that a
-//! server must know. [`InputSchema::encode_csv`] and [`InputSchema::encode_array`] encode rows for
-//! prediction with the same arithmetic, so a row that was trained on gets the same bits.
+//! server must know. [`encode_csv`] and [`encode_array`] encode rows for prediction
+//! with the same arithmetic, so a row that was trained on gets the same bits.
 //!
 //! Everything here is a function of the bytes read and of the options: no clock, no randomness but
 //! the seed of the split, no threads. Nothing is allocated because a header says so, only because
@@ -21,8 +21,8 @@ mod files;
 mod load;
 mod number;
 mod options;
+mod predict;
 mod scale;
-mod schema;
 mod source;
 mod table;
 mod text;
@@ -30,8 +30,10 @@ mod text;
 pub use error::{DataError, ErrorKind};
 pub use files::{Files, Folder};
 pub use load::load;
-pub use options::{
-    CsvOptions, Limits, LoadOptions, Missing, Normalization, SourceSpec, Task, Validation,
-};
-pub use schema::{ArrayInput, Column, ColumnKind, ColumnsInput, InputKind, InputSchema, Label};
+pub use options::{CsvOptions, Limits, LoadOptions, Normalization, SourceSpec, Validation};
+pub use predict::{encode_array, encode_csv, encode_labels};
 pub use table::{Dataset, Encoded, Table};
+pub use trainyard_core::metrics::Task;
+pub use trainyard_core::schema::{
+    ArrayInput, Column, ColumnKind, ColumnsInput, InputKind, InputSchema, Label, Missing,
+};

@@ -1,37 +1,7 @@
 //! What to load and how.
 
-use serde::{Deserialize, Serialize};
-
-/// What the model predicts; decides how labels are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Task {
-    /// Two classes; the label of a row is 0 or 1.
-    #[serde(rename = "binaryClassification")]
-    Binary,
-    /// Two or more classes; the label of a row is the index of its class.
-    #[serde(rename = "multiclassClassification")]
-    Multiclass,
-    /// A number; the label of a row is that number, not normalized.
-    Regression,
-}
-
-/// What to do about a missing value.
-///
-/// A number or a label is missing when its field is empty, `NA` or `NaN` (in any case of
-/// letters); a category only when its field is empty, because any text may be a category. Labels
-/// can never be missing, except where [`Missing::DropRow`] drops their row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Missing {
-    /// Refuse the file.
-    #[default]
-    Error,
-    /// A number becomes the mean of the column's training rows; a category becomes all zeros.
-    Mean,
-    /// Leave the row out.
-    DropRow,
-}
+use trainyard_core::metrics::Task;
+use trainyard_core::schema::Missing;
 
 /// How numeric inputs are scaled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,12 +1,14 @@
 //! A source in memory, whatever its format: the seam between reading and encoding.
 
+use trainyard_core::metrics::Task;
+use trainyard_core::schema::{InputKind, InputSchema, Label, Missing};
+
 use crate::array::{Array, Format};
 use crate::classes::RawLabels;
 use crate::columns::{Frame, LabelColumn, Plan};
 use crate::error::DataError;
 use crate::files::{Files, open};
-use crate::options::{CsvOptions, Limits, Missing, Normalization, SourceSpec, Task};
-use crate::schema::{InputKind, InputSchema, Label};
+use crate::options::{CsvOptions, Limits, Normalization, SourceSpec};
 use crate::table::Table;
 
 /// Rows as read, not yet encoded.

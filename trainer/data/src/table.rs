@@ -4,14 +4,13 @@ use trainyard_core::facts::DataFacts;
 
 use crate::error::DataError;
 use crate::options::Limits;
-use crate::schema::InputSchema;
 
 /// Encoded rows, ready to be copied into a tensor.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
     /// Number of rows.
     pub rows: usize,
-    /// Inputs of one row: the product of [`InputSchema::input_shape`].
+    /// Inputs of one row: the product of [`DataFacts::input_shape`].
     pub width: usize,
     /// Normalized inputs, row after row: `rows x width`; images are `[channels, height, width]`
     /// within a row.
@@ -59,9 +58,7 @@ pub struct Dataset {
     pub train: Table,
     /// Rows to validate on; at least one where there are any.
     pub validation: Option<Table>,
-    /// How inputs and labels are encoded.
-    pub schema: InputSchema,
-    /// What a server must know.
+    /// What a server must know, and how inputs and labels are encoded.
     pub facts: DataFacts,
     /// What a user should know but need not mend, a sentence each.
     pub warnings: Vec<String>,

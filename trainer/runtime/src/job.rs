@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use trainyard_checkpoint::JobIdentity;
 use trainyard_contract::JobFile;
-use trainyard_core::coordinator::{self, EarlyStopping, Task};
+use trainyard_core::coordinator::{self, EarlyStopping};
 use trainyard_core::facts::DataFacts;
 use trainyard_core::layout::Layout;
+use trainyard_core::metrics::{Metric, Task};
 use trainyard_core::optimizer::Optimizer;
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::{LearningRate, Schedule};
@@ -50,7 +51,7 @@ impl Job {
             .context("metadata.name is missing: name the job")?;
         let spec = &manifest.spec;
         let determining = determining(&serde_json::to_value(spec)?);
-        let spec_digest = hex(&Sha256::digest(determining.to_string()));
+        let spec_digest = base16ct::lower::encode_string(&Sha256::digest(determining.to_string()));
         let identity = Sha256::digest(format!("{name}\0{spec_digest}"));
         let id = identity
             .iter()
@@ -147,7 +148,7 @@ impl Job {
             .early_stopping
             .as_ref()
             .map(|early| EarlyStopping {
-                metric: early.metric.name().into(),
+                metric: metric(early.metric),
                 patience: early.patience.into(),
                 min_delta: early.min_delta,
                 restore_best: early.restore_best,
@@ -204,11 +205,7 @@ impl Job {
             (Some(api::Validation::Idx(idx)), _) => data::Validation::Source(idx_source(idx)),
         };
         Ok(data::LoadOptions {
-            task: match self.task {
-                Task::Binary => data::Task::Binary,
-                Task::Multiclass => data::Task::Multiclass,
-                Task::Regression => data::Task::Regression,
-            },
+            task: self.task,
             train,
             validation,
             normalization: match spec.normalization {
@@ -261,16 +258,22 @@ pub fn determining(spec: &Value) -> Value {
     })
 }
 
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn task(task: api::Task) -> Task {
     match task {
         api::Task::BinaryClassification {} => Task::Binary,
         api::Task::MulticlassClassification {} => Task::Multiclass,
         api::Task::Regression {} => Task::Regression,
+    }
+}
+
+fn metric(metric: api::Metric) -> Metric {
+    match metric {
+        api::Metric::Loss => Metric::Loss,
+        api::Metric::Accuracy => Metric::Accuracy,
+        api::Metric::Auc => Metric::Auc,
+        api::Metric::F1 => Metric::F1,
+        api::Metric::Rmse => Metric::Rmse,
+        api::Metric::R2 => Metric::R2,
     }
 }
 

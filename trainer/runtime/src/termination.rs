@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use trainyard_checkpoint::Manifest;
 use trainyard_contract::{Report, cut_termination_message};
+use trainyard_core::manifest::{CoordinatorState, Manifest};
 
 use crate::exit::Exit;
 use crate::job::Job;
-use crate::state::CoordinatorState;
 
 /// How a role ended.
 #[derive(Clone, Debug)]
@@ -34,7 +33,7 @@ impl Ended {
 /// # Errors
 /// If the manifest is damaged.
 pub fn report(job: &Job, manifest: &Manifest, artifact: String) -> Result<Report> {
-    let CoordinatorState { record, metrics } = CoordinatorState::of(manifest)?;
+    let CoordinatorState { record, metrics } = manifest.coordinator.clone();
     let plan = job.plan(manifest.facts.train_rows)?;
     Ok(Report {
         complete: true,

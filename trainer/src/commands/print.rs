@@ -61,7 +61,7 @@ pub fn to_stdout(exit: Exit, print: impl FnOnce(&mut dyn Write) -> Result<()>) -
 pub fn metrics(metrics: &Metrics) -> String {
     let parts: Vec<String> = metrics
         .iter()
-        .map(|(name, value)| format!("{name} {}", metric(name, value)))
+        .map(|(kind, value)| format!("{} {}", kind.name(), metric(kind.name(), value)))
         .collect();
     parts.join(", ")
 }

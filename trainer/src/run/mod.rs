@@ -12,13 +12,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use trainyard_checkpoint::Manifest;
 use trainyard_contract::pod::JOB_FILE;
+use trainyard_core::manifest::{CoordinatorState, Manifest};
 
 use crate::exit::{BadInput, Exit};
 use crate::finisher::Finisher;
 use crate::job::Job;
-use crate::state::CoordinatorState;
 use crate::storage::Location;
 use crate::ui::{Summary, Ui};
 use folder::{Folder, elsewhere};
@@ -155,7 +154,7 @@ fn resume_command(options: &Options) -> String {
 }
 
 fn summary(job: &Job, manifest: &Manifest, place: &Location, elapsed: Duration) -> Result<Summary> {
-    let CoordinatorState { record, metrics } = CoordinatorState::of(manifest)?;
+    let CoordinatorState { record, metrics } = manifest.coordinator.clone();
     Ok(Summary {
         job: job.name.clone(),
         steps: record.step,
@@ -173,7 +172,7 @@ fn summary(job: &Job, manifest: &Manifest, place: &Location, elapsed: Duration) 
 
 /// The job in a few words, such as `binary classification, mlp 128-64-32`.
 fn describe(job: &Job) -> String {
-    use trainyard_core::coordinator::Task;
+    use trainyard_core::metrics::Task;
     use trainyard_crds::training_job::Model;
     let task = match job.task {
         Task::Binary => "binary classification",

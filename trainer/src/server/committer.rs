@@ -1,55 +1,17 @@
 //! Commits manifests, off the coordinator's thread: storage may be slow, heartbeats may not.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use serde_json::Value;
-use trainyard_checkpoint::{Log, Manifest, ShardRecord, load_range};
-use trainyard_core::coordinator::{Event, Record};
+use anyhow::Result;
+use trainyard_checkpoint::{Log, load_range};
+use trainyard_core::coordinator::{Commit, Event, Record};
 use trainyard_core::facts::DataFacts;
 use trainyard_core::layout::{CHUNK, Layout, ModelHasher};
-use trainyard_core::metrics::Metrics;
+use trainyard_core::manifest::{CoordinatorState, Manifest, ShardRecord};
 
 use crate::job::Job;
-use crate::state::{CoordinatorState, FinalMetrics};
-
-/// What to commit.
-pub enum Work {
-    /// A checkpoint.
-    Commit {
-        /// The version.
-        version: u64,
-        /// Shard records as JSON.
-        shards: Vec<Value>,
-        /// The record at that version.
-        record: Box<Record>,
-        /// Whether it is the best so far.
-        best: bool,
-        /// Facts of the data.
-        facts: Box<DataFacts>,
-        /// Numeric capability.
-        capability: String,
-    },
-    /// A committed checkpoint again, with a later record and as the best.
-    Amend {
-        /// The manifest.
-        source: Box<Value>,
-        /// The record, now with validation metrics.
-        record: Box<Record>,
-    },
-    /// The result.
-    Complete {
-        /// The manifest that holds the result's parameters.
-        source: Box<Value>,
-        /// The final record.
-        record: Box<Record>,
-        /// Metrics on the training rows.
-        train: Box<Metrics>,
-        /// Metrics on the validation rows.
-        validation: Option<Box<Metrics>>,
-    },
-}
 
 /// Owns the log while a coordinator of this generation works.
 pub struct Committer {
@@ -70,11 +32,11 @@ impl Committer {
         }
     }
 
-    /// Does what comes, in order, until the senders are gone or `tell` says that nobody listens.
-    pub fn run(mut self, work: &Receiver<Work>, tell: impl Fn(Event) -> bool) {
+    /// Commits what comes, in order, until the senders are gone or `tell` says that nobody listens.
+    pub fn run(mut self, commits: &Receiver<Commit>, tell: impl Fn(Event) -> bool) {
         loop {
-            let done = match work.recv_timeout(self.watch) {
-                Ok(work) => self.carry_out(work),
+            let done = match commits.recv_timeout(self.watch) {
+                Ok(commit) => self.carry_out(commit),
                 Err(RecvTimeoutError::Timeout) => match self.log.check_fence() {
                     Err(error @ trainyard_checkpoint::Error::Fenced { .. }) => Err(error.into()),
                     // Unreachable storage matters when there is something to store.
@@ -94,9 +56,9 @@ impl Committer {
         }
     }
 
-    fn carry_out(&mut self, work: Work) -> Result<Event> {
-        match work {
-            Work::Commit {
+    fn carry_out(&mut self, commit: Commit) -> Result<Event> {
+        match commit {
+            Commit::Checkpoint {
                 version,
                 shards,
                 record,
@@ -104,66 +66,61 @@ impl Committer {
                 facts,
                 capability,
             } => {
-                let manifest = self.manifest(version, shards, *record, best, *facts, capability)?;
-                self.log.commit(manifest.clone())?;
+                let manifest = self.manifest(version, shards, record, best, &facts, capability)?;
+                let committed = self.commit(manifest)?;
                 let keep = self.job.manifest.spec.checkpoint.keep as usize;
                 if let Err(error) = self.log.clean(keep) {
                     tracing::warn!(%error, "old checkpoints could not be cleaned");
                 }
-                Ok(Event::Committed {
-                    version,
-                    manifest: serde_json::to_value(&manifest)?,
-                })
+                Ok(committed)
             }
-            Work::Amend { source, record } => {
-                let mut manifest: Manifest = serde_json::from_value(*source)?;
-                manifest.generation = self.generation.into();
-                manifest.best = true;
-                manifest.coordinator = kept(*record, None)?;
-                self.log.commit(manifest.clone())?;
-                let version = manifest.step;
-                Ok(Event::Committed {
-                    version,
-                    manifest: serde_json::to_value(&manifest)?,
-                })
-            }
-            Work::Complete {
+            Commit::Amend { source, record } => self.commit(Manifest {
+                generation: self.generation.into(),
+                best: true,
+                coordinator: CoordinatorState {
+                    record,
+                    metrics: None,
+                },
+                ..Manifest::clone(&source)
+            }),
+            Commit::Complete {
                 source,
                 record,
-                train,
-                validation,
+                metrics,
             } => {
-                let metrics = FinalMetrics {
-                    train: *train,
-                    validation: validation.map(|metrics| *metrics).unwrap_or_default(),
-                };
-                let mut manifest: Manifest = serde_json::from_value(*source)?;
-                let layout = self.job.layout(&manifest.facts)?;
-                manifest.generation = self.generation.into();
-                manifest.complete = true;
-                manifest.coordinator = kept(*record, Some(metrics))?;
-                manifest.model_sha256 = Some(self.model_sha256(&manifest, &layout)?);
-                self.log.commit(manifest)?;
+                let layout = self.job.layout(&source.facts)?;
+                let model_sha256 = self.model_sha256(&source, &layout)?;
+                self.log.commit(Manifest {
+                    generation: self.generation.into(),
+                    complete: true,
+                    coordinator: CoordinatorState {
+                        record,
+                        metrics: Some(metrics),
+                    },
+                    model_sha256: Some(model_sha256),
+                    ..Manifest::clone(&source)
+                })?;
                 Ok(Event::Completed)
             }
         }
     }
 
+    fn commit(&mut self, manifest: Manifest) -> Result<Event> {
+        let committed = Event::Committed(Arc::new(manifest.clone()));
+        self.log.commit(manifest)?;
+        Ok(committed)
+    }
+
     fn manifest(
         &self,
         version: u64,
-        shards: Vec<Value>,
+        shards: Vec<ShardRecord>,
         record: Record,
         best: bool,
-        facts: DataFacts,
+        facts: &DataFacts,
         capability: String,
     ) -> Result<Manifest> {
-        let layout = self.job.layout(&facts)?;
-        let shards: Vec<ShardRecord> = shards
-            .into_iter()
-            .map(serde_json::from_value)
-            .collect::<Result<_, _>>()
-            .context("a server sent a shard record that cannot be decoded")?;
+        let layout = self.job.layout(facts)?;
         let epoch = self.job.plan(facts.train_rows)?.position(version).epoch;
         Ok(Manifest {
             identity: self.log.identity().clone(),
@@ -176,8 +133,11 @@ impl Committer {
             shards,
             layout_digest: layout.digest(),
             capability,
-            facts,
-            coordinator: kept(record, None)?,
+            facts: facts.clone(),
+            coordinator: CoordinatorState {
+                record,
+                metrics: None,
+            },
             spec: self.job.to_json()?,
             model_sha256: None,
         })
@@ -195,9 +155,4 @@ impl Committer {
         }
         Ok(hasher.finish()?)
     }
-}
-
-/// The coordinator's part of a manifest.
-fn kept(record: Record, metrics: Option<FinalMetrics>) -> Result<Value> {
-    Ok(serde_json::to_value(CoordinatorState { record, metrics })?)
 }

@@ -1,15 +1,15 @@
 //! The coordinator's shell: connections in, events to the state machine, actions out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use trainyard_core::control::{FromCoordinator, Progress, Release, Role, ToCoordinator};
-use trainyard_core::coordinator::{Action, Coordinator, Event, Outcome, PeerId};
+use trainyard_core::coordinator::{Action, Commit, Coordinator, Event, Outcome, PeerId};
 
-use super::committer::Work;
 use super::outlet::{self, Writers};
 use crate::net::{ControlReceiver, ControlSender, Identity};
 
@@ -104,7 +104,7 @@ pub struct Coordination {
     identity: Identity,
     inputs: Receiver<Input>,
     sender: Sender<Input>,
-    work: Sender<Work>,
+    commits: Sender<Commit>,
     outlets: BTreeMap<PeerId, Outlet>,
     writers: Writers,
     observers: BTreeSet<PeerId>,
@@ -120,7 +120,7 @@ impl Coordination {
         coordinator: Coordinator,
         identity: Identity,
         (sender, inputs): (Sender<Input>, Receiver<Input>),
-        work: Sender<Work>,
+        commits: Sender<Commit>,
         board: Arc<Board>,
     ) -> Self {
         Coordination {
@@ -128,7 +128,7 @@ impl Coordination {
             identity,
             inputs,
             sender,
-            work,
+            commits,
             outlets: BTreeMap::new(),
             writers: Writers::new(),
             observers: BTreeSet::new(),
@@ -198,9 +198,16 @@ impl Coordination {
         let inputs = self.sender.clone();
         let listening = std::thread::Builder::new().spawn(move || {
             let tell = |event| inputs.send(Input::Event(event)).is_ok();
-            // What ends it, the peer or garbage, is the end of the connection.
-            let _ = listen(stream, |message| tell(Event::Message(peer, message)));
-            tell(Event::Closed(peer));
+            match listen(stream, |message| tell(Event::Message(peer, message))) {
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    tracing::warn!(?role, %error, "a message cannot be decoded");
+                    let error = error.to_string();
+                    tell(Event::Undecodable { peer, role, error });
+                }
+                _ => {
+                    tell(Event::Closed(peer));
+                }
+            }
         });
         if listening.is_err() {
             return; // out of threads: the connection is dropped
@@ -218,43 +225,8 @@ impl Coordination {
             match action {
                 Action::Send(peer, message) => self.send(peer, message),
                 Action::Close(peer) => self.close(peer),
-                Action::Commit {
-                    version,
-                    shards,
-                    record,
-                    best,
-                } => {
-                    let (Some(facts), Some(capability)) =
-                        (self.coordinator.facts(), self.coordinator.capability())
-                    else {
-                        continue; // no version exists before both are known
-                    };
-                    let (facts, capability) = (Box::new(facts.clone()), capability.to_owned());
-                    let work = Work::Commit {
-                        version,
-                        shards,
-                        record,
-                        best,
-                        facts,
-                        capability,
-                    };
-                    let _ = self.work.send(work);
-                }
-                Action::Amend { source, record } => {
-                    let _ = self.work.send(Work::Amend { source, record });
-                }
-                Action::Complete {
-                    source,
-                    record,
-                    train,
-                    validation,
-                } => {
-                    let _ = self.work.send(Work::Complete {
-                        source,
-                        record,
-                        train,
-                        validation,
-                    });
+                Action::Commit(commit) => {
+                    let _ = self.commits.send(*commit);
                 }
                 Action::Regenerate(generation) => ended = Some(Ended::Regenerated(generation)),
                 Action::Finish(outcome) => ended = Some(Ended::Finished(outcome)),

@@ -33,7 +33,6 @@ use crate::finisher::Finisher;
 use crate::http;
 use crate::job::Job;
 use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
-use crate::state::CoordinatorState;
 use crate::storage::Location;
 use crate::termination;
 use committer::Committer;
@@ -195,7 +194,7 @@ impl Server {
         let coordinator = Coordinator::new(config, start);
 
         let (sender, inputs) = channel();
-        let (work, orders) = channel();
+        let (commits, orders) = channel();
         let (down, downlink) = channel();
         sender.send(Input::Local(down)).ok();
         let tenure = Tenure::new(Arc::clone(self), generation, Some(sender.clone()));
@@ -205,7 +204,7 @@ impl Server {
             coordinator,
             identity,
             (sender.clone(), inputs),
-            work,
+            commits,
             Arc::clone(&self.board),
         );
         let committer = Committer::new(job.clone(), generation, log, timing.heartbeat_timeout);
@@ -304,6 +303,7 @@ impl Server {
         tenure.repeat();
         let released = loop {
             match receiver.receive() {
+                Ok(FromCoordinator::Refused { reason, .. }) => return Err(anyhow!(reason)),
                 Ok(message) => {
                     if let Some(release) = tenure.take(message) {
                         break Attended::Released(release);
@@ -337,16 +337,10 @@ fn start(log: &Log) -> Result<Option<Start>> {
         );
     }
     let manifest = loadable.manifest;
-    let record = CoordinatorState::of(manifest)?.record;
-    let best = record
-        .best
-        .as_ref()
-        .and_then(|best| log.manifests().rev().find(|m| m.step == best.step));
+    let best = manifest.coordinator.record.best.as_ref();
+    let best = best.and_then(|best| log.manifests().rev().find(|m| m.step == best.step));
     Ok(Some(Start {
-        facts: manifest.facts.clone(),
-        capability: manifest.capability.clone(),
-        best: best.map(serde_json::to_value).transpose()?,
-        manifest: serde_json::to_value(manifest)?,
-        record,
+        manifest: Arc::new(manifest.clone()),
+        best: best.cloned().map(Arc::new),
     }))
 }

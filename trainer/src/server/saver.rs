@@ -106,8 +106,7 @@ impl Writer {
             let version = snapshot.version;
             let written = self.write(storage.as_ref(), &snapshot);
             drop(snapshot); // from here on the chunks need no copies
-            let record = written.and_then(|record| Ok(serde_json::to_value(record)?));
-            report(match record {
+            report(match written {
                 Ok(record) => ToCoordinator::ShardWritten { version, record },
                 Err(error) => ToCoordinator::ShardFailed {
                     version,

@@ -14,7 +14,7 @@ use trainyard_core::optimizer::Optimizer;
 use trainyard_core::round::{Offer, Round, Tally};
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::LearningRate;
-use trainyard_core::tree::Tree;
+use trainyard_core::tree::{self, Tree};
 
 use super::feed::{Feed, Versions};
 
@@ -256,7 +256,7 @@ impl Shard {
         match chunk
             .round
             .offer(push.node, payload, push.tally, &mut |left, right| {
-                add(left, right)
+                tree::add(left, right)
             }) {
             Offer::Invalid(_) => Err(Refusal::Node(push.node.get())),
             Offer::Duplicate(value) => {
@@ -448,13 +448,6 @@ pub fn float_range(layout: &Layout, chunks: &Range<u32>) -> Range<usize> {
         return 0..0;
     }
     layout.chunk_range(chunks.start).start..layout.chunk_range(chunks.end - 1).end
-}
-
-/// `left += right`, element by element: the tree's one addition.
-fn add(left: &mut [f32], right: &[f32]) {
-    for (l, r) in left.iter_mut().zip(right) {
-        *l += *r;
-    }
 }
 
 #[cfg(test)]

@@ -157,12 +157,12 @@ impl Tenure {
     /// Carries out one order; returns a release.
     pub fn take(&self, message: FromCoordinator) -> Option<Release> {
         let result = match message {
-            FromCoordinator::Open { facts, manifest } => self.open(&facts, manifest),
+            FromCoordinator::Open { facts, manifest } => self.open(&facts, manifest.as_deref()),
             FromCoordinator::Snapshot { version } => {
                 self.snapshot(version);
                 Ok(())
             }
-            FromCoordinator::Restore { version, manifest } => self.restore(version, manifest),
+            FromCoordinator::Restore { version, manifest } => self.restore(version, &manifest),
             FromCoordinator::Release(release) => return Some(release),
             _ => Ok(()),
         };
@@ -174,7 +174,7 @@ impl Tenure {
         None
     }
 
-    fn open(&self, facts: &DataFacts, manifest: Option<serde_json::Value>) -> Result<()> {
+    fn open(&self, facts: &DataFacts, manifest: Option<&Manifest>) -> Result<()> {
         let Options {
             job,
             index,
@@ -186,7 +186,7 @@ impl Tenure {
         let chunks = layout.shard(*index, *servers);
         let floats = shard::float_range(&layout, &chunks);
         let (version, parameters, state) = match manifest {
-            Some(manifest) => self.load(serde_json::from_value(manifest)?, &layout, floats)?,
+            Some(manifest) => self.load(manifest, &layout, floats)?,
             None => {
                 let mut parameters = vec![0.0; floats.len()];
                 layout.initialize(
@@ -226,7 +226,7 @@ impl Tenure {
 
     fn load(
         &self,
-        manifest: Manifest,
+        manifest: &Manifest,
         layout: &trainyard_core::layout::Layout,
         floats: std::ops::Range<usize>,
     ) -> Result<(u64, Vec<f32>, Vec<Vec<f32>>)> {
@@ -237,7 +237,7 @@ impl Tenure {
             ));
         }
         let slice =
-            load_range(self.server.storage.as_ref(), &manifest, floats).with_context(|| {
+            load_range(self.server.storage.as_ref(), manifest, floats).with_context(|| {
                 format!("the checkpoint of step {} cannot be loaded", manifest.step)
             })?;
         let wanted = self.server.options.job.optimizer.slots();
@@ -300,12 +300,11 @@ impl Tenure {
         }
     }
 
-    fn restore(&self, version: u64, manifest: serde_json::Value) -> Result<()> {
-        let manifest: Manifest = serde_json::from_value(manifest)?;
+    fn restore(&self, version: u64, manifest: &Manifest) -> Result<()> {
         let Some(Holding { shard, .. }) = self.holding() else {
             return Ok(());
         };
-        let slice = load_range(self.server.storage.as_ref(), &manifest, shard.floats())?;
+        let slice = load_range(self.server.storage.as_ref(), manifest, shard.floats())?;
         Ok(shard.restore(version, &slice.parameters)?)
     }
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use trainyard_checkpoint::{MemoryStorage, Object, Storage, StorageError};
 use trainyard_core::facts::DataFacts;
+use trainyard_core::metrics::Task;
 use trainyard_core::round::Tally;
+use trainyard_core::schema::{ArrayInput, InputKind, InputSchema, Label};
 use trainyard_core::tree::Node;
 
 use super::shard::{Push, Shard};
@@ -142,7 +144,20 @@ pub fn facts() -> DataFacts {
         input_shape: vec![30],
         outputs: 1,
         digest: String::new(),
-        schema: serde_json::Value::Null,
+        schema: InputSchema {
+            task: Task::Binary,
+            input: InputKind::Array(ArrayInput {
+                shape: vec![30],
+                dtype: "f4".into(),
+                mean: vec![0.0; 30],
+                std: vec![1.0; 30],
+            }),
+            label: Label {
+                name: "label".into(),
+                classes: vec!["0".into(), "1".into()],
+                numeric: true,
+            },
+        },
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use trainyard_checkpoint::Storage;
+use serde_json::json;
+use trainyard_checkpoint::{MemoryStorage, Storage};
 use trainyard_core::control::{FromCoordinator, Join, Role, ToCoordinator};
 
 use super::testing::{LIMIT, Stalling, apply, facts, server};
@@ -17,7 +18,7 @@ fn worker(generation: u32, server: &Server) -> Join {
         born: generation,
         spec_digest: server.options.job.spec_digest.clone(),
         capability: Some("any".into()),
-        facts: Some(facts()),
+        facts: Some(facts().into()),
         address: None,
         ready: None,
     }
@@ -25,13 +26,22 @@ fn worker(generation: u32, server: &Server) -> Join {
 
 /// A worker's control stream.
 fn joined(server: &Server, join: Join) -> (ControlSender, ControlReceiver) {
-    let hello = Hello {
-        channel: Channel::Control,
-        role: join.role,
-    };
     let identity = Identity {
         incarnation: join.incarnation,
         ..server.identity(join.generation)
+    };
+    let (sender, receiver) = introduced(server, identity, join.role);
+    sender
+        .send(&ToCoordinator::Join(join))
+        .expect("it is heard");
+    (sender, receiver)
+}
+
+/// A control stream before its first message.
+fn introduced(server: &Server, identity: Identity, role: Role) -> (ControlSender, ControlReceiver) {
+    let hello = Hello {
+        channel: Channel::Control,
+        role,
     };
     let address = server.options.listener.local_addr().expect("an address");
     let stream = net::connect(
@@ -41,12 +51,8 @@ fn joined(server: &Server, join: Join) -> (ControlSender, ControlReceiver) {
         &server.options.timing,
     );
     let stream = stream.expect("a connection");
-    let sender = ControlSender::new(&stream, identity).expect("a sender");
-    sender
-        .send(&ToCoordinator::Join(join))
-        .expect("it is heard");
     (
-        sender,
+        ControlSender::new(&stream, identity).expect("a sender"),
         ControlReceiver::new(stream, LIMIT).expect("a receiver"),
     )
 }
@@ -82,4 +88,67 @@ fn t03_a_roll_back_does_not_wait_for_a_commit_that_has_stalled() {
     assert!(matches!(ended, Ended::Regenerated(2)), "{ended:?}");
     assert!(storage.one_waits(), "the commit was waited for");
     storage.release();
+}
+
+/// It comes from another version of the program: neither is it passed on, nor does its sender try again.
+#[test]
+fn t13_a_record_that_cannot_be_decoded_is_refused_with_its_sender_named() {
+    let server = server(Arc::new(MemoryStorage::new()), Timing::default());
+    let listener = server.options.listener.try_clone();
+    server.hub.listen(listener.expect("a listener"));
+    let coordinating = {
+        let server = Arc::clone(&server);
+        std::thread::spawn(move || server.coordinate(1))
+    };
+    let record = json!({ "key": "checkpoints/1", "start": 0, "end": "eight" });
+    let message = json!({ "type": "shardWritten", "version": 1, "record": record });
+    let mut refusal = None;
+    testing::until("an answer", || {
+        // Before the coordinator works, connections are dropped.
+        let (sender, mut receiver) = introduced(&server, server.identity(1), Role::Server(3));
+        let _ = sender.send(&message);
+        refusal = receiver.receive::<FromCoordinator>().ok();
+        refusal.is_some()
+    });
+    let Some(FromCoordinator::Refused { reason, again }) = refusal else {
+        panic!("{refusal:?}");
+    };
+    assert!(!again);
+    assert!(
+        reason.contains("server 3") && reason.contains("eight"),
+        "{reason}"
+    );
+    let _newer = joined(&server, worker(2, &server));
+    let ended = coordinating.join().expect("no panic").expect("no error");
+    assert!(matches!(ended, Ended::Regenerated(2)), "{ended:?}");
+}
+
+#[test]
+fn t13_a_server_that_is_refused_ends_with_the_reason() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let server = server(Arc::new(MemoryStorage::new()), Timing::default());
+    let mut server = Arc::into_inner(server).expect("nobody else holds it");
+    (server.options.index, server.options.servers) = (1, 2);
+    server.options.coordinator = address;
+    let identity = server.identity(1);
+    let server = Arc::new(server);
+    let following = std::thread::spawn(move || server.follow());
+
+    let (stream, _) = listener.accept().expect("a connection");
+    net::accept(&stream, identity, &Timing::default()).expect("an introduction");
+    let sender = ControlSender::new(&stream, identity).expect("a sender");
+    let mut receiver = ControlReceiver::new(stream, LIMIT).expect("a receiver");
+    let joined = receiver.receive().expect("a message");
+    assert!(matches!(joined, ToCoordinator::Join(_)), "{joined:?}");
+    let reason = "a message of server 1 cannot be decoded".to_owned();
+    let again = false;
+    for message in [
+        FromCoordinator::Welcome { generation: 1 },
+        FromCoordinator::Refused { reason, again },
+    ] {
+        sender.send(&message).expect("it is heard");
+    }
+    let error = following.join().expect("no panic").expect_err("it ends");
+    assert!(error.to_string().contains("cannot be decoded"), "{error}");
 }

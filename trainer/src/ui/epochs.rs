@@ -1,7 +1,7 @@
 //! The epochs that were validated, as they come.
 
 use trainyard_core::control::Progress;
-use trainyard_core::metrics::Metrics;
+use trainyard_core::metrics::{Metric, Metrics};
 
 use super::format::{metric, thousands};
 use super::text::{Line, Tone};
@@ -67,7 +67,7 @@ impl Epochs {
 /// The table of epochs, line by line.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    names: Vec<&'static str>,
+    columns: Vec<Metric>,
     last: Option<u64>,
 }
 
@@ -88,18 +88,18 @@ impl Table {
         );
         let first = (number.chars().count() + "epoch ".len()).max("validation".len());
         let mut lines = Vec::new();
-        if self.names.is_empty() {
+        if self.columns.is_empty() {
             let room = width.unwrap_or(usize::MAX).saturating_sub(1 + 2 + first);
-            self.names = validated
+            self.columns = validated
                 .metrics
                 .iter()
-                .map(|(name, _)| name)
+                .map(|(column, _)| column)
                 .take(room / COLUMN)
                 .collect();
             let columns: String = self
-                .names
+                .columns
                 .iter()
-                .map(|name| format!("{name:>COLUMN$}"))
+                .map(|column| format!("{:>COLUMN$}", column.name()))
                 .collect();
             lines.push(
                 Line::default().with(Tone::Quiet, format!("  {:<first$}{columns}", "validation")),
@@ -109,11 +109,11 @@ impl Table {
         let mut row = Line::default()
             .with(Tone::Quiet, format!("  {:<label$}", "epoch"))
             .with(Tone::Plain, number);
-        for name in &self.names {
+        for column in &self.columns {
             let value = validated
                 .metrics
-                .get(name)
-                .map_or("-".into(), |value| metric(name, value));
+                .get(*column)
+                .map_or("-".into(), |value| metric(column.name(), value));
             row = row.with(Tone::Plain, format!("{value:>COLUMN$}"));
         }
         lines.push(row);

@@ -2,10 +2,11 @@
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use serde::Serialize;
+use trainyard_core::manifest::FinalMetrics;
+use trainyard_core::metrics::Metric;
 
 use super::format::{count, elapsed, metric};
 use super::text::{Line, Tone, clean};
-use crate::state::FinalMetrics;
 
 /// What a finished job leaves. As JSON it is the last line of `trainyard run --json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -62,9 +63,9 @@ fn table(metrics: &FinalMetrics, fancy: bool) -> Vec<Line> {
     let mut header = vec![Cell::new(""), cell("training")];
     header.extend(validated.then(|| cell("validation")));
     table.set_header(header);
-    let names = ["loss", "accuracy", "auc", "f1", "rmse", "r2"];
-    for name in names {
-        let (train, validation) = (metrics.train.get(name), metrics.validation.get(name));
+    for kind in Metric::ALL {
+        let name = kind.name();
+        let (train, validation) = (metrics.train.get(kind), metrics.validation.get(kind));
         if train.or(validation).is_none() {
             continue;
         }

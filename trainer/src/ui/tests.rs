@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use indicatif::{ProgressDrawTarget, TermLike};
 use serde_json::Value;
 use trainyard_core::control::Progress;
+use trainyard_core::manifest::FinalMetrics;
 use trainyard_core::metrics::Metrics;
 
 use super::terminal::Stream;
 use super::{Mode, Note, Started, Summary, Ui};
-use crate::state::FinalMetrics;
 
 /// What a terminal shows after everything that was written to it, and all of that raw. Text wraps
 /// as on a real one: a full row continues below only when another character comes.

@@ -338,7 +338,7 @@ fn the_files_say_where_the_model_comes_from() {
     assert_eq!(provenance["checkpoint"]["step"], 40);
     assert_eq!(provenance["versions"]["libtorch"], "2.13.0");
     assert_eq!(provenance["spec"], run.job.to_json().expect("JSON"));
-    let schema = serde_json::to_value(&run.data.schema).expect("JSON");
+    let schema = serde_json::to_value(&run.data.facts.schema).expect("JSON");
     assert_eq!(
         json(&artifact.join(MODEL))["inputSchema"],
         schema,

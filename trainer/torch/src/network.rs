@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use tch::{IndexOp, Kind, Reduction, Tensor};
-use trainyard_core::coordinator::Task;
 use trainyard_core::layout::Layout;
+use trainyard_core::metrics::Task;
 use trainyard_core::philox::{Purpose, Stream};
 use trainyard_crds::training_job::Activation;
 

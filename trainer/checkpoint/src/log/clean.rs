@@ -3,9 +3,9 @@
 use super::entry::{self, Record};
 use super::{Claim, Log};
 use crate::error::Error;
-use crate::manifest::Manifest;
 use crate::shard::{CHECKPOINTS, parse_key};
 use std::collections::BTreeSet;
+use trainyard_core::manifest::Manifest;
 
 /// What a cleaning deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

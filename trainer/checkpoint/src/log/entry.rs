@@ -3,13 +3,14 @@
 use super::Claim;
 use crate::digest::sha256_hex;
 use crate::error::Error;
-use crate::manifest::{JobIdentity, Manifest};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use trainyard_core::manifest::{JobIdentity, Manifest};
 
 /// Folder of the log.
 pub(super) const LOG: &str = "log/";
-/// The format written, and the newest that is read.
+/// The format written, and the newest that is read. It counts all that an older version cannot decode:
+/// also a new kind of column in the data schema, or a shard that is encrypted.
 const FORMAT: u64 = 1;
 /// Largest entry read, in bytes. A manifest has tens of kilobytes.
 pub(super) const LIMIT: u64 = 64 << 20;

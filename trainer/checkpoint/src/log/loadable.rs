@@ -2,9 +2,9 @@
 
 use super::{Log, entry, fenced};
 use crate::error::{Error, Skipped};
-use crate::manifest::Manifest;
 use crate::shard::verify_shard;
 use std::collections::BTreeMap;
+use trainyard_core::manifest::Manifest;
 
 /// How closely [`Log::newest_loadable`] looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,12 +49,12 @@ pub use clean::Cleaned;
 pub use loadable::{Check, Loadable};
 
 use crate::error::{Error, Skipped};
-use crate::manifest::{JobIdentity, Manifest};
 use crate::storage::{Storage, StorageError};
 use entry::{Entry, Record};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use trainyard_core::manifest::{JobIdentity, Manifest};
 
 /// How often a claim or commit moves to the next number before it gives up.
 const ATTEMPTS: u32 = 10_000;
@@ -136,11 +136,6 @@ impl Log {
     /// The newest commit.
     pub fn latest(&self) -> Option<&Manifest> {
         self.live.values().next_back()
-    }
-
-    /// The newest commit that was the best so far when it was committed.
-    pub fn best(&self) -> Option<&Manifest> {
-        self.live.values().rev().find(|manifest| manifest.best)
     }
 
     /// The newest commit that finished the job.
@@ -235,7 +230,7 @@ impl Log {
             let reason = format!("it has generation {theirs}, the log is claimed for {ours}");
             return Err(Error::Invalid { reason });
         }
-        manifest.check()
+        Ok(manifest.check()?)
     }
 
     fn entry(&self, generation: u64, holder: &str, record: Record) -> Entry {

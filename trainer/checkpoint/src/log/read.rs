@@ -3,10 +3,10 @@
 use super::entry::{self, Entry, Record};
 use super::{Log, Right};
 use crate::error::{Error, Skipped};
-use crate::manifest::JobIdentity;
 use crate::storage::{Storage, StorageError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use trainyard_core::manifest::JobIdentity;
 
 /// Reads as little as possible: the entries from the last back to the newest commit, and the
 /// older commits that it says are not cleaned.

@@ -1,11 +1,11 @@
 //! Loading any range of the arena, whatever number of servers wrote it.
 
+use super::PARAMETERS;
 use super::verify::read_verified;
-use super::{PARAMETERS, ShardRecord};
 use crate::error::Error;
-use crate::manifest::Manifest;
 use crate::storage::Storage;
 use std::ops::Range;
+use trainyard_core::manifest::{Manifest, ShardRecord};
 
 /// A range of the arena's state.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,11 +1,12 @@
 //! Reading a shard with all its checks, in one pass and a bounded buffer.
 
 use super::header::{self, About};
-use super::{ShardRecord, write::parse_key};
+use super::write::parse_key;
 use crate::digest::Sha256Hex;
 use crate::error::Error;
 use crate::storage::{Storage, StorageError};
 use std::ops::ControlFlow;
+use trainyard_core::manifest::ShardRecord;
 
 /// Reads a shard whole and checks size, digest and metadata against its record.
 ///
@@ -109,8 +110,8 @@ impl Reader<'_> {
             return Err(format!("it has {read} of the {bytes} bytes written"));
         }
         let digest = self.digest.finish();
-        if digest != record.stored_sha256 {
-            let written = &record.stored_sha256;
+        if digest != record.sha256 {
+            let written = &record.sha256;
             return Err(format!("its SHA-256 is {digest}, {written} was written"));
         }
         if self.header_end != Some(self.header.len()) {

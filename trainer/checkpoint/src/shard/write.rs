@@ -1,11 +1,12 @@
 //! Writing a shard without copying it.
 
 use super::header::{self, About};
-use super::{CHECKPOINTS, PARAMETERS, ShardRecord};
+use super::{CHECKPOINTS, PARAMETERS};
 use crate::digest::Sha256Hex;
 use crate::error::Error;
 use crate::storage::Storage;
 use std::ops::Range;
+use trainyard_core::manifest::ShardRecord;
 
 /// From this size on, in bytes, the digest is worth a thread of its own.
 const THREAD_FROM: u64 = 1 << 20;
@@ -97,7 +98,6 @@ pub fn write_shard(
         end: about.end,
         slots: names[1..].iter().map(|&name| name.to_owned()).collect(),
         bytes,
-        stored_sha256: sha256.clone(),
         sha256,
     })
 }

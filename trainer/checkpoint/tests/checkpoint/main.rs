@@ -9,4 +9,5 @@ mod fencing;
 mod folder;
 mod pause;
 mod reshard;
+mod stored;
 mod support;

@@ -7,7 +7,11 @@ use trainyard_checkpoint::{
     Check, Error, JobIdentity, Log, Manifest, Section, ShardId, ShardRecord, Slice, Storage,
     load_range, write_shard,
 };
+use trainyard_core::coordinator::Record;
 use trainyard_core::facts::DataFacts;
+use trainyard_core::manifest::CoordinatorState;
+use trainyard_core::metrics::Task;
+use trainyard_core::schema::{ArrayInput, InputKind, InputSchema, Label};
 
 pub const FLOATS: usize = 37;
 
@@ -103,9 +107,29 @@ pub fn manifest(step: u64, generation: u64, shards: Vec<ShardRecord>) -> Manifes
             input_shape: vec![3],
             outputs: 1,
             digest: "data".to_owned(),
-            schema: json!({"mean": 0.1}),
+            schema: InputSchema {
+                task: Task::Regression,
+                input: InputKind::Array(ArrayInput {
+                    shape: vec![3],
+                    dtype: "f4".to_owned(),
+                    mean: vec![0.1; 3],
+                    std: vec![1.0; 3],
+                }),
+                label: Label {
+                    name: "label".to_owned(),
+                    classes: Vec::new(),
+                    numeric: true,
+                },
+            },
         },
-        coordinator: json!({"lossSum": 0.1 + 0.2, "steps": step}),
+        coordinator: CoordinatorState {
+            record: Record {
+                step,
+                epoch_loss: 0.1 + 0.2,
+                ..Record::default()
+            },
+            metrics: None,
+        },
         spec: json!({"seed": 7}),
         model_sha256: None,
     }

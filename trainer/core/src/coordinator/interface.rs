@@ -1,42 +1,18 @@
 //! What the shell and the coordinator say to each other.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::record::{EarlyStopping, Record};
-use crate::control::{FromCoordinator, ToCoordinator};
+use crate::control::{FromCoordinator, Role, ToCoordinator};
 use crate::facts::DataFacts;
-use crate::metrics::{Metrics, TaskKind};
+use crate::manifest::{FinalMetrics, Manifest, ShardRecord};
+use crate::metrics::Task;
 use crate::round::Tally;
 
 /// A control connection, as the shell numbers it. Numbers are never reused within a session.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub u64);
-
-/// What the model is trained for; the number of classes comes with the facts.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// One logit.
-    Binary,
-    /// One logit a class.
-    Multiclass,
-    /// One value.
-    Regression,
-}
-
-impl Task {
-    /// The task with the number of classes filled in.
-    pub fn kind(self, outputs: u64) -> TaskKind {
-        match self {
-            Task::Binary => TaskKind::Binary,
-            Task::Multiclass => TaskKind::Multiclass {
-                classes: u32::try_from(outputs).unwrap_or(u32::MAX),
-            },
-            Task::Regression => TaskKind::Regression,
-        }
-    }
-}
 
 /// What a coordinator is told at its start.
 #[derive(Clone, Debug)]
@@ -70,16 +46,10 @@ pub struct Config {
 /// The checkpoint a coordinator starts from.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// Its manifest, handed to the servers.
-    pub manifest: Value,
-    /// Its facts.
-    pub facts: DataFacts,
-    /// Capability it was computed with.
-    pub capability: String,
-    /// Its record.
-    pub record: Record,
+    /// Its manifest.
+    pub manifest: Arc<Manifest>,
     /// The manifest of the best epoch, if there is one.
-    pub best: Option<Value>,
+    pub best: Option<Arc<Manifest>>,
 }
 
 /// What happened.
@@ -87,6 +57,15 @@ pub struct Start {
 pub enum Event {
     /// A message from a peer; the first one of a peer must be `Join`.
     Message(PeerId, ToCoordinator),
+    /// A peer sent a message that cannot be decoded.
+    Undecodable {
+        /// The connection.
+        peer: PeerId,
+        /// Who it introduced itself as.
+        role: Role,
+        /// What is wrong with the message.
+        error: String,
+    },
     /// A control connection ended.
     Closed(PeerId),
     /// Chunk 0 was reduced and applied: step `step` is counted.
@@ -96,14 +75,9 @@ pub enum Event {
         /// Its rows and loss sum.
         tally: Tally,
     },
-    /// A manifest is committed.
-    Committed {
-        /// Version in the manifest.
-        version: u64,
-        /// The manifest.
-        manifest: Value,
-    },
-    /// The final manifest is committed.
+    /// This manifest is committed: the answer to [`Commit::Checkpoint`] and [`Commit::Amend`].
+    Committed(Arc<Manifest>),
+    /// The final manifest is committed: the answer to [`Commit::Complete`].
     Completed,
     /// A manifest could not be committed.
     CommitFailed {
@@ -132,6 +106,42 @@ pub enum Outcome {
     Failed(String),
 }
 
+/// What to write to the log of checkpoints.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Commit {
+    /// A checkpoint whose shards are written.
+    Checkpoint {
+        /// The version.
+        version: u64,
+        /// Shard records in server order, without servers that own nothing.
+        shards: Vec<ShardRecord>,
+        /// The record at that version.
+        record: Record,
+        /// Whether `keep` must never delete it.
+        best: bool,
+        /// Facts of the data.
+        facts: Arc<DataFacts>,
+        /// Numeric capability that the job is computed with.
+        capability: String,
+    },
+    /// The manifest `source` again, with this record and as the best.
+    Amend {
+        /// The newest committed manifest.
+        source: Arc<Manifest>,
+        /// The record at its version, now with validation metrics.
+        record: Record,
+    },
+    /// The result: the manifest `source` again, marked complete.
+    Complete {
+        /// The manifest whose parameters are the result.
+        source: Arc<Manifest>,
+        /// The final record.
+        record: Record,
+        /// Metrics of the result.
+        metrics: FinalMetrics,
+    },
+}
+
 /// What the shell must do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -139,36 +149,9 @@ pub enum Action {
     Send(PeerId, FromCoordinator),
     /// Close a control connection after what was sent to it has left.
     Close(PeerId),
-    /// Commit a checkpoint; answer with `Committed` or `CommitFailed`.
-    Commit {
-        /// The version.
-        version: u64,
-        /// Shard records in server order, without servers that own nothing.
-        shards: Vec<Value>,
-        /// The record at that version.
-        record: Box<Record>,
-        /// Whether `keep` must never delete it.
-        best: bool,
-    },
-    /// Commit the manifest `source` again, with this record and as the best; answer with
-    /// `Committed` or `CommitFailed`.
-    Amend {
-        /// The newest committed manifest.
-        source: Box<Value>,
-        /// The record at its version, now with validation metrics.
-        record: Box<Record>,
-    },
-    /// Commit the result: the manifest `source` again, marked complete.
-    Complete {
-        /// The manifest whose parameters are the result.
-        source: Box<Value>,
-        /// The final record.
-        record: Box<Record>,
-        /// Metrics on the training rows.
-        train: Box<Metrics>,
-        /// Metrics on the validation rows.
-        validation: Option<Box<Metrics>>,
-    },
+    /// Commit a manifest; answer with [`Event::Committed`] or [`Event::Completed`], or with
+    /// [`Event::CommitFailed`].
+    Commit(Box<Commit>),
     /// A peer brings a newer generation: begin again under it.
     Regenerate(u32),
     /// The coordinator's work is over.

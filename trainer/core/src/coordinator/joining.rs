@@ -1,5 +1,6 @@
 //! Who may join, and what a newcomer is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::peers::Refusal;
@@ -89,7 +90,7 @@ impl Coordinator {
     }
 
     /// Takes over the facts of the data; they stay for the job's life.
-    pub(super) fn adopt(&mut self, facts: DataFacts) {
+    pub(super) fn adopt(&mut self, facts: Arc<DataFacts>) {
         let Config {
             batch_size,
             epochs,
@@ -113,7 +114,7 @@ impl Coordinator {
             self.send(
                 peer,
                 FromCoordinator::Open {
-                    facts: facts.clone(),
+                    facts: Arc::clone(&facts),
                     manifest,
                 },
             );

@@ -16,19 +16,19 @@ mod saving;
 mod training;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
-
-use serde_json::Value;
 
 use crate::control::{FromCoordinator, Progress, Release, Role, ToCoordinator};
 use crate::facts::DataFacts;
+use crate::manifest::Manifest;
 use crate::sampling::Plan;
 use evaluation::Evaluation;
 use halting::Halting;
 use peers::Peers;
 use saving::Pending;
 
-pub use interface::{Action, Config, Event, Outcome, PeerId, Start, Task};
+pub use interface::{Action, Commit, Config, Event, Outcome, PeerId, Start};
 pub use record::{Best, EarlyStopping, EpochRecord, HISTORY_LIMIT, Record};
 pub use reports::Reports;
 pub use saving::checkpoint_due;
@@ -61,20 +61,22 @@ enum Phase {
 #[derive(Clone, Debug)]
 pub struct Coordinator {
     config: Config,
-    facts: Option<DataFacts>,
+    facts: Option<Arc<DataFacts>>,
     plan: Option<Plan>,
     capability: Option<String>,
-    start: Option<Value>,
+    /// The checkpoint that the job was resumed from.
+    start: Option<Arc<Manifest>>,
     peers: Peers,
     record: Record,
     limit: u64,
     phase: Phase,
     pending: BTreeMap<u64, Pending>,
-    committed: Option<(u64, Value)>,
+    /// The newest committed checkpoint.
+    committed: Option<Arc<Manifest>>,
     /// The version whose commit is under way.
     committing: Option<u64>,
-    /// The checkpoint of `record.best`, by version.
-    best_manifest: Option<(u64, Value)>,
+    /// The checkpoint of `record.best`.
+    best_manifest: Option<Arc<Manifest>>,
     /// Evaluations and halts so far: their names.
     ids: u64,
     /// The latest tick.
@@ -106,18 +108,14 @@ impl Coordinator {
             beaten: Duration::ZERO,
             actions: Vec::new(),
         };
-        if let Some(start) = start {
-            this.capability = Some(start.capability);
-            this.record = start.record;
-            this.committed = Some((this.record.step, start.manifest.clone()));
-            this.best_manifest = this
-                .record
-                .best
-                .as_ref()
-                .map(|best| best.step)
-                .zip(start.best);
-            this.start = Some(start.manifest);
-            this.adopt(start.facts);
+        if let Some(Start { manifest, best }) = start {
+            this.capability = Some(manifest.capability.clone());
+            this.record = manifest.coordinator.record.clone();
+            let best_step = this.record.best.as_ref().map(|best| best.step);
+            this.best_manifest = best.filter(|best| Some(best.step) == best_step);
+            this.committed = Some(Arc::clone(&manifest));
+            this.adopt(Arc::new(manifest.facts.clone()));
+            this.start = Some(manifest);
         }
         this
     }
@@ -129,9 +127,10 @@ impl Coordinator {
         }
         match event {
             Event::Message(peer, message) => self.message(now, peer, message),
+            Event::Undecodable { peer, role, error } => self.undecodable(peer, role, &error),
             Event::Closed(peer) => self.lost(peer),
             Event::StepReduced { step, tally } => self.reduced(step, tally),
-            Event::Committed { version, manifest } => self.committed(version, manifest),
+            Event::Committed(manifest) => self.committed(manifest),
             Event::Completed => self.finish(&Release::Done, Outcome::Done),
             Event::CommitFailed { message } => self.fail(message),
             // Whoever still follows this coordinator finds the other one.
@@ -170,7 +169,7 @@ impl Coordinator {
     /// What is left to do once everyone was released: the actions of a constructor that failed, and
     /// turning away who comes late.
     fn ended(&mut self, event: &Event) -> Vec<Action> {
-        if let Event::Message(peer, _) = event {
+        if let Event::Message(peer, _) | Event::Undecodable { peer, .. } = event {
             self.actions.push(Action::Close(*peer));
         }
         std::mem::take(&mut self.actions)
@@ -192,23 +191,13 @@ impl Coordinator {
             validation: self.record.validation().cloned(),
             workers: self.peers.members().len().min(self.config.leaves as usize) as u32,
             servers: self.peers.servers_ready(),
-            checkpoint: self.committed.as_ref().map(|(version, _)| *version),
+            checkpoint: self.committed.as_ref().map(|manifest| manifest.step),
         }
     }
 
     /// The finished epochs so far.
     pub fn record(&self) -> &Record {
         &self.record
-    }
-
-    /// Facts about the data, once known.
-    pub fn facts(&self) -> Option<&DataFacts> {
-        self.facts.as_ref()
-    }
-
-    /// The numeric capability this job is computed with, once known.
-    pub fn capability(&self) -> Option<&str> {
-        self.capability.as_deref()
     }
 
     fn phase_name(&self) -> &'static str {
@@ -284,6 +273,21 @@ impl Coordinator {
             }
             _ => {}
         }
+    }
+
+    /// Turns away a peer whose message cannot be decoded: it runs another version of the program, and
+    /// would send the same again.
+    fn undecodable(&mut self, peer: PeerId, role: Role, error: &str) {
+        let sender = match role {
+            Role::Server(index) => format!("server {index}"),
+            Role::Worker(index) => format!("worker {index}"),
+            Role::Observer => "an observer".into(),
+        };
+        let reason = format!(
+            "a message of {sender} cannot be decoded ({error}): run the same version of Trainyard in all \
+             processes of the job"
+        );
+        self.refuse(peer, reason, false);
     }
 
     fn server_ready(&mut self, peer: PeerId, index: u32, version: u64, chunks: u32) {

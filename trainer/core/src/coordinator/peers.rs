@@ -387,6 +387,10 @@ impl Peers {
     }
 }
 
+fn schema_text(facts: &DataFacts) -> String {
+    serde_json::to_string(&facts.schema).unwrap_or_default()
+}
+
 /// Names what differs between two sets of facts.
 pub fn describe_difference(ours: &DataFacts, theirs: &DataFacts) -> String {
     let pairs = [
@@ -411,7 +415,7 @@ pub fn describe_difference(ours: &DataFacts, theirs: &DataFacts) -> String {
             theirs.outputs.to_string(),
         ),
         ("data digest", ours.digest.clone(), theirs.digest.clone()),
-        ("schema", ours.schema.to_string(), theirs.schema.to_string()),
+        ("schema", schema_text(ours), schema_text(theirs)),
     ];
     match pairs.into_iter().find(|(_, a, b)| a != b) {
         Some((what, ours, theirs)) => format!(

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::{self, Metrics};
+use crate::metrics::{Metric, Metrics};
 use crate::round::Tally;
 use crate::sampling::Plan;
 
@@ -13,11 +13,10 @@ use crate::sampling::Plan;
 pub const HISTORY_LIMIT: usize = 512;
 
 /// When to stop before the last epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EarlyStopping {
-    /// Name of the validation metric to watch.
-    pub metric: String,
+    /// The validation metric to watch.
+    pub metric: Metric,
     /// Epochs without improvement before the job stops.
     pub patience: u64,
     /// Smallest change that counts as an improvement.
@@ -114,11 +113,9 @@ impl Record {
         let (epoch, step) = (last.epoch, last.step);
         last.validation = Some(metrics.clone());
         let Some(early) = early else { return };
-        let value = metrics.get(&early.metric);
+        let value = metrics.get(early.metric);
         let improved = match (value, &self.best) {
-            (Some(new), Some(best)) => {
-                metrics::better(&early.metric, new, best.value, early.min_delta)
-            }
+            (Some(new), Some(best)) => early.metric.better(new, best.value, early.min_delta),
             (Some(_), None) => true,
             (None, _) => false,
         };

@@ -1,17 +1,17 @@
 //! Checkpoints: which versions, when their parts are complete, and what became of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde_json::Value;
-
-use super::{Action, Coordinator, PeerId, Phase, Record};
+use super::{Action, Commit, Coordinator, PeerId, Phase, Record};
 use crate::control::FromCoordinator;
+use crate::manifest::{Manifest, ShardRecord};
 use crate::sampling::Plan;
 
 /// A checkpoint whose parts are coming in.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pending {
-    pub(super) shards: BTreeMap<u32, Value>,
+    pub(super) shards: BTreeMap<u32, ShardRecord>,
     pub(super) record: Option<Record>,
 }
 
@@ -29,7 +29,7 @@ impl Coordinator {
     pub(super) fn is_committed(&self, version: u64) -> bool {
         self.committed
             .as_ref()
-            .is_some_and(|(committed, _)| *committed >= version)
+            .is_some_and(|committed| committed.step >= version)
     }
 
     /// The same, or its commit is under way.
@@ -42,7 +42,7 @@ impl Coordinator {
 
     /// Takes note of a part of a checkpoint. A part that no checkpoint needs is ignored: one of a
     /// version that is committed, is no checkpoint, or lies beyond all that can have been reached.
-    pub(super) fn shard_written(&mut self, index: u32, version: u64, record: Value) {
+    pub(super) fn shard_written(&mut self, index: u32, version: u64, record: ShardRecord) {
         let asked = matches!(&self.phase, Phase::Halting(halting) if halting.saves(version));
         let wanted = asked || (self.checkpoint_due(version) && !self.is_saved(version));
         // A server may have applied a step that is not counted yet, but not two.
@@ -75,7 +75,7 @@ impl Coordinator {
                     halting.saves(**version) && !pending.shards.contains_key(&index)
                 })
                 .map(|(version, _)| FromCoordinator::Snapshot { version: *version }),
-            (Phase::Restoring, Some((_, manifest))) => {
+            (Phase::Restoring, Some(manifest)) => {
                 let version = self.record.step + 1;
                 let behind = self
                     .peers
@@ -83,7 +83,7 @@ impl Coordinator {
                     .is_some_and(|held| held < version);
                 behind.then(|| FromCoordinator::Restore {
                     version,
-                    manifest: manifest.clone(),
+                    manifest: Arc::clone(manifest),
                 })
             }
             _ => None,
@@ -93,7 +93,8 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn committed(&mut self, version: u64, manifest: Value) {
+    pub(super) fn committed(&mut self, manifest: Arc<Manifest>) {
+        let version = manifest.step;
         self.committing = None;
         self.pending.retain(|v, _| *v > version);
         if self
@@ -102,9 +103,9 @@ impl Coordinator {
             .as_ref()
             .is_some_and(|best| best.step == version)
         {
-            self.best_manifest = Some((version, manifest.clone()));
+            self.best_manifest = Some(Arc::clone(&manifest));
         }
-        self.committed = Some((version, manifest));
+        self.committed = Some(manifest);
     }
 
     /// Commits the newest checkpoint whose parts are all there, one at a time: where storage is
@@ -136,6 +137,10 @@ impl Coordinator {
         else {
             return;
         };
+        // No version exists before both are known.
+        let (Some(facts), Some(capability)) = (&self.facts, &self.capability) else {
+            return;
+        };
         self.pending.retain(|v, _| *v >= version); // nothing older is committed after it
         if let Some(Pending {
             shards,
@@ -143,12 +148,15 @@ impl Coordinator {
         }) = self.pending.remove(&version)
         {
             self.committing = Some(version);
-            self.actions.push(Action::Commit {
-                version,
-                shards: shards.into_values().collect(),
-                record: Box::new(record),
-                best: Some(version) == best,
-            });
+            self.actions
+                .push(Action::Commit(Box::new(Commit::Checkpoint {
+                    version,
+                    shards: shards.into_values().collect(),
+                    record,
+                    best: Some(version) == best,
+                    facts: Arc::clone(facts),
+                    capability: capability.clone(),
+                })));
         }
     }
 
@@ -162,13 +170,11 @@ impl Coordinator {
         match (self.pending.get_mut(&version), &self.committed) {
             (Some(pending), _) => pending.record = Some(record),
             // A halt committed it before it was validated. As the best it must be known and kept.
-            (None, Some((committed, manifest))) if best && *committed == version => {
+            (None, Some(committed)) if best && committed.step == version => {
                 self.committing = Some(version);
-                let source = Box::new(manifest.clone());
-                self.actions.push(Action::Amend {
-                    source,
-                    record: Box::new(record),
-                });
+                let source = Arc::clone(committed);
+                let amend = Commit::Amend { source, record };
+                self.actions.push(Action::Commit(Box::new(amend)));
             }
             _ => {}
         }

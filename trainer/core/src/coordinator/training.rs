@@ -1,8 +1,11 @@
 //! The course of a job: steps, validation at the ends of epochs, the result.
 
+use std::sync::Arc;
+
 use super::evaluation::{Evaluation, Unfit};
-use super::{Action, Coordinator, PeerId, Phase};
+use super::{Action, Commit, Coordinator, PeerId, Phase};
 use crate::control::{Block, FromCoordinator, RowSet};
+use crate::manifest::FinalMetrics;
 use crate::metrics::{self, BlockResult, Metrics};
 use crate::round::Tally;
 
@@ -134,7 +137,7 @@ impl Coordinator {
             return self.evaluate_final(version);
         }
         match self.best_manifest.clone() {
-            Some((step, manifest)) if step == result => {
+            Some(manifest) if manifest.step == result => {
                 self.phase = Phase::Restoring;
                 self.send_servers(FromCoordinator::Restore { version: version + 1, manifest });
             }
@@ -187,17 +190,18 @@ impl Coordinator {
                 .and_then(|epoch| epoch.validation.clone()),
         };
         let source = match (&self.best_manifest, &self.committed) {
-            (Some((step, best)), _) if *step == result => best.clone(),
-            (_, Some((_, manifest))) => manifest.clone(),
+            (Some(best), _) if best.step == result => Arc::clone(best),
+            (_, Some(committed)) => Arc::clone(committed),
             _ => return,
         };
         self.phase = Phase::Completing;
-        self.actions.push(Action::Complete {
-            source: Box::new(source),
-            record: Box::new(self.record.clone()),
-            train: Box::new(train),
-            validation: validation.map(Box::new),
-        });
+        let validation = validation.unwrap_or_default();
+        let complete = Commit::Complete {
+            source,
+            record: self.record.clone(),
+            metrics: FinalMetrics { train, validation },
+        };
+        self.actions.push(Action::Commit(Box::new(complete)));
     }
 
     pub(super) fn distribute(&mut self) {

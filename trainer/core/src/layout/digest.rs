@@ -1,5 +1,6 @@
 //! `modelSha256`: the digest that names a model's values.
 
+use base16ct::lower::encode_string;
 use sha2::{Digest, Sha256};
 
 use super::{Layout, LayoutError, Placed};
@@ -51,7 +52,7 @@ where
         sha.update(bytes);
         previous = Some(name);
     }
-    Ok(hex(&sha.finalize()))
+    Ok(encode_string(&sha.finalize()))
 }
 
 impl Layout {
@@ -61,7 +62,7 @@ impl Layout {
         for Placed { param, offset, .. } in self.params() {
             sha.update(format!("{}\0{:?}\0{offset}\n", param.name, param.shape));
         }
-        hex(&sha.finalize())
+        encode_string(&sha.finalize())
     }
 }
 
@@ -134,7 +135,7 @@ impl<'a> ModelHasher<'a> {
                 actual: self.at,
             });
         }
-        Ok(hex(&self.sha.finalize()))
+        Ok(encode_string(&self.sha.finalize()))
     }
 }
 
@@ -160,8 +161,4 @@ fn update_floats(sha: &mut Sha256, floats: &[f32]) {
         }
         sha.update(bytes);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

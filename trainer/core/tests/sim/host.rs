@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use trainyard_core::control::{FromCoordinator, Role, ToCoordinator};
-use trainyard_core::coordinator::{Action, Coordinator, Event as Input, Outcome, PeerId};
+use trainyard_core::coordinator::{Action, Commit, Coordinator, Event as Input, Outcome, PeerId};
 use trainyard_core::round::Tally;
 
 use super::toy::TIMEOUT;
@@ -16,7 +16,7 @@ pub struct Host {
     generation: u32,
     peers: BTreeMap<PeerId, ConnId>,
     next_peer: u64,
-    work: VecDeque<Action>,
+    work: VecDeque<Commit>,
     step: u64,
     looked: u64,
 }
@@ -44,7 +44,7 @@ impl World {
             return;
         }
         let start = self.storage.start();
-        let step = start.as_ref().map_or(0, |start| start.record.step);
+        let step = start.as_ref().map_or(0, |start| start.manifest.step);
         let coordinator = Coordinator::new(self.toy.config(generation), start);
         let host = Host {
             life: self.lives,
@@ -171,7 +171,7 @@ impl World {
     }
 
     fn carry_out(&mut self, process: Pid, action: Action) {
-        if let Action::Commit { .. } | Action::Amend { .. } | Action::Complete { .. } = &action {
+        if let Action::Commit(_) = &action {
             self.trace(|| format!("host {process}: {action:?}"));
         }
         let Some(host) = self.hosts.get_mut(&process) else {
@@ -193,9 +193,9 @@ impl World {
                     self.cut(connection, false);
                 }
             }
-            Action::Commit { .. } | Action::Amend { .. } | Action::Complete { .. } => {
-                self.tally.amended += u64::from(matches!(action, Action::Amend { .. }));
-                host.work.push_back(action);
+            Action::Commit(commit) => {
+                self.tally.amended += u64::from(matches!(*commit, Commit::Amend { .. }));
+                host.work.push_back(*commit);
                 let life = host.life;
                 if host.work.len() == 1 {
                     let delay = self.rng.within(500, self.storage_delay);
@@ -274,10 +274,7 @@ impl World {
                 // Nothing was in the way: then it must be saved.
                 let calm = self.disturbed + 1_500_000 < asked;
                 assert!(saved || !calm, "a calm stop is not saved");
-                let committed = self
-                    .storage
-                    .latest()
-                    .map_or(0, |m| m["step"].as_u64().unwrap());
+                let committed = self.storage.latest().map_or(0, |manifest| manifest.step);
                 if saved && calm {
                     assert_eq!(committed, record.step, "the step of the stop is saved");
                 }

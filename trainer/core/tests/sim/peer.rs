@@ -19,7 +19,7 @@ impl World {
             born: this.born,
             spec_digest: "spec".into(),
             capability: worker.then(|| "cpu".into()),
-            facts: worker.then(|| self.toy.facts()),
+            facts: worker.then(|| self.toy.facts().into()),
             address: Some(process.to_string()),
             ready: match &this.kind {
                 Kind::Server { shard, .. } => shard.as_ref().map(Shard::version),
@@ -44,7 +44,7 @@ impl World {
                 self.end(process, false);
             }
             FromCoordinator::Release(release) => self.released(process, &release),
-            FromCoordinator::Open { manifest, .. } => self.set_up(process, manifest.as_ref()),
+            FromCoordinator::Open { manifest, .. } => self.set_up(process, manifest.as_deref()),
             FromCoordinator::Snapshot { version } => self.snapshot(process, version),
             FromCoordinator::Restore { version, manifest } => {
                 let Some(parts) = self.storage.load(&manifest) else {

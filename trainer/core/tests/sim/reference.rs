@@ -1,7 +1,7 @@
 //! The same job as a plain loop in one place: what every simulated run must come to.
 
 use trainyard_core::control::{Block, EVALUATION_BLOCK_ROWS, RowSet};
-use trainyard_core::metrics::{Metrics, TaskKind, summarize};
+use trainyard_core::metrics::{Metric, Metrics, TaskKind, summarize};
 use trainyard_core::round::Tally;
 use trainyard_core::tree::Node;
 
@@ -73,8 +73,12 @@ impl Reference {
             let (Some(early), Some(metrics)) = (&toy.early, validation) else {
                 continue;
             };
-            let value = metrics.get(&early.metric);
-            let sign = if early.metric == "r2" { -1.0 } else { 1.0 };
+            let value = metrics.get(early.metric);
+            let sign = if early.metric == Metric::R2 {
+                -1.0
+            } else {
+                1.0
+            };
             let improved = match (&best, value) {
                 (_, None) => false,
                 (None, Some(_)) => true,

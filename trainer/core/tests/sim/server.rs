@@ -6,9 +6,10 @@ use super::world::{Event, Kind, Link, Pid, World};
 use std::rc::Rc;
 use trainyard_core::control::{Role, ToCoordinator};
 use trainyard_core::coordinator::Reports;
+use trainyard_core::manifest::Manifest;
 
 impl World {
-    pub fn set_up(&mut self, process: Pid, manifest: Option<&serde_json::Value>) {
+    pub fn set_up(&mut self, process: Pid, manifest: Option<&Manifest>) {
         let Role::Server(index) = self.processes[process].role else {
             panic!("only servers are opened");
         };
@@ -22,7 +23,7 @@ impl World {
                     .clone()
                     .map(|chunk| parts[chunk as usize].clone())
                     .collect();
-                (manifest["step"].as_u64().unwrap(), own)
+                (manifest.step, own)
             }
             None => {
                 let part = |chunk| {
@@ -95,7 +96,8 @@ impl World {
         };
         let version = snapshot.version;
         // What was being written when the generation ended is there in the end.
-        let record = self.storage.write(generation, index, snapshot);
+        let floats = self.toy.floats(index);
+        let record = self.storage.write(generation, index, floats, snapshot);
         if self.processes[server].generation != generation {
             return; // it is said to the uplink of that generation, which goes nowhere
         }

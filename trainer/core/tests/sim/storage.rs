@@ -1,10 +1,14 @@
 //! The checkpoints of a simulated job: shards, and a fenced log of manifests.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use serde_json::{Value, json};
-use trainyard_core::coordinator::{Action, Event, Record, Start};
+use trainyard_core::control::RowSet;
+use trainyard_core::coordinator::{Commit, Event, Record, Start};
+use trainyard_core::facts::DataFacts;
+use trainyard_core::manifest::{CoordinatorState, JobIdentity, Manifest, ShardRecord};
 
 use super::reference::{Reference, evaluate};
 use super::shard::{Part, Snapshot};
@@ -12,64 +16,59 @@ use super::toy::{Toy, bits};
 
 #[derive(Default)]
 pub struct Storage {
-    shards: BTreeMap<(u32, u64, u32), Rc<Snapshot>>,
-    live: Vec<Value>,
+    /// By key: the generation that wrote it, and what it holds.
+    shards: BTreeMap<String, (u32, Rc<Snapshot>)>,
+    live: Vec<Arc<Manifest>>,
     /// Generation and life of the coordinator that may commit.
     pub claim: (u32, u64),
     pub complete: bool,
 }
 
-fn number(value: &Value, key: &str) -> u64 {
-    value[key]
-        .as_u64()
-        .unwrap_or_else(|| panic!("{key} in {value}"))
-}
-
 impl Storage {
     /// Stores a shard; returns its record.
-    pub fn write(&mut self, generation: u32, index: u32, snapshot: Snapshot) -> Value {
-        let record = json!({ "generation": generation, "step": snapshot.version, "index": index });
+    pub fn write(
+        &mut self,
+        generation: u32,
+        index: u32,
+        floats: Range<usize>,
+        snapshot: Snapshot,
+    ) -> ShardRecord {
+        let key = format!("{}-g{generation}/{index}", snapshot.version);
         self.shards
-            .insert((generation, snapshot.version, index), Rc::new(snapshot));
-        record
+            .insert(key.clone(), (generation, Rc::new(snapshot)));
+        ShardRecord {
+            key,
+            start: floats.start as u64,
+            end: floats.end as u64,
+            slots: Vec::new(),
+            bytes: 4 * floats.len() as u64,
+            sha256: String::new(),
+        }
     }
 
     /// Parameters and state of all chunks in a manifest; nothing if a part is gone.
-    pub fn load(&self, manifest: &Value) -> Option<Vec<Part>> {
-        let step = number(manifest, "step");
+    pub fn load(&self, manifest: &Manifest) -> Option<Vec<Part>> {
         let mut parts = Vec::new();
-        for record in manifest["shards"].as_array()? {
-            let (generation, index) = (number(record, "generation"), number(record, "index"));
-            assert_eq!(
-                number(record, "step"),
-                step,
-                "a shard of another step in {manifest}"
-            );
-            let shard = self.shards.get(&(generation as u32, step, index as u32))?;
+        for ShardRecord { key, .. } in &manifest.shards {
+            let (_, shard) = self.shards.get(key)?;
+            assert_eq!(shard.version, manifest.step, "{key} is of another step");
             parts.extend(shard.parts.iter().cloned());
         }
         Some(parts)
     }
 
-    pub fn latest(&self) -> Option<&Value> {
-        self.live.last()
+    pub fn latest(&self) -> Option<&Manifest> {
+        self.live.last().map(Arc::as_ref)
     }
 
     pub fn start(&self) -> Option<Start> {
-        let manifest = self.live.last()?;
-        let record: Record = serde_json::from_value(manifest["record"].clone()).unwrap();
-        let best = record.best.as_ref().map(|best| best.step);
-        let best = self
-            .live
-            .iter()
-            .rev()
-            .find(|m| best == Some(number(m, "step")));
+        let manifest = Arc::clone(self.live.last()?);
+        let best = manifest.coordinator.record.best.as_ref();
+        let best = best.map(|best| best.step);
+        let best = self.live.iter().rev().find(|m| best == Some(m.step));
         Some(Start {
-            facts: serde_json::from_value(manifest["facts"].clone()).unwrap(),
-            capability: "cpu".into(),
-            record,
             best: best.cloned(),
-            manifest: manifest.clone(),
+            manifest,
         })
     }
 
@@ -79,77 +78,80 @@ impl Storage {
         toy: &Toy,
         reference: &Reference,
         claim: (u32, u64),
-        work: Action,
+        commit: Commit,
     ) -> Event {
         if claim != self.claim {
             return Event::Fenced;
         }
-        let manifest = match work {
-            Action::Commit {
+        let manifest = match commit {
+            Commit::Checkpoint {
                 version,
                 shards,
                 record,
                 best,
-            } => json!({
-                "step": version, "shards": shards, "record": *record, "best": best, "facts": toy.facts(),
-            }),
-            Action::Amend { source, record } => {
-                let mut manifest = *source;
-                manifest["record"] = json!(*record);
-                manifest["best"] = true.into();
+                facts,
+                capability,
+            } => Manifest {
+                identity: JobIdentity {
+                    job: "toy".into(),
+                    spec_digest: "spec".into(),
+                },
+                generation: claim.0.into(),
+                step: version,
+                epoch: version / toy.plan.steps_per_epoch(),
+                complete: false,
+                best,
+                floats: toy.parameters as u64,
+                shards,
+                layout_digest: "layout".into(),
+                capability,
+                facts: DataFacts::clone(&facts),
+                coordinator: CoordinatorState {
+                    record,
+                    metrics: None,
+                },
+                spec: serde_json::Value::Null,
+                model_sha256: None,
+            },
+            Commit::Amend { source, record } => {
+                let mut manifest = Manifest::clone(&source);
+                manifest.coordinator.record = record;
+                manifest.best = true;
                 manifest
             }
-            Action::Complete {
+            Commit::Complete {
                 source,
                 record,
-                train,
-                validation,
+                metrics,
             } => {
                 let parameters = self.check(toy, reference, &source);
-                assert_eq!(
-                    number(&source, "step"),
-                    reference.result,
-                    "step of the result"
-                );
-                let again = evaluate(
-                    toy,
-                    &parameters,
-                    trainyard_core::control::RowSet::Train,
-                    toy.plan.rows,
-                );
+                assert_eq!(source.step, reference.result, "step of the result");
+                let again = evaluate(toy, &parameters, RowSet::Train, toy.plan.rows);
                 assert_eq!(again, reference.train);
-                assert_eq!(*train, reference.train, "metrics on the training rows");
-                assert_eq!(
-                    validation.map(|v| *v),
-                    reference.validation,
-                    "metrics on the validation rows"
-                );
+                assert_eq!(metrics.train, reference.train, "metrics of training");
+                let validation = reference.validation.clone().unwrap_or_default();
+                assert_eq!(metrics.validation, validation, "metrics of validation");
                 check_record(reference, &record, toy);
                 assert_eq!(record.step, reference.steps(), "steps of the job");
                 self.complete = true;
                 return Event::Completed;
             }
-            other => panic!("{other:?} is no work"),
         };
         self.check(toy, reference, &manifest);
-        let record: Record = serde_json::from_value(manifest["record"].clone()).unwrap();
-        assert_eq!(
-            record.step,
-            number(&manifest, "step"),
-            "the record is of the checkpoint's step"
-        );
-        check_record(reference, &record, toy);
-        self.live.push(manifest.clone());
+        assert_eq!(manifest.facts, toy.facts());
+        let record = &manifest.coordinator.record;
+        assert_eq!(record.step, manifest.step, "the step of the record");
+        check_record(reference, record, toy);
+        let manifest = Arc::new(manifest);
+        self.live.push(Arc::clone(&manifest));
         self.clean(toy.keep);
-        Event::Committed {
-            version: record.step,
-            manifest,
-        }
+        Event::Committed(manifest)
     }
 
     /// The manifest's parameters, after they and the state were compared with the reference.
-    fn check(&self, toy: &Toy, reference: &Reference, manifest: &Value) -> Vec<f32> {
-        let version = number(manifest, "step");
+    fn check(&self, toy: &Toy, reference: &Reference, manifest: &Manifest) -> Vec<f32> {
+        manifest.check().expect("the shards cover the arena");
+        let version = manifest.step;
         let parts = self.load(manifest).expect("all parts are there");
         assert_eq!(
             parts.len(),
@@ -178,25 +180,19 @@ impl Storage {
     /// As the trainer's log does: the newest, the best, complete ones, and the shards they name.
     fn clean(&mut self, keep: usize) {
         let count = self.live.len();
-        let best = self
-            .live
-            .iter()
-            .rposition(|manifest| manifest["best"] == true);
+        let best = self.live.iter().rposition(|manifest| manifest.best);
         let mut at = 0..count;
         self.live.retain(|_| {
             at.next()
                 .is_some_and(|i| i + keep >= count || Some(i) == best)
         });
-        let named: Vec<&Value> = self
-            .live
-            .iter()
-            .flat_map(|m| m["shards"].as_array().unwrap())
-            .collect();
-        let newest = number(&self.live[self.live.len() - 1], "step");
-        let generation = self.claim.0;
-        self.shards.retain(|(g, step, index), _| {
-            let record = json!({ "generation": g, "step": step, "index": index });
-            named.contains(&&record) || !(*g < generation || (*g == generation && *step < newest))
+        let live = &self.live;
+        let named = |key: &str| live.iter().flat_map(|m| &m.shards).any(|s| s.key == key);
+        let newest = live[live.len() - 1].step;
+        let ours = self.claim.0;
+        self.shards.retain(|key, (generation, shard)| {
+            let old = *generation < ours || (*generation == ours && shard.version < newest);
+            !old || named(key)
         });
     }
 }

@@ -5,14 +5,15 @@ use std::ops::Range;
 use std::time::Duration;
 
 use trainyard_core::control::{Block, EVALUATION_BLOCK_ROWS, RowSet};
-use trainyard_core::coordinator::{Config, EarlyStopping, Task};
+use trainyard_core::coordinator::{Config, EarlyStopping};
 use trainyard_core::facts::DataFacts;
-use trainyard_core::metrics::{BlockResult, TaskKind, squared_error};
+use trainyard_core::metrics::{BlockResult, Metric, Task, TaskKind, squared_error};
 use trainyard_core::optimizer::Optimizer;
 use trainyard_core::round::Tally;
 use trainyard_core::sampling::{Plan, permutation};
 use trainyard_core::schedule::{LearningRate, Schedule};
-use trainyard_core::tree::{Node, Tree, reduce};
+use trainyard_core::schema::{ArrayInput, InputKind, InputSchema, Label};
+use trainyard_core::tree::{self, Node, Tree, reduce};
 
 use super::rng::{Rng, mix};
 
@@ -60,7 +61,7 @@ impl Toy {
             _ => rng.within(1, 30),
         };
         let early = (validation_rows > 0 && rng.chance(60)).then(|| EarlyStopping {
-            metric: (*rng.pick(&["loss", "rmse", "r2"]).unwrap()).into(),
+            metric: *rng.pick(&[Metric::Loss, Metric::Rmse, Metric::R2]).unwrap(),
             patience: rng.within(1, 2),
             min_delta: *rng.pick(&[0.0, 0.05]).unwrap(),
             restore_best: rng.chance(70),
@@ -147,7 +148,20 @@ impl Toy {
             input_shape: vec![self.parameters as u64],
             outputs: 1,
             digest: format!("{:x}", self.seed),
-            schema: serde_json::json!({ "columns": self.parameters }),
+            schema: InputSchema {
+                task: Task::Regression,
+                input: InputKind::Array(ArrayInput {
+                    shape: vec![self.parameters as u64],
+                    dtype: "f4".into(),
+                    mean: vec![0.0; self.parameters],
+                    std: vec![1.0; self.parameters],
+                }),
+                label: Label {
+                    name: "label".into(),
+                    classes: Vec::new(),
+                    numeric: true,
+                },
+            },
         }
     }
 
@@ -165,6 +179,13 @@ impl Toy {
     pub fn shard(&self, index: u32) -> Range<u32> {
         let cut = |i: u32| (i * self.chunks()).div_ceil(self.servers);
         cut(index)..cut(index + 1)
+    }
+
+    /// Floats of the arena that a server's chunks hold.
+    pub fn floats(&self, index: u32) -> Range<usize> {
+        let chunks = self.shard(index);
+        let end = |chunk: u32| (chunk as usize * self.chunk).min(self.parameters);
+        end(chunks.start)..end(chunks.end)
     }
 
     fn unit(&self, what: u64, row: u64, column: u64) -> f32 {
@@ -250,9 +271,7 @@ impl Toy {
 
 #[allow(clippy::ptr_arg, reason = "a ledger adds buffers")]
 pub fn add(left: &mut Vec<f32>, right: &Vec<f32>) {
-    for (l, r) in left.iter_mut().zip(right) {
-        *l += r;
-    }
+    tree::add(left, right);
 }
 
 pub fn bits(floats: &[f32]) -> Vec<u32> {

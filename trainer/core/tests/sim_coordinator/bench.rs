@@ -1,15 +1,19 @@
 //! A coordinator with two servers, two workers and an observer at hand.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use trainyard_core::control::{
     Block, EVALUATION_BLOCK_ROWS, FromCoordinator, Join, Role, ToCoordinator, View,
 };
-use trainyard_core::coordinator::{Action, Config, Coordinator, Event, Outcome, PeerId, Task};
+use trainyard_core::coordinator::{
+    Action, Commit, Config, Coordinator, Event, Outcome, PeerId, Record,
+};
 use trainyard_core::facts::DataFacts;
-use trainyard_core::metrics::{BlockResult, Detail};
+use trainyard_core::manifest::{CoordinatorState, JobIdentity, Manifest, ShardRecord};
+use trainyard_core::metrics::{BlockResult, Detail, Task};
 use trainyard_core::round::Tally;
+use trainyard_core::schema::{ArrayInput, InputKind, InputSchema, Label};
 
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,7 +42,82 @@ pub fn facts(validation_rows: u64) -> DataFacts {
         input_shape: vec![1],
         outputs: 1,
         digest: "data".into(),
-        schema: Value::Null,
+        schema: schema(),
+    }
+}
+
+fn schema() -> InputSchema {
+    InputSchema {
+        task: Task::Regression,
+        input: InputKind::Array(ArrayInput {
+            shape: vec![1],
+            dtype: "f4".into(),
+            mean: vec![0.0],
+            std: vec![1.0],
+        }),
+        label: Label {
+            name: "label".into(),
+            classes: Vec::new(),
+            numeric: true,
+        },
+    }
+}
+
+/// What a server says of its part of a checkpoint.
+pub fn shard(server: u64, version: u64) -> ShardRecord {
+    ShardRecord {
+        key: format!("{version}/{server}"),
+        start: server,
+        end: server + 1,
+        slots: Vec::new(),
+        bytes: 4,
+        sha256: "digest".into(),
+    }
+}
+
+/// The manifest of a checkpoint with this record.
+pub fn manifest(record: Record, validation_rows: u64) -> Arc<Manifest> {
+    let step = record.step;
+    Arc::new(Manifest {
+        identity: JobIdentity {
+            job: "job".into(),
+            spec_digest: "spec".into(),
+        },
+        generation: 3,
+        step,
+        epoch: step / 2,
+        complete: false,
+        best: false,
+        floats: 2,
+        shards: vec![shard(0, step), shard(1, step)],
+        layout_digest: "layout".into(),
+        capability: "avx2".into(),
+        facts: facts(validation_rows),
+        coordinator: CoordinatorState {
+            record,
+            metrics: None,
+        },
+        spec: serde_json::Value::Null,
+        model_sha256: None,
+    })
+}
+
+/// What is to be committed, if anything.
+pub fn commit(actions: &[Action]) -> Option<&Commit> {
+    actions.iter().find_map(|action| match action {
+        Action::Commit(commit) => Some(&**commit),
+        _ => None,
+    })
+}
+
+/// The version of the checkpoint that is the only thing to do.
+pub fn checkpoint(actions: &[Action]) -> Option<u64> {
+    let [Action::Commit(commit)] = actions else {
+        return None;
+    };
+    match **commit {
+        Commit::Checkpoint { version, .. } => Some(version),
+        _ => None,
     }
 }
 
@@ -61,7 +140,7 @@ pub fn worker(index: u32) -> Join {
         role: Role::Worker(index),
         incarnation: 200 + u64::from(index),
         capability: Some("avx2".into()),
-        facts: Some(facts(0)),
+        facts: Some(facts(0).into()),
         address: None,
         ..server(0)
     }
@@ -106,7 +185,7 @@ impl Bench {
             self.say(
                 peer,
                 ToCoordinator::Join(Join {
-                    facts: Some(facts(validation_rows)),
+                    facts: Some(facts(validation_rows).into()),
                     ..worker(index)
                 }),
             );
@@ -148,17 +227,18 @@ impl Bench {
 
     pub fn written(&mut self, version: u64) -> Vec<Action> {
         let records = SERVERS.map(|peer| {
-            let record = json!({ "server": peer.0, "version": version });
+            let record = shard(peer.0, version);
             self.say(peer, ToCoordinator::ShardWritten { version, record })
         });
         records.concat()
     }
 
     pub fn committed(&mut self, version: u64) -> Vec<Action> {
-        self.event(Event::Committed {
-            version,
-            manifest: json!({ "version": version }),
-        })
+        let record = Record {
+            step: version,
+            ..Record::default()
+        };
+        self.event(Event::Committed(manifest(record, 0)))
     }
 }
 

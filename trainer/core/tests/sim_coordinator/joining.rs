@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-use trainyard_core::control::{FromCoordinator, Join, ToCoordinator};
+use trainyard_core::control::{FromCoordinator, Join, Role, ToCoordinator};
 use trainyard_core::coordinator::{Action, Event, PeerId};
 use trainyard_core::facts::DataFacts;
 
@@ -15,7 +14,7 @@ fn a_join_that_differs_is_refused_with_the_difference_named() {
         let mut facts = facts(0);
         change(&mut facts);
         Join {
-            facts: Some(facts),
+            facts: Some(facts.into()),
             ..worker(7)
         }
     };
@@ -53,7 +52,7 @@ fn a_join_that_differs_is_refused_with_the_difference_named() {
         (other_facts(|f| f.input_shape = vec![2]), "input shape"),
         (other_facts(|f| f.outputs = 2), "outputs"),
         (other_facts(|f| f.digest = "else".into()), "data digest"),
-        (other_facts(|f| f.schema = json!({})), "schema"),
+        (other_facts(|f| f.schema.label.name = "y".into()), "schema"),
         (server(2), "out of range: this job has 2 servers"),
         (
             Join {
@@ -82,6 +81,30 @@ fn a_join_that_differs_is_refused_with_the_difference_named() {
         assert_eq!(bench.phase(), "Training");
         assert_eq!(bench.coordinator.progress().servers, 2);
     }
+}
+
+/// Another version of the program would send the same again.
+#[test]
+fn a_message_that_cannot_be_decoded_is_refused_with_its_sender_named() {
+    let mut bench = Bench::training(config(), 0);
+    let senders = [
+        (SERVERS[1], Role::Server(1), "server 1"),
+        (PeerId(30), Role::Worker(7), "worker 7"),
+    ];
+    for (peer, role, name) in senders {
+        let actions = bench.event(Event::Undecodable {
+            peer,
+            role,
+            error: "missing field `key`".into(),
+        });
+        let reason = refusal(&actions);
+        for part in [name, "missing field `key`", "the same version"] {
+            assert!(reason.contains(part), "{reason}");
+        }
+        assert!(actions.contains(&Action::Close(peer)));
+    }
+    let progress = bench.coordinator.progress();
+    assert_eq!((progress.servers, progress.workers), (1, 2));
 }
 
 #[test]
@@ -222,7 +245,7 @@ fn facts_that_make_no_plan_fail_the_job() {
     let message = failure(&bench.say(
         WORKERS[0],
         ToCoordinator::Join(Join {
-            facts: Some(empty),
+            facts: Some(empty.into()),
             ..worker(0)
         }),
     ));

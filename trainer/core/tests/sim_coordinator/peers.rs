@@ -1,8 +1,7 @@
 //! What peers say that they should not, and what it costs them.
 
-use serde_json::{Value, json};
 use trainyard_core::control::{Block, EVALUATION_BLOCK_ROWS, RowSet, ToCoordinator};
-use trainyard_core::coordinator::{Action, Config, Event};
+use trainyard_core::coordinator::{Action, Commit, Config, Event};
 use trainyard_core::metrics::{BlockResult, Detail};
 use trainyard_core::round::Tally;
 
@@ -172,14 +171,14 @@ fn a_part_from_a_server_without_chunks_is_ignored() {
             peer,
             ToCoordinator::ShardWritten {
                 version: 1,
-                record: json!(1),
+                record: shard(peer.0, 1),
             },
         )
     };
     assert_eq!(bench.event(write(SERVERS[1])), []);
     let actions = bench.event(write(SERVERS[0]));
     assert!(
-        matches!(&actions[..], [Action::Commit { shards, .. }] if shards.len() == 1),
+        matches!(commit(&actions), Some(Commit::Checkpoint { shards, .. }) if shards.len() == 1),
         "{actions:?}"
     );
 }
@@ -226,7 +225,7 @@ fn only_those_who_may_decide_are_heard() {
             WORKERS[0],
             ToCoordinator::ShardWritten {
                 version: 6,
-                record: Value::Null,
+                record: shard(0, 6),
             },
         ),
         (SERVERS[0], ToCoordinator::Halted { id: 1, next: 6 }),
@@ -246,15 +245,18 @@ fn only_those_who_may_decide_are_heard() {
 
 fn committing(actions: &[Action]) -> Vec<u64> {
     let commits = actions.iter().filter_map(|action| match action {
-        Action::Commit {
-            version,
-            shards,
-            record,
-            ..
-        } => {
-            assert_eq!((shards.len(), record.step), (2, *version));
-            Some(*version)
-        }
+        Action::Commit(commit) => match &**commit {
+            Commit::Checkpoint {
+                version,
+                shards,
+                record,
+                ..
+            } => {
+                assert_eq!((shards.len(), record.step), (2, *version));
+                Some(*version)
+            }
+            _ => None,
+        },
         _ => None,
     });
     commits.collect()

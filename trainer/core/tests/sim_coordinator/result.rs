@@ -1,20 +1,20 @@
 //! Early stopping, and the way to the result.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use trainyard_core::control::{Block, FromCoordinator, Join, RowSet, ToCoordinator};
 use trainyard_core::coordinator::{
-    Action, Config, Coordinator, EarlyStopping, Event, Outcome, PeerId, Record, Start,
+    Action, Commit, Config, Coordinator, EarlyStopping, Event, Outcome, PeerId, Record, Start,
 };
-use trainyard_core::metrics::{BlockResult, Metrics, TaskKind};
+use trainyard_core::metrics::{BlockResult, Metric, Metrics, TaskKind};
 use trainyard_core::round::Tally;
 
 use super::bench::*;
 
 fn early(restore_best: bool) -> Config {
     let early = EarlyStopping {
-        metric: "loss".into(),
+        metric: Metric::Loss,
         patience: 1,
         min_delta: 0.0,
         restore_best,
@@ -38,20 +38,27 @@ fn epoch(bench: &mut Bench, loss: f64) -> Vec<Action> {
         "the commit waits for the metrics"
     );
     let mut actions = answer(bench, &orders, 10, loss);
-    assert!(
-        actions
-            .iter()
-            .any(|action| matches!(action, Action::Commit { .. }))
-    );
+    assert!(commit(&actions).is_some());
     actions.extend(bench.committed(version));
     actions
 }
 
 fn commits_as_best(actions: &[Action]) -> Option<bool> {
-    actions.iter().find_map(|action| match action {
-        Action::Commit { best, .. } => Some(*best),
+    match commit(actions) {
+        Some(Commit::Checkpoint { best, .. }) => Some(*best),
         _ => None,
-    })
+    }
+}
+
+/// Orders to restore: the version to publish, and the step of the checkpoint.
+fn restores(actions: &[Action], peer: PeerId) -> Vec<(u64, u64)> {
+    let orders = sent(actions, peer)
+        .into_iter()
+        .filter_map(|message| match message {
+            FromCoordinator::Restore { version, manifest } => Some((*version, manifest.step)),
+            _ => None,
+        });
+    orders.collect()
 }
 
 #[test]
@@ -61,13 +68,9 @@ fn early_stopping_restores_the_best_epoch() {
     let actions = epoch(&mut bench, 0.7);
     assert_eq!(commits_as_best(&actions), Some(false));
     assert!(bench.coordinator.record().stopped_early);
-    let restore = FromCoordinator::Restore {
-        version: 5,
-        manifest: json!({ "version": 2 }),
-    };
     assert_eq!(
-        SERVERS.map(|peer| sent(&actions, peer).contains(&&restore)),
-        [true, true]
+        SERVERS.map(|peer| restores(&actions, peer)),
+        [vec![(5, 2)], vec![(5, 2)]]
     );
     // One server's order was lost: it is said again until it is done.
     bench.event(Event::Closed(SERVERS[1]));
@@ -78,28 +81,25 @@ fn early_stopping_restores_the_best_epoch() {
             ..server(1)
         }),
     );
-    assert!(sent(&actions, PeerId(2)).contains(&&restore));
+    assert_eq!(restores(&actions, PeerId(2)), [(5, 2)]);
     bench.say(SERVERS[0], ToCoordinator::Applied { version: 5 });
     let orders = bench.say(PeerId(2), ToCoordinator::Applied { version: 5 });
     assert!(evaluations(&orders).iter().all(|(_, _, version, blocks)| {
         *version == 5 && blocks.iter().all(|block| block.0 == RowSet::Train)
     }));
     let actions = answer(&mut bench, &orders, 10, 0.4);
-    let [
-        Action::Complete {
-            source,
-            record,
-            train,
-            validation,
-        },
-    ] = &actions[..]
+    let Some(Commit::Complete {
+        source,
+        record,
+        metrics,
+    }) = commit(&actions)
     else {
         panic!("{actions:?}");
     };
-    assert_eq!(**source, json!({ "version": 2 }));
+    assert_eq!(source.step, 2);
     assert_eq!((record.step, record.stopped_early), (4, true));
-    assert_eq!(train.loss, Some(0.4));
-    assert_eq!(validation.as_ref().and_then(|v| v.loss), Some(0.5));
+    assert_eq!(metrics.train.loss, Some(0.4));
+    assert_eq!(metrics.validation.loss, Some(0.5));
     assert_eq!(outcome(&bench.event(Event::Completed)), Some(Outcome::Done));
 }
 
@@ -109,14 +109,14 @@ fn early_stopping_without_restoring_keeps_the_last_epoch() {
     epoch(&mut bench, 0.5);
     let orders = epoch(&mut bench, 0.7);
     let actions = answer(&mut bench, &orders, 10, 0.4);
-    let Some(Action::Complete {
-        source, validation, ..
-    }) = actions.first()
+    let Some(Commit::Complete {
+        source, metrics, ..
+    }) = commit(&actions)
     else {
         panic!("{actions:?}");
     };
-    assert_eq!(**source, json!({ "version": 4 }));
-    assert_eq!(validation.as_ref().and_then(|v| v.loss), Some(0.7));
+    assert_eq!(source.step, 4);
+    assert_eq!(metrics.validation.loss, Some(0.7));
 }
 
 #[test]
@@ -128,17 +128,8 @@ fn stops_in_the_last_phases_are_saved_already() {
     assert_eq!(bench.phase(), "Validating");
     assert_eq!(outcome(&bench.say(OBSERVER, ToCoordinator::Stop)), None);
     let actions = bench.written(2);
-    assert!(
-        matches!(
-            &actions[..],
-            [Action::Commit {
-                version: 2,
-                best: false,
-                ..
-            }]
-        ),
-        "{actions:?}"
-    );
+    assert_eq!(checkpoint(&actions), Some(2), "{actions:?}");
+    assert_eq!(commits_as_best(&actions), Some(false));
     assert_eq!(outcome(&bench.committed(2)), stopped(true));
 
     // Restoring, and evaluating the result.
@@ -164,32 +155,30 @@ fn stops_in_the_last_phases_are_saved_already() {
     );
 }
 
-fn start(best: Option<Value>) -> Start {
+/// A checkpoint at step 2, which is validated, and so the best, or not.
+fn start(validated: bool) -> Start {
     let mut record = Record::default();
     let plan = trainyard_core::sampling::Plan::new(10, 5, 5, 1).expect("a plan");
     record.fold(&plan, Tally { rows: 5, loss: 1.0 });
     record.fold(&plan, Tally { rows: 5, loss: 1.0 });
-    if best.is_some() {
+    if validated {
         let metrics = Metrics {
             loss: Some(0.1),
             ..Metrics::default()
         };
         record.validated(metrics, early(true).early_stopping.as_ref());
     }
-    let manifest = json!({ "version": 2 });
+    let manifest = manifest(record, 10);
     Start {
+        best: validated.then(|| Arc::clone(&manifest)),
         manifest,
-        facts: facts(10),
-        capability: "avx2".into(),
-        record,
-        best,
     }
 }
 
 #[test]
 fn a_best_epoch_that_a_halt_committed_unvalidated_is_amended() {
     let mut bench = Bench {
-        coordinator: Coordinator::new(early(true), Some(start(None))),
+        coordinator: Coordinator::new(early(true), Some(start(false))),
         now: Duration::ZERO,
     };
     let mut orders = Vec::new();
@@ -197,7 +186,7 @@ fn a_best_epoch_that_a_halt_committed_unvalidated_is_amended() {
         bench.say(
             peer,
             ToCoordinator::Join(Join {
-                facts: Some(facts(10)),
+                facts: Some(facts(10).into()),
                 ..worker(index)
             }),
         );
@@ -221,21 +210,17 @@ fn a_best_epoch_that_a_halt_committed_unvalidated_is_amended() {
     ));
     assert_eq!(bench.phase(), "Validating");
     let actions = answer(&mut bench, &orders, 10, 0.5);
-    let amended = actions.iter().find_map(|action| match action {
-        Action::Amend { source, record } => Some((source.clone(), record.best.clone())),
-        _ => None,
-    });
-    let (source, best) = amended.expect("amended");
-    assert_eq!(
-        (*source, best.map(|best| best.step)),
-        (json!({ "version": 2 }), Some(2))
-    );
+    let Some(Commit::Amend { source, record }) = commit(&actions) else {
+        panic!("{actions:?}");
+    };
+    let best = record.best.as_ref().map(|best| best.step);
+    assert_eq!((source.step, best), (2, Some(2)));
     assert_eq!(bench.phase(), "Training");
 }
 
 #[test]
 fn a_best_checkpoint_that_is_gone_fails_rather_than_yield_another_result() {
-    let mut lost = start(Some(Value::Null));
+    let mut lost = start(true);
     lost.best = None;
     let mut bench = Bench {
         coordinator: Coordinator::new(early(true), Some(lost)),
@@ -264,7 +249,7 @@ fn records_and_results_survive_json() {
         panic!("{text}")
     };
     assert!(results[0].1.loss_sum.is_nan());
-    let record = start(Some(Value::Null)).record;
+    let record = start(true).manifest.coordinator.record.clone();
     let text = serde_json::to_string(&record).expect("JSON");
     assert_eq!(
         serde_json::from_str::<Record>(&text).expect("a record"),

@@ -1,10 +1,11 @@
 //! Fitting arrays on training rows, and encoding any rows with the fit.
 
+use trainyard_core::schema::ArrayInput;
+
 use super::Array;
 use crate::error::DataError;
 use crate::options::{Limits, Normalization};
 use crate::scale::{FirstPass, Scale, SecondPass};
-use crate::schema::ArrayInput;
 use crate::table::allocate;
 
 impl Array {

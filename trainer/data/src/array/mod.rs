@@ -6,11 +6,13 @@ mod npy;
 
 use std::io::Read;
 
+use trainyard_core::metrics::Task;
+
 use crate::classes::{DISTINCT, RawLabels};
 use crate::error::DataError;
 use crate::files::cannot;
 use crate::number;
-use crate::options::{Limits, Task};
+use crate::options::Limits;
 
 /// The formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

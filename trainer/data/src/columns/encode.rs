@@ -1,10 +1,11 @@
 //! Fitting columns on training rows, and encoding any rows with the fit.
 
+use trainyard_core::schema::{Column, ColumnKind, ColumnsInput, Missing};
+
 use super::{Frame, NO_CATEGORY, RawColumn, RawValues};
 use crate::error::{DataError, quoted};
-use crate::options::{Limits, Missing, Normalization};
+use crate::options::{Limits, Normalization};
 use crate::scale::Scale;
-use crate::schema::{Column, ColumnKind, ColumnsInput};
 use crate::table::allocate;
 
 impl Frame {

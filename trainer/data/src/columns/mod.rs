@@ -7,10 +7,13 @@ use std::io::Read;
 
 pub(crate) use plan::{LabelColumn, Plan};
 
+use trainyard_core::metrics::Task;
+use trainyard_core::schema::Missing;
+
 use crate::classes::{Interner, RawLabels};
 use crate::error::DataError;
 use crate::number;
-use crate::options::{Limits, Missing, Task};
+use crate::options::Limits;
 use crate::text::Records;
 
 /// The columns of a file as read, before any encoding.

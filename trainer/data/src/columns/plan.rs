@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
+use trainyard_core::metrics::Task;
+use trainyard_core::schema::{ColumnKind, ColumnsInput, Missing};
+
 use crate::error::{DataError, few, quoted};
-use crate::options::{CsvOptions, Missing, Task};
-use crate::schema::{ColumnKind, ColumnsInput};
+use crate::options::CsvOptions;
 
 /// What to read from a file.
 pub(crate) struct Plan {

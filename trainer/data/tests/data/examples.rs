@@ -29,7 +29,7 @@ fn breast_cancer_loads() {
         (455, 114)
     );
     assert_eq!(data.facts.input_shape, [30]);
-    assert_eq!(data.schema.label.classes, ["benign", "malignant"]);
+    assert_eq!(data.facts.schema.label.classes, ["benign", "malignant"]);
     let validation = data.validation.as_ref().unwrap();
     let malignant = data
         .train
@@ -67,7 +67,7 @@ fn digits_load() {
     assert_eq!(data.facts.input_shape, [1, 8, 8]);
     assert_eq!(data.facts.outputs, 10);
     assert_eq!(
-        data.schema.label.classes,
+        data.facts.schema.label.classes,
         ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
     );
 }

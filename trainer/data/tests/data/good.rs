@@ -20,7 +20,7 @@ fn t15_marks_line_ends_quotes_and_blanks_do_not_change_the_table() {
     let options = csv_options(Task::Binary);
     let expected = load_csv(plain, &options).unwrap();
     assert_eq!(expected.train.labels, [0.0, 1.0, 0.0]);
-    assert_eq!(expected.schema.label.classes, ["u", "v"]);
+    assert_eq!(expected.facts.schema.label.classes, ["u", "v"]);
     let variants: &[Vec<u8>] = &[
         [b"\xef\xbb\xbf", plain.as_bytes()].concat(),
         plain.replace('\n', "\r\n").into(),
@@ -52,7 +52,7 @@ fn names_and_categories_may_hold_anything_that_quotes_can_hold() {
     let mut options = csv_options(Task::Binary);
     edit(&mut options, |csv| csv.categorical = vec!["c".into()]);
     let data = load_csv(text, &options).unwrap();
-    let schema = serde_json::to_value(&data.schema).unwrap();
+    let schema = serde_json::to_value(&data.facts.schema).unwrap();
     let columns = &schema["input"]["columns"]["columns"];
     assert_eq!(columns[0]["name"], "size, \"in\"\ncm");
     assert_eq!(
@@ -68,8 +68,11 @@ fn classes_are_sorted_by_value_if_numbers_and_by_bytes_otherwise() {
     let classes = |labels: &[&str]| {
         let rows: String = labels.iter().map(|label| format!("1,{label}\n")).collect();
         let data = load_csv(format!("a,y\n{rows}"), &csv_options(Task::Multiclass)).unwrap();
-        assert_eq!(data.facts.outputs, data.schema.label.classes.len() as u64);
-        (data.schema.label.classes, data.train.labels)
+        assert_eq!(
+            data.facts.outputs,
+            data.facts.schema.label.classes.len() as u64
+        );
+        (data.facts.schema.label.classes, data.train.labels)
     };
     let (names, labels) = classes(&["10", "9", "-1.5", "9.0", "-0", "0"]);
     assert_eq!(names, ["-1.5", "0", "9", "10"]);
@@ -111,7 +114,7 @@ fn a_dropped_row_adds_no_class_and_no_category() {
         csv.missing = Missing::DropRow;
     });
     let data = load_csv("a,c,y\n1,u,0\n,ghost,9\n2,v,1\n", &options).unwrap();
-    assert_eq!(data.schema.label.classes, ["0", "1"]);
+    assert_eq!(data.facts.schema.label.classes, ["0", "1"]);
     assert_eq!(data.train.width, 3);
 }
 
@@ -240,7 +243,7 @@ fn idx_and_npy_agree() {
     let from_npy = load_npy(features, labels, &npy_options(Task::Multiclass)).unwrap();
     assert_eq!(from_idx, from_npy);
     assert_eq!(from_idx.facts.input_shape, [1, 2, 3]);
-    assert_eq!(from_idx.schema.label.classes, ["1", "3", "7"]);
+    assert_eq!(from_idx.facts.schema.label.classes, ["1", "3", "7"]);
     assert_eq!(from_idx.train.labels, [2.0, 0.0, 2.0, 1.0]);
 }
 

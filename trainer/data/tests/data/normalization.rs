@@ -1,8 +1,10 @@
 //! T17: what is fitted is fitted on training rows, and travels.
 
+use trainyard_core::facts::DataFacts;
 use trainyard_core::sampling;
 use trainyard_data::{
-    ColumnKind, InputKind, InputSchema, Limits, Normalization, SourceSpec, Task, Validation, load,
+    ColumnKind, InputKind, InputSchema, Limits, Normalization, SourceSpec, Task, Validation,
+    encode_array, encode_csv, encode_labels, load,
 };
 
 use crate::common::{Memory, csv_options, edit, load_csv, load_npy, npy, npy_options};
@@ -47,7 +49,7 @@ fn t17_columns_are_fitted_on_training_rows_alone() {
     assert_eq!(data.facts.validation_rows, validation.len() as u64);
 
     let values: Vec<f64> = train.iter().map(|&r| value(r as usize)).collect();
-    let (mean, std) = numeric(&data.schema);
+    let (mean, std) = numeric(&data.facts.schema);
     assert_eq!((mean, std), reference(&values));
     for (table, rows) in [
         (&data.train, &train),
@@ -69,7 +71,7 @@ fn t17_columns_are_fitted_on_training_rows_alone() {
         }
     };
     let changed = load_csv(text(rows, other), &options).unwrap();
-    assert_eq!(changed.schema, data.schema);
+    assert_eq!(changed.facts.schema, data.facts.schema);
     assert_eq!(changed.train, data.train);
     assert_ne!(changed.facts.digest, data.facts.digest);
 }
@@ -97,7 +99,7 @@ fn t17_categories_and_fill_values_come_from_training_rows_alone() {
         csv.missing = trainyard_data::Missing::Mean;
     });
     let data = load_csv(format!("a,c,y\n{lines}"), &options).unwrap();
-    let json = serde_json::to_value(&data.schema).unwrap();
+    let json = serde_json::to_value(&data.facts.schema).unwrap();
     let columns = &json["input"]["columns"]["columns"];
     assert_eq!(columns[0]["fill"], 2.0);
     assert_eq!(
@@ -114,7 +116,7 @@ fn t17_images_are_fitted_by_channel_and_tables_by_column() {
     let options = npy_options(Task::Binary);
     let images = npy("|u1", false, "(4, 3, 2, 2)", &pixels);
     let data = load_npy(images, labels.clone(), &options).unwrap();
-    let InputKind::Array(array) = &data.schema.input else {
+    let InputKind::Array(array) = &data.facts.schema.input else {
         panic!("not an array")
     };
     assert_eq!(
@@ -139,7 +141,7 @@ fn t17_images_are_fitted_by_channel_and_tables_by_column() {
 
     let table = npy("|u1", false, "(4, 12)", &pixels);
     let data = load_npy(table, labels, &options).unwrap();
-    let InputKind::Array(array) = &data.schema.input else {
+    let InputKind::Array(array) = &data.facts.schema.input else {
         panic!("not an array")
     };
     for column in 0..12 {
@@ -155,10 +157,10 @@ fn t17_a_constant_column_becomes_zeros() {
     // The mean of ten times 0.1, summed and divided, is not 0.1.
     let rows = "0.1,0\n0.1,1\n".repeat(5);
     let data = load_csv(format!("a,y\n{rows}"), &csv_options(Task::Binary)).unwrap();
-    assert_eq!(numeric(&data.schema), (0.1, 1.0));
+    assert_eq!(numeric(&data.facts.schema), (0.1, 1.0));
     assert!(data.train.features.iter().all(|&v| v == 0.0));
     let tiny = load_csv("a,y\n0,0\n1e-320,1\n", &csv_options(Task::Binary)).unwrap();
-    assert_eq!(numeric(&tiny.schema).1, 1.0);
+    assert_eq!(numeric(&tiny.facts.schema).1, 1.0);
 }
 
 #[test]
@@ -176,17 +178,11 @@ fn t17_the_fit_travels_as_json_to_the_same_bits() {
     edit(&mut options, |csv| csv.categorical = vec!["c".into()]);
     let text = text(90, |r| value(r) / 3.0 + 1e-3);
     let data = load_csv(text.clone(), &options).unwrap();
-    let json = serde_json::to_string(&data.schema).unwrap();
-    let schema: InputSchema = serde_json::from_str(&json).unwrap();
-    assert_eq!(schema, data.schema);
-    assert_eq!(
-        serde_json::from_value::<InputSchema>(data.facts.schema.clone()).unwrap(),
-        schema
-    );
+    let json = serde_json::to_string(&data.facts).unwrap();
+    let facts: DataFacts = serde_json::from_str(&json).unwrap();
+    assert_eq!(facts, data.facts);
 
-    let encoded = schema
-        .encode_csv("a.csv", text.as_bytes(), &Limits::default())
-        .unwrap();
+    let encoded = encode_csv(&facts.schema, "a.csv", text.as_bytes(), &Limits::default()).unwrap();
     let (train, validation) = sampling::split(7, 90, 0.3).unwrap();
     for (table, rows) in [
         (&data.train, train),
@@ -212,16 +208,10 @@ fn t17_arrays_encode_for_prediction_to_the_same_bits() {
     )
     .unwrap();
     let limits = Limits::default();
-    let encoded = data
-        .schema
-        .encode_array("x", features.as_slice(), &limits)
-        .unwrap();
+    let encoded = encode_array(&data.facts.schema, "x", features.as_slice(), &limits).unwrap();
     assert_eq!(encoded.table.features, data.train.features);
     assert_eq!((encoded.table.rows, encoded.table.width), (5, 12));
-    let encoded = data
-        .schema
-        .encode_labels("y", labels.as_slice(), &limits)
-        .unwrap();
+    let encoded = encode_labels(&data.facts.schema, "y", labels.as_slice(), &limits).unwrap();
     assert_eq!(encoded, data.train.labels);
 }
 

@@ -24,13 +24,13 @@ fn sound(data: &Dataset) {
                 .chain(&table.labels)
                 .all(|v| v.is_finite())
         );
-        let classes = data.schema.label.classes.len();
+        let classes = data.facts.schema.label.classes.len();
         assert!(classes == 0 || table.labels.iter().all(|&v| (v as usize) < classes));
     }
-    let json = serde_json::to_string(&data.schema).unwrap();
+    let json = serde_json::to_string(&data.facts.schema).unwrap();
     assert_eq!(
         serde_json::from_str::<InputSchema>(&json).unwrap(),
-        data.schema
+        data.facts.schema
     );
 }
 
@@ -147,7 +147,7 @@ proptest! {
             prop_assert!(loaded.is_err());
         } else {
             let data = loaded.unwrap();
-            let json = serde_json::to_value(&data.schema).unwrap();
+            let json = serde_json::to_value(&data.facts.schema).unwrap();
             prop_assert_eq!(&json["input"]["columns"]["columns"][0]["categories"], &serde_json::json!(expected));
             for (i, cell) in cells.iter().enumerate() {
                 let hot = expected.binary_search(&cell.trim()).ok();

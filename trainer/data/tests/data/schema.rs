@@ -1,14 +1,17 @@
 //! The schema as a document, and encoding for prediction.
 
 use serde_json::{Value, json};
-use trainyard_data::{InputSchema, Limits, Task};
+use trainyard_data::{InputSchema, Limits, Task, encode_array, encode_csv, encode_labels};
 
 use crate::common::{assert_error, csv_options, edit, load_csv, load_npy, npy, npy_options};
 
 fn schema() -> InputSchema {
     let mut options = csv_options(Task::Binary);
     edit(&mut options, |csv| csv.categorical = vec!["c".into()]);
-    load_csv("a,c,y\n1,u,B\n3,v,M\n", &options).unwrap().schema
+    load_csv("a,c,y\n1,u,B\n3,v,M\n", &options)
+        .unwrap()
+        .facts
+        .schema
 }
 
 #[test]
@@ -30,6 +33,7 @@ fn the_schema_reads_as_documented() {
     let features = npy("<i2", false, "(2, 1)", &[1, 0, 3, 0]);
     let array = load_npy(features, labels, &npy_options(Task::Regression))
         .unwrap()
+        .facts
         .schema;
     let expected = json!({
         "task": "regression",
@@ -90,17 +94,13 @@ fn a_damaged_schema_does_not_deserialize() {
 fn prediction_finds_columns_by_name_and_labels_if_there() {
     let schema = schema();
     let limits = Limits::default();
-    let encoded = schema
-        .encode_csv("p.csv", &b"c,id,a\nv,7,5\n\nw,8,2\n"[..], &limits)
-        .unwrap();
+    let encoded = encode_csv(&schema, "p.csv", &b"c,id,a\nv,7,5\n\nw,8,2\n"[..], &limits).unwrap();
     assert_eq!(encoded.table.features, [3.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
     assert_eq!((encoded.table.rows, encoded.table.width), (2, 3));
     assert!(encoded.table.labels.is_empty());
     assert_eq!(encoded.lines, [2, 4]);
     assert_eq!(encoded.warnings.len(), 1);
-    let encoded = schema
-        .encode_csv("p.csv", &b"c,y,a\nv,M,5\nu,B,0\n"[..], &limits)
-        .unwrap();
+    let encoded = encode_csv(&schema, "p.csv", &b"c,y,a\nv,M,5\nu,B,0\n"[..], &limits).unwrap();
     assert_eq!(encoded.table.labels, [1.0, 0.0]);
 }
 
@@ -127,32 +127,38 @@ fn t15_bad_prediction_inputs_are_refused() {
         ("empty", b"", &["p.csv:", "empty"]),
     ];
     for (case, text, fragments) in cases {
-        assert_error(case, schema.encode_csv("p.csv", *text, &limits), fragments);
+        assert_error(
+            case,
+            encode_csv(&schema, "p.csv", *text, &limits),
+            fragments,
+        );
     }
-    let array = schema.encode_array("x.npy", &b""[..], &limits);
+    let array = encode_array(&schema, "x.npy", &b""[..], &limits);
     assert_error("array", array, &["x.npy:", "named columns", "CSV"]);
 
     // Far outside of what was seen, a scaled value can pass what an f32 holds.
     let narrow = load_csv("a,y\n1,0\n1.0000000001,1\n", &csv_options(Task::Binary))
         .unwrap()
+        .facts
         .schema;
-    let far = narrow.encode_csv("p.csv", &b"a\n1\n3e38\n"[..], &limits);
+    let far = encode_csv(&narrow, "p.csv", &b"a\n1\n3e38\n"[..], &limits);
     assert_error("far", far, &["p.csv:3:", "column \"a\"", "infinite"]);
 
     let labels = npy("|u1", false, "(2,)", &[0, 1]);
     let features = npy("|u1", false, "(2, 3)", &[1, 2, 3, 4, 5, 6]);
     let array = load_npy(features, labels, &npy_options(Task::Binary))
         .unwrap()
+        .facts
         .schema;
     let other = npy("|u1", false, "(2, 4)", &[0; 8]);
-    let result = array.encode_array("x.npy", other.as_slice(), &limits);
+    let result = encode_array(&array, "x.npy", other.as_slice(), &limits);
     assert_error("shape", result, &["x.npy:", "[3]", "[4]"]);
     assert_error(
         "csv",
-        array.encode_csv("p", &b""[..], &limits),
+        encode_csv(&array, "p", &b""[..], &limits),
         &["p:", "arrays, not CSV"],
     );
     let unknown = npy("|u1", false, "(2,)", &[0, 9]);
-    let result = array.encode_labels("y.npy", unknown.as_slice(), &limits);
+    let result = encode_labels(&array, "y.npy", unknown.as_slice(), &limits);
     assert_error("label", result, &["y.npy:", "row 1", "\"9\""]);
 }

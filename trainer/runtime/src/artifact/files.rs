@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use trainyard_core::coordinator::{Best, EpochRecord};
 use trainyard_core::layout::Layout;
+use trainyard_core::manifest::CoordinatorState;
 use trainyard_core::metrics::Metrics;
 use trainyard_crds::training_job::Model;
 use trainyard_data::{InputSchema, Task};
-
-use crate::state::CoordinatorState;
 
 /// The version of the format that is written, and the newest that is read.
 pub const FORMAT: u32 = 1;

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
-use trainyard_core::coordinator::Task;
 use trainyard_core::layout::{Layout, ModelHasher, Placed};
 use trainyard_core::metrics::TaskKind;
 use trainyard_crds::training_job::Model;
@@ -15,7 +14,6 @@ use super::files::{self, ModelFile, ParameterShape, Provenance};
 use super::{MODEL, PARAMETERS, PROVENANCE, tensors};
 use crate::arch::Architecture;
 use crate::exit::BadInput;
-use crate::job::hex;
 
 /// Largest JSON file read, in bytes: a schema of a million columns has less.
 pub const JSON_LIMIT: u64 = 1 << 28;
@@ -80,7 +78,7 @@ impl ModelFiles {
 
     /// What the outputs mean.
     pub fn kind(&self) -> TaskKind {
-        kind(&self.model)
+        self.model.task.kind(self.model.output.width)
     }
 }
 
@@ -128,7 +126,7 @@ pub fn digest(path: &Path) -> std::io::Result<(u64, String)> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok((bytes, hex(&hash.finalize()))),
+            Ok(0) => return Ok((bytes, base16ct::lower::encode_string(&hash.finalize()))),
             Ok(read) => {
                 hash.update(&buffer[..read]);
                 bytes += read as u64;
@@ -168,15 +166,6 @@ fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn kind(model: &ModelFile) -> TaskKind {
-    let task = match model.task {
-        trainyard_data::Task::Binary => Task::Binary,
-        trainyard_data::Task::Multiclass => Task::Multiclass,
-        trainyard_data::Task::Regression => Task::Regression,
-    };
-    task.kind(model.output.width)
 }
 
 /// The network that `model.json` describes, if all that it says fits together.

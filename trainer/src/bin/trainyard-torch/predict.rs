@@ -12,7 +12,9 @@ use trainyard::commands::{PredictArgs, print};
 use trainyard::ui::format::{significant, thousands};
 use trainyard_core::metrics::Metrics;
 use trainyard_core::prediction::Prediction;
-use trainyard_data::{DataError, Encoded, ErrorKind as DataErrorKind, Limits};
+use trainyard_data::{
+    DataError, Encoded, ErrorKind as DataErrorKind, Limits, encode_array, encode_csv, encode_labels,
+};
 use trainyard_runtime::artifact;
 use trainyard_runtime::exit::{BadInput, Exit};
 use trainyard_runtime::storage::Location;
@@ -67,15 +69,13 @@ fn encode(artifact: &Artifact, args: &PredictArgs) -> Result<Encoded> {
     let name = path.display().to_string();
     let file = open(path)?;
     let encoded = match args.csv {
-        Some(_) => schema.encode_csv(&name, file, &limits),
-        None => schema.encode_array(&name, file, &limits),
+        Some(_) => encode_csv(schema, &name, file, &limits),
+        None => encode_array(schema, &name, file, &limits),
     };
     let mut encoded = encoded.map_err(data_error)?;
     if let Some(path) = &args.labels {
         let name = path.display().to_string();
-        let labels = schema
-            .encode_labels(&name, open(path)?, &limits)
-            .map_err(data_error)?;
+        let labels = encode_labels(schema, &name, open(path)?, &limits).map_err(data_error)?;
         let (rows, found) = (encoded.table.rows, labels.len());
         if rows != found {
             bail!(BadInput(format!(

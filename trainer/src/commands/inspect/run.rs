@@ -11,7 +11,6 @@ use trainyard_core::metrics::Metrics;
 use super::super::open_log;
 use super::super::print;
 use crate::artifact::{MetricsFile, is_published};
-use crate::state::CoordinatorState;
 use crate::storage::Location;
 use crate::ui::format::{significant, thousands};
 
@@ -174,10 +173,9 @@ impl Checkpoint {
         sizes: &BTreeMap<String, u64>,
         verify: bool,
     ) -> Result<Self> {
-        // A record of another version is no reason to hide the rest.
-        let state = CoordinatorState::of(manifest).unwrap_or_default();
+        let state = &manifest.coordinator;
         let loss = state.record.loss().filter(|loss| loss.is_finite());
-        let metrics = MetricsFile::of(state);
+        let metrics = MetricsFile::of(state.clone());
         Ok(Checkpoint {
             step: manifest.step,
             epoch: manifest.epoch,

@@ -15,7 +15,7 @@ fn opened(server: &Arc<Server>, generation: u32) -> (Arc<Tenure>, Receiver<Input
     let tenure = Tenure::new(Arc::clone(server), generation, Some(inputs.clone()));
     tenure.connect(Target::Local(inputs));
     let open = FromCoordinator::Open {
-        facts: facts(),
+        facts: facts().into(),
         manifest: None,
     };
     assert!(tenure.take(open).is_none());
@@ -98,7 +98,7 @@ fn t10_a_shard_that_is_loaded_too_late_is_not_served() {
     let (new, heard) = opened(&server, 2);
     let served = server.hub.shard().expect("a shard");
     let open = FromCoordinator::Open {
-        facts: facts(),
+        facts: facts().into(),
         manifest: None,
     };
     assert!(old.take(open).is_none());

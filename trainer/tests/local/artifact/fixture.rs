@@ -11,10 +11,10 @@ use trainyard_checkpoint::{
     FolderStorage, JobIdentity, Log, Manifest, Section, ShardId, Storage, write_shard,
 };
 use trainyard_core::coordinator::Record;
+use trainyard_core::manifest::{CoordinatorState, FinalMetrics};
 use trainyard_core::metrics::{Metrics, summarize};
 use trainyard_data::{Dataset, Folder, load};
 use trainyard_runtime::job::Job;
-use trainyard_runtime::state::{CoordinatorState, FinalMetrics};
 use trainyard_torch::engine::{evaluate_table, pin_to_one_thread};
 use trainyard_torch::network::Network;
 
@@ -195,7 +195,7 @@ impl Run {
             layout_digest: layout.digest(),
             capability: "test".into(),
             facts: facts.clone(),
-            coordinator: serde_json::to_value(state).expect("JSON"),
+            coordinator: state,
             spec: self.job.to_json().expect("a spec"),
             model_sha256: complete.then(|| self.model_sha256.clone()),
         };

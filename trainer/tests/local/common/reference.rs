@@ -120,10 +120,10 @@ impl Trainer {
             };
             result.validation.push(metrics.clone());
             let Some(early) = &early else { continue };
-            let value = metrics.get(&early.metric).expect("a metric of the task");
-            let better = best.as_ref().is_none_or(|(best, _)| {
-                metrics::better(&early.metric, value, *best, early.min_delta)
-            });
+            let value = metrics.get(early.metric).expect("a metric of the task");
+            let better = best
+                .as_ref()
+                .is_none_or(|(best, _)| early.metric.better(value, *best, early.min_delta));
             stale = if better { 0 } else { stale + 1 };
             if better {
                 best = Some((value, self.parameters.clone()));

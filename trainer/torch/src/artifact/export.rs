@@ -18,7 +18,6 @@ use trainyard_runtime::artifact::{
     Versions, digest,
 };
 use trainyard_runtime::job::Job;
-use trainyard_runtime::state::CoordinatorState;
 
 use super::model::tensors as to_torch;
 use super::script;
@@ -63,7 +62,7 @@ pub fn export(storage: Arc<dyn Storage>, manifest: &Manifest, out: &Path) -> Res
     source.write_model(&draft)?;
     source.write_tensors(&draft)?;
     source.write_script(&draft)?;
-    let metrics = MetricsFile::of(CoordinatorState::of(manifest)?);
+    let metrics = MetricsFile::of(manifest.coordinator.clone());
     write_json(&draft, METRICS, &metrics)?;
     write_json(&draft, PROVENANCE, &source.provenance(&draft)?)?;
     draft.publish()?;
@@ -94,8 +93,6 @@ impl<'a> Source<'a> {
         let job = serde_json::from_value(manifest.spec.clone())
             .context("the checkpoint's job cannot be decoded")?;
         let job = Job::new(job)?;
-        let schema = serde_json::from_value(manifest.facts.schema.clone())
-            .context("the checkpoint's input schema cannot be decoded")?;
         let layout = job.layout(&manifest.facts)?;
         let digest = layout.digest();
         ensure!(
@@ -113,7 +110,7 @@ impl<'a> Source<'a> {
         Ok(Source {
             manifest,
             job,
-            schema,
+            schema: manifest.facts.schema.clone(),
             layout,
             arena,
             model_sha256,

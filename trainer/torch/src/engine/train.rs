@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use tch::Tensor;
 use trainyard_core::control::{Block, EVALUATION_BLOCK_ROWS, RowSet};
-use trainyard_core::coordinator::Task;
 use trainyard_core::layout::Layout;
-use trainyard_core::metrics::BlockResult;
+use trainyard_core::metrics::{BlockResult, Task};
 use trainyard_core::round::Tally;
 use trainyard_core::sampling::{Plan, permutation};
-use trainyard_core::tree::{Node, Tree};
+use trainyard_core::tree::{self, Node, Tree};
 use trainyard_data::Dataset;
 
 use super::EngineError;
@@ -102,7 +101,7 @@ impl Engine {
         other.resize(out.len(), 0.0);
         let right = self.subtree(step, right, &mut other);
         if right.is_ok() {
-            add(out, &other);
+            tree::add(out, &other);
         }
         self.spare.push(other);
         Ok(tally + right?)
@@ -161,7 +160,7 @@ impl Engine {
             let target = &mut out[placed.range()];
             match accumulate {
                 false => target.copy_from_slice(floats(&gradient)),
-                true => add(target, floats(&gradient)),
+                true => tree::add(target, floats(&gradient)),
             }
         }
         Ok(Tally {
@@ -220,12 +219,5 @@ impl Engine {
             });
         }
         Ok(result)
-    }
-}
-
-/// `left += right`: the tree's one addition.
-fn add(left: &mut [f32], right: &[f32]) {
-    for (l, r) in left.iter_mut().zip(right) {
-        *l += *r;
     }
 }

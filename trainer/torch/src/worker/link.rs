@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use trainyard_core::control::Role;
 use trainyard_core::layout::{CHUNK, Layout};
 use trainyard_core::round::Tally;
-use trainyard_core::tree::{Node, Tree};
+use trainyard_core::tree::{self, Node, Tree};
 use trainyard_core::wire::{Body, Fence, Limits, as_bytes, as_bytes_mut};
 
 use super::board::{Admission, Board, Ending};
@@ -74,7 +74,7 @@ impl Push {
                 &other
             }
         };
-        out.iter_mut().zip(right).for_each(|(l, r)| *l += *r);
+        tree::add(out, right);
     }
 }
 

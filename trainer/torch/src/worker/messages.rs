@@ -96,7 +96,8 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
     use trainyard_core::control::RowSet;
-    use trainyard_core::metrics::Detail;
+    use trainyard_core::metrics::{Detail, Task};
+    use trainyard_core::schema::{ArrayInput, InputKind, InputSchema, Label};
     use trainyard_core::wire::{Body, Header, encode_control};
 
     fn encoded(message: &ToCoordinator) -> Result<usize, String> {
@@ -177,13 +178,27 @@ mod tests {
 
     #[test]
     fn t15_facts_that_fit_in_a_join_fit_beside_a_manifest_too() {
+        let schema = |name: String| InputSchema {
+            task: Task::Regression,
+            input: InputKind::Array(ArrayInput {
+                shape: vec![1],
+                dtype: "f4".into(),
+                mean: vec![0.0],
+                std: vec![1.0],
+            }),
+            label: Label {
+                name,
+                classes: Vec::new(),
+                numeric: true,
+            },
+        };
         let facts = |names: usize| DataFacts {
             train_rows: 1,
             validation_rows: 0,
             input_shape: vec![names as u64],
             outputs: 1,
             digest: String::new(),
-            schema: serde_json::json!({ "x".repeat(names): 0 }),
+            schema: schema("x".repeat(names)),
         };
         check(&facts(FACTS_BYTES - 1024)).expect("they fit");
         let error = check(&facts(FACTS_BYTES))

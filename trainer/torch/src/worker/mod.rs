@@ -203,7 +203,7 @@ impl Worker {
             born: 0,
             spec_digest: self.options.job.spec_digest.clone(),
             capability: Some(self.capability.clone()),
-            facts: Some(self.work.data.facts.clone()),
+            facts: Some(Arc::new(self.work.data.facts.clone())),
             address: None,
             ready: None,
         }

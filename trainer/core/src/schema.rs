@@ -1,13 +1,42 @@
 //! What a model's inputs and labels mean: the part of `model.json` that prediction needs.
+//!
+//! `trainyard-data` fits a schema and encodes rows with it. Workers tell it to the coordinator in their
+//! [facts](crate::facts::DataFacts), and checkpoints carry it.
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DataError, quoted};
-use crate::options::{Missing, Task};
+use crate::excerpt::quoted;
+use crate::metrics::Task;
+
+/// What to do about a missing value.
+///
+/// A number or a label is missing when its field is empty, `NA` or `NaN` (in any case of
+/// letters); a category only when its field is empty, because any text may be a category. Labels
+/// can never be missing, except where [`Missing::DropRow`] drops their row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Missing {
+    /// Refuse the file.
+    #[default]
+    Error,
+    /// A number becomes the mean of the column's training rows; a category becomes all zeros.
+    Mean,
+    /// Leave the row out.
+    DropRow,
+}
+
+/// Why a schema cannot encode rows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "input schema: {0}; the file or message that holds it was changed or cut: take the original"
+)]
+pub struct SchemaError(String);
 
 /// How rows become tensors: fitted once on the training rows, then carried in the artifact.
 ///
-/// Deserializing checks it ([`InputSchema::check`]), so a schema in hand is one that can encode.
+/// Deserializing checks it ([`InputSchema::check`]), so a schema in hand is one that can encode. A
+/// schema that this version does not know, such as one with another kind of column, is refused with
+/// the manifest or message that holds it: only the version that wrote it can use it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", try_from = "Unchecked")]
 pub struct InputSchema {
@@ -131,13 +160,12 @@ impl InputSchema {
     }
 
     /// Checks what no type can say: sizes agree, deviations are positive, names are unique.
-    pub fn check(&self) -> Result<(), DataError> {
-        self.problem().map_or(Ok(()), |problem| {
-            Err(DataError::data(
-                format!("input schema: {problem}"),
-                "the file was changed or cut; export the artifact again",
-            ))
-        })
+    ///
+    /// # Errors
+    /// With what is wrong.
+    pub fn check(&self) -> Result<(), SchemaError> {
+        self.problem()
+            .map_or(Ok(()), |problem| Err(SchemaError(problem)))
     }
 
     fn problem(&self) -> Option<String> {
@@ -228,9 +256,9 @@ struct Unchecked {
 }
 
 impl TryFrom<Unchecked> for InputSchema {
-    type Error = DataError;
+    type Error = SchemaError;
 
-    fn try_from(raw: Unchecked) -> Result<Self, DataError> {
+    fn try_from(raw: Unchecked) -> Result<Self, SchemaError> {
         let schema = Self {
             task: raw.task,
             input: raw.input,

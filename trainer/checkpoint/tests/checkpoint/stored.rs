@@ -1,0 +1,65 @@
+//! The text of stored manifests, which outlives the program that wrote it.
+
+use std::sync::Arc;
+use trainyard_checkpoint::{Error, Log, Manifest, MemoryStorage, Storage, sha256_hex};
+use trainyard_core::manifest::FinalMetrics;
+use trainyard_core::metrics::Metrics;
+
+/// The second entry of a log, as it is stored: a complete checkpoint of two shards.
+const COMMIT: &str = include_str!("fixtures/commit.json");
+const KEY: &str = "log/000000000001.json";
+
+/// The entry with one piece of its text replaced, and sealed again.
+fn changed(from: &str, to: &str) -> String {
+    let (_, entry) = COMMIT.split_once(",\"entry\":").unwrap();
+    let entry = entry.strip_suffix('}').unwrap();
+    assert_eq!(entry.matches(from).count(), 1, "{from}");
+    let entry = entry.replace(from, to);
+    let sha256 = sha256_hex(entry.as_bytes());
+    format!(r#"{{"format":1,"sha256":"{sha256}","entry":{entry}}}"#)
+}
+
+fn open(text: &str) -> Result<Log, Error> {
+    let storage = Arc::new(MemoryStorage::new());
+    storage.put(KEY, &[text.as_bytes()]).unwrap();
+    Log::open_any(storage)
+}
+
+/// The complete checkpoint of a log with this entry.
+fn complete(text: &str) -> Manifest {
+    let log = open(text).unwrap();
+    log.complete().expect("a manifest").clone()
+}
+
+#[test]
+fn a_manifest_keeps_its_stored_bytes() {
+    let manifest = complete(COMMIT);
+    let storage = Arc::new(MemoryStorage::new());
+    let mut again = Log::open(storage.clone(), manifest.identity.clone()).unwrap();
+    again.claim(2, "00000000deadbeef").unwrap();
+    again.commit(manifest).unwrap();
+    let stored = storage.get(KEY, 1 << 20).unwrap();
+    assert_eq!(String::from_utf8(stored).unwrap(), COMMIT);
+}
+
+/// Jobs without validation rows were once stored so.
+#[test]
+fn metrics_of_no_rows_may_be_null_or_missing() {
+    let metrics = |text: &str| -> FinalMetrics {
+        let state = complete(text).coordinator;
+        state.metrics.expect("of a complete job")
+    };
+    let expected = metrics(COMMIT);
+    assert_eq!(expected.validation, Metrics::default());
+    for validation in ["", r#","validation":null"#] {
+        let text = changed(r#","validation":{}"#, validation);
+        assert_eq!(metrics(&text), expected, "{validation}");
+    }
+}
+
+#[test]
+fn a_shard_that_is_not_stored_as_it_is_is_refused() {
+    let stored = |digest: &str| format!(r#""storedSha256":"{}""#, digest.repeat(32));
+    let error = open(&changed(&stored("00"), &stored("ff"))).unwrap_err();
+    assert!(error.to_string().contains("encrypted"), "{error}");
+}
