@@ -17,7 +17,7 @@ use trainyard_crds::training_job::Volume;
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 
 use crate::job::{Job, StoragePlace};
-use crate::observed::{Member, Part, PodSeen, Role, Trouble, see};
+use crate::observe::{ChildObject, Member, PodSeen, Role, Trouble, from_pod};
 use crate::owner::Owner;
 use crate::plan::{self, Step};
 use crate::resources::{self, labels};
@@ -128,7 +128,7 @@ async fn take(
     step: &Step,
 ) -> kube::Result<Taken> {
     match step {
-        Step::Apply(part) => apply_part(client, job, status, *part).await,
+        Step::Apply(child) => apply_child(client, job, status, *child).await,
         Step::CreatePod {
             member,
             attempt,
@@ -189,21 +189,21 @@ async fn delete_job(client: &Client, job: &TrainingJob) -> kube::Result<()> {
     delete(&api, &job.name_any(), version).await
 }
 
-async fn apply_part(
+async fn apply_child(
     client: &Client,
     job: &Job,
     status: &TrainingJobStatus,
-    part: Part,
+    child: ChildObject,
 ) -> kube::Result<Taken> {
     let attempt = plan::coordinator_attempt(status);
-    let applied = match part {
-        Part::Config => {
+    let applied = match child {
+        ChildObject::Config => {
             let object = resources::config_map(job).map_err(kube::Error::SerdeError)?;
             make(client, job, object).await
         }
-        Part::Headless => make(client, job, resources::headless(job)).await,
-        Part::Coordinator => make(client, job, resources::coordinator(job, attempt)).await,
-        Part::Policy => make(client, job, resources::network_policy(job)).await,
+        ChildObject::Headless => make(client, job, resources::headless(job)).await,
+        ChildObject::Coordinator => make(client, job, resources::coordinator(job, attempt)).await,
+        ChildObject::Policy => make(client, job, resources::network_policy(job)).await,
     };
     match applied {
         Ok(taken) => Ok(taken),
@@ -240,7 +240,7 @@ where
         created => return created.map(|_| Taken::Done),
     };
     let Some(found) = metadata_of(&api, &name).await? else {
-        // Not there, or gone in between: the next pass sees to it.
+        // Not there, or gone in between: the next reconcile sees to it.
         return denied.map_or(Ok(Taken::Done), Err);
     };
     if Owner::of(&found).is_none_or(|owner| owner.uid != job.uid) {
@@ -290,23 +290,23 @@ fn digest(object: &impl Serialize) -> kube::Result<String> {
         .collect())
 }
 
-/// Name and digest of a part as it should be.
+/// Name and digest of a child object as it should be.
 ///
 /// # Errors
 /// Never for a job that was decoded.
-pub fn wanted_part(
+pub fn wanted_child(
     job: &Job,
     status: &TrainingJobStatus,
-    part: Part,
+    child: ChildObject,
 ) -> kube::Result<(String, String)> {
-    match part {
-        Part::Config => named(&resources::config_map(job).map_err(kube::Error::SerdeError)?),
-        Part::Headless => named(&resources::headless(job)),
-        Part::Coordinator => named(&resources::coordinator(
+    match child {
+        ChildObject::Config => named(&resources::config_map(job).map_err(kube::Error::SerdeError)?),
+        ChildObject::Headless => named(&resources::headless(job)),
+        ChildObject::Coordinator => named(&resources::coordinator(
             job,
             plan::coordinator_attempt(status),
         )),
-        Part::Policy => named(&resources::network_policy(job)),
+        ChildObject::Policy => named(&resources::network_policy(job)),
     }
 }
 
@@ -326,9 +326,9 @@ async fn create(
         Ok(created) => created,
         Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
             match api.get_opt(&pod.name_any()).await? {
-                None => return Ok(Taken::Done), // gone in between: the next pass sees to it
+                None => return Ok(Taken::Done), // gone in between: the next reconcile sees to it
                 Some(existing) => match Owner::of(&existing.metadata) {
-                    Some(owner) if owner.uid == job.uid => match see(&existing) {
+                    Some(owner) if owner.uid == job.uid => match from_pod(&existing) {
                         // Somebody took its labels, and it goes: its name is free when it has gone.
                         Some(seen) if !seen.labelled && seen.deletion.is_some() => {
                             return Ok(Taken::Refused(going(&seen.name)));
@@ -345,7 +345,7 @@ async fn create(
         }
         Err(error) => return refusal(error).map(Taken::Refused),
     };
-    Ok(see(&created).map_or(Taken::Done, |seen| Taken::Created(Box::new(seen))))
+    Ok(from_pod(&created).map_or(Taken::Done, |seen| Taken::Created(Box::new(seen))))
 }
 
 /// Gives a pod the labels by which the watch and the Services find it.
@@ -377,7 +377,7 @@ pub async fn find(
     let name = resources::pod_name(&job.name, member, attempt);
     let pod = api.get_opt(&name).await?;
     let is_ours = |pod: &Pod| Owner::of(&pod.metadata).is_some_and(|owner| owner.uid == job.uid);
-    Ok(pod.filter(is_ours).as_ref().and_then(see))
+    Ok(pod.filter(is_ours).as_ref().and_then(from_pod))
 }
 
 fn taken(kind: &str, name: &str) -> Trouble {

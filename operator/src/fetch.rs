@@ -1,4 +1,4 @@
-//! What is seen of a job at the begin of a pass: the caches, the memory, and where they do not suffice the API server and the
+//! What is seen of a job at the begin of a reconcile: the caches, the memory, and where they do not suffice the API server and the
 //! coordinator.
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::coordinator::Progress;
 use crate::job::Job;
 use crate::memory::Poll;
-use crate::observed::{Member, Observed, Part, PodSeen, ProgressSeen};
+use crate::observe::{ChildObject, Member, Observed, PodSeen, ProgressSeen};
 use crate::plan::{self, POLL};
 use crate::resources::pod_name;
 
@@ -34,24 +34,24 @@ pub async fn fetch(
     // What a suspension deletes is not lost.
     let suspended = job.object.spec.suspend || status.phase == Some(Phase::Suspended);
     let (refused, vanished) = context.memory.with(&job.uid, |notes| {
-        for pod in notes.unseen(now) {
+        for pod in notes.uncached_pods(now) {
             pods.entry(pod.name.clone()).or_insert_with(|| pod.clone());
         }
-        notes.keep_vanished(|pod| {
+        notes.retain_removed(|pod| {
             !suspended && !pods.contains_key(&pod.name) && plan::is_current(status, pod)
         });
         let refused = notes.refusal().map(|(trouble, _)| trouble.clone());
-        let vanished: Vec<PodSeen> = notes.vanished().cloned().collect();
+        let vanished: Vec<PodSeen> = notes.removed_pods().cloned().collect();
         (refused, vanished)
     });
     let mut pods: Vec<PodSeen> = pods.into_values().collect();
     let vanished = gone(context, job, vanished, &mut pods).await?;
     let doubtful = confirm(context, job, status, &mut pods).await?;
-    let mut parts = Vec::new();
-    for part in Part::ALL {
-        let (name, digest) = apply::wanted_part(job, status, part)?;
-        if context.parts(part).of(&owner).get(&name) == Some(&digest) {
-            parts.push(part);
+    let mut children = Vec::new();
+    for child in ChildObject::ALL {
+        let (name, digest) = apply::wanted_child(job, status, child)?;
+        if context.children(child).of(&owner).get(&name) == Some(&digest) {
+            children.push(child);
         }
     }
     let poll = match status.phase.is_some_and(Phase::is_terminal) {
@@ -60,7 +60,7 @@ pub async fn fetch(
     };
     Ok(Observed {
         pods,
-        parts,
+        children,
         progress: poll.answer.map(|(progress, _)| progress),
         unreachable: poll
             .silent_since
@@ -104,7 +104,7 @@ async fn confirm(
     let mut missing = plan::missing_servers(job, status, pods);
     context.memory.with(&job.uid, |notes| {
         missing.retain(|(member, attempt)| {
-            !notes.is_new(status.generation, &pod_name(&job.name, *member, *attempt))
+            !notes.cannot_have_existed(status.generation, &pod_name(&job.name, *member, *attempt))
         });
     });
     let mut unknown = false;
@@ -138,13 +138,16 @@ async fn poll(context: &Context, job: &Job, pods: &[PodSeen], now: Timestamp) ->
         return poll;
     }
     let Ok(_permit) = context.polls.try_acquire() else {
-        return poll; // at the next pass
+        return poll; // at the next reconcile
     };
     poll.asked = Some(now);
     match context.coordinator.progress(ip).await {
         Ok(progress) => {
             let samples = progress.samples;
-            poll.answer = Some((understood(progress, poll.answer.as_ref(), now), samples));
+            poll.answer = Some((
+                observed_progress(progress, poll.answer.as_ref(), now),
+                samples,
+            ));
             poll.silent_since = None;
         }
         Err(error) => {
@@ -158,7 +161,7 @@ async fn poll(context: &Context, job: &Job, pods: &[PodSeen], now: Timestamp) ->
     poll
 }
 
-fn understood(
+fn observed_progress(
     progress: Progress,
     before: Option<&(ProgressSeen, u64)>,
     now: Timestamp,

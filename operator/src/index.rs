@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
-use crate::observed::PodSeen;
+use crate::observe::PodSeen;
 use crate::owner::Owner;
 
 /// Objects by owner and name, as one kind's watch brings them.
@@ -65,7 +65,7 @@ pub struct Entry<K, V> {
 pub type Pods = Index<String, PodSeen>;
 /// Digests of what was applied to the other objects of all jobs, by their names. One index holds one kind: each watch begins
 /// anew by itself.
-pub type Parts = Index<String, String>;
+pub type ChildObjects = Index<String, String>;
 
 impl<K, V> Default for Index<K, V> {
     fn default() -> Self {

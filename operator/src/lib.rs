@@ -1,6 +1,6 @@
 //! The Trainyard operator: it turns a `TrainingJob` into servers and workers, and keeps them going to the end.
 //!
-//! One pass over a job ([`pass`]) is **fetch** ([`fetch`]) -> **validate** ([`job`]) -> **plan** ([`plan`], pure) -> **apply**
+//! One reconcile of a job ([`reconcile`]) is **fetch** ([`fetch`]) -> **validate** ([`job`]) -> **plan** ([`plan`], pure) -> **apply**
 //! ([`apply`], the only place that writes). The status in a plan is written before any of its steps is taken.
 
 pub mod apply;
@@ -17,10 +17,10 @@ pub mod leader;
 pub mod member;
 pub mod memory;
 pub mod metrics;
-pub mod observed;
+pub mod observe;
 pub mod owner;
-pub mod pass;
 pub mod plan;
+pub mod reconcile;
 pub mod resources;
 
 pub use context::Context;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use trainyard_crds::training_job::{MemberRestarts, Phase};
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 use trainyard_operator::job::Job;
-use trainyard_operator::observed::{End, Member, Observed, Part, PodSeen};
+use trainyard_operator::observe::{ChildObject, End, Member, Observed, PodSeen};
 use trainyard_operator::plan::{self, Plan, Settings, Step};
 use trainyard_operator::resources;
 
@@ -83,7 +83,7 @@ fn pod(job: &Job, member: Member) -> Value {
 fn o01_objects_come_before_pods_and_a_second_pass_over_them_plans_nothing() {
     let job = valid(FULL);
     let first = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0);
-    let applied: Vec<Step> = Part::ALL.map(Step::Apply).into();
+    let applied: Vec<Step> = ChildObject::ALL.map(Step::Apply).into();
     assert_eq!(first.steps[..applied.len()], applied);
     let members: Vec<Member> = first.steps[applied.len()..]
         .iter()
@@ -110,13 +110,13 @@ fn o01_objects_come_before_pods_and_a_second_pass_over_them_plans_nothing() {
             .iter()
             .filter_map(|step| created(&job, step))
             .collect(),
-        parts: Part::ALL.into(),
+        children: ChildObject::ALL.into(),
         ..Observed::default()
     };
     let second = pass(&job, &first.status, &observed, 5);
     assert_eq!(second.steps, []);
     assert_eq!(second.status, first.status);
-    assert_eq!(second.again, None);
+    assert_eq!(second.requeue_after, None);
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn o25_an_invalid_job_fails_once_and_says_why() {
     let second = plan::invalid(&problems, &wrong, &[], at(60));
     assert_eq!(second.status, first.status);
     assert_eq!(second.steps, []);
-    assert_eq!(second.again, Some(Duration::from_secs(40)));
+    assert_eq!(second.requeue_after, Some(Duration::from_secs(40)));
     let third = plan::invalid(&problems, &wrong, &[], at(100));
     assert_eq!(third.steps, [Step::DeleteJob]);
 }
@@ -378,7 +378,7 @@ fn o09_a_disruption_after_a_healthy_period_begins_the_waits_anew() {
         };
         let observed = Observed {
             pods: vec![pod],
-            parts: Part::ALL.into(),
+            children: ChildObject::ALL.into(),
             ..Observed::default()
         };
         let plan = pass(&job, &status, &observed, lived);
@@ -401,12 +401,12 @@ fn o21_a_pod_that_does_not_start_is_named_after_two_minutes() {
                 ..pod
             })
             .collect(),
-        parts: Part::ALL.into(),
+        children: ChildObject::ALL.into(),
         ..Observed::default()
     };
     let early = pass(&job, &first.status, &observed, 20);
     assert_eq!(early.status, first.status);
-    assert_eq!(early.again, Some(Duration::from_secs(100)));
+    assert_eq!(early.requeue_after, Some(Duration::from_secs(100)));
     let late = pass(&job, &first.status, &observed, 120);
     let degraded = late
         .status
@@ -427,12 +427,12 @@ fn o32_the_service_of_server_0_leads_to_its_current_pod_alone() {
     let mut status = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0).status;
     status.started_generation = status.generation;
     let observed = Observed {
-        parts: Part::ALL.into(),
+        children: ChildObject::ALL.into(),
         ..Observed::default()
     };
     let plan = pass(&job, &status, &observed, 60);
     let place = |step: &dyn Fn(&Step) -> bool| plan.steps.iter().position(step);
-    let service = place(&|step| *step == Step::Apply(Part::Coordinator));
+    let service = place(&|step| *step == Step::Apply(ChildObject::Coordinator));
     let successor = place(&|step| {
         matches!(
             step,

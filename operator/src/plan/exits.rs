@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::observed::End;
+use crate::observe::End;
 
 /// `EX_TEMPFAIL`: the trainer asks to be started again.
 const TRY_AGAIN: i32 = 75;

@@ -9,8 +9,8 @@ use trainyard_crds::training_job::{CheckpointStatus, CleanPodPolicy, Phase};
 use trainyard_crds::{TrainingJobSpec, TrainingJobStatus};
 
 use super::{Planner, Step, after, delete, delete_as_seen};
-use crate::conditions::{self, Said, types};
-use crate::observed::{PodSeen, Report};
+use crate::conditions::{self, ConditionState, types};
+use crate::observe::{PodSeen, Report};
 
 /// Metrics that the status keeps at most.
 const MAX_METRICS: usize = 32;
@@ -22,13 +22,13 @@ impl Planner<'_> {
         progress.total_steps = report.total_steps.max(report.step);
         progress.epoch = report.epochs;
         if let Some(validation) = &report.metrics.validation {
-            progress.validation = legible_all(validation);
+            progress.validation = rounded_metrics(validation);
         }
         if let Some(loss) = report
             .metrics
             .train
             .get("loss")
-            .and_then(|loss| legible(*loss))
+            .and_then(|loss| rounded(*loss))
         {
             progress.loss = Some(loss);
         }
@@ -53,7 +53,7 @@ impl Planner<'_> {
     fn end(&mut self, phase: Phase, condition: &str, reason: &str, message: String) {
         self.status.phase = Some(phase);
         self.status.completion_time = Some(Time(self.now));
-        let said = Said {
+        let state = ConditionState {
             status: true,
             reason,
             message,
@@ -61,12 +61,12 @@ impl Planner<'_> {
         conditions::set(
             &mut self.status.conditions,
             condition,
-            said,
+            state,
             self.job.generation,
             self.now,
         );
         self.steps.clear();
-        self.again = None;
+        self.requeue_after = None;
         self.after_the_end();
     }
 
@@ -115,28 +115,28 @@ pub(super) fn clean_up(
 }
 
 /// A number for people: six significant digits, as the artifact has all of them. None if JSON cannot say it.
-pub(super) fn legible(value: f64) -> Option<f64> {
+pub(super) fn rounded(value: f64) -> Option<f64> {
     value
         .is_finite()
         .then(|| format!("{value:.5e}").parse().unwrap_or(value))
 }
 
 /// Metrics for people.
-pub(super) fn legible_all(metrics: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
-    let pair = |(name, value): (&String, &f64)| Some((name.clone(), legible(*value)?));
+pub(super) fn rounded_metrics(metrics: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    let pair = |(name, value): (&String, &f64)| Some((name.clone(), rounded(*value)?));
     metrics.iter().filter_map(pair).take(MAX_METRICS).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::legible;
+    use super::rounded;
 
     #[test]
     fn numbers_are_told_in_six_digits() {
-        assert_eq!(legible(0.017_399_353_292_150_633), Some(0.017_399_4));
-        assert_eq!(legible(-123_456_789.0), Some(-123_457_000.0));
-        assert_eq!(legible(0.0), Some(0.0));
-        assert_eq!(legible(f64::NAN), None);
-        assert_eq!(legible(f64::INFINITY), None);
+        assert_eq!(rounded(0.017_399_353_292_150_633), Some(0.017_399_4));
+        assert_eq!(rounded(-123_456_789.0), Some(-123_457_000.0));
+        assert_eq!(rounded(0.0), Some(0.0));
+        assert_eq!(rounded(f64::NAN), None);
+        assert_eq!(rounded(f64::INFINITY), None);
     }
 }

@@ -11,7 +11,7 @@ use trainyard_crds::training_job::MemberRestarts;
 use super::after;
 use super::exits::{self, Verdict};
 use crate::job::Job;
-use crate::observed::{Member, Observed, PodSeen, Report, Role, cut};
+use crate::observe::{Member, Observed, PodSeen, Report, Role, cut};
 
 /// How long a member that ended well may be missing before it is replaced: its job is about to finish.
 const LINGER: Duration = Duration::from_secs(15);
@@ -112,7 +112,7 @@ impl Members {
                 }
             }
         }
-        self.retire(job, observed);
+        self.replace_unwanted(job, observed);
         if server_lost {
             status.generation += 1;
         }
@@ -200,7 +200,7 @@ impl Members {
 
     /// Members that are not wanted any more get another attempt before their pods are deleted: wanted again, they need
     /// not wait for the old pods, and nobody takes the deletion for a disruption.
-    fn retire(&mut self, job: &Job, observed: &Observed) {
+    fn replace_unwanted(&mut self, job: &Job, observed: &Observed) {
         for pod in &observed.pods {
             if !is_wanted(job, pod.member) && pod.attempt == self.attempt(pod.member) {
                 let entry = self.entry(pod.member);
@@ -213,7 +213,7 @@ impl Members {
     }
 
     /// Pods that a suspension has ended are followed by others, as soon as the job is resumed; they were not lost.
-    pub fn dismiss(&mut self, job: &Job, observed: &Observed) {
+    pub fn replace_suspended(&mut self, job: &Job, observed: &Observed) {
         for pod in &observed.pods {
             if pod.deletion.is_some()
                 && is_wanted(job, pod.member)
@@ -244,7 +244,7 @@ impl Loss {
         }
     }
 
-    fn of(end: &crate::observed::End, failed: bool) -> Self {
+    fn of(end: &crate::observe::End, failed: bool) -> Self {
         Loss {
             failed,
             reason: exits::describe(end),

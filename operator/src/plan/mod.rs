@@ -1,7 +1,7 @@
 //! Decides what to do about a job: pure, synchronous, and the only place where the operator decides anything.
 //!
 //! The status that a plan carries is written before any of its steps is taken: counts, attempts and the generation are
-//! durable before what they stand for happens. A crash between two writes is thus seen by the next pass as a plan half
+//! durable before what they stand for happens. A crash between two writes is thus seen by the next reconcile as a plan half
 //! carried out, and carried on with.
 
 pub mod exits;
@@ -18,16 +18,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use trainyard_crds::training_job::Phase;
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 
-use crate::conditions::{self, Said, types};
+use crate::conditions::{self, ConditionState, types};
 use crate::job::{Job, Problem};
-use crate::observed::{Member, Observed, Part, PodSeen, Role};
+use crate::observe::{ChildObject, Member, Observed, PodSeen, Role};
 use members::Members;
 
 /// Something to do, after the plan's status is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Make an object, or make it what it should be.
-    Apply(Part),
+    Apply(ChildObject),
     /// Create a member's pod.
     CreatePod {
         /// Whose.
@@ -74,7 +74,7 @@ pub struct Plan {
     /// What to do then, in order.
     pub steps: Vec<Step>,
     /// When to look again although nothing has happened.
-    pub again: Option<Duration>,
+    pub requeue_after: Option<Duration>,
 }
 
 /// What the operator was started with, as far as plans need it.
@@ -99,7 +99,7 @@ pub fn invalid(
     if !status.phase.is_some_and(Phase::is_terminal) {
         let listed: Vec<String> = problems.iter().map(Problem::to_string).collect();
         let message = listed.join("; ");
-        let said = |message: &str| Said {
+        let state = |message: &str| ConditionState {
             status: true,
             reason: "InvalidSpec",
             message: message.into(),
@@ -107,14 +107,14 @@ pub fn invalid(
         conditions::set(
             &mut status.conditions,
             types::INVALID,
-            said(&message),
+            state(&message),
             generation,
             now,
         );
         conditions::set(
             &mut status.conditions,
             types::FAILED,
-            said(&message),
+            state(&message),
             generation,
             now,
         );
@@ -127,7 +127,7 @@ pub fn invalid(
     Plan {
         status,
         steps,
-        again: wait.and_then(|wait| Duration::try_from(wait).ok()),
+        requeue_after: wait.and_then(|wait| Duration::try_from(wait).ok()),
     }
 }
 
@@ -147,7 +147,7 @@ pub fn plan(
         now,
         status: status.clone(),
         steps: Vec::new(),
-        again: None,
+        requeue_after: None,
     };
     planner.status.observed_generation = Some(job.generation);
     planner.decide(settings);
@@ -155,21 +155,21 @@ pub fn plan(
     Plan {
         status: planner.status,
         steps: planner.steps,
-        again: planner.again,
+        requeue_after: planner.requeue_after,
     }
 }
 
 struct Planner<'a> {
-    /// Generation of the training group before this pass.
+    /// Generation of the training group before this reconcile.
     known_generation: u64,
-    /// Attempt of server 0 before this pass.
+    /// Attempt of server 0 before this reconcile.
     known_coordinator: u32,
     job: &'a Job,
     observed: &'a Observed,
     now: Timestamp,
     status: TrainingJobStatus,
     steps: Vec<Step>,
-    again: Option<Duration>,
+    requeue_after: Option<Duration>,
 }
 
 impl Planner<'_> {
@@ -286,7 +286,7 @@ impl Planner<'_> {
         self.status.generation += 1;
         self.status.phase = Some(Phase::Pending);
         let mut members = Members::of(&self.status);
-        members.dismiss(self.job, self.observed);
+        members.replace_suspended(self.job, self.observed);
         members.store(&mut self.status);
         true
     }
@@ -294,9 +294,11 @@ impl Planner<'_> {
     fn create_what_is_missing(&mut self, members: &Members) {
         // The Service in front of server 0 leads to the current pod, not to one that hangs on a lost node.
         let moved = members.attempt(Member::COORDINATOR) != self.known_coordinator;
-        for part in Part::ALL {
-            if !self.observed.parts.contains(&part) || (part == Part::Coordinator && moved) {
-                self.steps.push(Step::Apply(part));
+        for child in ChildObject::ALL {
+            if !self.observed.children.contains(&child)
+                || (child == ChildObject::Coordinator && moved)
+            {
+                self.steps.push(Step::Apply(child));
             }
         }
         let mut due = Vec::new();
@@ -360,7 +362,7 @@ impl Planner<'_> {
     }
 
     fn wake_in(&mut self, wait: Duration) {
-        self.again = Some(self.again.map_or(wait, |again| again.min(wait)));
+        self.requeue_after = Some(self.requeue_after.map_or(wait, |known| known.min(wait)));
     }
 }
 

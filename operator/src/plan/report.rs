@@ -7,8 +7,8 @@ use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::{CheckpointStatus, Phase, Progress, RoleStatus, WorkersStatus};
 
 use super::{Planner, Step, after, finish, members};
-use crate::conditions::{self, Said, types};
-use crate::observed::{Member, PodSeen, ProgressSeen, Role, Trouble};
+use crate::conditions::{self, ConditionState, types};
+use crate::observe::{Member, PodSeen, ProgressSeen, Role, Trouble};
 use crate::resources::labels;
 
 /// Progress alone is written at most this often.
@@ -32,7 +32,7 @@ impl Planner<'_> {
         }
         self.set_conditions(live);
         if live && let Some(seen) = &self.observed.progress {
-            self.fold(seen.clone(), old);
+            self.merge_progress(seen.clone(), old);
         }
     }
 
@@ -48,7 +48,7 @@ impl Planner<'_> {
         let created = |role| {
             let of_role = |step: &&Step| matches!(step, Step::CreatePod { member, .. } if member.role == role);
             match self.observed.refused {
-                Some(_) => 0, // they will not be there before the next pass
+                Some(_) => 0, // they will not be there before the next reconcile
                 None => self.steps.iter().filter(of_role).count(),
             }
         };
@@ -106,24 +106,26 @@ impl Planner<'_> {
                 "waiting for all servers and a worker to run",
             ),
         };
-        self.say(types::RUNNING, running, reason, message);
+        self.set_condition(types::RUNNING, running, reason, message);
         let suspended = self.status.phase == Some(Phase::Suspended);
         if suspended {
-            self.say(
+            self.set_condition(
                 types::SUSPENDED,
                 true,
                 "Suspended",
                 "pods are deleted; training goes on from the last checkpoint",
             );
         } else if conditions::is_true(&self.status.conditions, types::SUSPENDED) {
-            self.say(types::SUSPENDED, false, "Resumed", "spec.suspend is false");
+            self.set_condition(types::SUSPENDED, false, "Resumed", "spec.suspend is false");
         }
         let works = live && !suspended;
         match self.trouble().filter(|_| works) {
-            Some(trouble) => self.say(types::DEGRADED, true, trouble.reason, &trouble.message),
+            Some(trouble) => {
+                self.set_condition(types::DEGRADED, true, trouble.reason, &trouble.message)
+            }
             None if works && self.may_last() => {}
             None if conditions::is_true(&self.status.conditions, types::DEGRADED) => {
-                self.say(
+                self.set_condition(
                     types::DEGRADED,
                     false,
                     "Recovered",
@@ -134,9 +136,9 @@ impl Planner<'_> {
         }
     }
 
-    fn say(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
+    fn set_condition(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
         let message = message.into();
-        let said = Said {
+        let state = ConditionState {
             status,
             reason,
             message,
@@ -144,7 +146,7 @@ impl Planner<'_> {
         conditions::set(
             &mut self.status.conditions,
             type_,
-            said,
+            state,
             self.job.generation,
             self.now,
         );
@@ -255,7 +257,7 @@ impl Planner<'_> {
 
     /// Takes progress over if something else is written anyway, or often enough. It never goes back: after a lost server
     /// the status waits until training has passed the point where it was.
-    fn fold(&mut self, seen: ProgressSeen, old: &TrainingJobStatus) {
+    fn merge_progress(&mut self, seen: ProgressSeen, old: &TrainingJobStatus) {
         let due = match old.progress.as_ref().and_then(|p| p.time.as_ref()) {
             Some(last) => self.now >= after(last.0, PROGRESS),
             None => true,
@@ -272,9 +274,9 @@ impl Planner<'_> {
             step: seen.step,
             total_steps: seen.total_steps,
             epoch: seen.epoch,
-            loss: seen.loss.and_then(finish::legible),
-            samples_per_second: seen.samples_per_second.and_then(finish::legible),
-            validation: finish::legible_all(&seen.validation),
+            loss: seen.loss.and_then(finish::rounded),
+            samples_per_second: seen.samples_per_second.and_then(finish::rounded),
+            validation: finish::rounded_metrics(&seen.validation),
             time: known.time.clone(),
         };
         if progress != *known {

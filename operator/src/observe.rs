@@ -170,7 +170,7 @@ pub struct ProgressSeen {
 
 /// An object of a job that is not a pod.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Part {
+pub enum ChildObject {
     /// The ConfigMap with the resolved job.
     Config,
     /// The headless Service.
@@ -181,13 +181,13 @@ pub enum Part {
     Policy,
 }
 
-impl Part {
+impl ChildObject {
     /// All of them, in the order in which they are made.
-    pub const ALL: [Part; 4] = [
-        Part::Config,
-        Part::Headless,
-        Part::Coordinator,
-        Part::Policy,
+    pub const ALL: [ChildObject; 4] = [
+        ChildObject::Config,
+        ChildObject::Headless,
+        ChildObject::Coordinator,
+        ChildObject::Policy,
     ];
 }
 
@@ -197,7 +197,7 @@ pub struct Observed {
     /// Its pods, those of older attempts too.
     pub pods: Vec<PodSeen>,
     /// Its other objects that are as they should be.
-    pub parts: Vec<Part>,
+    pub children: Vec<ChildObject>,
     /// What the coordinator last said.
     pub progress: Option<ProgressSeen>,
     /// Why the coordinator does not answer, if it has not for longer than a moment.
@@ -212,7 +212,7 @@ pub struct Observed {
 
 /// Takes from a pod what decisions need; none for a pod that no job owns. Whose pod it is tells its name, which nobody can
 /// change, not its labels.
-pub fn see(pod: &Pod) -> Option<PodSeen> {
+pub fn from_pod(pod: &Pod) -> Option<PodSeen> {
     let owner = Owner::of(&pod.metadata)?;
     let (member, attempt) = identity(&owner.name, &pod.name_any())?;
     let labelled = labels::of_pod(&owner.name, member, attempt)
@@ -394,7 +394,7 @@ mod tests {
                 "state": state,
             }]},
         });
-        see(&serde_json::from_value(pod).expect("a pod")).expect("a pod of a job")
+        from_pod(&serde_json::from_value(pod).expect("a pod")).expect("a pod of a job")
     }
 
     #[test]

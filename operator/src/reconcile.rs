@@ -1,4 +1,4 @@
-//! One pass over a job: fetch, validate, plan, write the status, take the steps.
+//! One reconcile of a job: fetch, validate, plan, write the status, take the steps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::events;
 use crate::fetch::fetch;
 use crate::job::{Guarded, Job};
-use crate::observed::PodSeen;
+use crate::observe::PodSeen;
 use crate::owner::Owner;
 use crate::plan::{self, Plan, Step};
 use crate::resources::pod_name;
@@ -25,7 +25,7 @@ const CONFLICT: Duration = Duration::from_millis(500);
 /// When to look again if what the watch has brought is old.
 const BEHIND: Duration = Duration::from_secs(5);
 
-/// Why a pass was broken off.
+/// Why a reconcile was broken off.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or did not answer.
@@ -33,11 +33,11 @@ pub enum Error {
     Api(#[from] kube::Error),
 }
 
-/// One pass over a job, as the watch last brought it.
+/// One reconcile of a job, as the watch last brought it.
 ///
 /// # Errors
 /// What broke it off.
-pub async fn pass(context: &Context, cached: &TrainingJob) -> Result<Action, Error> {
+pub async fn reconcile(context: &Context, cached: &TrainingJob) -> Result<Action, Error> {
     if cached.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change()); // its objects go with it, by their owner references
     }
@@ -71,9 +71,9 @@ pub async fn pass(context: &Context, cached: &TrainingJob) -> Result<Action, Err
                 context.memory.with(&uid, |notes| {
                     if plan.status.generation > old.generation {
                         let present = pods.into_iter().map(|pod| pod.name);
-                        notes.raised(plan.status.generation, present);
+                        notes.record_generation(plan.status.generation, present);
                     }
-                    notes.wrote(version, Arc::new(written));
+                    notes.record_write(version, Arc::new(written));
                 });
             }
             // Somebody else wrote: nothing was decided, and the news is on its way.
@@ -92,7 +92,7 @@ pub async fn pass(context: &Context, cached: &TrainingJob) -> Result<Action, Err
         // No write has shown yet that nobody else has decided otherwise meanwhile.
         return Ok(Action::requeue(BEHIND));
     }
-    let mut again = plan.again;
+    let mut again = plan.requeue_after;
     match job {
         Some(job) => {
             let more = carry_out(context, &job, &plan, now).await?;
@@ -100,7 +100,7 @@ pub async fn pass(context: &Context, cached: &TrainingJob) -> Result<Action, Err
         }
         None => apply::clean_up(&context.client, &object, &plan.steps).await?,
     }
-    context.memory.update(&uid, |notes| notes.went_well());
+    context.memory.update(&uid, |notes| notes.reset_errors());
     Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
@@ -131,7 +131,7 @@ async fn carry_out(
                 pod = pod.name,
                 "created"
             );
-            notes.created(pod, now);
+            notes.record_created(pod, now);
         }
         if outcome.failed.is_some() {
             return; // whether it was done nobody knows
@@ -144,12 +144,12 @@ async fn carry_out(
                 "{}",
                 trouble.message
             );
-            notes.refused(trouble, now);
+            notes.record_refusal(trouble, now);
             wait = Some(Duration::ZERO); // once more, to say so in the status
-        } else if wait.is_none() && notes.allowed() {
+        } else if wait.is_none() && notes.clear_refusal() {
             wait = Some(Duration::ZERO); // and once more when it is in the way no longer
         }
-        wait = wait.into_iter().chain(notes.patience()).min();
+        wait = wait.into_iter().chain(notes.cache_timeout()).min();
     });
     match outcome.failed {
         Some(error) => Err(error.into()),
@@ -184,10 +184,14 @@ async fn take(
     };
     // Before, as an answer may never come.
     let names = new_pods(steps);
-    context.memory.with(&job.uid, |notes| notes.tries(names));
+    context
+        .memory
+        .with(&job.uid, |notes| notes.record_creation_attempts(names));
     let outcome = apply::take_steps(&context.client, job, status, steps).await;
     let names = new_pods(steps.get(outcome.tried..).unwrap_or_default());
-    context.memory.with(&job.uid, |notes| notes.spared(names));
+    context
+        .memory
+        .with(&job.uid, |notes| notes.withdraw_creation_attempts(names));
     Ok(outcome)
 }
 
@@ -217,7 +221,7 @@ pub async fn undecodable(context: &Context, object: &Guarded, error: &str) {
         "cannot be decoded"
     );
     let mut note = format!("this operator cannot read the object, and leaves it alone: {error}");
-    crate::observed::cut(&mut note, 1000);
+    crate::observe::cut(&mut note, 1000);
     let event = Event {
         type_: EventType::Warning,
         reason: "Undecodable".into(),
