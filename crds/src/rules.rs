@@ -27,7 +27,7 @@ fn immutable(field: &str) -> Rule {
 }
 
 /// Longest name of a job: pods and services add up to 23 characters to it and must stay within a label of 63.
-pub(crate) const MAX_NAME: usize = 40;
+pub const MAX_NAME: usize = 40;
 /// Names of jobs, as a service's: a label of RFC 1035.
 pub(crate) const NAME: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 /// What is said about any other name.

@@ -282,12 +282,7 @@ pub async fn is_current(client: &Client, object: &TrainingJob) -> kube::Result<b
 /// What tells one state of an object that we apply from another.
 fn digest(object: &impl Serialize) -> kube::Result<String> {
     let bytes = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
-    let digest = Sha256::digest(bytes);
-    Ok(digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(const_hex::encode(&Sha256::digest(bytes)[..8]))
 }
 
 /// Name and digest of a child object as it should be.
@@ -482,16 +477,4 @@ where
 {
     let api: Api<K> = Api::namespaced(client.clone(), &job.namespace);
     Ok(api.get_metadata_opt(name).await?.is_some())
-}
-
-/// The longer of `wait` and what the server asked for.
-pub fn retry_after(error: &kube::Error, wait: std::time::Duration) -> std::time::Duration {
-    let kube::Error::Api(status) = error else {
-        return wait;
-    };
-    let asked = status
-        .details
-        .as_ref()
-        .map_or(0, |details| details.retry_after_seconds);
-    wait.max(std::time::Duration::from_secs(asked.into()))
 }

@@ -15,7 +15,7 @@ use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::watcher::{self, watcher};
 use kube::{Resource, ResourceExt};
 
-use crate::apply;
+use crate::backoff;
 use crate::context::Context;
 use crate::index::Entry;
 use crate::job::Guarded;
@@ -205,5 +205,5 @@ fn error_policy(object: Arc<Guarded>, error: &Error, context: Arc<Context>) -> A
         %error,
         "a reconcile was broken off; trying again"
     );
-    Action::requeue(apply::retry_after(cause, wait))
+    Action::requeue(backoff::retry_after(cause, wait))
 }

@@ -22,8 +22,6 @@ const RESERVED_DOMAIN: &str = "trainyard.dev/";
 const RESERVED_VOLUMES: [&str; 4] = ["job", "data", "storage", "tmp"];
 /// Folders of the container that the operator mounts something at.
 const RESERVED_PATHS: [&str; 4] = ["/etc/trainyard", "/data", "/storage", "/tmp"];
-/// Longest name of a pod or label value.
-const MAX_LABEL: usize = 63;
 
 /// A job that can be run on a cluster.
 #[derive(Clone, Debug)]
@@ -78,15 +76,6 @@ impl Job {
         data(&object, &mut problems);
         pod_settings("spec.servers", &spec.servers.pod, &mut problems);
         pod_settings("spec.workers", &spec.workers.pod, &mut problems);
-        // A pod is NAME-ROLE-INDEX-ATTEMPT; the CRD's rule on names leaves room for all of it.
-        let longest = format!("{}-worker-1023-1000000", object.name()).len();
-        if longest > MAX_LABEL {
-            let most = object.name().len() - (longest - MAX_LABEL);
-            problems.add(
-                "metadata.name",
-                format!("pods named after the job would be longer than {MAX_LABEL} characters: use at most {most}"),
-            );
-        }
         match (storage, problems.0.is_empty()) {
             (Some(storage), true) => Ok(Job {
                 name: object.name().into(),

@@ -3,7 +3,10 @@
 //! One reconcile of a job ([`reconcile`]) is **fetch** ([`fetch`]) -> **validate** ([`job`]) -> **plan** ([`plan`], pure) -> **apply**
 //! ([`apply`], the only place that writes). The status in a plan is written before any of its steps is taken.
 
+#![forbid(unsafe_code)]
+
 pub mod apply;
+pub mod backoff;
 pub mod conditions;
 pub mod context;
 pub mod controller;

@@ -1,5 +1,7 @@
 //! The operator's process: arguments, signals, HTTP, leader election; the work is in the library.
 
+#![forbid(unsafe_code)]
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;

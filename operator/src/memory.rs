@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use trainyard_crds::TrainingJob;
 
+use crate::backoff::exponential;
 use crate::observe::{PodSeen, ProgressSeen, Trouble};
 
 /// How long a pod that was created may be missing from the cache.
@@ -16,8 +17,10 @@ const CACHE_DELAY: SignedDuration = SignedDuration::from_secs(10);
 const MAX_OVERTAKEN: usize = 16;
 /// Errors in a row from which on the status says so.
 const PERSISTENT_ERRORS: u32 = 3;
-/// Waits after refusals and errors.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The wait after the first error; it doubles with each in a row.
+const BACKOFF_BASE: Duration = Duration::from_secs(1);
+/// The longest wait after an error.
+const BACKOFF_CAP: Duration = Duration::from_secs(60);
 
 /// Notes about all jobs, by uid.
 #[derive(Default)]
@@ -247,7 +250,7 @@ impl Notes {
     }
 }
 
-fn backoff(times: u32) -> Duration {
-    let doubled = 2u32.saturating_pow(times.saturating_sub(1).min(16));
-    BACKOFF.0.saturating_mul(doubled).min(BACKOFF.1)
+/// The wait before a try, after so many that failed.
+fn backoff(failed: u32) -> Duration {
+    exponential(BACKOFF_BASE, failed.saturating_sub(1), BACKOFF_CAP)
 }

@@ -1,7 +1,7 @@
 //! The operator's own metrics. No label names an object: there may be any number of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -216,9 +216,6 @@ impl Metrics {
         }
     }
 }
-
-/// Metrics that several parts of the process share.
-pub type Shared = Arc<Metrics>;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::backoff::exponential;
 use crate::observe::End;
 
 /// `EX_TEMPFAIL`: the trainer asks to be started again.
@@ -81,9 +82,7 @@ pub fn backoff(streak: u32, lived_seconds: i64) -> (u32, Duration) {
     let streak = if healthy { 1 } else { streak.saturating_add(1) };
     let wait = match streak {
         0 | 1 => Duration::ZERO,
-        n => BACKOFF_BASE
-            .saturating_mul(2u32.saturating_pow(n - 2))
-            .min(BACKOFF_CAP),
+        n => exponential(BACKOFF_BASE, n - 2, BACKOFF_CAP),
     };
     (streak, wait)
 }
