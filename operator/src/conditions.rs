@@ -43,7 +43,7 @@ pub fn set(
     now: Timestamp,
 ) {
     let mut message = state.message;
-    crate::observe::cut(&mut message, MAX_MESSAGE);
+    crate::trouble::truncate(&mut message, MAX_MESSAGE);
     let status = if state.status { "True" } else { "False" };
     let time = conditions
         .iter()

@@ -119,7 +119,8 @@ fn pods(context: &Arc<Context>) -> impl Stream<Item = ObjectRef<Guarded>> + Send
             let owners = context.pods.apply(&event, |pod: &Pod| {
                 let owned = Owner::of(&pod.metadata).zip(from_pod(pod));
                 if let Some((owner, seen)) = &owned {
-                    let vanishes = matches!(event, watcher::Event::Delete(_)) && seen.end.is_none();
+                    let vanishes =
+                        matches!(event, watcher::Event::Delete(_)) && seen.end().is_none();
                     context.memory.update(&owner.uid, |notes| {
                         notes.record_watched(&seen.name);
                         if vanishes {

@@ -122,7 +122,7 @@ async fn poll(context: &Context, job: &Job, pods: &[PodSeen], now: Timestamp) ->
     let mut poll = context.memory.with(&job.uid, |notes| notes.poll.clone());
     let leader = pods
         .iter()
-        .rfind(|pod| pod.member == Member::COORDINATOR && pod.ready && pod.is_active());
+        .rfind(|pod| pod.member == Member::COORDINATOR && pod.is_ready() && pod.is_active());
     let Some(ip) = leader.and_then(|pod| pod.ip.as_deref()) else {
         poll.silent_since = None; // a pod that does not run has its own condition
         return poll;

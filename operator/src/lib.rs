@@ -25,6 +25,7 @@ pub mod owner;
 pub mod plan;
 pub mod reconcile;
 pub mod resources;
+pub mod trouble;
 
 pub use context::Context;
 pub use controller::run;

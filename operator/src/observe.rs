@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 
 use crate::owner::Owner;
 use crate::resources::{self, labels};
+use crate::trouble::truncate;
 
 pub use crate::member::{Member, Role};
+pub use crate::trouble::Trouble;
 
 /// Longest message that is taken over from a pod, in bytes.
 const MAX_MESSAGE: usize = 4096;
@@ -31,39 +33,95 @@ pub struct PodSeen {
     pub labelled: bool,
     /// When it was created.
     pub created: Option<Timestamp>,
-    /// Whether the container has ever started.
-    pub begun: bool,
-    /// Whether all that runs in it has ended. The kubelet tells of the containers' ends before the pod's phase does; a
-    /// sidecar that somebody has injected may go on without the trainer.
-    pub over: bool,
-    /// Whether the container runs.
-    pub running: bool,
-    /// Since when the container runs, if it does.
-    pub started: Option<Timestamp>,
-    /// Whether it is ready.
-    pub ready: bool,
+    /// Where it is in its life.
+    pub stage: PodStage,
     /// Address of the pod.
     pub ip: Option<String>,
     /// When its grace ends, if it was asked to go.
     pub deletion: Option<Timestamp>,
-    /// How it ended, if it has.
-    pub end: Option<End>,
-    /// Why it does not run, as far as anybody says.
-    pub trouble: Option<Trouble>,
+}
+
+/// Where a pod is in its life, by the container of the trainer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PodStage {
+    /// The container has not started.
+    Pending {
+        /// What keeps it from starting, as far as anybody says.
+        trouble: Option<Trouble>,
+    },
+    /// The container runs.
+    Running {
+        /// Since when.
+        since: Option<Timestamp>,
+        /// Whether it is ready.
+        ready: bool,
+    },
+    /// The container has ended, and the pod's phase does not say so: the kubelet tells of the containers' ends first.
+    Exited {
+        /// Whether another container goes on, a sidecar that was injected. As long as it does, the phase stays as it is.
+        sidecar: bool,
+    },
+    /// The pod's phase says that it has ended.
+    Ended(End),
 }
 
 impl PodSeen {
     /// Neither ended nor asked to go.
     pub fn is_active(&self) -> bool {
-        self.end.is_none() && self.deletion.is_none()
+        self.end().is_none() && self.deletion.is_none()
+    }
+
+    /// Whether the container has ever started.
+    pub fn has_started(&self) -> bool {
+        !matches!(self.stage, PodStage::Pending { .. })
+    }
+
+    /// Whether the container runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self.stage, PodStage::Running { .. })
+    }
+
+    /// Whether the container runs and is ready.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.stage, PodStage::Running { ready: true, .. })
+    }
+
+    /// Whether all that ran in it has ended.
+    pub fn is_over(&self) -> bool {
+        matches!(
+            self.stage,
+            PodStage::Exited { sidecar: false } | PodStage::Ended(_)
+        )
+    }
+
+    /// Since when the container runs, if it does.
+    pub fn running_since(&self) -> Option<Timestamp> {
+        match self.stage {
+            PodStage::Running { since, .. } => since,
+            _ => None,
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn end(&self) -> Option<&End> {
+        match &self.stage {
+            PodStage::Ended(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// Why it does not start, as far as anybody says.
+    pub fn trouble(&self) -> Option<&Trouble> {
+        match &self.stage {
+            PodStage::Pending { trouble } => trouble.as_ref(),
+            _ => None,
+        }
     }
 
     /// How long the container has run, in seconds.
     pub fn lived_seconds(&self, now: Timestamp) -> i64 {
-        let lived = self
-            .started
-            .map(|start| now.duration_since(start).as_secs());
-        lived.unwrap_or(0).max(0)
+        let since = self.running_since();
+        since.map_or(0, |since| now.duration_since(since).as_secs().max(0))
     }
 }
 
@@ -127,24 +185,6 @@ pub struct ReportMetrics {
     /// On the validation rows.
     #[serde(default)]
     pub validation: Option<BTreeMap<String, f64>>,
-}
-
-/// Why something does not go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// One word, as for a condition.
-    pub reason: &'static str,
-    /// What was said, with the name of what is missing.
-    pub message: String,
-}
-
-impl Trouble {
-    /// A trouble with a message of bounded length.
-    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        let mut message = message.into();
-        cut(&mut message, 1024);
-        Trouble { reason, message }
-    }
 }
 
 /// What the coordinator says of the training.
@@ -219,15 +259,6 @@ pub fn from_pod(pod: &Pod) -> Option<PodSeen> {
         .iter()
         .all(|(name, value)| pod.labels().get(name) == Some(value));
     let status = pod.status.as_ref();
-    let container = status
-        .and_then(|s| s.container_statuses.as_ref())
-        .and_then(|all| all.iter().find(|c| c.name == crate::resources::CONTAINER));
-    let state = container.and_then(|c| c.state.as_ref());
-    let mut states = status
-        .into_iter()
-        .flat_map(|s| s.container_statuses.iter().flatten());
-    let terminated = |c: &ContainerStatus| c.state.as_ref().is_some_and(|s| s.terminated.is_some());
-    let end = status.and_then(|status| end(status, container));
     Some(PodSeen {
         name: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
@@ -236,23 +267,33 @@ pub fn from_pod(pod: &Pod) -> Option<PodSeen> {
         attempt,
         labelled,
         created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
-        begun: end.is_some()
-            || state.is_some_and(|s| s.running.is_some() || s.terminated.is_some()),
-        over: end.is_some() || (container.is_some() && states.all(terminated)),
-        running: end.is_none() && state.is_some_and(|s| s.running.is_some()),
-        started: state
-            .and_then(|s| s.running.as_ref()?.started_at.as_ref())
-            .filter(|_| end.is_none())
-            .map(|time| time.0),
-        ready: end.is_none() && container.is_some_and(|c| c.ready),
+        stage: status.map_or(PodStage::Pending { trouble: None }, stage),
         ip: status.and_then(|s| s.pod_ip.clone()),
         deletion: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-        trouble: match end {
-            None => status.and_then(|status| trouble(status, container)),
-            Some(_) => None,
-        },
-        end,
     })
+}
+
+fn stage(status: &PodStatus) -> PodStage {
+    let containers = || status.container_statuses.iter().flatten();
+    let trainer = containers().find(|c| c.name == resources::CONTAINER);
+    if let Some(end) = end(status, trainer) {
+        return PodStage::Ended(end);
+    }
+    let state = trainer.and_then(|c| c.state.as_ref());
+    let terminated = |c: &ContainerStatus| c.state.as_ref().is_some_and(|s| s.terminated.is_some());
+    if trainer.is_some_and(terminated) {
+        let sidecar = !containers().all(terminated);
+        return PodStage::Exited { sidecar };
+    }
+    match state.and_then(|s| s.running.as_ref()) {
+        Some(running) => PodStage::Running {
+            since: running.started_at.as_ref().map(|time| time.0),
+            ready: trainer.is_some_and(|c| c.ready),
+        },
+        None => PodStage::Pending {
+            trouble: trouble(status, trainer),
+        },
+    }
 }
 
 fn identity(job: &str, pod: &str) -> Option<(Member, u32)> {
@@ -319,7 +360,7 @@ fn end(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<End> {
         .or_else(|| status.message.clone())
         .or_else(|| disruption.and_then(|c| c.message.clone()))
         .unwrap_or_default();
-    cut(&mut message, MAX_MESSAGE);
+    truncate(&mut message, MAX_MESSAGE);
     Some(End {
         code: terminated
             .map(|t| t.exit_code)
@@ -364,17 +405,6 @@ fn trouble(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<Tr
     Some(Trouble::new(reason, message))
 }
 
-/// Cuts a text to at most `limit` bytes, between two characters.
-pub fn cut(text: &mut String, limit: usize) {
-    if text.len() > limit {
-        let end = (0..=limit)
-            .rev()
-            .find(|at| text.is_char_boundary(*at))
-            .unwrap_or(0);
-        text.truncate(end);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -401,7 +431,8 @@ mod tests {
     fn o08_a_node_that_was_rebooted_ended_the_pod_and_not_the_program() {
         let ended = |code: i32, reason: &str| {
             let state = serde_json::json!({"terminated": {"exitCode": code, "reason": reason}});
-            worker("Failed", state).end.expect("an end")
+            let pod = worker("Failed", state);
+            pod.end().expect("an end").clone()
         };
         assert!(ended(255, "Unknown").disrupted);
         assert!(ended(137, "ContainerStatusUnknown").disrupted);
@@ -425,7 +456,7 @@ mod tests {
             ("Succeeded", "terminated"),
         ]
         .map(|(phase, name)| worker(phase, state(name)))
-        .map(|pod| (pod.begun, pod.over));
+        .map(|pod| (pod.has_started(), pod.is_over()));
         let expected = [
             (false, false),
             (false, false),

@@ -221,7 +221,7 @@ pub async fn undecodable(context: &Context, object: &Guarded, error: &str) {
         "cannot be decoded"
     );
     let mut note = format!("this operator cannot read the object, and leaves it alone: {error}");
-    crate::observe::cut(&mut note, 1000);
+    crate::trouble::truncate(&mut note, 1000);
     let event = Event {
         type_: EventType::Warning,
         reason: "Undecodable".into(),

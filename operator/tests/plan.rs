@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use trainyard_crds::training_job::{MemberRestarts, Phase};
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 use trainyard_operator::job::Job;
-use trainyard_operator::observe::{ChildObject, End, Member, Observed, PodSeen};
+use trainyard_operator::observe::{ChildObject, End, Member, Observed, PodSeen, PodStage};
 use trainyard_operator::plan::{self, Plan, Settings, Step};
 use trainyard_operator::resources;
 
@@ -52,15 +52,9 @@ fn seen(job: &Job, member: Member, attempt: u32) -> PodSeen {
         attempt,
         labelled: true,
         created: None,
-        begun: false,
-        over: false,
-        running: false,
-        started: None,
-        ready: false,
+        stage: PodStage::Pending { trouble: None },
         ip: None,
         deletion: None,
-        end: None,
-        trouble: None,
     }
 }
 
@@ -151,13 +145,13 @@ fn o01_a_server_that_may_have_been_there_is_created_in_a_new_generation() {
     assert!(
         second
             .steps
-/// Longer names are refused by the schema with the limit: `name-too-long` in the corpus of the API's tests.
             .iter()
             .all(|step| !matches!(step, Step::CreatePod { generation: 1, .. }))
     );
     assert_eq!(second.status.restarts, first.status.restarts);
 }
 
+/// Longer names are refused by the schema with the limit: `name-too-long` in the corpus of the API's tests.
 #[test]
 fn o16_the_longest_name_that_the_schema_admits_leaves_room_for_pods_and_services() {
     let longest = "n".repeat(trainyard_crds::MAX_NAME);
@@ -368,10 +362,11 @@ fn o09_a_disruption_after_a_healthy_period_begins_the_waits_anew() {
     let after = |lived: i64| {
         let member = Member::worker(1);
         let pod = PodSeen {
-            begun: true,
-            running: true,
             created: Some(at(0)),
-            started: Some(at(0)),
+            stage: PodStage::Running {
+                since: Some(at(0)),
+                ready: true,
+            },
             deletion: Some(at(lived + 60)),
             ..seen(&job, member, 9)
         };
@@ -488,10 +483,15 @@ fn o14_each_policy_deletes_what_it_names_and_what_never_began() {
     ] {
         let job = valid(&FULL.replacen("spec:", &format!("spec:\n  cleanPodPolicy: {policy}"), 1));
         let pod = |index| PodSeen {
-            begun: index > 0,
-            over: index > 1,
-            running: index == 1,
-            end: (index == 3).then(|| ended.clone()),
+            stage: match index {
+                0 => PodStage::Pending { trouble: None },
+                1 => PodStage::Running {
+                    since: None,
+                    ready: true,
+                },
+                2 => PodStage::Exited { sidecar: false },
+                _ => PodStage::Ended(ended.clone()),
+            },
             ..seen(&job, Member::worker(index), 0)
         };
         let observed = Observed {
@@ -520,14 +520,13 @@ fn o32_a_server_that_has_ended_is_not_one_that_waits_to_start() {
         generation: 1,
         ..TrainingJobStatus::default()
     };
-    let started = |begun: bool| {
+    let started = |stage: PodStage| {
         let server = PodSeen {
-            begun,
-            over: begun,
+            stage,
             ..seen(&job, Member::server(1), 0)
         };
         plan::all_started(&job, &status, &[server])
     };
-    assert!(started(true));
-    assert!(!started(false));
+    assert!(started(PodStage::Exited { sidecar: false }));
+    assert!(!started(PodStage::Pending { trouble: None }));
 }

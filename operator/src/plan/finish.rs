@@ -92,9 +92,9 @@ pub(super) fn clean_up(
         pod.deletion.is_none()
             && match spec.clean_pod_policy {
                 CleanPodPolicy::All => true,
-                CleanPodPolicy::Running => !pod.over,
+                CleanPodPolicy::Running => !pod.is_over(),
                 // It has no logs, and would still take its place as soon as there is one.
-                CleanPodPolicy::None => !pod.begun,
+                CleanPodPolicy::None => !pod.has_started(),
             }
     };
     let delete = match spec.clean_pod_policy {

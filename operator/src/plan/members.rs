@@ -11,7 +11,8 @@ use trainyard_crds::training_job::MemberRestarts;
 use super::after;
 use super::exits::{self, Verdict};
 use crate::job::Job;
-use crate::observe::{Member, Observed, PodSeen, Report, Role, cut};
+use crate::observe::{Member, Observed, PodSeen, Report, Role};
+use crate::trouble::truncate;
 
 /// How long a member that ended well may be missing before it is replaced: its job is about to finish.
 const LINGER: Duration = Duration::from_secs(15);
@@ -135,7 +136,7 @@ impl Members {
         let current =
             |pod: &&PodSeen| pod.attempt == self.attempt(pod.member) && is_wanted(job, pod.member);
         let judged = observed.pods.iter().filter(current).filter_map(|pod| {
-            let end = pod.end.as_ref()?;
+            let end = pod.end()?;
             (exits::judge(end, pod.deletion.is_some()) == Verdict::Permanent)
                 .then_some((pod.member, end))
         });
@@ -167,7 +168,7 @@ impl Members {
         };
         let lived = pod.lived_seconds(now);
         let asked = pod.deletion.is_some();
-        let Some(end) = &pod.end else {
+        let Some(end) = pod.end() else {
             return match (pod.deletion, member.role) {
                 (None, _) => Fate::Keep,
                 // Its successor need not wait: two workers in one place are harmless.
@@ -195,7 +196,7 @@ impl Members {
         entry.streak = streak;
         entry.not_before = (!wait.is_zero()).then(|| Time(after(now, wait)));
         entry.reason.clone_from(&loss.reason);
-        cut(&mut entry.reason, MAX_REASON);
+        truncate(&mut entry.reason, MAX_REASON);
     }
 
     /// Members that are not wanted any more get another attempt before their pods are deleted: wanted again, they need
@@ -255,7 +256,7 @@ impl Loss {
 
 /// When a pod that was asked to go and has not ended counts as lost; none for any other.
 pub fn lost_at(pod: &PodSeen) -> Option<Timestamp> {
-    let deadline = pod.deletion.filter(|_| pod.end.is_none())?;
+    let deadline = pod.deletion.filter(|_| pod.end().is_none())?;
     Some(after(deadline, LOST))
 }
 
@@ -290,7 +291,7 @@ pub fn all_started(job: &Job, status: &TrainingJobStatus, pods: &[PodSeen]) -> b
         pod.member.role == Role::Server
             && is_wanted(job, pod.member)
             && pod.attempt == members.attempt(pod.member)
-            && !pod.begun
+            && !pod.has_started()
     };
     !pods.iter().any(waits)
 }
@@ -311,7 +312,7 @@ pub fn is_wanted(job: &Job, member: Member) -> bool {
 
 /// The report of a server 0 that found the job complete.
 pub fn completion(pod: &PodSeen) -> Option<Report> {
-    let end = pod.end.as_ref()?;
+    let end = pod.end()?;
     (pod.member == Member::COORDINATOR)
         .then(|| end.report())
         .flatten()

@@ -208,7 +208,7 @@ impl Planner<'_> {
                     .observed
                     .pods
                     .iter()
-                    .any(|pod| pod.member == Member::COORDINATOR && pod.ready)
+                    .any(|pod| pod.member == Member::COORDINATOR && pod.is_ready())
                 {
                     self.wake_in(POLL);
                 }
@@ -346,7 +346,7 @@ impl Planner<'_> {
             let replaced = pod.attempt < current;
             // The last one that ended stays, for its logs.
             let forgotten = pod.attempt.saturating_add(1) < current;
-            let delete = match pod.end {
+            let delete = match pod.end() {
                 None => unwanted || replaced,
                 Some(_) => unwanted || forgotten,
             };

@@ -54,7 +54,7 @@ impl Planner<'_> {
         };
         let count = |role, new: usize| {
             let replicas = self.pods(role).count() + new;
-            let ready = self.pods(role).filter(|pod| pod.ready).count();
+            let ready = self.pods(role).filter(|pod| pod.is_ready()).count();
             (
                 u32::try_from(replicas).unwrap_or(u32::MAX),
                 u32::try_from(ready).unwrap_or(u32::MAX),
@@ -75,7 +75,7 @@ impl Planner<'_> {
         let members = members::Members::of(&self.status);
         let runs = |member: Member| {
             self.current(&members, member)
-                .is_some_and(|pod| pod.running && pod.is_active())
+                .is_some_and(|pod| pod.is_running() && pod.is_active())
         };
         let servers = (0..self.job.servers()).map(Member::server).all(runs);
         let workers = (0..self.job.workers()).map(Member::worker).any(runs);
@@ -165,7 +165,7 @@ impl Planner<'_> {
             .collect();
         pods.sort_by_key(|pod| (pod.member, pod.attempt));
         let of_pod = pods.iter().find_map(|pod| {
-            let trouble = pod.trouble.as_ref()?;
+            let trouble = pod.trouble()?;
             Some(Trouble::new(
                 trouble.reason,
                 format!("pod {}: {}", pod.name, trouble.message),
@@ -189,7 +189,7 @@ impl Planner<'_> {
             let (streak, reason) = members.streak(member);
             let steady = self
                 .current(&members, member)
-                .and_then(|pod| pod.started)
+                .and_then(PodSeen::running_since)
                 .is_some_and(|start| self.now >= after(start, STEADY));
             (streak >= LOOP && !steady).then(|| {
                 let message = format!(
@@ -202,7 +202,7 @@ impl Planner<'_> {
 
     /// A pod that nobody says anything about, and that does not start.
     fn slow_start(&self, pod: &PodSeen) -> Option<Trouble> {
-        let created = pod.created.filter(|_| !pod.begun)?;
+        let created = pod.created.filter(|_| !pod.has_started())?;
         (self.now >= after(created, SLOW_START)).then(|| {
             let message = format!(
                 "pod {} has not started for {} s: kubectl describe pod says what it waits for",
@@ -225,7 +225,7 @@ impl Planner<'_> {
         let observed = self.observed;
         for pod in observed.pods.iter().filter(|pod| pod.is_active()) {
             let looped = members.streak(pod.member).0 >= LOOP;
-            let time = match (pod.begun, pod.started) {
+            let time = match (pod.has_started(), pod.running_since()) {
                 (false, _) => pod.created.map(|created| after(created, SLOW_START)),
                 (true, started) => started.filter(|_| looped).map(|start| after(start, STEADY)),
             };
@@ -242,7 +242,7 @@ impl Planner<'_> {
             return false;
         };
         if degraded.reason == UNREACHABLE {
-            let ready = |pod: &PodSeen| pod.member == Member::COORDINATOR && pod.ready;
+            let ready = |pod: &PodSeen| pod.member == Member::COORDINATOR && pod.is_ready();
             let since = degraded.last_transition_time.0;
             let answered = self
                 .observed
