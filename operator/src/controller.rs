@@ -17,7 +17,7 @@ use kube::{Resource, ResourceExt};
 
 use crate::backoff;
 use crate::context::Context;
-use crate::index::Entry;
+use crate::index::{Applied, Entry};
 use crate::job::Guarded;
 use crate::observe::{ChildObject, from_pod};
 use crate::owner::Owner;
@@ -166,12 +166,11 @@ where
             let owners = context
                 .children(child)
                 .apply(&event, |object: &PartialObjectMeta<K>| {
-                    let digest = object.annotations().get(labels::APPLIED);
-                    let digest = digest.cloned().unwrap_or_default();
+                    let applied = Applied::of(&object.metadata);
                     Entry {
                         namespace: object.namespace().unwrap_or_default(),
                         key: object.name_any(),
-                        owned: Owner::of(&object.metadata).map(|owner| (owner, digest)),
+                        owned: Owner::of(&object.metadata).map(|owner| (owner, applied)),
                     }
                 });
             stream::iter(owners).map(|owner| owner.reference())

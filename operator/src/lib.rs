@@ -1,7 +1,8 @@
 //! The Trainyard operator: it turns a `TrainingJob` into servers and workers, and keeps them going to the end.
 //!
-//! One reconcile of a job ([`reconcile`]) is **fetch** ([`fetch`]) -> **validate** ([`job`]) -> **plan** ([`plan`], pure) -> **apply**
-//! ([`apply`], the only place that writes). The status in a plan is written before any of its steps is taken.
+//! One reconcile of a job ([`reconcile`]) is **validate** ([`job`]) -> **fetch** ([`fetch`], with [`read`] for what the caches
+//! cannot tell) -> **plan** ([`plan`], pure: every decision is there) -> **apply** ([`apply`], the only place that writes). The
+//! status in a plan is written before any of its steps is taken.
 
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ pub mod metrics;
 pub mod observe;
 pub mod owner;
 pub mod plan;
+pub mod read;
 pub mod reconcile;
 pub mod resources;
 pub mod trouble;

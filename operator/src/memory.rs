@@ -9,7 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use trainyard_crds::TrainingJob;
 
 use crate::backoff::exponential;
-use crate::observe::{PodSeen, ProgressSeen, Trouble};
+use crate::observe::{ChildObject, Member, PodSeen, ProgressSeen, Refusal};
+use crate::plan::Step;
+use crate::trouble::Trouble;
 
 /// How long a pod that was created may be missing from the cache.
 const CACHE_DELAY: SignedDuration = SignedDuration::from_secs(10);
@@ -32,12 +34,18 @@ pub struct Memory {
 #[derive(Default)]
 pub struct Notes {
     own_write: Option<OwnWrite>,
+    /// Pods that were created, and when, and that the cache does not have yet.
     uncached: Vec<(PodSeen, Timestamp)>,
+    /// Pods that the watch has lost before they had ended.
     removed: Vec<PodSeen>,
-    refusal: Option<Refusal>,
-    /// The generation that this process raised, the pods that were there then, and those that it has tried to create since.
+    /// Objects that could not be created because there is one of that name, which the cache does not have.
+    conflicts: Conflicts,
+    refusal: Option<CountedRefusal>,
+    /// The generation that this process raised.
     raised_generation: Option<u64>,
+    /// The pods that were there when it did.
     present_at_raise: BTreeSet<String>,
+    /// The pods that it has tried to create since.
     creation_attempts: BTreeSet<String>,
     /// Errors in a row.
     consecutive_errors: u32,
@@ -48,12 +56,22 @@ pub struct Notes {
 /// The job as our last write left it.
 struct OwnWrite {
     object: Arc<TrainingJob>,
+    /// Versions that it has overtaken.
     overtaken: Vec<String>,
 }
 
-struct Refusal {
-    trouble: Trouble,
-    until: Timestamp,
+/// Objects whose names were taken when they were to be created.
+#[derive(Clone, Debug, Default)]
+pub struct Conflicts {
+    /// Pods, by member and attempt.
+    pub pods: BTreeSet<(Member, u32)>,
+    /// Child objects.
+    pub children: BTreeSet<ChildObject>,
+}
+
+struct CountedRefusal {
+    refusal: Refusal,
+    /// Refusals in a row.
     times: u32,
 }
 
@@ -145,15 +163,18 @@ impl Notes {
     }
 
     /// Remembers that pods are about to be created: from now on they may exist, whatever the answer.
-    pub fn record_creation_attempts(&mut self, names: Vec<String>) {
-        self.creation_attempts.extend(names);
+    /// Returns those that were not tried before.
+    pub fn record_creation_attempts(&mut self, names: Vec<String>) -> Vec<String> {
+        let known = &mut self.creation_attempts;
+        names
+            .into_iter()
+            .filter(|name| known.insert(name.clone()))
+            .collect()
     }
 
-    /// Remembers that pods were not tried after all.
-    pub fn withdraw_creation_attempts(&mut self, names: Vec<String>) {
-        for name in names {
-            self.creation_attempts.remove(&name);
-        }
+    /// Remembers that a pod was not created after all.
+    pub fn withdraw_creation_attempt(&mut self, name: &str) {
+        self.creation_attempts.remove(name);
     }
 
     /// Whether a pod that is missing has certainly not been there in a generation.
@@ -180,14 +201,26 @@ impl Notes {
         self.removed.push(pod);
     }
 
-    /// Forgets vanished pods that say nothing any more.
-    pub fn retain_removed(&mut self, says_something: impl FnMut(&PodSeen) -> bool) {
-        self.removed.retain(says_something);
+    /// The pods that were removed; forgets those that do not matter any more.
+    pub fn removed_pods(&mut self, matters: impl FnMut(&PodSeen) -> bool) -> Vec<PodSeen> {
+        self.removed.retain(matters);
+        self.removed.clone()
     }
 
-    /// Pods that have vanished.
-    pub fn removed_pods(&self) -> impl Iterator<Item = &PodSeen> {
-        self.removed.iter()
+    /// Remembers that a step found the name taken of what it was to create.
+    pub fn record_conflict(&mut self, step: &Step) {
+        match step {
+            Step::CreatePod {
+                member, attempt, ..
+            } => drop(self.conflicts.pods.insert((*member, *attempt))),
+            Step::Create(child) => drop(self.conflicts.children.insert(*child)),
+            _ => {}
+        }
+    }
+
+    /// Objects whose names were taken.
+    pub fn conflicts(&mut self) -> &mut Conflicts {
+        &mut self.conflicts
     }
 
     /// Pods that the cache does not have yet.
@@ -209,37 +242,29 @@ impl Notes {
 
     /// Remembers that something could not be created; returns how long to wait before trying again.
     pub fn record_refusal(&mut self, trouble: Trouble, now: Timestamp) -> Duration {
-        // The answers have come: what was not created does not exist.
-        let uncached = &self.uncached;
-        self.creation_attempts
-            .retain(|name| uncached.iter().any(|(pod, _)| pod.name == *name));
-        let times = self.refusal.as_ref().map_or(0, |refusal| refusal.times) + 1;
+        let times = self.refusal.as_ref().map_or(0, |known| known.times) + 1;
         let wait = backoff(times + 1);
         let until = now + SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO);
-        self.refusal = Some(Refusal {
-            trouble,
-            until,
-            times,
-        });
+        let refusal = Refusal { trouble, until };
+        self.refusal = Some(CountedRefusal { refusal, times });
         wait
     }
 
     /// What was refused, and until when nothing is to be tried.
-    pub fn refusal(&self) -> Option<(&Trouble, Timestamp)> {
-        self.refusal
-            .as_ref()
-            .map(|refusal| (&refusal.trouble, refusal.until))
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref().map(|known| &known.refusal)
     }
 
     /// Counts an error; returns how long to wait. One that lasts is said in the status, and tried again all the same.
     pub fn record_error(&mut self, error: &kube::Error, now: Timestamp) -> Duration {
         self.consecutive_errors = self.consecutive_errors.saturating_add(1);
         if self.consecutive_errors >= PERSISTENT_ERRORS && self.refusal.is_none() {
-            self.refusal = Some(Refusal {
-                trouble: Trouble::new("ApiServerError", error.to_string()),
+            let trouble = Trouble::new("ApiServerError", error.to_string());
+            let refusal = Refusal {
+                trouble,
                 until: now,
-                times: 0,
-            });
+            };
+            self.refusal = Some(CountedRefusal { refusal, times: 0 });
         }
         backoff(self.consecutive_errors)
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::owner::Owner;
 use crate::resources::{self, labels};
@@ -229,6 +229,38 @@ impl ChildObject {
         ChildObject::Coordinator,
         ChildObject::Policy,
     ];
+
+    /// Its kind in the API.
+    pub fn kind(self) -> &'static str {
+        match self {
+            ChildObject::Config => "ConfigMap",
+            ChildObject::Headless | ChildObject::Coordinator => "Service",
+            ChildObject::Policy => "NetworkPolicy",
+        }
+    }
+
+    /// Its name.
+    pub fn name(self, job: &str) -> String {
+        match self {
+            ChildObject::Config => resources::config_name(job),
+            ChildObject::Coordinator => resources::coordinator_name(job),
+            ChildObject::Headless | ChildObject::Policy => job.into(),
+        }
+    }
+}
+
+/// A child object that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Child {
+    /// It belongs to the job.
+    Ours {
+        /// `metadata.uid`.
+        uid: String,
+        /// Whether it is as it should be.
+        current: bool,
+    },
+    /// It belongs to somebody else, and has the name.
+    Foreign,
 }
 
 /// All that is seen of a job.
@@ -236,18 +268,31 @@ impl ChildObject {
 pub struct Observed {
     /// Its pods, those of older attempts too.
     pub pods: Vec<PodSeen>,
-    /// Its other objects that are as they should be.
-    pub children: Vec<ChildObject>,
+    /// Its other objects, as far as they are there.
+    pub children: BTreeMap<ChildObject, Child>,
     /// What the coordinator last said.
     pub progress: Option<ProgressSeen>,
-    /// Why the coordinator does not answer, if it has not for longer than a moment.
-    pub unreachable: Option<String>,
-    /// Why the last attempt to create something was refused.
-    pub refused: Option<Trouble>,
-    /// A server's pod is missing that may have been there in the current generation.
-    pub doubtful: bool,
-    /// Pods that were removed before they had ended, as they were last seen.
-    pub vanished: Vec<PodSeen>,
+    /// Since when the coordinator has not answered.
+    pub silent_since: Option<Timestamp>,
+    /// What the last attempt to create something came to, if it was refused.
+    pub refusal: Option<Refusal>,
+    /// What the pods need and is not there.
+    pub missing_reference: Option<Trouble>,
+    /// Pods that were looked up and are not there, by member and attempt.
+    pub absent: BTreeSet<(Member, u32)>,
+    /// Pods that were looked up and whose names somebody else's have.
+    pub foreign: BTreeSet<(Member, u32)>,
+    /// Pods that the watch has lost before they had ended, as they were last seen.
+    pub removed: Vec<PodSeen>,
+}
+
+/// What became of an attempt to create something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why it was refused.
+    pub trouble: Trouble,
+    /// Until when the same would be refused again.
+    pub until: Timestamp,
 }
 
 /// Takes from a pod what decisions need; none for a pod that no job owns. Whose pod it is tells its name, which nobody can
@@ -411,6 +456,17 @@ mod tests {
 
     /// Worker 0 of job `a`, as the API server has it.
     fn worker(phase: &str, state: serde_json::Value) -> PodSeen {
+        pod(phase, &[(resources::CONTAINER, state)])
+    }
+
+    /// The same with containers of these names in these states.
+    fn pod(phase: &str, containers: &[(&str, serde_json::Value)]) -> PodSeen {
+        let container = |(name, state): &(&str, serde_json::Value)| {
+            serde_json::json!({
+                "name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state,
+            })
+        };
+        let containers: Vec<_> = containers.iter().map(container).collect();
         let pod = serde_json::json!({
             "metadata": {
                 "name": "a-worker-0-0", "uid": "1",
@@ -419,10 +475,7 @@ mod tests {
                     "controller": true,
                 }],
             },
-            "status": {"phase": phase, "containerStatuses": [{
-                "name": resources::CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0,
-                "state": state,
-            }]},
+            "status": {"phase": phase, "containerStatuses": containers},
         });
         from_pod(&serde_json::from_value(pod).expect("a pod")).expect("a pod of a job")
     }
@@ -465,5 +518,18 @@ mod tests {
             (true, true),
         ];
         assert_eq!(seen, expected);
+    }
+
+    /// The pod goes on as long as the sidecar does.
+    #[test]
+    fn o14_a_pod_whose_sidecar_goes_on_is_not_over() {
+        let ended = || serde_json::json!({"terminated": {"exitCode": 0}});
+        let stage = |sidecar| {
+            let containers = [(resources::CONTAINER, ended()), ("sidecar", sidecar)];
+            pod("Running", &containers).stage
+        };
+        let runs = stage(serde_json::json!({"running": {}}));
+        assert_eq!(runs, PodStage::Exited { sidecar: true });
+        assert_eq!(stage(ended()), PodStage::Exited { sidecar: false });
     }
 }

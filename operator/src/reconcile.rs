@@ -1,4 +1,4 @@
-//! One reconcile of a job: fetch, validate, plan, write the status, take the steps.
+//! One reconcile of a job: validate, fetch, plan, write the status, take the steps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,11 @@ use crate::context::Context;
 use crate::events;
 use crate::fetch::fetch;
 use crate::job::{Guarded, Job};
+use crate::memory::Notes;
 use crate::observe::PodSeen;
 use crate::owner::Owner;
-use crate::plan::{self, Plan, Step};
+use crate::plan::{self, JobState, Plan, Step};
+use crate::read;
 use crate::resources::pod_name;
 
 /// When to look again after somebody else wrote to a job while we did.
@@ -45,111 +47,139 @@ pub async fn reconcile(context: &Context, cached: &TrainingJob) -> Result<Action
     let object = context
         .memory
         .with(&uid, |notes| notes.newest(&Arc::new(cached.clone())));
-    let old = object.status.clone().unwrap_or_default();
+    let known = JobState::of(object.status.clone().unwrap_or_default());
     let now = context.clock.now();
-    let owner = Owner {
-        uid: uid.clone(),
-        name: object.name_any(),
-        namespace: object.namespace().unwrap_or_default(),
-    };
-    let (job, plan, pods) = match Job::new(Arc::clone(&object)) {
+    let requeue_after = match Job::new(Arc::clone(&object)) {
         Ok(job) => {
-            let observed = fetch(context, &job, &old, now).await?;
-            let plan = plan::plan(&job, &old, &observed, &context.settings, now);
-            (Some(job), plan, observed.pods)
+            let (plan, pods) = plan_job(context, &job, &known, now).await?;
+            if let Some(action) = commit(context, &object, &known.status, &plan, pods).await? {
+                return Ok(action);
+            }
+            let wait = carry_out(context, &job, &plan).await?;
+            plan.requeue_after.into_iter().chain(wait).min()
         }
         Err(problems) => {
-            let pods: Vec<PodSeen> = context.pods.of(&owner).into_values().collect();
+            let pods: Vec<PodSeen> = context.pods.of(&owner_of(&object)).into_values().collect();
             let plan = plan::invalid(&problems, &object, &pods, now);
-            (None, plan, pods)
+            if let Some(action) = commit(context, &object, &known.status, &plan, pods).await? {
+                return Ok(action);
+            }
+            apply::clean_up(&context.client, &object, &plan.steps).await?;
+            plan.requeue_after
         }
     };
-    if plan.status != old {
-        match apply::write_status(&context.client, &object, plan.status.clone()).await {
-            Ok(written) => {
-                let version = object.metadata.resource_version.clone();
-                context.memory.with(&uid, |notes| {
-                    if plan.status.generation > old.generation {
-                        let present = pods.into_iter().map(|pod| pod.name);
-                        notes.record_generation(plan.status.generation, present);
-                    }
-                    notes.record_write(version, Arc::new(written));
-                });
-            }
-            // Somebody else wrote: nothing was decided, and the news is on its way.
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                return Ok(Action::requeue(CONFLICT));
-            }
-            Err(kube::Error::Api(status)) if status.code == 404 => {
-                return Ok(Action::await_change());
-            }
-            Err(error) => return Err(error.into()),
-        }
-        publish(context, &object, events::of(&old, &plan.status)).await;
-    } else if plan.steps.iter().any(Step::deletes)
-        && !apply::is_current(&context.client, &object).await?
-    {
-        // No write has shown yet that nobody else has decided otherwise meanwhile.
-        return Ok(Action::requeue(BEHIND));
-    }
-    let mut again = plan.requeue_after;
-    match job {
-        Some(job) => {
-            let more = carry_out(context, &job, &plan, now).await?;
-            again = again.into_iter().chain(more).min();
-        }
-        None => apply::clean_up(&context.client, &object, &plan.steps).await?,
-    }
     context.memory.update(&uid, |notes| notes.reset_errors());
-    Ok(again.map_or_else(Action::await_change, Action::requeue))
+    Ok(requeue_after.map_or_else(Action::await_change, Action::requeue))
 }
 
-/// Takes the plan's steps; says when to look again for their sake.
-async fn carry_out(
+fn owner_of(object: &TrainingJob) -> Owner {
+    Owner {
+        uid: object.uid().unwrap_or_default(),
+        name: object.name_any(),
+        namespace: object.namespace().unwrap_or_default(),
+    }
+}
+
+/// Fetches what is to be known of a job, and plans. Returns the pods that were seen too.
+async fn plan_job(
     context: &Context,
     job: &Job,
-    plan: &Plan,
+    known: &JobState,
     now: Timestamp,
-) -> Result<Option<Duration>, Error> {
-    let refusal = context
-        .memory
-        .with(&job.uid, |notes| notes.refusal().map(|(_, until)| until));
-    let mut steps = plan.steps.clone();
-    let mut wait = None;
-    if let Some(until) = refusal.filter(|until| *until > now) {
-        // What was refused just now will be refused again.
-        steps.retain(|step| !matches!(step, Step::CreatePod { .. } | Step::Apply(_)));
-        wait = Duration::try_from(until.duration_since(now)).ok();
+) -> Result<(Plan, Vec<PodSeen>), Error> {
+    let mut observed = fetch(context, job, known, now).await?;
+    let mut plan = plan::plan(job, known, &observed, &context.settings, now);
+    // Looked up only when pods are to be created; a plan for what is missing creates none.
+    if plan.creates_pods() {
+        observed.missing_reference = read::missing_reference(&context.client, job).await?;
+        if observed.missing_reference.is_some() {
+            plan = plan::plan(job, known, &observed, &context.settings, now);
+        }
     }
-    let outcome = take(context, job, &plan.status, &steps).await?;
+    Ok((plan, observed.pods))
+}
+
+/// Makes a plan's status durable. Returns what to do instead of the plan's steps if somebody else has written meanwhile.
+async fn commit(
+    context: &Context,
+    object: &TrainingJob,
+    old: &TrainingJobStatus,
+    plan: &Plan,
+    pods: Vec<PodSeen>,
+) -> Result<Option<Action>, Error> {
+    if plan.status == *old {
+        // No write has shown yet that nobody else has decided otherwise meanwhile.
+        let acts_blindly = plan.steps.iter().any(Step::deletes)
+            && !read::is_current(&context.client, object).await?;
+        return Ok(acts_blindly.then(|| Action::requeue(BEHIND)));
+    }
+    match apply::write_status(&context.client, object, plan.status.clone()).await {
+        Ok(written) => {
+            let version = object.metadata.resource_version.clone();
+            let uid = object.uid().unwrap_or_default();
+            context.memory.with(&uid, |notes| {
+                if plan.status.generation > old.generation {
+                    let present = pods.into_iter().map(|pod| pod.name);
+                    notes.record_generation(plan.status.generation, present);
+                }
+                notes.record_write(version, Arc::new(written));
+            });
+        }
+        // Somebody else wrote: nothing was decided, and the news is on its way.
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            return Ok(Some(Action::requeue(CONFLICT)));
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            return Ok(Some(Action::await_change()));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    publish(context, object, events::of(old, &plan.status)).await;
+    Ok(None)
+}
+
+/// Takes the plan's steps and remembers what came of them; says when to look again for their sake.
+async fn carry_out(context: &Context, job: &Job, plan: &Plan) -> Result<Option<Duration>, Error> {
+    let new_pods = |steps: &[Step]| -> Vec<String> {
+        let name = |step: &Step| match step {
+            Step::CreatePod {
+                member, attempt, ..
+            } => Some(pod_name(&job.name, *member, *attempt)),
+            _ => None,
+        };
+        steps.iter().filter_map(name).collect()
+    };
+    // Before, as an answer may never come.
+    let names = new_pods(&plan.steps);
+    let new = context
+        .memory
+        .with(&job.uid, |notes| notes.record_creation_attempts(names));
+    let outcome = apply::take_steps(&context.client, job, plan).await;
+    let untried = new_pods(plan.steps.get(outcome.tried..).unwrap_or_default());
+    let conflicts = new_pods(&outcome.conflicts);
+    let may_exist = |name: &String| {
+        let created = outcome.created.iter().any(|pod| pod.name == *name);
+        // Whether what failed was done nobody knows.
+        created || conflicts.contains(name) || (outcome.failed.is_some() && !untried.contains(name))
+    };
+    let not_created: Vec<&String> = new.iter().filter(|name| !may_exist(name)).collect();
     let now = context.clock.now();
-    context.memory.with(&job.uid, |notes| {
-        for pod in outcome.created {
-            tracing::info!(
-                job = job.name,
-                namespace = job.namespace,
-                pod = pod.name,
-                "created"
-            );
-            notes.record_created(pod, now);
+    let wait = context.memory.with(&job.uid, |notes| {
+        for name in &not_created {
+            notes.withdraw_creation_attempt(name);
         }
-        if outcome.failed.is_some() {
-            return; // whether it was done nobody knows
+        for pod in &outcome.created {
+            let (job, namespace, pod_name) = (&job.name, &job.namespace, &pod.name);
+            tracing::info!(job, namespace, pod = pod_name, "created");
+            notes.record_created(pod.clone(), now);
         }
-        if let Some(trouble) = outcome.refused {
-            tracing::warn!(
-                job = job.name,
-                namespace = job.namespace,
-                reason = trouble.reason,
-                "{}",
-                trouble.message
-            );
-            notes.record_refusal(trouble, now);
-            wait = Some(Duration::ZERO); // once more, to say so in the status
-        } else if wait.is_none() && notes.clear_refusal() {
-            wait = Some(Duration::ZERO); // and once more when it is in the way no longer
+        for step in &outcome.conflicts {
+            notes.record_conflict(step);
         }
-        wait = wait.into_iter().chain(notes.cache_timeout()).min();
+        match &outcome.failed {
+            Some(_) => None,
+            None => after_steps(job, plan, &outcome, notes, now),
+        }
     });
     match outcome.failed {
         Some(error) => Err(error.into()),
@@ -157,42 +187,31 @@ async fn carry_out(
     }
 }
 
-/// Takes steps, unless what the pods need is not there.
-async fn take(
-    context: &Context,
+/// Remembers what was refused, or that nothing was; says when to look again.
+fn after_steps(
     job: &Job,
-    status: &TrainingJobStatus,
-    steps: &[Step],
-) -> Result<Outcome, Error> {
-    let creates = |step: &Step| matches!(step, Step::CreatePod { .. });
-    if steps.iter().any(creates)
-        && let Some(trouble) = apply::missing_reference(&context.client, job).await?
-    {
-        return Ok(Outcome {
-            refused: Some(trouble),
-            ..Outcome::default()
+    plan: &Plan,
+    outcome: &Outcome,
+    notes: &mut Notes,
+    now: Timestamp,
+) -> Option<Duration> {
+    let waits = notes.refusal().is_some_and(|known| known.until > now);
+    let mut wait = None;
+    if let Some(trouble) = outcome.refused.as_ref().or(plan.refused.as_ref()) {
+        let (job, namespace, reason) = (&job.name, &job.namespace, trouble.reason);
+        tracing::warn!(job, namespace, reason, "{}", trouble.message);
+        let tried_again = notes.record_refusal(trouble.clone(), now);
+        // At once if the status does not say so yet.
+        wait = Some(match outcome.refused {
+            Some(_) => Duration::ZERO,
+            None => tried_again,
         });
+    } else if !outcome.conflicts.is_empty() {
+        wait = Some(Duration::ZERO); // to look whose they are
+    } else if !waits && notes.clear_refusal() {
+        wait = Some(Duration::ZERO); // the status is to say that it is in the way no longer
     }
-    let new_pods = |steps: &[Step]| {
-        let name = |step: &Step| match step {
-            Step::CreatePod {
-                member, attempt, ..
-            } => Some(pod_name(&job.name, *member, *attempt)),
-            _ => None,
-        };
-        steps.iter().filter_map(name).collect::<Vec<_>>()
-    };
-    // Before, as an answer may never come.
-    let names = new_pods(steps);
-    context
-        .memory
-        .with(&job.uid, |notes| notes.record_creation_attempts(names));
-    let outcome = apply::take_steps(&context.client, job, status, steps).await;
-    let names = new_pods(steps.get(outcome.tried..).unwrap_or_default());
-    context
-        .memory
-        .with(&job.uid, |notes| notes.withdraw_creation_attempts(names));
-    Ok(outcome)
+    wait.into_iter().chain(notes.cache_timeout()).min()
 }
 
 async fn publish(context: &Context, object: &TrainingJob, events: Vec<Event>) {

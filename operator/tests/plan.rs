@@ -1,5 +1,6 @@
 //! Jobs from YAML through validation, plan and objects: all that needs neither a clock nor a cluster.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use serde_json::{Value, json};
 use trainyard_crds::training_job::{MemberRestarts, Phase};
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 use trainyard_operator::job::Job;
-use trainyard_operator::observe::{ChildObject, End, Member, Observed, PodSeen, PodStage};
-use trainyard_operator::plan::{self, Plan, Settings, Step};
+use trainyard_operator::observe::{Child, ChildObject, End, Member, Observed, PodSeen, PodStage};
+use trainyard_operator::plan::{self, JobState, Plan, Settings, Step};
 use trainyard_operator::resources;
 
 const FULL: &str = include_str!("fixtures/full.yaml");
@@ -39,7 +40,17 @@ fn pass(job: &Job, status: &TrainingJobStatus, observed: &Observed, second: i64)
     let settings = Settings {
         image: "trainer:1".into(),
     };
-    plan::plan(job, status, observed, &settings, at(second))
+    let known = JobState::of(status.clone());
+    plan::plan(job, &known, observed, &settings, at(second))
+}
+
+/// Every child object, as it should be.
+fn all_current() -> BTreeMap<ChildObject, Child> {
+    let current = |child: ChildObject| {
+        let uid = format!("uid-of-{child:?}");
+        (child, Child::Ours { uid, current: true })
+    };
+    ChildObject::ALL.map(current).into()
 }
 
 /// A member's pod that nothing has happened to yet.
@@ -77,7 +88,7 @@ fn pod(job: &Job, member: Member) -> Value {
 fn o01_objects_come_before_pods_and_a_second_pass_over_them_plans_nothing() {
     let job = valid(FULL);
     let first = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0);
-    let applied: Vec<Step> = ChildObject::ALL.map(Step::Apply).into();
+    let applied: Vec<Step> = ChildObject::ALL.map(Step::Create).into();
     assert_eq!(first.steps[..applied.len()], applied);
     let members: Vec<Member> = first.steps[applied.len()..]
         .iter()
@@ -104,7 +115,7 @@ fn o01_objects_come_before_pods_and_a_second_pass_over_them_plans_nothing() {
             .iter()
             .filter_map(|step| created(&job, step))
             .collect(),
-        children: ChildObject::ALL.into(),
+        children: all_current(),
         ..Observed::default()
     };
     let second = pass(&job, &first.status, &observed, 5);
@@ -136,11 +147,11 @@ fn o01_hostnames_are_stable_and_pods_carry_the_attempt() {
 fn o01_a_server_that_may_have_been_there_is_created_in_a_new_generation() {
     let job = valid(FULL);
     let first = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0);
-    let doubtful = Observed {
-        doubtful: true,
+    let unseen = Observed {
+        absent: [(Member::server(1), 0)].into(),
         ..Observed::default()
     };
-    let second = pass(&job, &first.status, &doubtful, 5);
+    let second = pass(&job, &first.status, &unseen, 5);
     assert_eq!(second.status.generation, 2);
     assert!(
         second
@@ -372,7 +383,7 @@ fn o09_a_disruption_after_a_healthy_period_begins_the_waits_anew() {
         };
         let observed = Observed {
             pods: vec![pod],
-            children: ChildObject::ALL.into(),
+            children: all_current(),
             ..Observed::default()
         };
         let plan = pass(&job, &status, &observed, lived);
@@ -395,7 +406,7 @@ fn o21_a_pod_that_does_not_start_is_named_after_two_minutes() {
                 ..pod
             })
             .collect(),
-        children: ChildObject::ALL.into(),
+        children: all_current(),
         ..Observed::default()
     };
     let early = pass(&job, &first.status, &observed, 20);
@@ -421,12 +432,20 @@ fn o32_the_service_of_server_0_leads_to_its_current_pod_alone() {
     let mut status = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0).status;
     status.started_generation = status.generation;
     let observed = Observed {
-        children: ChildObject::ALL.into(),
+        children: all_current(),
         ..Observed::default()
     };
     let plan = pass(&job, &status, &observed, 60);
     let place = |step: &dyn Fn(&Step) -> bool| plan.steps.iter().position(step);
-    let service = place(&|step| *step == Step::Apply(ChildObject::Coordinator));
+    let service = place(&|step| {
+        matches!(
+            step,
+            Step::Update {
+                child: ChildObject::Coordinator,
+                ..
+            }
+        )
+    });
     let successor = place(&|step| {
         matches!(
             step,
@@ -520,13 +539,19 @@ fn o32_a_server_that_has_ended_is_not_one_that_waits_to_start() {
         generation: 1,
         ..TrainingJobStatus::default()
     };
-    let started = |stage: PodStage| {
+    // Server 0 is missing, and may have been there.
+    let generation = |stage: PodStage| {
         let server = PodSeen {
             stage,
             ..seen(&job, Member::server(1), 0)
         };
-        plan::all_started(&job, &status, &[server])
+        let observed = Observed {
+            pods: vec![server],
+            absent: [(Member::server(0), 0)].into(),
+            ..Observed::default()
+        };
+        pass(&job, &status, &observed, 5).status.generation
     };
-    assert!(started(PodStage::Exited { sidecar: false }));
-    assert!(!started(PodStage::Pending { trouble: None }));
+    assert_eq!(generation(PodStage::Exited { sidecar: false }), 2);
+    assert_eq!(generation(PodStage::Pending { trouble: None }), 1);
 }

@@ -1,15 +1,15 @@
 //! The end of a job, and what comes after it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::{CheckpointStatus, CleanPodPolicy, Phase};
-use trainyard_crds::{TrainingJobSpec, TrainingJobStatus};
 
 use super::{Planner, Step, after, delete, delete_as_seen};
 use crate::conditions::{self, ConditionState, types};
+use crate::job::Retention;
 use crate::observe::{PodSeen, Report};
 
 /// Metrics that the status keeps at most.
@@ -72,8 +72,8 @@ impl Planner<'_> {
 
     /// Cleans up after a job that has ended, and deletes it when its time has come. Nothing is created any more.
     pub(super) fn after_the_end(&mut self) {
-        let object = &self.job.object;
-        let (steps, due) = clean_up(&object.spec, &self.status, &self.observed.pods, self.now);
+        let retention = self.job.retention();
+        let (steps, due) = clean_up(retention, &self.status, &self.observed.pods, self.now);
         self.steps.extend(steps);
         if let Some(due) = due {
             self.wake_at(due);
@@ -83,30 +83,29 @@ impl Planner<'_> {
 
 /// What is left to do for a job that has ended, and when to look again.
 pub(super) fn clean_up(
-    spec: &TrainingJobSpec,
+    retention: Retention,
     status: &TrainingJobStatus,
     pods: &[PodSeen],
     now: Timestamp,
 ) -> (Vec<Step>, Option<Timestamp>) {
     let goes = |pod: &&PodSeen| {
         pod.deletion.is_none()
-            && match spec.clean_pod_policy {
+            && match retention.clean_pod_policy {
                 CleanPodPolicy::All => true,
                 CleanPodPolicy::Running => !pod.is_over(),
                 // It has no logs, and would still take its place as soon as there is one.
                 CleanPodPolicy::None => !pod.has_started(),
             }
     };
-    let delete = match spec.clean_pod_policy {
+    let delete = match retention.clean_pod_policy {
         CleanPodPolicy::None => delete_as_seen, // it may have begun since, and then it stays
         CleanPodPolicy::All | CleanPodPolicy::Running => delete,
     };
     let mut steps: Vec<Step> = pods.iter().filter(goes).map(delete).collect();
-    let ttl = spec.ttl_seconds_after_finished.map(u64::from);
-    let Some((ttl, end)) = ttl.zip(status.completion_time.as_ref()) else {
+    let Some((ttl, end)) = retention.ttl.zip(status.completion_time.as_ref()) else {
         return (steps, None);
     };
-    let due = after(end.0, Duration::from_secs(ttl));
+    let due = after(end.0, ttl);
     if now < due {
         return (steps, Some(due));
     }

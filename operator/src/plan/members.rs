@@ -31,7 +31,7 @@ pub struct Failure {
 }
 
 /// The members that were ever replaced; all others are at their first attempt.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Members(BTreeMap<Member, MemberRestarts>);
 
 /// What is to be done about a member's current pod.
@@ -118,15 +118,14 @@ impl Members {
             status.generation += 1;
         }
         match last_failure {
-            Some(last) if status.restarts.failures > job.object.spec.backoff_limit => {
-                Err(Failure {
-                    reason: "BackoffLimitExceeded",
-                    message: format!(
-                        "{} pods have failed, more than backoffLimit ({}) allows; the last: {last}",
-                        status.restarts.failures, job.object.spec.backoff_limit
-                    ),
-                })
-            }
+            Some(last) if status.restarts.failures > job.backoff_limit() => Err(Failure {
+                reason: "BackoffLimitExceeded",
+                message: format!(
+                    "{} pods have failed, more than backoffLimit ({}) allows; the last: {last}",
+                    status.restarts.failures,
+                    job.backoff_limit()
+                ),
+            }),
             _ => Ok(timers),
         }
     }
@@ -157,11 +156,11 @@ impl Members {
         let attempt = self.attempt(member);
         let is_current = |pod: &&PodSeen| pod.member == member && pod.attempt == attempt;
         let Some(pod) = observed.pods.iter().find(is_current) else {
-            let vanished = observed.vanished.iter().find(is_current);
-            let lived = vanished.map_or(0, |pod| pod.lived_seconds(now));
+            let removed = observed.removed.iter().find(is_current);
+            let lived = removed.map_or(0, |pod| pod.lived_seconds(now));
             // A server that ran has taken its state with it. Of one that never ran, and of a worker, only who has seen it
             // knows that it was there.
-            return match vanished.is_some() || (member.role == Role::Server && ran(status)) {
+            return match removed.is_some() || (member.role == Role::Server && ran(status)) {
                 true => Fate::Gone(Loss::disruption("is gone", lived)),
                 false => Fate::Keep,
             };
@@ -266,36 +265,6 @@ pub fn wanted(job: &Job) -> impl Iterator<Item = Member> + use<> {
     servers.chain((0..job.workers()).map(Member::worker))
 }
 
-/// The current pods of servers that are not seen. None once the job has ended.
-pub fn missing_servers(
-    job: &Job,
-    status: &TrainingJobStatus,
-    pods: &[PodSeen],
-) -> Vec<(Member, u32)> {
-    if status.phase.is_some_and(|phase| phase.is_terminal()) || job.object.spec.suspend {
-        return Vec::new();
-    }
-    let members = Members::of(status);
-    (0..job.servers())
-        .map(Member::server)
-        .map(|member| (member, members.attempt(member)))
-        .filter(|current| !pods.iter().any(|pod| (pod.member, pod.attempt) == *current))
-        .collect()
-}
-
-/// Whether all servers that are seen have started. As long as one has not, no group has formed in its generation, and no
-/// server holds any state of it.
-pub fn all_started(job: &Job, status: &TrainingJobStatus, pods: &[PodSeen]) -> bool {
-    let members = Members::of(status);
-    let waits = |pod: &PodSeen| {
-        pod.member.role == Role::Server
-            && is_wanted(job, pod.member)
-            && pod.attempt == members.attempt(pod.member)
-            && !pod.has_started()
-    };
-    !pods.iter().any(waits)
-}
-
 /// Whether a server that is missing counts as lost: it ran in this generation, and has taken its state with it.
 pub fn ran(status: &TrainingJobStatus) -> bool {
     status.generation > 0 && status.started_generation == status.generation
@@ -303,11 +272,7 @@ pub fn ran(status: &TrainingJobStatus) -> bool {
 
 /// Whether a job wants a member.
 pub fn is_wanted(job: &Job, member: Member) -> bool {
-    member.index
-        < match member.role {
-            Role::Server => job.servers(),
-            Role::Worker => job.workers(),
-        }
+    member.index < job.replicas(member.role)
 }
 
 /// The report of a server 0 that found the job complete.

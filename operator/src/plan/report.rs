@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::{CheckpointStatus, Phase, Progress, RoleStatus, WorkersStatus};
@@ -19,12 +20,15 @@ const LOOP: u32 = 3;
 const STEADY: Duration = Duration::from_secs(60);
 /// How long a pod may take to start until the status says so.
 const SLOW_START: Duration = Duration::from_secs(120);
+/// How long a coordinator may be silent before the status says so.
+pub const SILENCE: SignedDuration = SignedDuration::from_secs(30);
 /// Why a job is degraded whose coordinator does not answer.
 const UNREACHABLE: &str = "CoordinatorUnreachable";
 
 impl Planner<'_> {
-    /// Brings the status up to date with what was seen and decided; `old` is what was written last.
-    pub(super) fn report(&mut self, old: &TrainingJobStatus) {
+    /// Brings the status up to date with what was seen and decided.
+    pub(super) fn report(&mut self) {
+        let old = &self.known.status;
         self.count();
         let live = !self.status.phase.is_some_and(Phase::is_terminal);
         if live && self.status.phase != Some(Phase::Suspended) {
@@ -47,7 +51,7 @@ impl Planner<'_> {
     fn count(&mut self) {
         let created = |role| {
             let of_role = |step: &&Step| matches!(step, Step::CreatePod { member, .. } if member.role == role);
-            match self.observed.refused {
+            match self.observed.refusal {
                 Some(_) => 0, // they will not be there before the next reconcile
                 None => self.steps.iter().filter(of_role).count(),
             }
@@ -72,9 +76,8 @@ impl Planner<'_> {
     }
 
     fn live_phase(&mut self, old: &TrainingJobStatus) {
-        let members = members::Members::of(&self.status);
         let runs = |member: Member| {
-            self.current(&members, member)
+            self.current_pod(member)
                 .is_some_and(|pod| pod.is_running() && pod.is_active())
         };
         let servers = (0..self.job.servers()).map(Member::server).all(runs);
@@ -154,7 +157,9 @@ impl Planner<'_> {
 
     /// The first thing in the way: what was refused, then what keeps a pod from running, then silence.
     fn trouble(&self) -> Option<Trouble> {
-        if let Some(refused) = &self.observed.refused {
+        let refusal = self.observed.refusal.as_ref();
+        let refused = self.refused.as_ref().or(refusal.map(|r| &r.trouble));
+        if let Some(refused) = refused {
             return Some(refused.clone());
         }
         let mut pods: Vec<&PodSeen> = self
@@ -172,8 +177,13 @@ impl Planner<'_> {
             ))
         });
         let silence = || {
-            let silence = self.observed.unreachable.as_ref()?;
-            Some(Trouble::new(UNREACHABLE, silence.clone()))
+            let since = self.observed.silent_since?;
+            (self.now.duration_since(since) >= SILENCE).then(|| {
+                let message = format!(
+                    "server 0 has not told its progress since {since:.0}; training may go on unseen"
+                );
+                Trouble::new(UNREACHABLE, message)
+            })
         };
         let slow = || pods.iter().find_map(|pod| self.slow_start(pod));
         of_pod
@@ -184,11 +194,10 @@ impl Planner<'_> {
 
     /// A member whose pods end again and again, and whose current one has not run for long.
     fn crash_loop(&self) -> Option<Trouble> {
-        let members = members::Members::of(&self.status);
         members::wanted(self.job).find_map(|member| {
-            let (streak, reason) = members.streak(member);
+            let (streak, reason) = self.members.streak(member);
             let steady = self
-                .current(&members, member)
+                .current_pod(member)
                 .and_then(PodSeen::running_since)
                 .is_some_and(|start| self.now >= after(start, STEADY));
             (streak >= LOOP && !steady).then(|| {
@@ -213,18 +222,11 @@ impl Planner<'_> {
         })
     }
 
-    fn current(&self, members: &members::Members, member: Member) -> Option<&PodSeen> {
-        let attempt = members.attempt(member);
-        let is_current = |pod: &&PodSeen| pod.member == member && pod.attempt == attempt;
-        self.observed.pods.iter().find(is_current)
-    }
-
     /// When what is said of a pod changes although nothing happens to it.
     pub(super) fn wake_for_pods(&mut self) {
-        let members = members::Members::of(&self.status);
         let observed = self.observed;
         for pod in observed.pods.iter().filter(|pod| pod.is_active()) {
-            let looped = members.streak(pod.member).0 >= LOOP;
+            let looped = self.members.streak(pod.member).0 >= LOOP;
             let time = match (pod.has_started(), pod.running_since()) {
                 (false, _) => pod.created.map(|created| after(created, SLOW_START)),
                 (true, started) => started.filter(|_| looped).map(|start| after(start, STEADY)),
@@ -251,8 +253,7 @@ impl Planner<'_> {
                 .is_some_and(|seen| seen.time > since);
             return !answered && self.observed.pods.iter().any(ready);
         }
-        let creates = |step: &Step| matches!(step, Step::CreatePod { .. } | Step::Apply(_));
-        self.steps.iter().any(creates)
+        self.steps.iter().any(Step::makes)
     }
 
     /// Takes progress over if something else is written anyway, or often enough. It never goes back: after a lost server

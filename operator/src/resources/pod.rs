@@ -30,11 +30,7 @@ const LIVENESS_FAILURES: i32 = 6;
 
 /// The pod of a member's attempt, in a generation of the training group.
 pub fn pod(job: &Job, image: &str, member: Member, attempt: u32, generation: u64) -> Pod {
-    let spec = &job.object.spec;
-    let settings = match member.role {
-        Role::Server => &spec.servers.pod,
-        Role::Worker => &spec.workers.pod,
-    };
+    let settings = job.pod_settings(member.role);
     let mut labels = settings.labels.clone();
     labels.extend(labels::of_pod(&job.name, member, attempt));
     Pod {
@@ -262,7 +258,7 @@ fn volumes(job: &Job, role: Role) -> Vec<Volume> {
             ..named("tmp")
         },
     ];
-    match (role, &job.object.spec.data.volume, &job.storage) {
+    match (role, job.data_volume(), &job.storage) {
         (Role::Worker, Some(data), _) => volumes.push(source(named("data"), data)),
         (Role::Server, _, StoragePlace::Volume(storage)) => {
             volumes.push(source(named("storage"), storage))
@@ -313,7 +309,7 @@ fn mounts(job: &Job, role: Role, settings: &PodSettings) -> Vec<VolumeMount> {
         mount("job", "/etc/trainyard", true),
         mount("tmp", "/tmp", false),
     ];
-    match (role, &job.object.spec.data.volume, &job.storage) {
+    match (role, job.data_volume(), &job.storage) {
         (Role::Worker, Some(_), _) => mounts.push(mount("data", "/data", true)),
         (Role::Server, _, StoragePlace::Volume(_)) => {
             mounts.push(mount("storage", "/storage", false))

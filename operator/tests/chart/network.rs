@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use trainyard_crds::TrainingJob;
 use trainyard_operator::job::Job;
-use trainyard_operator::observed::Member;
+use trainyard_operator::observe::Member;
 use trainyard_operator::resources::{self, HTTP_PORT, PROTOCOL_PORT};
 
 use crate::helm::{NAMESPACE, defaults, of_kind, render, root, the};
