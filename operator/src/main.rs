@@ -127,7 +127,7 @@ async fn operate(args: Args) -> Result<()> {
             args.namespace.clone(),
             settings.clone(),
             Arc::new(SystemClock),
-            Arc::new(HttpCoordinator),
+            Arc::new(HttpCoordinator::default()),
             Arc::clone(&metrics),
             Some(identity.clone()),
         );
