@@ -2,6 +2,10 @@
 //! parent is always there.
 
 use kube::core::Rule;
+use schemars::SchemaGenerator;
+use serde_json::Value;
+
+use crate::training_job::PodSettings;
 
 fn rule(rule: impl Into<String>, message: impl Into<String>) -> Rule {
     Rule::new(rule).message(message.into().as_str())
@@ -95,28 +99,11 @@ pub(crate) fn spec() -> Vec<Rule> {
 
 /// Rules of `spec.workers`.
 pub(crate) fn workers() -> Vec<Rule> {
-    const FIXED: [&str; 19] = [
-        "labels",
-        "annotations",
-        "resources",
-        "env",
-        "envFrom",
-        "volumes",
-        "volumeMounts",
-        "nodeSelector",
-        "tolerations",
-        "affinity",
-        "topologySpreadConstraints",
-        "priorityClassName",
-        "runtimeClassName",
-        "schedulerName",
-        "serviceAccountName",
-        "imagePullSecrets",
-        "imagePullPolicy",
-        "securityContext",
-        "terminationGracePeriodSeconds",
-    ];
-    let mut rules: Vec<Rule> = FIXED.map(immutable).into();
+    // What a pod is made of cannot change under it. They are taken from the schema: a setting that is added is fixed too.
+    let settings = SchemaGenerator::default().into_root_schema_for::<PodSettings>();
+    let fields = settings.get("properties").and_then(Value::as_object);
+    let fixed = fields.into_iter().flatten().map(|(name, _)| immutable(name));
+    let mut rules: Vec<Rule> = fixed.collect();
     rules.extend([
         rule_at(
             ".minReplicas",
