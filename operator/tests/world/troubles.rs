@@ -195,7 +195,8 @@ fn o20_nothing_is_made_twice_although_requests_fail_and_caches_are_stale() {
                 world.pass(6).await?;
                 world.with(|cluster| cluster.store.compacted = cluster.store.version);
             }
-            world.until_phase("a", "Succeeded", 900).await?;
+            // A third of all requests fail, and the waits between two tries grow to a minute.
+            world.until_phase("a", "Succeeded", 1800).await?;
             world.with(|cluster| cluster.gate.chaos = Chaos::default());
             let end = world.end_of("a");
             ensure((end.failures, end.disruptions) == (0, 0), &end)?;
