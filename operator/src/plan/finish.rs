@@ -51,6 +51,7 @@ impl Planner<'_> {
     }
 
     fn end(&mut self, phase: Phase, condition: &str, reason: &str, message: String) {
+        self.members.forget_started();
         self.status.phase = Some(phase);
         self.status.completion_time = Some(Time(self.now));
         let state = ConditionState {

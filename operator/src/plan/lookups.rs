@@ -42,6 +42,7 @@ pub fn pods(
     if !phase.is_some_and(Phase::is_terminal) && !job.is_suspended() {
         lookups.extend(wanted(job).map(current).filter(|&(member, attempt)| {
             cached.conflicts.contains(&(member, attempt))
+                || state.members.has_started(member)
                 // Only the API server itself can say that a server is lost, which its successor has to be told.
                 || (member.role == Role::Server && may_exist(member, attempt))
         }));

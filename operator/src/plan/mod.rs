@@ -6,6 +6,7 @@
 
 pub mod exits;
 mod finish;
+mod indexes;
 pub mod lookups;
 mod members;
 mod report;
@@ -145,7 +146,6 @@ pub fn plan(
     planner.status.observed_generation = Some(job.generation);
     planner.decide(settings);
     planner.report();
-    planner.members.store(&mut planner.status);
     Plan {
         coordinator_attempt: planner.members.attempt(Member::COORDINATOR),
         status: planner.status,
@@ -247,6 +247,7 @@ impl Planner<'_> {
                 self.steps.push(delete(pod));
             }
         }
+        self.members.forget_started();
         self.status.phase = Some(Phase::Suspended);
         self.status.start_time = None;
     }

@@ -32,8 +32,10 @@ impl Planner<'_> {
         self.count();
         let live = !self.status.phase.is_some_and(Phase::is_terminal);
         if live && self.status.phase != Some(Phase::Suspended) {
+            self.record_started();
             self.live_phase(old);
         }
+        self.members.store(&mut self.status);
         self.set_conditions(live);
         if live && let Some(seen) = &self.observed.progress {
             self.merge_progress(seen.clone(), old);
@@ -65,14 +67,31 @@ impl Planner<'_> {
             )
         };
         let (replicas, ready) = count(Role::Server, created(Role::Server));
-        let servers = RoleStatus { replicas, ready };
+        let servers = RoleStatus {
+            replicas,
+            ready,
+            started_indexes: None, // the members' to say
+        };
         let (replicas, ready) = count(Role::Worker, created(Role::Worker));
         self.status.servers = servers;
         self.status.workers = WorkersStatus {
             replicas,
             ready,
             selector: Some(labels::selector(&self.job.name, Role::Worker)),
+            started_indexes: None,
         };
+    }
+
+    /// Writes down who has started, so that one that is gone is missed by whoever looks next. With the number of those that are
+    /// ready, which changes at the same time: that costs no write.
+    fn record_started(&mut self) {
+        for pod in &self.observed.pods {
+            let is_current = self.members.attempt(pod.member) == pod.attempt;
+            let counts = members::is_wanted(self.job, pod.member) && pod.is_active();
+            if is_current && counts && pod.is_ready() {
+                self.members.record_started(pod.member);
+            }
+        }
     }
 
     fn live_phase(&mut self, old: &TrainingJobStatus) {
