@@ -5,12 +5,15 @@
 //!
 //! The schema that users install is made from these types by [`schema::crds`]; the copy in `crds/yaml/` is checked to be current by a test.
 
+#![forbid(unsafe_code)]
+
 #[cfg(feature = "manifest")]
 pub mod manifest;
 mod rules;
 pub mod schema;
 pub mod training_job;
 
+pub use rules::MAX_NAME;
 pub use training_job::{TrainingJob, TrainingJobSpec, TrainingJobStatus};
 
 /// API group of every kind in this crate.

@@ -2,6 +2,10 @@
 //! parent is always there.
 
 use kube::core::Rule;
+use schemars::SchemaGenerator;
+use serde_json::Value;
+
+use crate::training_job::PodSettings;
 
 fn rule(rule: impl Into<String>, message: impl Into<String>) -> Rule {
     Rule::new(rule).message(message.into().as_str())
@@ -27,7 +31,7 @@ fn immutable(field: &str) -> Rule {
 }
 
 /// Longest name of a job: pods and services add up to 23 characters to it and must stay within a label of 63.
-pub(crate) const MAX_NAME: usize = 40;
+pub const MAX_NAME: usize = 40;
 /// Names of jobs, as a service's: a label of RFC 1035.
 pub(crate) const NAME: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 /// What is said about any other name.
@@ -95,28 +99,14 @@ pub(crate) fn spec() -> Vec<Rule> {
 
 /// Rules of `spec.workers`.
 pub(crate) fn workers() -> Vec<Rule> {
-    const FIXED: [&str; 19] = [
-        "labels",
-        "annotations",
-        "resources",
-        "env",
-        "envFrom",
-        "volumes",
-        "volumeMounts",
-        "nodeSelector",
-        "tolerations",
-        "affinity",
-        "topologySpreadConstraints",
-        "priorityClassName",
-        "runtimeClassName",
-        "schedulerName",
-        "serviceAccountName",
-        "imagePullSecrets",
-        "imagePullPolicy",
-        "securityContext",
-        "terminationGracePeriodSeconds",
-    ];
-    let mut rules: Vec<Rule> = FIXED.map(immutable).into();
+    // What a pod is made of cannot change under it. They are taken from the schema: a setting that is added is fixed too.
+    let settings = SchemaGenerator::default().into_root_schema_for::<PodSettings>();
+    let fields = settings.get("properties").and_then(Value::as_object);
+    let fixed = fields
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| immutable(name));
+    let mut rules: Vec<Rule> = fixed.collect();
     rules.extend([
         rule_at(
             ".minReplicas",

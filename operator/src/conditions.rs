@@ -25,7 +25,7 @@ pub mod types {
 
 /// What a condition says now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said<'a> {
+pub struct ConditionState<'a> {
     /// True or false.
     pub status: bool,
     /// One word in CamelCase.
@@ -38,13 +38,13 @@ pub struct Said<'a> {
 pub fn set(
     conditions: &mut Vec<Condition>,
     type_: &str,
-    said: Said<'_>,
+    state: ConditionState<'_>,
     generation: i64,
     now: Timestamp,
 ) {
-    let mut message = said.message;
-    crate::observed::cut(&mut message, MAX_MESSAGE);
-    let status = if said.status { "True" } else { "False" };
+    let mut message = state.message;
+    crate::trouble::truncate(&mut message, MAX_MESSAGE);
+    let status = if state.status { "True" } else { "False" };
     let time = conditions
         .iter()
         .find(|c| c.type_ == type_ && c.status == status)
@@ -52,7 +52,7 @@ pub fn set(
     let condition = Condition {
         type_: type_.into(),
         status: status.into(),
-        reason: said.reason.into(),
+        reason: state.reason.into(),
         message,
         last_transition_time: time,
         observed_generation: Some(generation),
@@ -77,8 +77,8 @@ pub fn get<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition
 mod tests {
     use super::*;
 
-    fn said(status: bool, reason: &str) -> Said<'_> {
-        Said {
+    fn state(status: bool, reason: &str) -> ConditionState<'_> {
+        ConditionState {
             status,
             reason,
             message: String::new(),
@@ -92,14 +92,14 @@ mod tests {
         set(
             &mut conditions,
             types::RUNNING,
-            said(false, "Starting"),
+            state(false, "Starting"),
             1,
             at(1),
         );
         set(
             &mut conditions,
             types::RUNNING,
-            said(false, "Waiting"),
+            state(false, "Waiting"),
             2,
             at(2),
         );
@@ -115,7 +115,7 @@ mod tests {
         set(
             &mut conditions,
             types::RUNNING,
-            said(true, "PodsReady"),
+            state(true, "PodsReady"),
             2,
             at(3),
         );
@@ -123,7 +123,7 @@ mod tests {
         set(
             &mut conditions,
             types::DEGRADED,
-            said(true, "Unschedulable"),
+            state(true, "Unschedulable"),
             2,
             at(4),
         );

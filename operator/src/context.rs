@@ -1,4 +1,4 @@
-//! What passes share.
+//! What reconciles share.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use kube::{Client, Resource};
 use tokio::sync::Semaphore;
 
 use crate::coordinator::Coordinator;
-use crate::index::{Parts, Pods};
+use crate::index::{ChildObjects, Pods};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::observed::Part;
+use crate::observe::ChildObject;
 use crate::plan::Settings;
 
 /// Coordinators that are asked at once.
@@ -33,7 +33,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// What passes share.
+/// What reconciles share.
 pub struct Context {
     pub(crate) client: Client,
     pub(crate) namespace: Option<String>,
@@ -43,11 +43,11 @@ pub struct Context {
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) pods: Pods,
-    pub(crate) services: Parts,
-    pub(crate) config_maps: Parts,
-    pub(crate) policies: Parts,
+    pub(crate) services: ChildObjects,
+    pub(crate) config_maps: ChildObjects,
+    pub(crate) policies: ChildObjects,
     pub(crate) memory: Memory,
-    /// Polls at once: coordinators that do not answer must not keep passes waiting.
+    /// Polls at once: coordinators that do not answer must not keep reconciles waiting.
     pub(crate) polls: Semaphore,
 }
 
@@ -75,19 +75,19 @@ impl Context {
             coordinator,
             metrics,
             pods: Pods::default(),
-            services: Parts::default(),
-            config_maps: Parts::default(),
-            policies: Parts::default(),
+            services: ChildObjects::default(),
+            config_maps: ChildObjects::default(),
+            policies: ChildObjects::default(),
             memory: Memory::default(),
             polls: Semaphore::new(POLLS),
         }
     }
 
-    pub(crate) fn parts(&self, part: Part) -> &Parts {
-        match part {
-            Part::Config => &self.config_maps,
-            Part::Headless | Part::Coordinator => &self.services,
-            Part::Policy => &self.policies,
+    pub(crate) fn children(&self, child: ChildObject) -> &ChildObjects {
+        match child {
+            ChildObject::Config => &self.config_maps,
+            ChildObject::Headless | ChildObject::Coordinator => &self.services,
+            ChildObject::Policy => &self.policies,
         }
     }
 

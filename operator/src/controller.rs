@@ -1,4 +1,4 @@
-//! The loop: watches bring what has changed, a pass over each job that it concerns brings it further.
+//! The loop: watches bring what has changed, a reconcile of each job concerned takes it further.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::watcher::{self, watcher};
 use kube::{Resource, ResourceExt};
 
-use crate::apply;
+use crate::backoff;
 use crate::context::Context;
-use crate::index::Entry;
+use crate::index::{Applied, Entry};
 use crate::job::Guarded;
-use crate::observed::{Part, see};
+use crate::observe::{ChildObject, from_pod};
 use crate::owner::Owner;
-use crate::pass::{self, Error};
+use crate::reconcile::{self, Error};
 use crate::resources::labels;
 
 /// Jobs that are worked on at once.
 const CONCURRENCY: u16 = 32;
-/// Events of one job within this time lead to one pass.
+/// Events of one job within this time lead to one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(10);
 
-/// Works on all jobs until `stop` is ready; passes that have begun are ended first.
+/// Works on all jobs until `stop` is ready; reconciles that have begun are ended first.
 ///
 /// # Errors
 /// If the API server does not know TrainingJobs, or cannot be reached at the start.
@@ -77,9 +77,9 @@ pub async fn run(
     .flatten_stream();
     let children = stream::select_all([
         pods(&context).boxed(),
-        parts::<Service>(&context, Part::Headless).boxed(),
-        parts::<ConfigMap>(&context, Part::Config).boxed(),
-        parts::<NetworkPolicy>(&context, Part::Policy).boxed(),
+        children::<Service>(&context, ChildObject::Headless).boxed(),
+        children::<ConfigMap>(&context, ChildObject::Config).boxed(),
+        children::<NetworkPolicy>(&context, ChildObject::Policy).boxed(),
     ]);
     let metrics = Arc::clone(&context.metrics);
     let children = children.inspect(move |job| metrics.queued(job));
@@ -91,10 +91,10 @@ pub async fn run(
         )
         .reconcile_on(children)
         .graceful_shutdown_on(stop)
-        .run(reconcile, error_policy, context)
+        .run(reconcile_object, error_policy, context)
         .for_each(|result| {
             if let Err(error) = result {
-                tracing::debug!(%error, "a pass was broken off");
+                tracing::debug!(%error, "a reconcile was broken off");
             }
             future::ready(())
         })
@@ -117,13 +117,14 @@ fn pods(context: &Arc<Context>) -> impl Stream<Item = ObjectRef<Guarded>> + Send
         })
         .flat_map(move |event| {
             let owners = context.pods.apply(&event, |pod: &Pod| {
-                let owned = Owner::of(&pod.metadata).zip(see(pod));
+                let owned = Owner::of(&pod.metadata).zip(from_pod(pod));
                 if let Some((owner, seen)) = &owned {
-                    let vanishes = matches!(event, watcher::Event::Delete(_)) && seen.end.is_none();
+                    let vanishes =
+                        matches!(event, watcher::Event::Delete(_)) && seen.end().is_none();
                     context.memory.update(&owner.uid, |notes| {
-                        notes.seen(&seen.name);
+                        notes.record_watched(&seen.name);
                         if vanishes {
-                            notes.vanishes(seen.clone());
+                            notes.record_removed(seen.clone());
                         }
                     });
                 }
@@ -137,10 +138,10 @@ fn pods(context: &Arc<Context>) -> impl Stream<Item = ObjectRef<Guarded>> + Send
         })
 }
 
-/// The watch of another kind of object, that of `part`: names and digests are enough.
-fn parts<K>(
+/// The watch of another kind of object, that of `child`: names and digests are enough.
+fn children<K>(
     context: &Arc<Context>,
-    part: Part,
+    child: ChildObject,
 ) -> impl Stream<Item = ObjectRef<Guarded>> + Send + use<K>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
@@ -157,32 +158,33 @@ where
         .filter_map(move |event| {
             future::ready(
                 event
-                    .inspect_err(|error| tracing::warn!(%error, ?part, "watching"))
+                    .inspect_err(|error| tracing::warn!(%error, ?child, "watching"))
                     .ok(),
             )
         })
         .flat_map(move |event| {
             let owners = context
-                .parts(part)
+                .children(child)
                 .apply(&event, |object: &PartialObjectMeta<K>| {
-                    let digest = object.annotations().get(labels::APPLIED);
-                    let digest = digest.cloned().unwrap_or_default();
+                    let applied = Applied::of(&object.metadata);
                     Entry {
                         namespace: object.namespace().unwrap_or_default(),
                         key: object.name_any(),
-                        owned: Owner::of(&object.metadata).map(|owner| (owner, digest)),
+                        owned: Owner::of(&object.metadata).map(|owner| (owner, applied)),
                     }
                 });
             stream::iter(owners).map(|owner| owner.reference())
         })
 }
 
-async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    let timer = context.metrics.pass(&ObjectRef::from_obj(&*object));
+async fn reconcile_object(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    let timer = context
+        .metrics
+        .start_reconcile(&ObjectRef::from_obj(&*object));
     let result = match &object.0 {
-        Ok(job) => pass::pass(&context, job).await,
+        Ok(job) => reconcile::reconcile(&context, job).await,
         Err(invalid) => {
-            pass::undecodable(&context, &object, &invalid.error).await;
+            reconcile::undecodable(&context, &object, &invalid.error).await;
             Ok(Action::await_change())
         }
     };
@@ -195,13 +197,13 @@ fn error_policy(object: Arc<Guarded>, error: &Error, context: Arc<Context>) -> A
     let wait = context
         .memory
         .with(&object.uid().unwrap_or_default(), |notes| {
-            notes.erred(cause, context.clock.now())
+            notes.record_error(cause, context.clock.now())
         });
     tracing::warn!(
         name = object.name_any(),
         namespace = object.namespace().unwrap_or_default(),
         %error,
-        "a pass was broken off; trying again"
+        "a reconcile was broken off; trying again"
     );
-    Action::requeue(apply::retry_after(cause, wait))
+    Action::requeue(backoff::retry_after(cause, wait))
 }

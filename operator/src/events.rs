@@ -63,7 +63,7 @@ fn several(number: u32, what: &str) -> String {
 }
 
 fn event(type_: EventType, reason: &str, mut note: String, action: &str) -> Event {
-    crate::observed::cut(&mut note, MAX_NOTE);
+    crate::trouble::truncate(&mut note, MAX_NOTE);
     Event {
         type_,
         reason: reason.into(),

@@ -1,21 +1,19 @@
-//! What is seen of a job at the begin of a pass: the caches, the memory, and where they do not suffice the API server and the
-//! coordinator.
+//! What is seen of a job at the beginning of a reconcile: the caches, the memory, and where they do not suffice the API server
+//! and the coordinator.
 
 use jiff::{SignedDuration, Timestamp};
-use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::Phase;
 
-use crate::apply;
 use crate::context::Context;
 use crate::coordinator::Progress;
 use crate::job::Job;
 use crate::memory::Poll;
-use crate::observed::{Member, Observed, Part, PodSeen, ProgressSeen};
-use crate::plan::{self, POLL};
-use crate::resources::pod_name;
+use crate::observe::{Child, ChildObject, Member, Observed, PodSeen, ProgressSeen};
+use crate::plan::lookups::{self, Cached};
+use crate::plan::{JobState, POLL, SILENCE};
+use crate::read::{self, Found};
+use crate::resources::{digest, pod_name};
 
-/// How long a coordinator may be silent before the status says so.
-const SILENCE: SignedDuration = SignedDuration::from_secs(30);
 /// How often a silent coordinator is asked.
 const SILENT_POLL: SignedDuration = SignedDuration::from_secs(15);
 
@@ -26,95 +24,114 @@ const SILENT_POLL: SignedDuration = SignedDuration::from_secs(15);
 pub async fn fetch(
     context: &Context,
     job: &Job,
-    status: &TrainingJobStatus,
+    known: &JobState,
     now: Timestamp,
 ) -> kube::Result<Observed> {
-    let owner = job.as_owner();
-    let mut pods = context.pods.of(&owner);
-    // What a suspension deletes is not lost.
-    let suspended = job.object.spec.suspend || status.phase == Some(Phase::Suspended);
-    let (refused, vanished) = context.memory.with(&job.uid, |notes| {
-        for pod in notes.unseen(now) {
+    let mut observed = Observed::default();
+    fetch_pods(context, job, known, now, &mut observed).await?;
+    fetch_children(context, job, known, &mut observed).await?;
+    observed.refusal = context
+        .memory
+        .with(&job.uid, |notes| notes.refusal().cloned());
+    if !known.status.phase.is_some_and(Phase::is_terminal) {
+        let poll = poll(context, job, &observed.pods, now).await;
+        observed.progress = poll.answer.map(|(progress, _)| progress);
+        observed.silent_since = poll.silent_since;
+    }
+    Ok(observed)
+}
+
+/// The pods: those that the cache has, and those that it may lack as the API server has them.
+async fn fetch_pods(
+    context: &Context,
+    job: &Job,
+    known: &JobState,
+    now: Timestamp,
+    observed: &mut Observed,
+) -> kube::Result<()> {
+    let mut pods = context.pods.of(&job.as_owner());
+    let lookups = context.memory.with(&job.uid, |notes| {
+        for pod in notes.uncached_pods(now) {
             pods.entry(pod.name.clone()).or_insert_with(|| pod.clone());
         }
-        notes.keep_vanished(|pod| {
-            !suspended && !pods.contains_key(&pod.name) && plan::is_current(status, pod)
+        observed.removed = notes.removed_pods(|pod| {
+            !pods.contains_key(&pod.name) && lookups::may_be_lost(job, known, pod)
         });
-        let refused = notes.refusal().map(|(trouble, _)| trouble.clone());
-        let vanished: Vec<PodSeen> = notes.vanished().cloned().collect();
-        (refused, vanished)
+        observed.pods = pods.into_values().collect();
+        let is_cached = |pod: &(Member, u32)| {
+            let mut cached = observed.pods.iter().map(|seen| (seen.member, seen.attempt));
+            cached.any(|cached| cached == *pod)
+        };
+        notes.conflicts().pods.retain(|pod| !is_cached(pod));
+        let conflicts = notes.conflicts().pods.clone();
+        let cached = Cached {
+            pods: &observed.pods,
+            removed: &observed.removed,
+            conflicts: &conflicts,
+        };
+        lookups::pods(job, known, cached, |member, attempt| {
+            let name = pod_name(&job.name, member, attempt);
+            !notes.cannot_have_existed(known.status.generation, &name)
+        })
     });
-    let mut pods: Vec<PodSeen> = pods.into_values().collect();
-    let vanished = gone(context, job, vanished, &mut pods).await?;
-    let doubtful = confirm(context, job, status, &mut pods).await?;
-    let mut parts = Vec::new();
-    for part in Part::ALL {
-        let (name, digest) = apply::wanted_part(job, status, part)?;
-        if context.parts(part).of(&owner).get(&name) == Some(&digest) {
-            parts.push(part);
+    for (member, attempt) in lookups {
+        match read::pod(&context.client, job, member, attempt).await? {
+            Found::Ours(pod) => observed.pods.push(pod),
+            Found::Foreign => drop(observed.foreign.insert((member, attempt))),
+            Found::Nothing => {
+                observed.absent.insert((member, attempt));
+                context.memory.with(&job.uid, |notes| {
+                    notes.conflicts().pods.remove(&(member, attempt));
+                });
+            }
         }
     }
-    let poll = match status.phase.is_some_and(Phase::is_terminal) {
-        true => Poll::default(),
-        false => poll(context, job, &pods, now).await,
-    };
-    Ok(Observed {
-        pods,
-        parts,
-        progress: poll.answer.map(|(progress, _)| progress),
-        unreachable: poll
-            .silent_since
-            .filter(|since| now.duration_since(*since) >= SILENCE)
-            .map(|since| {
-                format!(
-                    "server 0 has not told its progress since {since:.0}; training may go on unseen"
-                )
-            }),
-        refused,
-        doubtful,
-        vanished,
-    })
+    let is_there = |pod: &PodSeen| observed.pods.iter().any(|seen| seen.name == pod.name);
+    observed.removed.retain(|pod| !is_there(pod));
+    Ok(())
 }
 
-/// Of pods that the watch has lost, those that are not there. The others have lost the labels by which it sees them.
-async fn gone(
+/// The child objects: those that the cache has, and those that it lacks although their names are taken.
+async fn fetch_children(
     context: &Context,
     job: &Job,
-    vanished: Vec<PodSeen>,
-    pods: &mut Vec<PodSeen>,
-) -> kube::Result<Vec<PodSeen>> {
-    let mut gone = Vec::new();
-    for pod in vanished {
-        match apply::find(&context.client, job, pod.member, pod.attempt).await? {
-            Some(found) => pods.push(found),
-            None => gone.push(pod),
+    known: &JobState,
+    observed: &mut Observed,
+) -> kube::Result<()> {
+    let attempt = known.members.attempt(Member::COORDINATOR);
+    for child in ChildObject::ALL {
+        let (name, digest) =
+            digest::of_child(job, child, attempt).map_err(kube::Error::SerdeError)?;
+        let cached = context.children(child).of(&job.as_owner()).remove(&name);
+        let is_cached = cached.is_some();
+        let conflict = context.memory.with(&job.uid, |notes| {
+            notes.conflicts().children.contains(&child)
+        });
+        let found = match cached {
+            Some(applied) => Found::Ours(applied),
+            None if conflict => read::child(&context.client, job, child, &name).await?,
+            None => Found::Nothing,
+        };
+        // One of ours that the watch cannot see is looked up until it can.
+        if conflict && (is_cached || found == Found::Nothing) {
+            context.memory.with(&job.uid, |notes| {
+                notes.conflicts().children.remove(&child);
+            });
+        }
+        match found {
+            Found::Ours(applied) => {
+                // One that the watch cannot see lacks the label by which it would.
+                let current = is_cached && applied.digest == digest;
+                let uid = applied.uid;
+                observed
+                    .children
+                    .insert(child, Child::Ours { uid, current });
+            }
+            Found::Foreign => drop(observed.children.insert(child, Child::Foreign)),
+            Found::Nothing => {}
         }
     }
-    Ok(gone)
-}
-
-/// Looks for the servers that the cache lacks and that may be there: only the API server itself can say that one is lost.
-/// Tells whether one that is to be created may have been there before.
-async fn confirm(
-    context: &Context,
-    job: &Job,
-    status: &TrainingJobStatus,
-    pods: &mut Vec<PodSeen>,
-) -> kube::Result<bool> {
-    let mut missing = plan::missing_servers(job, status, pods);
-    context.memory.with(&job.uid, |notes| {
-        missing.retain(|(member, attempt)| {
-            !notes.is_new(status.generation, &pod_name(&job.name, *member, *attempt))
-        });
-    });
-    let mut unknown = false;
-    for (member, attempt) in missing {
-        let found = apply::find(&context.client, job, member, attempt).await?;
-        unknown |= found.is_none();
-        pods.extend(found);
-    }
-    // One that ran and is missing now is lost, and another generation follows.
-    Ok(unknown && !plan::ran(status) && plan::all_started(job, status, pods))
+    Ok(())
 }
 
 /// Asks the coordinator for progress if it is time to.
@@ -122,7 +139,7 @@ async fn poll(context: &Context, job: &Job, pods: &[PodSeen], now: Timestamp) ->
     let mut poll = context.memory.with(&job.uid, |notes| notes.poll.clone());
     let leader = pods
         .iter()
-        .rfind(|pod| pod.member == Member::COORDINATOR && pod.ready && pod.is_active());
+        .rfind(|pod| pod.member == Member::COORDINATOR && pod.is_ready() && pod.is_active());
     let Some(ip) = leader.and_then(|pod| pod.ip.as_deref()) else {
         poll.silent_since = None; // a pod that does not run has its own condition
         return poll;
@@ -138,13 +155,16 @@ async fn poll(context: &Context, job: &Job, pods: &[PodSeen], now: Timestamp) ->
         return poll;
     }
     let Ok(_permit) = context.polls.try_acquire() else {
-        return poll; // at the next pass
+        return poll; // at the next reconcile
     };
     poll.asked = Some(now);
     match context.coordinator.progress(ip).await {
         Ok(progress) => {
             let samples = progress.samples;
-            poll.answer = Some((understood(progress, poll.answer.as_ref(), now), samples));
+            poll.answer = Some((
+                observed_progress(progress, poll.answer.as_ref(), now),
+                samples,
+            ));
             poll.silent_since = None;
         }
         Err(error) => {
@@ -158,7 +178,7 @@ async fn poll(context: &Context, job: &Job, pods: &[PodSeen], now: Timestamp) ->
     poll
 }
 
-fn understood(
+fn observed_progress(
     progress: Progress,
     before: Option<&(ProgressSeen, u64)>,
     now: Timestamp,

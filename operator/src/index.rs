@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
-use crate::observed::PodSeen;
+use crate::observe::PodSeen;
 use crate::owner::Owner;
+use crate::resources::labels;
 
 /// Objects by owner and name, as one kind's watch brings them.
 pub struct Index<K, V> {
@@ -63,9 +65,29 @@ pub struct Entry<K, V> {
 
 /// The pods of all jobs, by their names.
 pub type Pods = Index<String, PodSeen>;
-/// Digests of what was applied to the other objects of all jobs, by their names. One index holds one kind: each watch begins
-/// anew by itself.
-pub type Parts = Index<String, String>;
+/// The other objects of all jobs, by their names. One index holds one kind: each watch begins anew by itself.
+pub type ChildObjects = Index<String, Applied>;
+
+/// What is kept of a child object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// Digest of what the operator last applied.
+    pub digest: String,
+}
+
+impl Applied {
+    /// As an object's metadata have it.
+    pub fn of(metadata: &ObjectMeta) -> Self {
+        let annotations = metadata.annotations.as_ref();
+        let digest = annotations.and_then(|all| all.get(labels::APPLIED));
+        Applied {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            digest: digest.cloned().unwrap_or_default(),
+        }
+    }
+}
 
 impl<K, V> Default for Index<K, V> {
     fn default() -> Self {

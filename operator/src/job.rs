@@ -7,9 +7,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
 use trainyard_contract::env::RESERVED_PREFIX;
-use trainyard_contract::pod;
-use trainyard_crds::TrainingJob;
-use trainyard_crds::training_job::{Dataset, PodSettings, S3Storage, Storage, Validation, Volume};
+use trainyard_contract::{Role, pod};
+use trainyard_crds::training_job::{
+    CleanPodPolicy, Dataset, PodSettings, S3Storage, Storage, Validation, Volume,
+};
+use trainyard_crds::{TrainingJob, TrainingJobSpec};
 
 use crate::owner::Owner;
 
@@ -27,8 +29,6 @@ const RESERVED_PATHS: [&str; 4] = [
     pod::STORAGE_FOLDER,
     pod::TEMPORARY_FOLDER,
 ];
-/// Longest name of a pod or label value.
-const MAX_LABEL: usize = 63;
 
 /// A job that can be run on a cluster.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub struct Job {
     pub uid: String,
     /// `metadata.generation`.
     pub generation: i64,
-    /// The object, for what travels with the pods unchanged.
+    /// The object as it was read, for the job file, which carries its spec unchanged, and for writes to the object itself.
     pub object: Arc<TrainingJob>,
     /// Where checkpoints and the artifact are kept.
     pub storage: StoragePlace,
@@ -54,6 +54,26 @@ pub enum StoragePlace {
     Volume(Volume),
     /// A bucket.
     S3(S3Storage),
+}
+
+/// What becomes of a job and its pods when it has ended. An invalid job has it too.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Which pods are deleted.
+    pub clean_pod_policy: CleanPodPolicy,
+    /// How long after its end the job is deleted; never if `None`.
+    pub ttl: Option<Duration>,
+}
+
+impl Retention {
+    /// As a spec has it.
+    pub fn of(spec: &TrainingJobSpec) -> Self {
+        let ttl = spec.ttl_seconds_after_finished.map(u64::from);
+        Retention {
+            clean_pod_policy: spec.clean_pod_policy,
+            ttl: ttl.map(Duration::from_secs),
+        }
+    }
 }
 
 /// What is wrong with a job, and where.
@@ -83,15 +103,6 @@ impl Job {
         data(&object, &mut problems);
         pod_settings("spec.servers", &spec.servers.pod, &mut problems);
         pod_settings("spec.workers", &spec.workers.pod, &mut problems);
-        // A pod is NAME-ROLE-INDEX-ATTEMPT; the CRD's rule on names leaves room for all of it.
-        let longest = format!("{}-worker-1023-1000000", object.name()).len();
-        if longest > MAX_LABEL {
-            let most = object.name().len() - (longest - MAX_LABEL);
-            problems.add(
-                "metadata.name",
-                format!("pods named after the job would be longer than {MAX_LABEL} characters: use at most {most}"),
-            );
-        }
         match (storage, problems.0.is_empty()) {
             (Some(storage), true) => Ok(Job {
                 name: object.name().into(),
@@ -119,6 +130,11 @@ impl Job {
         self.object.controller_owner_ref(&())
     }
 
+    /// Image of the trainer, if the job names one.
+    pub fn image(&self) -> Option<&str> {
+        self.object.spec.image.as_deref()
+    }
+
     /// Number of servers.
     pub fn servers(&self) -> u32 {
         self.object.spec.servers.replicas
@@ -129,10 +145,46 @@ impl Job {
         self.object.spec.workers.replicas
     }
 
+    /// Number of members of a role that are wanted.
+    pub fn replicas(&self, role: Role) -> u32 {
+        match role {
+            Role::Server => self.servers(),
+            Role::Worker => self.workers(),
+        }
+    }
+
+    /// Settings of a role's pods.
+    pub fn pod_settings(&self, role: Role) -> &PodSettings {
+        match role {
+            Role::Server => &self.object.spec.servers.pod,
+            Role::Worker => &self.object.spec.workers.pod,
+        }
+    }
+
+    /// The volume that the workers read the data from.
+    pub fn data_volume(&self) -> Option<&Volume> {
+        self.object.spec.data.volume.as_ref()
+    }
+
+    /// Whether the job is to have no pods for now.
+    pub fn is_suspended(&self) -> bool {
+        self.object.spec.suspend
+    }
+
+    /// Failures of pods that do not fail the job.
+    pub fn backoff_limit(&self) -> u32 {
+        self.object.spec.backoff_limit
+    }
+
     /// How long the job may run.
     pub fn active_deadline(&self) -> Option<Duration> {
         let seconds = self.object.spec.active_deadline_seconds?;
         Some(Duration::from_secs(seconds.into()))
+    }
+
+    /// What becomes of the job and its pods when it has ended.
+    pub fn retention(&self) -> Retention {
+        Retention::of(&self.object.spec)
     }
 
     /// The job's folder in the storage: the name, and of the uid what tells it from other jobs of that name.

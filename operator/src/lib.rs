@@ -1,9 +1,13 @@
 //! The Trainyard operator: it turns a `TrainingJob` into servers and workers, and keeps them going to the end.
 //!
-//! One pass over a job ([`pass`]) is **fetch** ([`fetch`]) -> **validate** ([`job`]) -> **plan** ([`plan`], pure) -> **apply**
-//! ([`apply`], the only place that writes). The status in a plan is written before any of its steps is taken.
+//! One reconcile of a job ([`reconcile`]) is **validate** ([`job`]) -> **fetch** ([`fetch`], with [`read`] for what the caches
+//! cannot tell) -> **plan** ([`plan`], pure: every decision is there) -> **apply** ([`apply`], the only place that writes). The
+//! status in a plan is written before any of its steps is taken.
+
+#![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod backoff;
 pub mod conditions;
 pub mod context;
 pub mod controller;
@@ -16,11 +20,13 @@ pub mod job;
 pub mod leader;
 pub mod memory;
 pub mod metrics;
-pub mod observed;
+pub mod observe;
 pub mod owner;
-pub mod pass;
 pub mod plan;
+pub mod read;
+pub mod reconcile;
 pub mod resources;
+pub mod trouble;
 
 pub use context::Context;
 pub use controller::run;

@@ -1,5 +1,7 @@
 //! The operator's process: arguments, signals, HTTP, leader election; the work is in the library.
 
+#![forbid(unsafe_code)]
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -125,7 +127,7 @@ async fn operate(args: Args) -> Result<()> {
             args.namespace.clone(),
             settings.clone(),
             Arc::new(SystemClock),
-            Arc::new(HttpCoordinator),
+            Arc::new(HttpCoordinator::default()),
             Arc::clone(&metrics),
             Some(identity.clone()),
         );

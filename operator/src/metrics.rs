@@ -1,7 +1,7 @@
 //! The operator's own metrics. No label names an object: there may be any number of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -16,7 +16,7 @@ use trainyard_crds::training_job::Phase;
 
 use crate::job::Guarded;
 
-/// Upper bounds of the buckets for waits and passes, in seconds.
+/// Upper bounds of the buckets for waits and reconciles, in seconds.
 const BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,7 +47,7 @@ impl EncodeLabelValue for PhaseName {
 /// All metrics.
 pub struct Metrics {
     registry: Registry,
-    passes: Counter,
+    reconciles: Counter,
     errors: Counter,
     duration: Histogram,
     active: Gauge,
@@ -62,7 +62,7 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("trainyard_operator");
-        let passes = Counter::default();
+        let reconciles = Counter::default();
         let errors = Counter::default();
         let duration = Histogram::new(BUCKETS);
         let active = Gauge::default();
@@ -70,21 +70,25 @@ impl Default for Metrics {
         let wait = Histogram::new(BUCKETS);
         let leading = Gauge::default();
         let jobs = Family::<PhaseLabel, Gauge>::default();
-        registry.register("reconciles", "Passes over jobs", passes.clone());
+        registry.register("reconciles", "Reconciles of jobs", reconciles.clone());
         registry.register(
             "reconcile_errors",
-            "Passes that were broken off",
+            "Reconciles that were broken off",
             errors.clone(),
         );
         registry.register(
             "reconcile_duration_seconds",
-            "Duration of passes",
+            "Duration of reconciles",
             duration.clone(),
         );
-        registry.register("reconciles_active", "Passes in progress", active.clone());
+        registry.register(
+            "reconciles_active",
+            "Reconciles in progress",
+            active.clone(),
+        );
         registry.register(
             "queue_length",
-            "Jobs that something has happened to and that wait for a pass",
+            "Jobs that something has happened to and that wait for a reconcile",
             waiting.clone(),
         );
         registry.register("queue_wait_seconds", "How long they waited", wait.clone());
@@ -92,7 +96,7 @@ impl Default for Metrics {
         registry.register("jobs", "Jobs by phase", jobs.clone());
         Metrics {
             registry,
-            passes,
+            reconciles,
             errors,
             duration,
             active,
@@ -106,20 +110,20 @@ impl Default for Metrics {
     }
 }
 
-/// A pass that is being measured.
-pub struct Pass<'a> {
+/// A reconcile that is being measured.
+pub struct ReconcileTimer<'a> {
     metrics: &'a Metrics,
     begin: Instant,
 }
 
-impl Drop for Pass<'_> {
+impl Drop for ReconcileTimer<'_> {
     fn drop(&mut self) {
         self.metrics.active.dec();
     }
 }
 
-impl Pass<'_> {
-    /// The pass is over.
+impl ReconcileTimer<'_> {
+    /// The reconcile is over.
     pub fn end(self, well: bool) {
         self.metrics
             .duration
@@ -131,7 +135,7 @@ impl Pass<'_> {
 }
 
 impl Metrics {
-    /// Something has happened to a job, which waits for a pass from now on.
+    /// Something has happened to a job, which waits for a reconcile from now on.
     pub fn queued(&self, job: &ObjectRef<Guarded>) {
         if self.store().is_some_and(|store| store.get(job).is_some()) {
             let mut queue = self.queue();
@@ -149,14 +153,14 @@ impl Metrics {
         self.queue().retain(|job, _| is_there(job));
     }
 
-    /// A pass begins.
-    pub fn pass(&self, job: &ObjectRef<Guarded>) -> Pass<'_> {
+    /// A reconcile begins.
+    pub fn start_reconcile(&self, job: &ObjectRef<Guarded>) -> ReconcileTimer<'_> {
         if let Some(since) = self.queue().remove(job) {
             self.wait.observe(since.elapsed().as_secs_f64());
         }
-        self.passes.inc();
+        self.reconciles.inc();
         self.active.inc();
-        Pass {
+        ReconcileTimer {
             metrics: self,
             begin: Instant::now(),
         }
@@ -213,9 +217,6 @@ impl Metrics {
     }
 }
 
-/// Metrics that several parts of the process share.
-pub type Shared = Arc<Metrics>;
-
 #[cfg(test)]
 mod tests {
     use kube::core::error_boundary::InvalidObject;
@@ -241,13 +242,13 @@ mod tests {
         metrics.queued(&reference);
         assert!(
             says("trainyard_operator_queue_length 0"),
-            "a job that is not there never gets a pass"
+            "a job that is not there is never reconciled"
         );
         writer.apply_watcher_event(&watcher::Event::Apply(job));
         metrics.queued(&reference);
         metrics.queued(&reference);
         assert!(says("trainyard_operator_queue_length 1"));
-        metrics.pass(&reference).end(true);
+        metrics.start_reconcile(&reference).end(true);
         assert!(says("trainyard_operator_queue_length 0"));
         assert!(says("trainyard_operator_queue_wait_seconds_count 1"));
         metrics.queued(&reference);

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use trainyard_contract::Member;
 use trainyard_operator::job::Job;
-use trainyard_operator::observed::Member;
 use trainyard_operator::resources;
 
 const FULL: &str = include_str!("fixtures/full.yaml");

@@ -1,5 +1,6 @@
 //! Jobs from YAML through validation, plan and objects: all that needs neither a clock nor a cluster.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use serde_json::{Value, json};
 use trainyard_crds::training_job::{MemberRestarts, Phase};
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 use trainyard_operator::job::Job;
-use trainyard_operator::observed::{End, Member, Observed, Part, PodSeen};
-use trainyard_operator::plan::{self, Plan, Settings, Step};
+use trainyard_operator::observe::{Child, ChildObject, End, Member, Observed, PodSeen, PodStage};
+use trainyard_operator::plan::{self, JobState, Plan, Settings, Step};
 use trainyard_operator::resources;
 
 const FULL: &str = include_str!("fixtures/full.yaml");
@@ -39,7 +40,17 @@ fn pass(job: &Job, status: &TrainingJobStatus, observed: &Observed, second: i64)
     let settings = Settings {
         image: "trainer:1".into(),
     };
-    plan::plan(job, status, observed, &settings, at(second))
+    let known = JobState::of(status.clone());
+    plan::plan(job, &known, observed, &settings, at(second))
+}
+
+/// Every child object, as it should be.
+fn all_current() -> BTreeMap<ChildObject, Child> {
+    let current = |child: ChildObject| {
+        let uid = format!("uid-of-{child:?}");
+        (child, Child::Ours { uid, current: true })
+    };
+    ChildObject::ALL.map(current).into()
 }
 
 /// A member's pod that nothing has happened to yet.
@@ -52,15 +63,9 @@ fn seen(job: &Job, member: Member, attempt: u32) -> PodSeen {
         attempt,
         labelled: true,
         created: None,
-        begun: false,
-        over: false,
-        running: false,
-        started: None,
-        ready: false,
+        stage: PodStage::Pending { trouble: None },
         ip: None,
         deletion: None,
-        end: None,
-        trouble: None,
     }
 }
 
@@ -83,7 +88,7 @@ fn pod(job: &Job, member: Member) -> Value {
 fn o01_objects_come_before_pods_and_a_second_pass_over_them_plans_nothing() {
     let job = valid(FULL);
     let first = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0);
-    let applied: Vec<Step> = Part::ALL.map(Step::Apply).into();
+    let applied: Vec<Step> = ChildObject::ALL.map(Step::Create).into();
     assert_eq!(first.steps[..applied.len()], applied);
     let members: Vec<Member> = first.steps[applied.len()..]
         .iter()
@@ -110,13 +115,13 @@ fn o01_objects_come_before_pods_and_a_second_pass_over_them_plans_nothing() {
             .iter()
             .filter_map(|step| created(&job, step))
             .collect(),
-        parts: Part::ALL.into(),
+        children: all_current(),
         ..Observed::default()
     };
     let second = pass(&job, &first.status, &observed, 5);
     assert_eq!(second.steps, []);
     assert_eq!(second.status, first.status);
-    assert_eq!(second.again, None);
+    assert_eq!(second.requeue_after, None);
 }
 
 #[test]
@@ -142,11 +147,11 @@ fn o01_hostnames_are_stable_and_pods_carry_the_attempt() {
 fn o01_a_server_that_may_have_been_there_is_created_in_a_new_generation() {
     let job = valid(FULL);
     let first = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0);
-    let doubtful = Observed {
-        doubtful: true,
+    let unseen = Observed {
+        absent: [(Member::server(1), 0)].into(),
         ..Observed::default()
     };
-    let second = pass(&job, &first.status, &doubtful, 5);
+    let second = pass(&job, &first.status, &unseen, 5);
     assert_eq!(second.status.generation, 2);
     assert!(
         second
@@ -157,18 +162,17 @@ fn o01_a_server_that_may_have_been_there_is_created_in_a_new_generation() {
     assert_eq!(second.status.restarts, first.status.restarts);
 }
 
+/// Longer names are refused by the schema with the limit: `name-too-long` in the corpus of the API's tests.
 #[test]
-fn o16_a_name_that_leaves_no_room_for_pods_is_refused_with_the_limit() {
-    let named =
-        |length: usize| FULL.replace("name: full", &format!("name: {}", "n".repeat(length)));
-    let longest = valid(&named(43));
-    let pod = resources::pod_name(&longest.name, Member::worker(1023), 1_000_000);
-    assert_eq!(pod.len(), 63);
-    let refused = problems(&named(44));
-    assert!(
-        refused.contains("metadata.name") && refused.contains("63") && refused.contains("43"),
-        "{refused}"
-    );
+fn o16_the_longest_name_that_the_schema_admits_leaves_room_for_pods_and_services() {
+    let longest = "n".repeat(trainyard_crds::MAX_NAME);
+    let named = |name: &str| FULL.replace("name: full", &format!("name: {name}"));
+    let job = valid(&named(&longest));
+    let most_workers = 1024;
+    let pod = resources::pod_name(&job.name, Member::worker(most_workers - 1), 1_000_000);
+    assert_eq!(pod.len(), 60);
+    let service = resources::coordinator(&job, 0).metadata.name;
+    assert!(service.is_some_and(|name| name.len() <= 63));
 }
 
 #[test]
@@ -269,7 +273,7 @@ fn o25_an_invalid_job_fails_once_and_says_why() {
     let second = plan::invalid(&problems, &wrong, &[], at(60));
     assert_eq!(second.status, first.status);
     assert_eq!(second.steps, []);
-    assert_eq!(second.again, Some(Duration::from_secs(40)));
+    assert_eq!(second.requeue_after, Some(Duration::from_secs(40)));
     let third = plan::invalid(&problems, &wrong, &[], at(100));
     assert_eq!(third.steps, [Step::DeleteJob]);
 }
@@ -369,16 +373,17 @@ fn o09_a_disruption_after_a_healthy_period_begins_the_waits_anew() {
     let after = |lived: i64| {
         let member = Member::worker(1);
         let pod = PodSeen {
-            begun: true,
-            running: true,
             created: Some(at(0)),
-            started: Some(at(0)),
+            stage: PodStage::Running {
+                since: Some(at(0)),
+                ready: true,
+            },
             deletion: Some(at(lived + 60)),
             ..seen(&job, member, 9)
         };
         let observed = Observed {
             pods: vec![pod],
-            parts: Part::ALL.into(),
+            children: all_current(),
             ..Observed::default()
         };
         let plan = pass(&job, &status, &observed, lived);
@@ -387,6 +392,78 @@ fn o09_a_disruption_after_a_healthy_period_begins_the_waits_anew() {
     };
     assert_eq!(after(299), Some((10, 10)));
     assert_eq!(after(300), Some((10, 1)));
+}
+
+/// A job whose two servers run and whose worker 1 is missing, and what of its workers the status says.
+fn worker_1_is_missing(job: &Job, started: Option<&str>) -> (TrainingJobStatus, Observed) {
+    let first = pass(job, &TrainingJobStatus::default(), &Observed::default(), 0);
+    let mut status = first.status;
+    status.workers.started_indexes = started.map(str::to_owned);
+    let running = |member| PodSeen {
+        stage: PodStage::Running {
+            since: Some(at(1)),
+            ready: true,
+        },
+        ..seen(job, member, 0)
+    };
+    let members = (0..2).map(Member::server).chain([0, 2].map(Member::worker));
+    let observed = Observed {
+        pods: members.map(running).collect(),
+        children: all_current(),
+        absent: [(Member::worker(1), 0)].into(),
+        ..Observed::default()
+    };
+    (status, observed)
+}
+
+/// Nothing is remembered here: what was seen is a pod that the status knows and the API server does not.
+#[test]
+fn o05_a_worker_that_has_started_and_is_gone_is_counted_once() {
+    let job = valid(FULL);
+    let (status, observed) = worker_1_is_missing(&job, Some("0-2"));
+    let first = pass(&job, &status, &observed, 60);
+    assert_eq!(first.status.restarts.disruptions, 1);
+    assert_eq!(first.status.workers.started_indexes.as_deref(), Some("0,2"));
+    let successor = Step::CreatePod {
+        member: Member::worker(1),
+        attempt: 1,
+        generation: 1,
+    };
+    assert_eq!(first.steps, [successor]);
+    let second = pass(&job, &first.status, &observed, 61);
+    assert_eq!(second.status.restarts, first.status.restarts);
+}
+
+#[test]
+fn o05_a_worker_that_has_not_started_or_whose_name_another_has_is_not_counted() {
+    let job = valid(FULL);
+    let (status, observed) = worker_1_is_missing(&job, Some("0,2"));
+    let first = pass(&job, &status, &observed, 60);
+    assert_eq!(first.status.restarts, status.restarts);
+    assert_eq!(first.steps.len(), 1);
+
+    let (status, mut observed) = worker_1_is_missing(&job, Some("0-2"));
+    observed.foreign = std::mem::take(&mut observed.absent);
+    let second = pass(&job, &status, &observed, 60);
+    assert_eq!(second.status.restarts, status.restarts);
+    assert_eq!(second.steps, []);
+    assert_eq!(
+        second.refused.map(|trouble| trouble.reason),
+        Some("NameTaken")
+    );
+}
+
+#[test]
+fn o05_whose_pods_have_started_is_written_with_the_number_of_those_that_are_ready() {
+    let job = valid(FULL);
+    let (status, observed) = worker_1_is_missing(&job, None);
+    let plan = pass(&job, &status, &observed, 60);
+    assert_eq!(
+        (plan.status.servers.ready, plan.status.workers.ready),
+        (2, 2)
+    );
+    assert_eq!(plan.status.servers.started_indexes.as_deref(), Some("0-1"));
+    assert_eq!(plan.status.workers.started_indexes.as_deref(), Some("0,2"));
 }
 
 #[test]
@@ -401,12 +478,12 @@ fn o21_a_pod_that_does_not_start_is_named_after_two_minutes() {
                 ..pod
             })
             .collect(),
-        parts: Part::ALL.into(),
+        children: all_current(),
         ..Observed::default()
     };
     let early = pass(&job, &first.status, &observed, 20);
     assert_eq!(early.status, first.status);
-    assert_eq!(early.again, Some(Duration::from_secs(100)));
+    assert_eq!(early.requeue_after, Some(Duration::from_secs(100)));
     let late = pass(&job, &first.status, &observed, 120);
     let degraded = late
         .status
@@ -427,12 +504,20 @@ fn o32_the_service_of_server_0_leads_to_its_current_pod_alone() {
     let mut status = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0).status;
     status.started_generation = status.generation;
     let observed = Observed {
-        parts: Part::ALL.into(),
+        children: all_current(),
         ..Observed::default()
     };
     let plan = pass(&job, &status, &observed, 60);
     let place = |step: &dyn Fn(&Step) -> bool| plan.steps.iter().position(step);
-    let service = place(&|step| *step == Step::Apply(Part::Coordinator));
+    let service = place(&|step| {
+        matches!(
+            step,
+            Step::Update {
+                child: ChildObject::Coordinator,
+                ..
+            }
+        )
+    });
     let successor = place(&|step| {
         matches!(
             step,
@@ -489,10 +574,15 @@ fn o14_each_policy_deletes_what_it_names_and_what_never_began() {
     ] {
         let job = valid(&FULL.replacen("spec:", &format!("spec:\n  cleanPodPolicy: {policy}"), 1));
         let pod = |index| PodSeen {
-            begun: index > 0,
-            over: index > 1,
-            running: index == 1,
-            end: (index == 3).then(|| ended.clone()),
+            stage: match index {
+                0 => PodStage::Pending { trouble: None },
+                1 => PodStage::Running {
+                    since: None,
+                    ready: true,
+                },
+                2 => PodStage::Exited { sidecar: false },
+                _ => PodStage::Ended(ended.clone()),
+            },
             ..seen(&job, Member::worker(index), 0)
         };
         let observed = Observed {
@@ -521,14 +611,19 @@ fn o32_a_server_that_has_ended_is_not_one_that_waits_to_start() {
         generation: 1,
         ..TrainingJobStatus::default()
     };
-    let started = |begun: bool| {
+    // Server 0 is missing, and may have been there.
+    let generation = |stage: PodStage| {
         let server = PodSeen {
-            begun,
-            over: begun,
+            stage,
             ..seen(&job, Member::server(1), 0)
         };
-        plan::all_started(&job, &status, &[server])
+        let observed = Observed {
+            pods: vec![server],
+            absent: [(Member::server(0), 0)].into(),
+            ..Observed::default()
+        };
+        pass(&job, &status, &observed, 5).status.generation
     };
-    assert!(started(true));
-    assert!(!started(false));
+    assert_eq!(generation(PodStage::Exited { sidecar: false }), 2);
+    assert_eq!(generation(PodStage::Pending { trouble: None }), 1);
 }

@@ -1,5 +1,8 @@
 //! Bounds that a schema sets on values of the right type.
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
 use regex::Regex;
 use serde_json::{Number, Value};
 
@@ -67,19 +70,34 @@ fn broken_length(schema: &Value, text: &str) -> Broken {
 
 fn broken_pattern(schema: &Value, text: &str) -> Broken {
     let pattern = schema.get("pattern")?.as_str()?;
-    match Regex::new(pattern) {
-        Ok(regex) if regex.is_match(text) => None,
-        // The API server refuses a definition with such a pattern; a test compiles each of ours.
-        Err(_) => None,
-        Ok(_) if pattern == QUANTITY => Some((
+    if compiled(pattern)?.is_match(text) {
+        return None;
+    }
+    Some(match pattern {
+        QUANTITY => (
             format!("{} is not a quantity", value::quote(text)),
             "as in 500m, 2 or 1.5Gi".to_owned(),
-        )),
-        Ok(_) => Some((
+        ),
+        _ => (
             format!("{} does not have the form {pattern}", value::quote(text)),
             String::new(),
-        )),
+        ),
+    })
+}
+
+/// The regular expression of a schema's pattern, compiled once in the life of the process: a list may have hundreds of
+/// elements that one applies to. `None` if it cannot be compiled; the API server refuses a definition with such a pattern, and
+/// a test compiles each of ours.
+fn compiled(pattern: &str) -> Option<Regex> {
+    static COMPILED: LazyLock<Mutex<HashMap<String, Option<Regex>>>> =
+        LazyLock::new(Mutex::default);
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = compiled.get(pattern) {
+        return known.clone();
     }
+    let regex = Regex::new(pattern).ok();
+    compiled.insert(pattern.to_owned(), regex.clone());
+    regex
 }
 
 fn broken_range(schema: &Value, number: &Number) -> Broken {

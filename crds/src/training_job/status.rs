@@ -173,6 +173,10 @@ pub struct RoleStatus {
     /// Pods that are ready.
     #[serde(default)]
     pub ready: u32,
+    /// Indexes of those whose current pod has been ready, as in `0-3,7`. One of them that is missing is lost, and is counted whenever that is noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    pub started_indexes: Option<String>,
 }
 
 /// The workers of a job.
@@ -188,6 +192,10 @@ pub struct WorkersStatus {
     /// Label selector of the workers' pods, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
+    /// Indexes of those whose current pod has started, as in `0-3,7`. One of them that is missing is lost, and is counted whenever that is noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    pub started_indexes: Option<String>,
 }
 
 /// A checkpoint.

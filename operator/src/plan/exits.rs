@@ -6,7 +6,7 @@ use trainyard_contract::{ExitCode, ProcessEnd, doubled};
 
 pub use trainyard_contract::Verdict;
 
-use crate::observed::End;
+use crate::observe::End;
 
 /// Kubernetes' word for a container that used more memory than its limit.
 const OUT_OF_MEMORY: &str = "OOMKilled";

@@ -1,17 +1,17 @@
 //! The end of a job, and what comes after it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use trainyard_contract::Metrics;
+use trainyard_contract::{Metric, Metrics};
+use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::{CheckpointStatus, CleanPodPolicy, Phase};
-use trainyard_crds::{TrainingJobSpec, TrainingJobStatus};
 
 use super::{Planner, Step, after, delete, delete_as_seen};
-use crate::conditions::{self, Said, types};
-use crate::observed::{PodSeen, Report};
+use crate::conditions::{self, ConditionState, types};
+use crate::job::Retention;
+use crate::observe::{PodSeen, Report};
 
 impl Planner<'_> {
     pub(super) fn succeed(&mut self, report: &Report) {
@@ -19,8 +19,8 @@ impl Planner<'_> {
         progress.step = report.step;
         progress.total_steps = report.total_steps.max(report.step);
         progress.epoch = u32::try_from(report.epochs).unwrap_or(u32::MAX);
-        progress.validation = legible_all(&report.metrics.validation);
-        if let Some(loss) = report.metrics.train.loss.and_then(legible) {
+        progress.validation = rounded_metrics(&report.metrics.validation);
+        if let Some(loss) = report.metrics.train.loss.and_then(rounded) {
             progress.loss = Some(loss);
         }
         progress.time = Some(Time(self.now));
@@ -42,9 +42,10 @@ impl Planner<'_> {
     }
 
     fn end(&mut self, phase: Phase, condition: &str, reason: &str, message: String) {
+        self.members.forget_started();
         self.status.phase = Some(phase);
         self.status.completion_time = Some(Time(self.now));
-        let said = Said {
+        let state = ConditionState {
             status: true,
             reason,
             message,
@@ -52,19 +53,19 @@ impl Planner<'_> {
         conditions::set(
             &mut self.status.conditions,
             condition,
-            said,
+            state,
             self.job.generation,
             self.now,
         );
         self.steps.clear();
-        self.again = None;
+        self.requeue_after = None;
         self.after_the_end();
     }
 
     /// Cleans up after a job that has ended, and deletes it when its time has come. Nothing is created any more.
     pub(super) fn after_the_end(&mut self) {
-        let object = &self.job.object;
-        let (steps, due) = clean_up(&object.spec, &self.status, &self.observed.pods, self.now);
+        let retention = self.job.retention();
+        let (steps, due) = clean_up(retention, &self.status, &self.observed.pods, self.now);
         self.steps.extend(steps);
         if let Some(due) = due {
             self.wake_at(due);
@@ -74,30 +75,29 @@ impl Planner<'_> {
 
 /// What is left to do for a job that has ended, and when to look again.
 pub(super) fn clean_up(
-    spec: &TrainingJobSpec,
+    retention: Retention,
     status: &TrainingJobStatus,
     pods: &[PodSeen],
     now: Timestamp,
 ) -> (Vec<Step>, Option<Timestamp>) {
     let goes = |pod: &&PodSeen| {
         pod.deletion.is_none()
-            && match spec.clean_pod_policy {
+            && match retention.clean_pod_policy {
                 CleanPodPolicy::All => true,
-                CleanPodPolicy::Running => !pod.over,
+                CleanPodPolicy::Running => !pod.is_over(),
                 // It has no logs, and would still take its place as soon as there is one.
-                CleanPodPolicy::None => !pod.begun,
+                CleanPodPolicy::None => !pod.has_started(),
             }
     };
-    let delete = match spec.clean_pod_policy {
+    let delete = match retention.clean_pod_policy {
         CleanPodPolicy::None => delete_as_seen, // it may have begun since, and then it stays
         CleanPodPolicy::All | CleanPodPolicy::Running => delete,
     };
     let mut steps: Vec<Step> = pods.iter().filter(goes).map(delete).collect();
-    let ttl = spec.ttl_seconds_after_finished.map(u64::from);
-    let Some((ttl, end)) = ttl.zip(status.completion_time.as_ref()) else {
+    let Some((ttl, end)) = retention.ttl.zip(status.completion_time.as_ref()) else {
         return (steps, None);
     };
-    let due = after(end.0, Duration::from_secs(ttl));
+    let due = after(end.0, ttl);
     if now < due {
         return (steps, Some(due));
     }
@@ -106,28 +106,28 @@ pub(super) fn clean_up(
 }
 
 /// A number for people: six significant digits, as the artifact has all of them. None if JSON cannot say it.
-pub(super) fn legible(value: f64) -> Option<f64> {
+pub(super) fn rounded(value: f64) -> Option<f64> {
     value
         .is_finite()
         .then(|| format!("{value:.5e}").parse().unwrap_or(value))
 }
 
 /// Metrics for people.
-pub(super) fn legible_all(metrics: &Metrics) -> BTreeMap<String, f64> {
-    let pair = |(name, value): (&str, f64)| Some((name.to_owned(), legible(value)?));
+pub(super) fn rounded_metrics(metrics: &Metrics) -> BTreeMap<String, f64> {
+    let pair = |(metric, value): (Metric, f64)| Some((metric.name().to_owned(), rounded(value)?));
     metrics.iter().filter_map(pair).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::legible;
+    use super::rounded;
 
     #[test]
     fn numbers_are_told_in_six_digits() {
-        assert_eq!(legible(0.017_399_353_292_150_633), Some(0.017_399_4));
-        assert_eq!(legible(-123_456_789.0), Some(-123_457_000.0));
-        assert_eq!(legible(0.0), Some(0.0));
-        assert_eq!(legible(f64::NAN), None);
-        assert_eq!(legible(f64::INFINITY), None);
+        assert_eq!(rounded(0.017_399_353_292_150_633), Some(0.017_399_4));
+        assert_eq!(rounded(-123_456_789.0), Some(-123_457_000.0));
+        assert_eq!(rounded(0.0), Some(0.0));
+        assert_eq!(rounded(f64::NAN), None);
+        assert_eq!(rounded(f64::INFINITY), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The servers and workers of a job: which are wanted, which pod of theirs is current, and what the end of one means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,10 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::MemberRestarts;
 
-use super::after;
 use super::exits::{self, Verdict};
+use super::{after, indexes};
 use crate::job::Job;
-use crate::observed::{Member, Observed, PodSeen, Report, Role, cut};
+use crate::observe::{End, Member, Observed, PodSeen, Report, Role};
+use crate::trouble::truncate;
 
 /// How long a member that ended well may be missing before it is replaced: its job is about to finish.
 const LINGER: Duration = Duration::from_secs(15);
@@ -29,9 +30,14 @@ pub struct Failure {
     pub message: String,
 }
 
-/// The members that were ever replaced; all others are at their first attempt.
-#[derive(Default)]
-pub struct Members(BTreeMap<Member, MemberRestarts>);
+/// What the status says of the members.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Members {
+    /// Those that were ever replaced; all others are at their first attempt.
+    replaced: BTreeMap<Member, MemberRestarts>,
+    /// Those whose current pod has started: missing, it is lost, whoever looks.
+    started: BTreeSet<Member>,
+}
 
 /// What is to be done about a member's current pod.
 enum Fate {
@@ -43,9 +49,20 @@ enum Fate {
     Gone(Loss),
 }
 
+/// What a loss counts as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Charge {
+    /// A failure, which counts against `backoffLimit`.
+    Failure,
+    /// A disruption.
+    Disruption,
+    /// Nothing: the pod had not started.
+    Nothing,
+}
+
 /// A pod that is gone.
 struct Loss {
-    failed: bool,
+    charge: Charge,
     reason: String,
     lived_seconds: i64,
 }
@@ -54,28 +71,62 @@ impl Members {
     /// As the status has them.
     pub fn of(status: &TrainingJobStatus) -> Self {
         let entry = |m: &MemberRestarts| Some((m.name.parse().ok()?, m.clone()));
-        Members(status.restarts.members.iter().filter_map(entry).collect())
+        let started = |indexes: &Option<String>, member: fn(u32) -> Member| {
+            let indexes = indexes.as_deref().map(indexes::parse).unwrap_or_default();
+            indexes.into_iter().map(member)
+        };
+        let servers = started(&status.servers.started_indexes, Member::server);
+        let workers = started(&status.workers.started_indexes, Member::worker);
+        Members {
+            replaced: status.restarts.members.iter().filter_map(entry).collect(),
+            started: servers.chain(workers).collect(),
+        }
     }
 
     /// Puts them back into the status.
     pub fn store(&self, status: &mut TrainingJobStatus) {
-        status.restarts.members = self.0.values().cloned().collect();
+        let started = |role: Role| {
+            let of_role = self.started.iter().filter(|member| member.role == role);
+            indexes::format(&of_role.map(|member| member.index).collect())
+        };
+        status.restarts.members = self.replaced.values().cloned().collect();
+        status.servers.started_indexes = started(Role::Server);
+        status.workers.started_indexes = started(Role::Worker);
+    }
+
+    /// Whether the current pod has started, as far as it was written down.
+    pub fn has_started(&self, member: Member) -> bool {
+        self.started.contains(&member)
+    }
+
+    /// The current pod has started.
+    pub fn record_started(&mut self, member: Member) {
+        self.started.insert(member);
+    }
+
+    /// From now on no pod of those that have started is missed.
+    pub fn forget_started(&mut self) {
+        self.started.clear();
     }
 
     /// The attempt that is current.
     pub fn attempt(&self, member: Member) -> u32 {
-        self.0.get(&member).map_or(0, |m| m.attempt)
+        self.replaced.get(&member).map_or(0, |m| m.attempt)
     }
 
     /// Pods of a member that have ended in a row, and how the last one did.
     pub fn streak(&self, member: Member) -> (u32, &str) {
-        let entry = self.0.get(&member);
+        let entry = self.replaced.get(&member);
         entry.map_or((0, ""), |m| (m.streak, m.reason.as_str()))
     }
 
     /// When the current pod may be created.
     pub fn not_before(&self, member: Member) -> Option<Timestamp> {
-        self.0.get(&member)?.not_before.as_ref().map(|time| time.0)
+        self.replaced
+            .get(&member)?
+            .not_before
+            .as_ref()
+            .map(|time| time.0)
     }
 
     /// Judges the current pod of every member. A pod is judged once: with the judgement the member's next attempt becomes
@@ -101,31 +152,32 @@ impl Members {
                 Fate::Keep => {}
                 Fate::Wait(time) => timers.push(time),
                 Fate::Gone(loss) => {
-                    if loss.failed {
-                        status.restarts.failures += 1;
-                        last_failure = Some(format!("{member} {}", loss.reason));
-                    } else {
-                        status.restarts.disruptions += 1;
+                    match loss.charge {
+                        Charge::Failure => {
+                            status.restarts.failures += 1;
+                            last_failure = Some(format!("{member} {}", loss.reason));
+                        }
+                        Charge::Disruption => status.restarts.disruptions += 1,
+                        Charge::Nothing => {}
                     }
                     server_lost |= member.role == Role::Server;
                     self.replace(member, &loss, now);
                 }
             }
         }
-        self.retire(job, observed);
+        self.replace_unwanted(job, observed);
         if server_lost {
             status.generation += 1;
         }
         match last_failure {
-            Some(last) if status.restarts.failures > job.object.spec.backoff_limit => {
-                Err(Failure {
-                    reason: "BackoffLimitExceeded",
-                    message: format!(
-                        "{} pods have failed, more than backoffLimit ({}) allows; the last: {last}",
-                        status.restarts.failures, job.object.spec.backoff_limit
-                    ),
-                })
-            }
+            Some(last) if status.restarts.failures > job.backoff_limit() => Err(Failure {
+                reason: "BackoffLimitExceeded",
+                message: format!(
+                    "{} pods have failed, more than backoffLimit ({}) allows; the last: {last}",
+                    status.restarts.failures,
+                    job.backoff_limit()
+                ),
+            }),
             _ => Ok(timers),
         }
     }
@@ -135,7 +187,7 @@ impl Members {
         let current =
             |pod: &&PodSeen| pod.attempt == self.attempt(pod.member) && is_wanted(job, pod.member);
         let judged = observed.pods.iter().filter(current).filter_map(|pod| {
-            let end = pod.end.as_ref()?;
+            let end = pod.end()?;
             (exits::judge(end, pod.deletion.is_some()) == Verdict::Permanent)
                 .then_some((pod.member, end))
         });
@@ -156,97 +208,127 @@ impl Members {
         let attempt = self.attempt(member);
         let is_current = |pod: &&PodSeen| pod.member == member && pod.attempt == attempt;
         let Some(pod) = observed.pods.iter().find(is_current) else {
-            let vanished = observed.vanished.iter().find(is_current);
-            let lived = vanished.map_or(0, |pod| pod.lived_seconds(now));
-            // A server that ran has taken its state with it. Of one that never ran, and of a worker, only who has seen it
-            // knows that it was there.
-            return match vanished.is_some() || (member.role == Role::Server && ran(status)) {
-                true => Fate::Gone(Loss::disruption("is gone", lived)),
-                false => Fate::Keep,
-            };
+            return self.fate_of_missing(member, observed, status, now);
         };
-        let lived = pod.lived_seconds(now);
         let asked = pod.deletion.is_some();
-        let Some(end) = &pod.end else {
+        let Some(end) = pod.end() else {
+            let gone = |reason: &str| {
+                let started = pod.has_started() || self.has_started(member);
+                Fate::Gone(Loss::disruption(reason, started, pod.lived_seconds(now)))
+            };
             return match (pod.deletion, member.role) {
                 (None, _) => Fate::Keep,
                 // Its successor need not wait: two workers in one place are harmless.
-                (Some(_), Role::Worker) => Fate::Gone(Loss::disruption("was deleted", lived)),
+                (Some(_), Role::Worker) => gone("was deleted"),
                 // It is checkpointing; a successor would cut that short.
                 (Some(_), Role::Server) => match lost_at(pod) {
                     Some(lost) if now < lost => Fate::Wait(lost),
-                    _ => Fate::Gone(Loss::disruption("is lost with its node", lived)),
+                    _ => gone("is lost with its node"),
                 },
             };
         };
         match exits::judge(end, asked) {
             Verdict::Left if !asked => match after(end.finished.unwrap_or(now), LINGER) {
                 replace if now < replace => Fate::Wait(replace),
-                _ => Fate::Gone(Loss::of(end, false)),
+                _ => Fate::Gone(Loss::of(end, Charge::Disruption)),
             },
-            verdict => Fate::Gone(Loss::of(end, verdict == Verdict::Failed)),
+            Verdict::Failed => Fate::Gone(Loss::of(end, Charge::Failure)),
+            _ => Fate::Gone(Loss::of(end, Charge::Disruption)),
+        }
+    }
+
+    /// Of a current pod that is missing. It is lost if it has started, which the status says whoever looks, or if the watch has
+    /// shown it go. Any other was not created yet.
+    fn fate_of_missing(
+        &self,
+        member: Member,
+        observed: &Observed,
+        status: &TrainingJobStatus,
+        now: Timestamp,
+    ) -> Fate {
+        let attempt = self.attempt(member);
+        let mut removed = observed.removed.iter();
+        let removed = removed.find(|pod| pod.member == member && pod.attempt == attempt);
+        // A server that ran has taken its state with it.
+        let ran = member.role == Role::Server && ran(status);
+        let started = ran
+            || self.has_started(member) && observed.absent.contains(&(member, attempt))
+            || removed.is_some_and(PodSeen::has_started);
+        match started || removed.is_some() {
+            true => {
+                let lived = removed.map_or(0, |pod| pod.lived_seconds(now));
+                Fate::Gone(Loss::disruption("is gone", started, lived))
+            }
+            false => Fate::Keep,
         }
     }
 
     fn replace(&mut self, member: Member, loss: &Loss, now: Timestamp) {
-        let entry = self.entry(member);
+        let entry = self.next_attempt(member);
         let (streak, wait) = exits::backoff(entry.streak, loss.lived_seconds);
-        entry.attempt += 1;
         entry.streak = streak;
         entry.not_before = (!wait.is_zero()).then(|| Time(after(now, wait)));
         entry.reason.clone_from(&loss.reason);
-        cut(&mut entry.reason, MAX_REASON);
+        truncate(&mut entry.reason, MAX_REASON);
     }
 
     /// Members that are not wanted any more get another attempt before their pods are deleted: wanted again, they need
     /// not wait for the old pods, and nobody takes the deletion for a disruption.
-    fn retire(&mut self, job: &Job, observed: &Observed) {
+    fn replace_unwanted(&mut self, job: &Job, observed: &Observed) {
         for pod in &observed.pods {
             if !is_wanted(job, pod.member) && pod.attempt == self.attempt(pod.member) {
-                let entry = self.entry(pod.member);
-                entry.attempt += 1;
+                let entry = self.next_attempt(pod.member);
                 entry.streak = 0;
                 entry.not_before = None;
                 entry.reason = "was scaled away".into();
             }
         }
+        self.started.retain(|member| is_wanted(job, *member));
     }
 
     /// Pods that a suspension has ended are followed by others, as soon as the job is resumed; they were not lost.
-    pub fn dismiss(&mut self, job: &Job, observed: &Observed) {
+    pub fn replace_suspended(&mut self, job: &Job, observed: &Observed) {
         for pod in &observed.pods {
             if pod.deletion.is_some()
                 && is_wanted(job, pod.member)
                 && pod.attempt == self.attempt(pod.member)
             {
-                let entry = self.entry(pod.member);
-                entry.attempt += 1;
+                let entry = self.next_attempt(pod.member);
                 entry.not_before = None;
                 entry.reason = "was suspended".into();
             }
         }
     }
 
-    fn entry(&mut self, member: Member) -> &mut MemberRestarts {
-        self.0.entry(member).or_insert_with(|| MemberRestarts {
+    /// Makes the member's next attempt current. Its pod does not exist yet.
+    fn next_attempt(&mut self, member: Member) -> &mut MemberRestarts {
+        self.started.remove(&member);
+        let entry = self.replaced.entry(member);
+        let entry = entry.or_insert_with(|| MemberRestarts {
             name: member.to_string(),
             ..MemberRestarts::default()
-        })
+        });
+        entry.attempt += 1;
+        entry
     }
 }
 
 impl Loss {
-    fn disruption(reason: &str, lived_seconds: i64) -> Self {
+    /// Of a pod that did not end by itself. Nothing is lost with one that has not started.
+    fn disruption(reason: &str, started: bool, lived_seconds: i64) -> Self {
         Loss {
-            failed: false,
+            charge: match started {
+                true => Charge::Disruption,
+                false => Charge::Nothing,
+            },
             reason: reason.into(),
             lived_seconds,
         }
     }
 
-    fn of(end: &crate::observed::End, failed: bool) -> Self {
+    fn of(end: &End, charge: Charge) -> Self {
         Loss {
-            failed,
+            charge,
             reason: exits::describe(end),
             lived_seconds: end.lived_seconds,
         }
@@ -255,7 +337,7 @@ impl Loss {
 
 /// When a pod that was asked to go and has not ended counts as lost; none for any other.
 pub fn lost_at(pod: &PodSeen) -> Option<Timestamp> {
-    let deadline = pod.deletion.filter(|_| pod.end.is_none())?;
+    let deadline = pod.deletion.filter(|_| pod.end().is_none())?;
     Some(after(deadline, LOST))
 }
 
@@ -265,36 +347,6 @@ pub fn wanted(job: &Job) -> impl Iterator<Item = Member> + use<> {
     servers.chain((0..job.workers()).map(Member::worker))
 }
 
-/// The current pods of servers that are not seen. None once the job has ended.
-pub fn missing_servers(
-    job: &Job,
-    status: &TrainingJobStatus,
-    pods: &[PodSeen],
-) -> Vec<(Member, u32)> {
-    if status.phase.is_some_and(|phase| phase.is_terminal()) || job.object.spec.suspend {
-        return Vec::new();
-    }
-    let members = Members::of(status);
-    (0..job.servers())
-        .map(Member::server)
-        .map(|member| (member, members.attempt(member)))
-        .filter(|current| !pods.iter().any(|pod| (pod.member, pod.attempt) == *current))
-        .collect()
-}
-
-/// Whether all servers that are seen have started. As long as one has not, no group has formed in its generation, and no
-/// server holds any state of it.
-pub fn all_started(job: &Job, status: &TrainingJobStatus, pods: &[PodSeen]) -> bool {
-    let members = Members::of(status);
-    let waits = |pod: &PodSeen| {
-        pod.member.role == Role::Server
-            && is_wanted(job, pod.member)
-            && pod.attempt == members.attempt(pod.member)
-            && !pod.begun
-    };
-    !pods.iter().any(waits)
-}
-
 /// Whether a server that is missing counts as lost: it ran in this generation, and has taken its state with it.
 pub fn ran(status: &TrainingJobStatus) -> bool {
     status.generation > 0 && status.started_generation == status.generation
@@ -302,16 +354,12 @@ pub fn ran(status: &TrainingJobStatus) -> bool {
 
 /// Whether a job wants a member.
 pub fn is_wanted(job: &Job, member: Member) -> bool {
-    member.index
-        < match member.role {
-            Role::Server => job.servers(),
-            Role::Worker => job.workers(),
-        }
+    member.index < job.replicas(member.role)
 }
 
 /// The report of a server 0 that found the job complete.
 pub fn completion(pod: &PodSeen) -> Option<Report> {
-    let end = pod.end.as_ref()?;
+    let end = pod.end()?;
     (pod.member == Member::COORDINATOR)
         .then(|| end.report())
         .flatten()

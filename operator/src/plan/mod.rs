@@ -1,15 +1,20 @@
 //! Decides what to do about a job: pure, synchronous, and the only place where the operator decides anything.
 //!
 //! The status that a plan carries is written before any of its steps is taken: counts, attempts and the generation are
-//! durable before what they stand for happens. A crash between two writes is thus seen by the next pass as a plan half
+//! durable before what they stand for happens. A crash between two writes is thus seen by the next reconcile as a plan half
 //! carried out, and carried on with.
 
 pub mod exits;
 mod finish;
+mod indexes;
+pub mod lookups;
 mod members;
 mod report;
+mod step;
 
-pub use members::{all_started, missing_servers, ran};
+pub use members::Members;
+pub use report::SILENCE;
+pub use step::{Step, stages};
 
 use std::time::Duration;
 
@@ -18,51 +23,26 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use trainyard_crds::training_job::Phase;
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 
-use crate::conditions::{self, Said, types};
-use crate::job::{Job, Problem};
-use crate::observed::{Member, Observed, Part, PodSeen, Role};
-use members::Members;
+use crate::conditions::{self, ConditionState, types};
+use crate::job::{Job, Problem, Retention};
+use crate::observe::{Child, ChildObject, Member, Observed, PodSeen, Role};
+use crate::resources::pod_name;
+use crate::trouble::Trouble;
 
-/// Something to do, after the plan's status is durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Make an object, or make it what it should be.
-    Apply(Part),
-    /// Create a member's pod.
-    CreatePod {
-        /// Whose.
-        member: Member,
-        /// Which of the member's pods.
-        attempt: u32,
-        /// Generation that the pod is told.
-        generation: u64,
-    },
-    /// Give a pod its labels back.
-    Label {
-        /// Its uid, so that a namesake is safe.
-        uid: String,
-        /// Whose it is.
-        member: Member,
-        /// Which of the member's pods it is.
-        attempt: u32,
-    },
-    /// Ask a pod to go.
-    DeletePod {
-        /// Its name.
-        name: String,
-        /// Its uid, so that a namesake is safe.
-        uid: String,
-        /// The version that was seen of it, if another may be one to keep.
-        version: Option<String>,
-    },
-    /// Delete the job itself.
-    DeleteJob,
+/// A job's status, with what it says of the members parsed: made once in a reconcile.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JobState {
+    /// The status as it was written last.
+    pub status: TrainingJobStatus,
+    /// What it says of the members.
+    pub members: Members,
 }
 
-impl Step {
-    /// Whether something is deleted.
-    pub fn deletes(&self) -> bool {
-        matches!(self, Step::DeletePod { .. } | Step::DeleteJob)
+impl JobState {
+    /// As a status has it.
+    pub fn of(status: TrainingJobStatus) -> Self {
+        let members = Members::of(&status);
+        JobState { status, members }
     }
 }
 
@@ -74,7 +54,18 @@ pub struct Plan {
     /// What to do then, in order.
     pub steps: Vec<Step>,
     /// When to look again although nothing has happened.
-    pub again: Option<Duration>,
+    pub requeue_after: Option<Duration>,
+    /// Why something that is missing is not created now.
+    pub refused: Option<Trouble>,
+    /// Which pod of server 0 the Service in front of it leads to.
+    pub coordinator_attempt: u32,
+}
+
+impl Plan {
+    /// Whether the steps create pods: those need what the job refers to.
+    pub fn creates_pods(&self) -> bool {
+        self.steps.iter().any(Step::creates_pod)
+    }
 }
 
 /// What the operator was started with, as far as plans need it.
@@ -99,7 +90,7 @@ pub fn invalid(
     if !status.phase.is_some_and(Phase::is_terminal) {
         let listed: Vec<String> = problems.iter().map(Problem::to_string).collect();
         let message = listed.join("; ");
-        let said = |message: &str| Said {
+        let state = |message: &str| ConditionState {
             status: true,
             reason: "InvalidSpec",
             message: message.into(),
@@ -107,14 +98,14 @@ pub fn invalid(
         conditions::set(
             &mut status.conditions,
             types::INVALID,
-            said(&message),
+            state(&message),
             generation,
             now,
         );
         conditions::set(
             &mut status.conditions,
             types::FAILED,
-            said(&message),
+            state(&message),
             generation,
             now,
         );
@@ -122,54 +113,59 @@ pub fn invalid(
         status.completion_time = Some(Time(now));
         status.observed_generation = Some(generation);
     }
-    let (steps, due) = finish::clean_up(&object.spec, &status, pods, now);
+    let (steps, due) = finish::clean_up(Retention::of(&object.spec), &status, pods, now);
     let wait = due.map(|due| due.duration_since(now).max(SignedDuration::ZERO));
     Plan {
         status,
         steps,
-        again: wait.and_then(|wait| Duration::try_from(wait).ok()),
+        requeue_after: wait.and_then(|wait| Duration::try_from(wait).ok()),
+        refused: None,
+        coordinator_attempt: 0,
     }
 }
 
 /// The plan for a job.
 pub fn plan(
     job: &Job,
-    status: &TrainingJobStatus,
+    known: &JobState,
     observed: &Observed,
     settings: &Settings,
     now: Timestamp,
 ) -> Plan {
     let mut planner = Planner {
-        known_generation: status.generation,
-        known_coordinator: coordinator_attempt(status),
         job,
+        known,
         observed,
         now,
-        status: status.clone(),
+        status: known.status.clone(),
+        members: known.members.clone(),
         steps: Vec::new(),
-        again: None,
+        requeue_after: None,
+        refused: None,
     };
     planner.status.observed_generation = Some(job.generation);
     planner.decide(settings);
-    planner.report(status);
+    planner.report();
     Plan {
+        coordinator_attempt: planner.members.attempt(Member::COORDINATOR),
         status: planner.status,
         steps: planner.steps,
-        again: planner.again,
+        requeue_after: planner.requeue_after,
+        refused: planner.refused,
     }
 }
 
 struct Planner<'a> {
-    /// Generation of the training group before this pass.
-    known_generation: u64,
-    /// Attempt of server 0 before this pass.
-    known_coordinator: u32,
     job: &'a Job,
+    /// What was written last.
+    known: &'a JobState,
     observed: &'a Observed,
     now: Timestamp,
     status: TrainingJobStatus,
+    members: Members,
     steps: Vec<Step>,
-    again: Option<Duration>,
+    requeue_after: Option<Duration>,
+    refused: Option<Trouble>,
 }
 
 impl Planner<'_> {
@@ -181,7 +177,7 @@ impl Planner<'_> {
         if let Some(report) = self.observed.pods.iter().find_map(members::completion) {
             return self.succeed(&report);
         }
-        if self.job.object.spec.suspend {
+        if self.job.is_suspended() {
             return self.suspend();
         }
         if self.status.phase == Some(Phase::Suspended) && !self.resume() {
@@ -191,25 +187,19 @@ impl Planner<'_> {
         if self.past_deadline() {
             return;
         }
-        let mut members = Members::of(&self.status);
-        match members.judge(self.job, self.observed, &mut self.status, self.now) {
-            Err(failure) => {
-                members.store(&mut self.status);
-                self.fail(failure.reason, failure.message);
-            }
+        let judged = self
+            .members
+            .judge(self.job, self.observed, &mut self.status, self.now);
+        match judged {
+            Err(failure) => self.fail(failure.reason, failure.message),
             Ok(timers) => {
-                members.store(&mut self.status);
                 timers.into_iter().for_each(|timer| self.wake_at(timer));
-                self.create_what_is_missing(&members);
+                self.create_what_is_missing();
                 self.wake_for_pods();
                 self.label_again();
-                self.delete_what_is_superfluous(&members);
-                if self
-                    .observed
-                    .pods
-                    .iter()
-                    .any(|pod| pod.member == Member::COORDINATOR && pod.ready)
-                {
+                self.delete_what_is_superfluous();
+                let leads = |pod: &PodSeen| pod.member == Member::COORDINATOR && pod.is_ready();
+                if self.observed.pods.iter().any(leads) {
                     self.wake_in(POLL);
                 }
             }
@@ -219,14 +209,8 @@ impl Planner<'_> {
     /// What is resolved once, for the life of the job.
     fn begin(&mut self, settings: &Settings) {
         if self.status.image.is_none() {
-            let image = self
-                .job
-                .object
-                .spec
-                .image
-                .as_ref()
-                .unwrap_or(&settings.image);
-            self.status.image = Some(image.clone());
+            let image = self.job.image().unwrap_or(&settings.image);
+            self.status.image = Some(image.to_owned());
         }
         if self.status.generation == 0 {
             self.status.generation = 1;
@@ -263,6 +247,7 @@ impl Planner<'_> {
                 self.steps.push(delete(pod));
             }
         }
+        self.members.forget_started();
         self.status.phase = Some(Phase::Suspended);
         self.status.start_time = None;
     }
@@ -285,44 +270,91 @@ impl Planner<'_> {
         // What the servers held is gone: the new ones begin from the checkpoint, and nothing older may interfere.
         self.status.generation += 1;
         self.status.phase = Some(Phase::Pending);
-        let mut members = Members::of(&self.status);
-        members.dismiss(self.job, self.observed);
-        members.store(&mut self.status);
+        self.members.replace_suspended(self.job, self.observed);
         true
     }
 
-    fn create_what_is_missing(&mut self, members: &Members) {
-        // The Service in front of server 0 leads to the current pod, not to one that hangs on a lost node.
-        let moved = members.attempt(Member::COORDINATOR) != self.known_coordinator;
-        for part in Part::ALL {
-            if !self.observed.parts.contains(&part) || (part == Part::Coordinator && moved) {
-                self.steps.push(Step::Apply(part));
-            }
-        }
-        let mut due = Vec::new();
-        for member in members::wanted(self.job) {
-            let attempt = members.attempt(member);
-            let exists = |pod: &&PodSeen| pod.member == member && pod.attempt == attempt;
-            if self.observed.pods.iter().any(|pod| exists(&pod)) {
-                continue;
-            }
-            match members.not_before(member).filter(|time| *time > self.now) {
-                Some(time) => self.wake_at(time),
-                None => due.push((member, attempt)),
-            }
-        }
+    fn create_what_is_missing(&mut self) {
+        let refusal = self.observed.refusal.as_ref();
+        let refused_until = refusal.map(|r| r.until).filter(|until| *until > self.now);
+        let due = self.due_pods();
         // A predecessor that nobody saw may have run in the generation that we know.
         let server = due.iter().any(|(member, _)| member.role == Role::Server);
-        if server && self.observed.doubtful && self.status.generation == self.known_generation {
+        let unknown =
+            server && lookups::is_predecessor_unknown(self.job, self.known, self.observed);
+        if unknown && self.status.generation == self.known.status.generation {
             self.status.generation += 1;
         }
+        if let Some(until) = refused_until {
+            return self.wake_at(until); // what was refused just now will be refused again
+        }
+        self.make_children();
+        if self.refused.is_none() {
+            self.refused.clone_from(&self.observed.missing_reference);
+        }
+        if self.refused.is_none() {
+            self.create_pods(due);
+        }
+    }
+
+    /// The current pods of wanted members that are not there and may be created now.
+    fn due_pods(&mut self) -> Vec<(Member, u32)> {
+        let mut due = Vec::new();
+        for member in members::wanted(self.job) {
+            if self.current_pod(member).is_some() {
+                continue;
+            }
+            let not_before = self.members.not_before(member);
+            match not_before.filter(|time| *time > self.now) {
+                Some(time) => self.wake_at(time),
+                None => due.push((member, self.members.attempt(member))),
+            }
+        }
+        due
+    }
+
+    fn make_children(&mut self) {
+        // The Service in front of server 0 leads to the current pod, not to one that hangs on a lost node.
+        let attempt = |members: &Members| members.attempt(Member::COORDINATOR);
+        let moved = attempt(&self.members) != attempt(&self.known.members);
+        for child in ChildObject::ALL {
+            let moves = child == ChildObject::Coordinator && moved;
+            match self.observed.children.get(&child) {
+                Some(Child::Ours { current: true, .. }) if !moves => {}
+                Some(Child::Ours { uid, .. }) => self.steps.push(Step::Update {
+                    child,
+                    uid: uid.clone(),
+                }),
+                Some(Child::Foreign) => {
+                    let taken = name_taken(child.kind(), &child.name(&self.job.name));
+                    self.refused.get_or_insert(taken);
+                }
+                None => self.steps.push(Step::Create(child)),
+            }
+        }
+    }
+
+    fn create_pods(&mut self, due: Vec<(Member, u32)>) {
         let generation = self.status.generation;
-        let create = |(member, attempt)| Step::CreatePod {
-            member,
-            attempt,
-            generation,
-        };
-        self.steps.extend(due.into_iter().map(create));
+        for (member, attempt) in due {
+            if self.observed.foreign.contains(&(member, attempt)) {
+                let taken = name_taken("Pod", &pod_name(&self.job.name, member, attempt));
+                self.refused.get_or_insert(taken);
+                continue;
+            }
+            self.steps.push(Step::CreatePod {
+                member,
+                attempt,
+                generation,
+            });
+        }
+    }
+
+    /// A member's current pod, if it is there.
+    fn current_pod(&self, member: Member) -> Option<&PodSeen> {
+        let attempt = self.members.attempt(member);
+        let is_current = |pod: &&PodSeen| pod.member == member && pod.attempt == attempt;
+        self.observed.pods.iter().find(is_current)
     }
 
     /// Services and the watch find pods by their labels.
@@ -337,14 +369,14 @@ impl Planner<'_> {
     }
 
     /// Pods of members that are not wanted any more or have a successor, and old ones beyond the last.
-    fn delete_what_is_superfluous(&mut self, members: &Members) {
+    fn delete_what_is_superfluous(&mut self) {
         for pod in &self.observed.pods {
-            let current = members.attempt(pod.member);
+            let current = self.members.attempt(pod.member);
             let unwanted = !members::is_wanted(self.job, pod.member);
             let replaced = pod.attempt < current;
             // The last one that ended stays, for its logs.
             let forgotten = pod.attempt.saturating_add(1) < current;
-            let delete = match pod.end {
+            let delete = match pod.end() {
                 None => unwanted || replaced,
                 Some(_) => unwanted || forgotten,
             };
@@ -360,18 +392,17 @@ impl Planner<'_> {
     }
 
     fn wake_in(&mut self, wait: Duration) {
-        self.again = Some(self.again.map_or(wait, |again| again.min(wait)));
+        self.requeue_after = Some(self.requeue_after.map_or(wait, |known| known.min(wait)));
     }
 }
 
-/// Whether a pod is its member's current one.
-pub fn is_current(status: &TrainingJobStatus, pod: &PodSeen) -> bool {
-    Members::of(status).attempt(pod.member) == pod.attempt
-}
-
-/// Which pod of server 0 is current.
-pub fn coordinator_attempt(status: &TrainingJobStatus) -> u32 {
-    Members::of(status).attempt(Member::COORDINATOR)
+fn name_taken(kind: &str, name: &str) -> Trouble {
+    Trouble::new(
+        "NameTaken",
+        format!(
+            "there is a {kind} {name} that does not belong to this job: delete it, or rename the job"
+        ),
+    )
 }
 
 fn delete(pod: &PodSeen) -> Step {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::{CheckpointStatus, Phase, Progress, RoleStatus, WorkersStatus};
 
 use super::{Planner, Step, after, finish, members};
-use crate::conditions::{self, Said, types};
-use crate::observed::{Member, PodSeen, ProgressSeen, Role, Trouble};
+use crate::conditions::{self, ConditionState, types};
+use crate::observe::{Member, PodSeen, ProgressSeen, Role, Trouble};
 use crate::resources::labels;
 
 /// Progress alone is written at most this often.
@@ -19,20 +20,25 @@ const LOOP: u32 = 3;
 const STEADY: Duration = Duration::from_secs(60);
 /// How long a pod may take to start until the status says so.
 const SLOW_START: Duration = Duration::from_secs(120);
+/// How long a coordinator may be silent before the status says so.
+pub const SILENCE: SignedDuration = SignedDuration::from_secs(30);
 /// Why a job is degraded whose coordinator does not answer.
 const UNREACHABLE: &str = "CoordinatorUnreachable";
 
 impl Planner<'_> {
-    /// Brings the status up to date with what was seen and decided; `old` is what was written last.
-    pub(super) fn report(&mut self, old: &TrainingJobStatus) {
+    /// Brings the status up to date with what was seen and decided.
+    pub(super) fn report(&mut self) {
+        let old = &self.known.status;
         self.count();
         let live = !self.status.phase.is_some_and(Phase::is_terminal);
         if live && self.status.phase != Some(Phase::Suspended) {
+            self.record_started();
             self.live_phase(old);
         }
+        self.members.store(&mut self.status);
         self.set_conditions(live);
         if live && let Some(seen) = &self.observed.progress {
-            self.fold(seen.clone(), old);
+            self.merge_progress(seen.clone(), old);
         }
     }
 
@@ -47,35 +53,51 @@ impl Planner<'_> {
     fn count(&mut self) {
         let created = |role| {
             let of_role = |step: &&Step| matches!(step, Step::CreatePod { member, .. } if member.role == role);
-            match self.observed.refused {
-                Some(_) => 0, // they will not be there before the next pass
+            match self.observed.refusal {
+                Some(_) => 0, // they will not be there before the next reconcile
                 None => self.steps.iter().filter(of_role).count(),
             }
         };
         let count = |role, new: usize| {
             let replicas = self.pods(role).count() + new;
-            let ready = self.pods(role).filter(|pod| pod.ready).count();
+            let ready = self.pods(role).filter(|pod| pod.is_ready()).count();
             (
                 u32::try_from(replicas).unwrap_or(u32::MAX),
                 u32::try_from(ready).unwrap_or(u32::MAX),
             )
         };
         let (replicas, ready) = count(Role::Server, created(Role::Server));
-        let servers = RoleStatus { replicas, ready };
+        let servers = RoleStatus {
+            replicas,
+            ready,
+            started_indexes: None, // the members' to say
+        };
         let (replicas, ready) = count(Role::Worker, created(Role::Worker));
         self.status.servers = servers;
         self.status.workers = WorkersStatus {
             replicas,
             ready,
             selector: Some(labels::selector(&self.job.name, Role::Worker)),
+            started_indexes: None,
         };
     }
 
+    /// Writes down who has started, so that one that is gone is missed by whoever looks next. With the number of those that are
+    /// ready, which changes at the same time: that costs no write.
+    fn record_started(&mut self) {
+        for pod in &self.observed.pods {
+            let is_current = self.members.attempt(pod.member) == pod.attempt;
+            let counts = members::is_wanted(self.job, pod.member) && pod.is_active();
+            if is_current && counts && pod.is_ready() {
+                self.members.record_started(pod.member);
+            }
+        }
+    }
+
     fn live_phase(&mut self, old: &TrainingJobStatus) {
-        let members = members::Members::of(&self.status);
         let runs = |member: Member| {
-            self.current(&members, member)
-                .is_some_and(|pod| pod.running && pod.is_active())
+            self.current_pod(member)
+                .is_some_and(|pod| pod.is_running() && pod.is_active())
         };
         let servers = (0..self.job.servers()).map(Member::server).all(runs);
         let workers = (0..self.job.workers()).map(Member::worker).any(runs);
@@ -106,24 +128,26 @@ impl Planner<'_> {
                 "waiting for all servers and a worker to run",
             ),
         };
-        self.say(types::RUNNING, running, reason, message);
+        self.set_condition(types::RUNNING, running, reason, message);
         let suspended = self.status.phase == Some(Phase::Suspended);
         if suspended {
-            self.say(
+            self.set_condition(
                 types::SUSPENDED,
                 true,
                 "Suspended",
                 "pods are deleted; training goes on from the last checkpoint",
             );
         } else if conditions::is_true(&self.status.conditions, types::SUSPENDED) {
-            self.say(types::SUSPENDED, false, "Resumed", "spec.suspend is false");
+            self.set_condition(types::SUSPENDED, false, "Resumed", "spec.suspend is false");
         }
         let works = live && !suspended;
         match self.trouble().filter(|_| works) {
-            Some(trouble) => self.say(types::DEGRADED, true, trouble.reason, &trouble.message),
+            Some(trouble) => {
+                self.set_condition(types::DEGRADED, true, trouble.reason, &trouble.message)
+            }
             None if works && self.may_last() => {}
             None if conditions::is_true(&self.status.conditions, types::DEGRADED) => {
-                self.say(
+                self.set_condition(
                     types::DEGRADED,
                     false,
                     "Recovered",
@@ -134,9 +158,9 @@ impl Planner<'_> {
         }
     }
 
-    fn say(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
+    fn set_condition(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
         let message = message.into();
-        let said = Said {
+        let state = ConditionState {
             status,
             reason,
             message,
@@ -144,7 +168,7 @@ impl Planner<'_> {
         conditions::set(
             &mut self.status.conditions,
             type_,
-            said,
+            state,
             self.job.generation,
             self.now,
         );
@@ -152,7 +176,9 @@ impl Planner<'_> {
 
     /// The first thing in the way: what was refused, then what keeps a pod from running, then silence.
     fn trouble(&self) -> Option<Trouble> {
-        if let Some(refused) = &self.observed.refused {
+        let refusal = self.observed.refusal.as_ref();
+        let refused = self.refused.as_ref().or(refusal.map(|r| &r.trouble));
+        if let Some(refused) = refused {
             return Some(refused.clone());
         }
         let mut pods: Vec<&PodSeen> = self
@@ -163,15 +189,20 @@ impl Planner<'_> {
             .collect();
         pods.sort_by_key(|pod| (pod.member, pod.attempt));
         let of_pod = pods.iter().find_map(|pod| {
-            let trouble = pod.trouble.as_ref()?;
+            let trouble = pod.trouble()?;
             Some(Trouble::new(
                 trouble.reason,
                 format!("pod {}: {}", pod.name, trouble.message),
             ))
         });
         let silence = || {
-            let silence = self.observed.unreachable.as_ref()?;
-            Some(Trouble::new(UNREACHABLE, silence.clone()))
+            let since = self.observed.silent_since?;
+            (self.now.duration_since(since) >= SILENCE).then(|| {
+                let message = format!(
+                    "server 0 has not told its progress since {since:.0}; training may go on unseen"
+                );
+                Trouble::new(UNREACHABLE, message)
+            })
         };
         let slow = || pods.iter().find_map(|pod| self.slow_start(pod));
         of_pod
@@ -182,12 +213,11 @@ impl Planner<'_> {
 
     /// A member whose pods end again and again, and whose current one has not run for long.
     fn crash_loop(&self) -> Option<Trouble> {
-        let members = members::Members::of(&self.status);
         members::wanted(self.job).find_map(|member| {
-            let (streak, reason) = members.streak(member);
+            let (streak, reason) = self.members.streak(member);
             let steady = self
-                .current(&members, member)
-                .and_then(|pod| pod.started)
+                .current_pod(member)
+                .and_then(PodSeen::running_since)
                 .is_some_and(|start| self.now >= after(start, STEADY));
             (streak >= LOOP && !steady).then(|| {
                 let message = format!(
@@ -200,7 +230,7 @@ impl Planner<'_> {
 
     /// A pod that nobody says anything about, and that does not start.
     fn slow_start(&self, pod: &PodSeen) -> Option<Trouble> {
-        let created = pod.created.filter(|_| !pod.begun)?;
+        let created = pod.created.filter(|_| !pod.has_started())?;
         (self.now >= after(created, SLOW_START)).then(|| {
             let message = format!(
                 "pod {} has not started for {} s: kubectl describe pod says what it waits for",
@@ -211,19 +241,12 @@ impl Planner<'_> {
         })
     }
 
-    fn current(&self, members: &members::Members, member: Member) -> Option<&PodSeen> {
-        let attempt = members.attempt(member);
-        let is_current = |pod: &&PodSeen| pod.member == member && pod.attempt == attempt;
-        self.observed.pods.iter().find(is_current)
-    }
-
     /// When what is said of a pod changes although nothing happens to it.
     pub(super) fn wake_for_pods(&mut self) {
-        let members = members::Members::of(&self.status);
         let observed = self.observed;
         for pod in observed.pods.iter().filter(|pod| pod.is_active()) {
-            let looped = members.streak(pod.member).0 >= LOOP;
-            let time = match (pod.begun, pod.started) {
+            let looped = self.members.streak(pod.member).0 >= LOOP;
+            let time = match (pod.has_started(), pod.running_since()) {
                 (false, _) => pod.created.map(|created| after(created, SLOW_START)),
                 (true, started) => started.filter(|_| looped).map(|start| after(start, STEADY)),
             };
@@ -240,7 +263,7 @@ impl Planner<'_> {
             return false;
         };
         if degraded.reason == UNREACHABLE {
-            let ready = |pod: &PodSeen| pod.member == Member::COORDINATOR && pod.ready;
+            let ready = |pod: &PodSeen| pod.member == Member::COORDINATOR && pod.is_ready();
             let since = degraded.last_transition_time.0;
             let answered = self
                 .observed
@@ -249,13 +272,12 @@ impl Planner<'_> {
                 .is_some_and(|seen| seen.time > since);
             return !answered && self.observed.pods.iter().any(ready);
         }
-        let creates = |step: &Step| matches!(step, Step::CreatePod { .. } | Step::Apply(_));
-        self.steps.iter().any(creates)
+        self.steps.iter().any(Step::makes)
     }
 
     /// Takes progress over if something else is written anyway, or often enough. It never goes back: after a lost server
     /// the status waits until training has passed the point where it was.
-    fn fold(&mut self, seen: ProgressSeen, old: &TrainingJobStatus) {
+    fn merge_progress(&mut self, seen: ProgressSeen, old: &TrainingJobStatus) {
         let due = match old.progress.as_ref().and_then(|p| p.time.as_ref()) {
             Some(last) => self.now >= after(last.0, PROGRESS),
             None => true,
@@ -272,9 +294,9 @@ impl Planner<'_> {
             step: seen.step,
             total_steps: seen.total_steps,
             epoch: seen.epoch,
-            loss: seen.loss.and_then(finish::legible),
-            samples_per_second: seen.samples_per_second.and_then(finish::legible),
-            validation: finish::legible_all(&seen.validation),
+            loss: seen.loss.and_then(finish::rounded),
+            samples_per_second: seen.samples_per_second.and_then(finish::rounded),
+            validation: finish::rounded_metrics(&seen.validation),
             time: known.time.clone(),
         };
         if progress != *known {

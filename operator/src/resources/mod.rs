@@ -1,5 +1,6 @@
 //! The objects that a job consists of, built from it and nothing else: the same job gives the same bytes.
 
+pub mod digest;
 pub mod labels;
 mod network;
 mod pod;

@@ -152,7 +152,7 @@ pub fn config_map(job: &Job) -> serde_json::Result<ConfigMap> {
     })
 }
 
-/// Who may talk to the pods: each other, and on the HTTP port whoever asks for progress and metrics.
+/// Who may connect to the pods: each other on the protocol port, and on the HTTP port the operator, in any namespace.
 pub fn network_policy(job: &Job) -> NetworkPolicy {
     let own = LabelSelector {
         match_labels: Some([(labels::JOB.to_owned(), job.name.clone())].into()),
@@ -163,7 +163,7 @@ pub fn network_policy(job: &Job) -> NetworkPolicy {
         protocol: Some("TCP".into()),
         ..NetworkPolicyPort::default()
     };
-    let all_namespaces = NetworkPolicyPeer {
+    let operator_pods = NetworkPolicyPeer {
         namespace_selector: Some(LabelSelector::default()),
         pod_selector: Some(LabelSelector {
             match_labels: Some(BTreeMap::from([(
@@ -189,7 +189,7 @@ pub fn network_policy(job: &Job) -> NetworkPolicy {
                     ports: Some(vec![port(PROTOCOL_PORT)]),
                 },
                 NetworkPolicyIngressRule {
-                    from: Some(vec![all_namespaces]),
+                    from: Some(vec![operator_pods]),
                     ports: Some(vec![port(HTTP_PORT)]),
                 },
             ]),

@@ -30,11 +30,7 @@ const LIVENESS_FAILURES: i32 = 6;
 
 /// The pod of a member's attempt, in a generation of the training group.
 pub fn pod(job: &Job, image: &str, member: Member, attempt: u32, generation: u64) -> Pod {
-    let spec = &job.object.spec;
-    let settings = match member.role {
-        Role::Server => &spec.servers.pod,
-        Role::Worker => &spec.workers.pod,
-    };
+    let settings = job.pod_settings(member.role);
     let mut labels = settings.labels.clone();
     labels.extend(labels::of_pod(&job.name, member, attempt));
     Pod {
@@ -272,7 +268,7 @@ fn own_volume(job: &Job, role: Role) -> Option<OwnVolume<'_>> {
             }),
             StoragePlace::S3(_) => None,
         },
-        Role::Worker => job.object.spec.data.volume.as_ref().map(|from| OwnVolume {
+        Role::Worker => job.data_volume().map(|from| OwnVolume {
             name: "data",
             folder: DATA_FOLDER,
             read_only: true,

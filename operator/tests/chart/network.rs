@@ -9,7 +9,7 @@ use serde_json::Value;
 use trainyard_contract::pod::{HTTP_PORT, PROTOCOL_PORT};
 use trainyard_crds::TrainingJob;
 use trainyard_operator::job::Job;
-use trainyard_operator::observed::Member;
+use trainyard_operator::observe::Member;
 use trainyard_operator::resources;
 
 use crate::helm::{NAMESPACE, defaults, of_kind, render, root, the};

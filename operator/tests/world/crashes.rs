@@ -10,18 +10,11 @@ use crate::world::{End, Outcome, World, simulate};
 
 /// Scenarios in which the pods depend on the moment, and why. There, no member may get more of them than without a crash, and
 /// no failure may be missing.
-const VARYING: &[(&str, &str)] = &[
-    (
-        "suspended_while_scaling",
-        "seconds lie between the wishes, and a dead operator misses some: workers wanted so briefly may never be made, and a member \
+const VARYING: &[(&str, &str)] = &[(
+    "suspended_while_scaling",
+    "seconds lie between the wishes, and a dead operator misses some: workers wanted so briefly may never be made, and a member \
          whose pod has not ended when the job is resumed gets its next attempt, one whose pod has gone the same again",
-    ),
-    (
-        "worker_deleted_by_force",
-        "nothing but the watch of a living operator tells that such a worker was there: the successor of one that died before it \
-         wrote so down makes the worker as if it had never been, and counts nothing",
-    ),
-];
+)];
 
 /// Scenarios in which pods take names again: those of a job that was suspended, or of another job of that name.
 const NAMED_AGAIN: &[&str] = &[

@@ -227,6 +227,15 @@ impl crate::cluster::Cluster {
                 return Ok(scale(job));
             }
             (&Method::PATCH, None) => match self.store.get(&key).cloned() {
+                // A uid in a patch is a precondition.
+                old if call.body["metadata"]["uid"].is_string()
+                    && old.as_ref().is_none_or(|old| {
+                        old["metadata"]["uid"] != call.body["metadata"]["uid"]
+                    }) =>
+                {
+                    let why = "the UID in the precondition does not match";
+                    return Err(Refusal::new(409, "Conflict", why));
+                }
                 Some(old) => {
                     let mut new = (*old).clone();
                     json_patch::merge(&mut new, &call.body);

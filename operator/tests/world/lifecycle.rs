@@ -70,6 +70,51 @@ fn o02_a_job_succeeds_and_then_nothing_is_written() {
     });
 }
 
+/// The statuses of job `a`, in the order in which they were written.
+fn statuses(world: &World) -> Vec<Value> {
+    world.with(|cluster| {
+        let log = cluster.store.log.iter();
+        let written = log.filter(|change| change.key.kind == &JOBS && change.key.name == "a");
+        written
+            .map(|change| change.object()["status"].clone())
+            .collect()
+    })
+}
+
+/// It goes with the numbers of those that are ready.
+#[test]
+fn o31_no_write_is_made_only_to_say_whose_pods_have_started() {
+    play(async |world| {
+        world.start_operator();
+        world.create_job(job("a", 2, 3));
+        world.until_step("a", 100).await?;
+        world.end_pod("a-worker-0-0", 137, "Error");
+        world.until_runs("a-worker-0-1", 30).await?;
+        world.until_phase("a", "Succeeded", 120).await?;
+        let statuses = statuses(&world);
+        let started = |status: &Value| {
+            let of = |role: &str| status[role]["startedIndexes"].clone();
+            (of("servers"), of("workers"))
+        };
+        let without = |status: &Value| {
+            let mut status = status.clone();
+            for role in ["servers", "workers"] {
+                if let Some(role) = status[role].as_object_mut() {
+                    role.remove("startedIndexes");
+                }
+            }
+            status
+        };
+        let told = |status: &Value| started(status) == ("0-1".into(), "0-2".into());
+        ensure(statuses.iter().any(told), &statuses)?;
+        for pair in statuses.windows(2) {
+            let changes = started(&pair[0]) != started(&pair[1]);
+            ensure(!changes || without(&pair[0]) != without(&pair[1]), pair)?;
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn o02_nothing_is_written_while_nothing_can_happen() {
     play(async |world| {

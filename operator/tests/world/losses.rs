@@ -236,6 +236,92 @@ fn o33_a_worker_deleted_by_force_while_the_operator_is_busy_is_counted() {
     });
 }
 
+/// What the operator remembers goes with it: the status alone can tell that the worker was there.
+#[test]
+fn o05_a_worker_deleted_by_force_while_the_operator_is_away_is_counted_once() {
+    play(async |world| {
+        world.with(|cluster| cluster.total_steps = 1500);
+        let seat = world.start_operator();
+        world.create_job(job("a", 2, 3));
+        world.until_step("a", 100).await?;
+        world.remove_operator(seat);
+        world.delete(&PODS, "a-worker-2-0", Some(0));
+        world.pass(5).await?;
+        let seat = world.start_operator();
+        world.until_runs("a-worker-2-1", 30).await?;
+        let counted = |world: &World| {
+            let end = world.end_of("a");
+            ensure((end.failures, end.disruptions) == (0, 1), end)
+        };
+        counted(&world)?;
+        // Once, whoever looks again.
+        world.kill_operator(seat);
+        world.pass(20).await?;
+        counted(&world)?;
+        ensure(world.pods_created() == 6, world.pods())?;
+        world.until_phase("a", "Succeeded", 600).await?;
+        counted(&world)
+    });
+}
+
+/// It was to be created, and its name stands in the plan of an operator that is gone.
+#[test]
+fn o05_a_worker_that_never_was_is_not_counted() {
+    play(async |world| {
+        world.with(|cluster| {
+            cluster.total_steps = 1500;
+            cluster.quota = Some(3);
+        });
+        let seat = world.start_operator();
+        world.create_job(job("a", 2, 3));
+        world.until_step("a", 50).await?;
+        world.remove_operator(seat);
+        world.pass(5).await?;
+        world.with(|cluster| cluster.quota = None);
+        world.start_operator();
+        for worker in ["a-worker-0-0", "a-worker-1-0", "a-worker-2-0"] {
+            world.until_runs(worker, 120).await?;
+        }
+        world.until_phase("a", "Succeeded", 600).await?;
+        let end = world.end_of("a");
+        ensure((end.failures, end.disruptions) == (0, 0), end)?;
+        ensure(world.pods_created() == 5, world.pods())
+    });
+}
+
+/// A worker that was scaled away, or that a suspension has deleted, has not been lost.
+#[test]
+fn o12_a_worker_that_was_to_go_is_not_counted_when_it_is_wanted_again() {
+    play(async |world| {
+        world.with(|cluster| cluster.total_steps = 3000);
+        world.start_operator();
+        world.create_job(job("a", 1, 3));
+        world.until_step("a", 50).await?;
+        let scale = |workers: u32| {
+            world.edit_job("a", |job| {
+                job["spec"]["workers"]["replicas"] = workers.into()
+            });
+        };
+        scale(1);
+        let gone = |c: &Cluster| c.working_pods("a").len() == 2;
+        world.until("two workers are gone", 60, gone).await?;
+        world.pass(20).await?;
+        world.kill_operator(0);
+        scale(3);
+        world.until_runs("a-worker-2-1", 30).await?;
+        world.edit_job("a", |job| job["spec"]["suspend"] = true.into());
+        world.until_phase("a", "Suspended", 60).await?;
+        world
+            .until("no pod is left", 120, |c| c.pods.is_empty())
+            .await?;
+        world.kill_operator(0);
+        world.edit_job("a", |job| job["spec"]["suspend"] = false.into());
+        world.until_phase("a", "Succeeded", 900).await?;
+        let end = world.end_of("a");
+        ensure((end.failures, end.disruptions) == (0, 0), end)
+    });
+}
+
 #[test]
 fn o37_a_silent_coordinator_is_reported_and_nobody_is_killed_for_it() {
     play(async |world| {

@@ -22,16 +22,21 @@ pub async fn succeeds(world: &World) -> Outcome {
 }
 
 /// Labels by which a pod looks like a worker of job `a`.
-fn disguise() -> serde_json::Value {
+pub fn disguise() -> serde_json::Value {
     json!({"app.kubernetes.io/managed-by": "trainyard", "app.kubernetes.io/name": "trainyard", "trainyard.dev/job": "a",
         "trainyard.dev/role": "worker", "trainyard.dev/index": "0", "trainyard.dev/attempt": "0"})
+}
+
+/// A pod that is nobody's, with these labels.
+pub fn create_stranger(world: &World, name: &str, labels: serde_json::Value) {
+    let pod = json!({"metadata": {"labels": labels}, "spec": {"containers": []}});
+    world.create(Key::new(&PODS, "default", name), pod);
 }
 
 pub async fn strangers_pods_in_the_way(world: World) -> Outcome {
     let strangers = ["a-server-0-3", "a-worker-0-0", "a-worker-7-0", "stranger"];
     for name in strangers {
-        let pod = json!({"metadata": {"labels": disguise()}, "spec": {"containers": []}});
-        world.create(Key::new(&PODS, "default", name), pod);
+        create_stranger(&world, name, disguise());
     }
     let mut clean = job("a", 1, 2);
     clean["spec"]["cleanPodPolicy"] = "All".into();

@@ -40,6 +40,7 @@ scenarios![
     server_deleted,
     server_deleted_by_force,
     worker_deleted_by_force,
+    worker_deleted_by_force_unseen,
     node_lost,
     scaled_up,
     scaled_down,
@@ -181,6 +182,12 @@ async fn server_deleted_by_force(world: World) -> Outcome {
 }
 
 async fn worker_deleted_by_force(world: World) -> Outcome {
+    deleted(world, "a-worker-1-0", Some(0)).await
+}
+
+async fn worker_deleted_by_force_unseen(world: World) -> Outcome {
+    training(&world).await?;
+    world.kill_operator(0);
     deleted(world, "a-worker-1-0", Some(0)).await
 }
 

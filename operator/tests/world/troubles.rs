@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::cluster::Cluster;
 use crate::faults::Chaos;
 use crate::kubelet::text;
+use crate::obstacles::{create_stranger, disguise};
 use crate::store::{CLAIMS, CONFIG_MAPS, EVENTS, JOBS, Key, PODS};
 use crate::world::{Outcome, World, ensure, job, play, simulate};
 
@@ -15,14 +16,9 @@ use crate::world::{Outcome, World, ensure, job, play, simulate};
 fn o18_an_object_that_cannot_be_decoded_is_reported_and_stops_nobody() {
     play(async |world| {
         world.start_operator();
-        world.with(|cluster| {
-            let (at, now) = (cluster.elapsed(), cluster.now());
-            let newer =
-                json!({"metadata": {}, "spec": {"task": {"clairvoyance": {}}, "workers": "many"}});
-            let _ = cluster
-                .store
-                .create(Key::new(&JOBS, "default", "newer"), newer, at, now);
-        });
+        let newer =
+            json!({"metadata": {}, "spec": {"task": {"clairvoyance": {}}, "workers": "many"}});
+        world.create(Key::new(&JOBS, "default", "newer"), newer);
         world.create_job(job("a", 1, 1));
         world.until_phase("a", "Succeeded", 100).await?;
         let told = world.with(|cluster| {
@@ -40,18 +36,19 @@ fn o18_an_object_that_cannot_be_decoded_is_reported_and_stops_nobody() {
     });
 }
 
+/// The job says that somebody else's object is in the way, and which.
+fn name_is_taken(world: &World, object: &str) -> Outcome {
+    let degraded = world.condition("a", "Degraded");
+    let named = |c: &(String, String, String)| c.1 == "NameTaken" && c.2.contains(object);
+    ensure(degraded.as_ref().is_some_and(named), &degraded)
+}
+
 #[test]
 fn o19_pods_of_others_are_left_alone() {
     play(async |world| {
-        world.with(|cluster| {
-            let (at, now) = (cluster.elapsed(), cluster.now());
-            for name in ["stranger", "a-worker-7-0", "a-server-0-3"] {
-                let labels = json!({"app.kubernetes.io/managed-by": "trainyard", "app.kubernetes.io/name": "trainyard",
-                    "trainyard.dev/job": "a", "trainyard.dev/role": "worker", "trainyard.dev/index": "0", "trainyard.dev/attempt": "0"});
-                let pod = json!({"metadata": {"labels": labels}, "spec": {"containers": []}});
-                let _ = cluster.store.create(Key::new(&PODS, "default", name), pod, at, now);
-            }
-        });
+        for name in ["stranger", "a-worker-7-0", "a-server-0-3"] {
+            create_stranger(&world, name, disguise());
+        }
         let strangers = world.pods();
         world.start_operator();
         let mut clean = job("a", 1, 2);
@@ -73,23 +70,11 @@ fn o19_pods_of_others_are_left_alone() {
 #[test]
 fn o19_a_pod_of_another_in_the_way_is_named_and_not_taken() {
     play(async |world| {
-        world.with(|cluster| {
-            let (at, now) = (cluster.elapsed(), cluster.now());
-            let pod = json!({"metadata": {"labels": {}}, "spec": {"containers": []}});
-            let _ = cluster
-                .store
-                .create(Key::new(&PODS, "default", "a-worker-0-0"), pod, at, now);
-        });
+        create_stranger(&world, "a-worker-0-0", json!({}));
         world.start_operator();
         world.create_job(job("a", 1, 1));
         world.pass(30).await?;
-        let degraded = world.condition("a", "Degraded");
-        ensure(
-            degraded
-                .as_ref()
-                .is_some_and(|c| c.1 == "NameTaken" && c.2.contains("a-worker-0-0")),
-            &degraded,
-        )?;
+        name_is_taken(&world, "a-worker-0-0")?;
         world.delete(&PODS, "a-worker-0-0", Some(0));
         world.until_phase("a", "Succeeded", 300).await
     });
@@ -99,21 +84,11 @@ fn o19_a_pod_of_another_in_the_way_is_named_and_not_taken() {
 fn o19_an_object_of_another_in_the_way_is_named_and_not_taken() {
     play(async |world| {
         let stranger = || Key::new(&CONFIG_MAPS, "default", "a-job");
-        world.with(|cluster| {
-            let (at, now) = (cluster.elapsed(), cluster.now());
-            let config = json!({"metadata": {}, "data": {"theirs": "1"}});
-            let _ = cluster.store.create(stranger(), config, at, now);
-        });
+        world.create(stranger(), json!({"metadata": {}, "data": {"theirs": "1"}}));
         world.start_operator();
         world.create_job(job("a", 1, 1));
         world.pass(30).await?;
-        let degraded = world.condition("a", "Degraded");
-        ensure(
-            degraded
-                .as_ref()
-                .is_some_and(|c| c.1 == "NameTaken" && c.2.contains("ConfigMap a-job")),
-            &degraded,
-        )?;
+        name_is_taken(&world, "ConfigMap a-job")?;
         let untouched = world.with(|cluster| {
             let config = cluster.store.get(&stranger());
             config.is_some_and(|c| {
@@ -147,13 +122,7 @@ fn o19_a_pod_whose_owner_somebody_takes_away_is_a_strangers() {
             });
         });
         world.pass(10).await?;
-        let degraded = world.condition("a", "Degraded");
-        ensure(
-            degraded
-                .as_ref()
-                .is_some_and(|c| c.1 == "NameTaken" && c.2.contains("a-worker-1-0")),
-            &degraded,
-        )?;
+        name_is_taken(&world, "a-worker-1-0")?;
         world.delete(&PODS, "a-worker-1-0", Some(0));
         world.until_phase("a", "Succeeded", 300).await
     });
@@ -226,7 +195,8 @@ fn o20_nothing_is_made_twice_although_requests_fail_and_caches_are_stale() {
                 world.pass(6).await?;
                 world.with(|cluster| cluster.store.compacted = cluster.store.version);
             }
-            world.until_phase("a", "Succeeded", 900).await?;
+            // A third of all requests fail, and the waits between two tries grow to a minute.
+            world.until_phase("a", "Succeeded", 1800).await?;
             world.with(|cluster| cluster.gate.chaos = Chaos::default());
             let end = world.end_of("a");
             ensure((end.failures, end.disruptions) == (0, 0), &end)?;

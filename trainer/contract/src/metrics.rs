@@ -135,7 +135,10 @@ mod tests {
         };
         let text = serde_json::to_string(&metrics).expect("JSON");
         assert_eq!(text, r#"{"accuracy":0.5}"#);
-        assert_eq!(metrics.iter().collect::<Vec<_>>(), [(Metric::Accuracy, 0.5)]);
+        assert_eq!(
+            metrics.iter().collect::<Vec<_>>(),
+            [(Metric::Accuracy, 0.5)]
+        );
         assert_eq!(
             (metrics.get(Metric::Accuracy), metrics.get(Metric::Loss)),
             (Some(0.5), None)

@@ -3,12 +3,15 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
+use std::collections::BTreeSet;
 use trainyard_contract::pod::CONTAINER;
 use trainyard_contract::{Metrics, TERMINATION_MESSAGE_LIMIT};
 
 use crate::owner::Owner;
 use crate::resources::{self, labels};
+use crate::trouble::truncate;
 
+pub use crate::trouble::Trouble;
 pub use trainyard_contract::{Member, Report, Role};
 
 /// A pod of a job.
@@ -28,39 +31,95 @@ pub struct PodSeen {
     pub labelled: bool,
     /// When it was created.
     pub created: Option<Timestamp>,
-    /// Whether the container has ever started.
-    pub begun: bool,
-    /// Whether all that runs in it has ended. The kubelet tells of the containers' ends before the pod's phase does; a
-    /// sidecar that somebody has injected may go on without the trainer.
-    pub over: bool,
-    /// Whether the container runs.
-    pub running: bool,
-    /// Since when the container runs, if it does.
-    pub started: Option<Timestamp>,
-    /// Whether it is ready.
-    pub ready: bool,
+    /// Where it is in its life.
+    pub stage: PodStage,
     /// Address of the pod.
     pub ip: Option<String>,
     /// When its grace ends, if it was asked to go.
     pub deletion: Option<Timestamp>,
-    /// How it ended, if it has.
-    pub end: Option<End>,
-    /// Why it does not run, as far as anybody says.
-    pub trouble: Option<Trouble>,
+}
+
+/// Where a pod is in its life, by the container of the trainer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PodStage {
+    /// The container has not started.
+    Pending {
+        /// What keeps it from starting, as far as anybody says.
+        trouble: Option<Trouble>,
+    },
+    /// The container runs.
+    Running {
+        /// Since when.
+        since: Option<Timestamp>,
+        /// Whether it is ready.
+        ready: bool,
+    },
+    /// The container has ended, and the pod's phase does not say so: the kubelet tells of the containers' ends first.
+    Exited {
+        /// Whether another container goes on, a sidecar that was injected. As long as it does, the phase stays as it is.
+        sidecar: bool,
+    },
+    /// The pod's phase says that it has ended.
+    Ended(End),
 }
 
 impl PodSeen {
     /// Neither ended nor asked to go.
     pub fn is_active(&self) -> bool {
-        self.end.is_none() && self.deletion.is_none()
+        self.end().is_none() && self.deletion.is_none()
+    }
+
+    /// Whether the container has ever started.
+    pub fn has_started(&self) -> bool {
+        !matches!(self.stage, PodStage::Pending { .. })
+    }
+
+    /// Whether the container runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self.stage, PodStage::Running { .. })
+    }
+
+    /// Whether the container runs and is ready.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.stage, PodStage::Running { ready: true, .. })
+    }
+
+    /// Whether all that ran in it has ended.
+    pub fn is_over(&self) -> bool {
+        matches!(
+            self.stage,
+            PodStage::Exited { sidecar: false } | PodStage::Ended(_)
+        )
+    }
+
+    /// Since when the container runs, if it does.
+    pub fn running_since(&self) -> Option<Timestamp> {
+        match self.stage {
+            PodStage::Running { since, .. } => since,
+            _ => None,
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn end(&self) -> Option<&End> {
+        match &self.stage {
+            PodStage::Ended(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// Why it does not start, as far as anybody says.
+    pub fn trouble(&self) -> Option<&Trouble> {
+        match &self.stage {
+            PodStage::Pending { trouble } => trouble.as_ref(),
+            _ => None,
+        }
     }
 
     /// How long the container has run, in seconds.
     pub fn lived_seconds(&self, now: Timestamp) -> i64 {
-        let lived = self
-            .started
-            .map(|start| now.duration_since(start).as_secs());
-        lived.unwrap_or(0).max(0)
+        let since = self.running_since();
+        since.map_or(0, |since| now.duration_since(since).as_secs().max(0))
     }
 }
 
@@ -88,24 +147,6 @@ impl End {
     }
 }
 
-/// Why something does not go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// One word, as for a condition.
-    pub reason: &'static str,
-    /// What was said, with the name of what is missing.
-    pub message: String,
-}
-
-impl Trouble {
-    /// A trouble with a message of bounded length.
-    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        let mut message = message.into();
-        cut(&mut message, 1024);
-        Trouble { reason, message }
-    }
-}
-
 /// What the coordinator says of the training, as the status keeps it: see [`trainyard_contract::Progress`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProgressSeen {
@@ -129,7 +170,7 @@ pub struct ProgressSeen {
 
 /// An object of a job that is not a pod.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Part {
+pub enum ChildObject {
     /// The ConfigMap with the resolved job.
     Config,
     /// The headless Service.
@@ -140,14 +181,46 @@ pub enum Part {
     Policy,
 }
 
-impl Part {
+impl ChildObject {
     /// All of them, in the order in which they are made.
-    pub const ALL: [Part; 4] = [
-        Part::Config,
-        Part::Headless,
-        Part::Coordinator,
-        Part::Policy,
+    pub const ALL: [ChildObject; 4] = [
+        ChildObject::Config,
+        ChildObject::Headless,
+        ChildObject::Coordinator,
+        ChildObject::Policy,
     ];
+
+    /// Its kind in the API.
+    pub fn kind(self) -> &'static str {
+        match self {
+            ChildObject::Config => "ConfigMap",
+            ChildObject::Headless | ChildObject::Coordinator => "Service",
+            ChildObject::Policy => "NetworkPolicy",
+        }
+    }
+
+    /// Its name.
+    pub fn name(self, job: &str) -> String {
+        match self {
+            ChildObject::Config => resources::config_name(job),
+            ChildObject::Coordinator => resources::coordinator_name(job),
+            ChildObject::Headless | ChildObject::Policy => job.into(),
+        }
+    }
+}
+
+/// A child object that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Child {
+    /// It belongs to the job.
+    Ours {
+        /// `metadata.uid`.
+        uid: String,
+        /// Whether it is as it should be.
+        current: bool,
+    },
+    /// It belongs to somebody else, and has the name.
+    Foreign,
 }
 
 /// All that is seen of a job.
@@ -155,38 +228,42 @@ impl Part {
 pub struct Observed {
     /// Its pods, those of older attempts too.
     pub pods: Vec<PodSeen>,
-    /// Its other objects that are as they should be.
-    pub parts: Vec<Part>,
+    /// Its other objects, as far as they are there.
+    pub children: BTreeMap<ChildObject, Child>,
     /// What the coordinator last said.
     pub progress: Option<ProgressSeen>,
-    /// Why the coordinator does not answer, if it has not for longer than a moment.
-    pub unreachable: Option<String>,
-    /// Why the last attempt to create something was refused.
-    pub refused: Option<Trouble>,
-    /// A server's pod is missing that may have been there in the current generation.
-    pub doubtful: bool,
-    /// Pods that were removed before they had ended, as they were last seen.
-    pub vanished: Vec<PodSeen>,
+    /// Since when the coordinator has not answered.
+    pub silent_since: Option<Timestamp>,
+    /// What the last attempt to create something came to, if it was refused.
+    pub refusal: Option<Refusal>,
+    /// What the pods need and is not there.
+    pub missing_reference: Option<Trouble>,
+    /// Pods that were looked up and are not there, by member and attempt.
+    pub absent: BTreeSet<(Member, u32)>,
+    /// Pods that were looked up and whose names somebody else's have.
+    pub foreign: BTreeSet<(Member, u32)>,
+    /// Pods that the watch has lost before they had ended, as they were last seen.
+    pub removed: Vec<PodSeen>,
+}
+
+/// What became of an attempt to create something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why it was refused.
+    pub trouble: Trouble,
+    /// Until when the same would be refused again.
+    pub until: Timestamp,
 }
 
 /// Takes from a pod what decisions need; none for a pod that no job owns. Whose pod it is tells its name, which nobody can
 /// change, not its labels.
-pub fn see(pod: &Pod) -> Option<PodSeen> {
+pub fn from_pod(pod: &Pod) -> Option<PodSeen> {
     let owner = Owner::of(&pod.metadata)?;
     let (member, attempt) = identity(&owner.name, &pod.name_any())?;
     let labelled = labels::of_pod(&owner.name, member, attempt)
         .iter()
         .all(|(name, value)| pod.labels().get(name) == Some(value));
     let status = pod.status.as_ref();
-    let container = status
-        .and_then(|s| s.container_statuses.as_ref())
-        .and_then(|all| all.iter().find(|c| c.name == CONTAINER));
-    let state = container.and_then(|c| c.state.as_ref());
-    let mut states = status
-        .into_iter()
-        .flat_map(|s| s.container_statuses.iter().flatten());
-    let terminated = |c: &ContainerStatus| c.state.as_ref().is_some_and(|s| s.terminated.is_some());
-    let end = status.and_then(|status| end(status, container));
     Some(PodSeen {
         name: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
@@ -195,23 +272,33 @@ pub fn see(pod: &Pod) -> Option<PodSeen> {
         attempt,
         labelled,
         created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
-        begun: end.is_some()
-            || state.is_some_and(|s| s.running.is_some() || s.terminated.is_some()),
-        over: end.is_some() || (container.is_some() && states.all(terminated)),
-        running: end.is_none() && state.is_some_and(|s| s.running.is_some()),
-        started: state
-            .and_then(|s| s.running.as_ref()?.started_at.as_ref())
-            .filter(|_| end.is_none())
-            .map(|time| time.0),
-        ready: end.is_none() && container.is_some_and(|c| c.ready),
+        stage: status.map_or(PodStage::Pending { trouble: None }, stage),
         ip: status.and_then(|s| s.pod_ip.clone()),
         deletion: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-        trouble: match end {
-            None => status.and_then(|status| trouble(status, container)),
-            Some(_) => None,
-        },
-        end,
     })
+}
+
+fn stage(status: &PodStatus) -> PodStage {
+    let containers = || status.container_statuses.iter().flatten();
+    let trainer = containers().find(|c| c.name == CONTAINER);
+    if let Some(end) = end(status, trainer) {
+        return PodStage::Ended(end);
+    }
+    let state = trainer.and_then(|c| c.state.as_ref());
+    let terminated = |c: &ContainerStatus| c.state.as_ref().is_some_and(|s| s.terminated.is_some());
+    if trainer.is_some_and(terminated) {
+        let sidecar = !containers().all(terminated);
+        return PodStage::Exited { sidecar };
+    }
+    match state.and_then(|s| s.running.as_ref()) {
+        Some(running) => PodStage::Running {
+            since: running.started_at.as_ref().map(|time| time.0),
+            ready: trainer.is_some_and(|c| c.ready),
+        },
+        None => PodStage::Pending {
+            trouble: trouble(status, trainer),
+        },
+    }
 }
 
 fn identity(job: &str, pod: &str) -> Option<(Member, u32)> {
@@ -272,7 +359,7 @@ fn end(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<End> {
         .or_else(|| status.message.clone())
         .or_else(|| disruption.and_then(|c| c.message.clone()))
         .unwrap_or_default();
-    cut(&mut message, TERMINATION_MESSAGE_LIMIT);
+    truncate(&mut message, TERMINATION_MESSAGE_LIMIT);
     Some(End {
         code: terminated
             .map(|t| t.exit_code)
@@ -317,23 +404,23 @@ fn trouble(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<Tr
     Some(Trouble::new(reason, message))
 }
 
-/// Cuts a text to at most `limit` bytes, between two characters.
-pub fn cut(text: &mut String, limit: usize) {
-    if text.len() > limit {
-        let end = (0..=limit)
-            .rev()
-            .find(|at| text.is_char_boundary(*at))
-            .unwrap_or(0);
-        text.truncate(end);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Worker 0 of job `a`, as the API server has it.
     fn worker(phase: &str, state: serde_json::Value) -> PodSeen {
+        pod(phase, &[(CONTAINER, state)])
+    }
+
+    /// The same with containers of these names in these states.
+    fn pod(phase: &str, containers: &[(&str, serde_json::Value)]) -> PodSeen {
+        let container = |(name, state): &(&str, serde_json::Value)| {
+            serde_json::json!({
+                "name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state,
+            })
+        };
+        let containers: Vec<_> = containers.iter().map(container).collect();
         let pod = serde_json::json!({
             "metadata": {
                 "name": "a-worker-0-0", "uid": "1",
@@ -342,19 +429,17 @@ mod tests {
                     "controller": true,
                 }],
             },
-            "status": {"phase": phase, "containerStatuses": [{
-                "name": CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0,
-                "state": state,
-            }]},
+            "status": {"phase": phase, "containerStatuses": containers},
         });
-        see(&serde_json::from_value(pod).expect("a pod")).expect("a pod of a job")
+        from_pod(&serde_json::from_value(pod).expect("a pod")).expect("a pod of a job")
     }
 
     #[test]
     fn o08_a_node_that_was_rebooted_ended_the_pod_and_not_the_program() {
         let ended = |code: i32, reason: &str| {
             let state = serde_json::json!({"terminated": {"exitCode": code, "reason": reason}});
-            worker("Failed", state).end.expect("an end")
+            let pod = worker("Failed", state);
+            pod.end().expect("an end").clone()
         };
         assert!(ended(255, "Unknown").disrupted);
         assert!(ended(137, "ContainerStatusUnknown").disrupted);
@@ -378,7 +463,7 @@ mod tests {
             ("Succeeded", "terminated"),
         ]
         .map(|(phase, name)| worker(phase, state(name)))
-        .map(|pod| (pod.begun, pod.over));
+        .map(|pod| (pod.has_started(), pod.is_over()));
         let expected = [
             (false, false),
             (false, false),
@@ -387,5 +472,18 @@ mod tests {
             (true, true),
         ];
         assert_eq!(seen, expected);
+    }
+
+    /// The pod goes on as long as the sidecar does.
+    #[test]
+    fn o14_a_pod_whose_sidecar_goes_on_is_not_over() {
+        let ended = || serde_json::json!({"terminated": {"exitCode": 0}});
+        let stage = |sidecar| {
+            let containers = [(CONTAINER, ended()), ("sidecar", sidecar)];
+            pod("Running", &containers).stage
+        };
+        let runs = stage(serde_json::json!({"running": {}}));
+        assert_eq!(runs, PodStage::Exited { sidecar: true });
+        assert_eq!(stage(ended()), PodStage::Exited { sidecar: false });
     }
 }
