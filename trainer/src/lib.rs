@@ -10,6 +10,5 @@ pub mod torch_program;
 pub mod ui;
 
 use trainyard_runtime::{
-    artifact, exit, files, heartbeat, http, incarnation, job, net, signals, state, storage,
-    termination,
+    artifact, exit, files, heartbeat, http, incarnation, job, net, signals, storage, termination,
 };

@@ -2,7 +2,7 @@
 
 use tch::nn::{self, Module, Optimizer, OptimizerConfig};
 use tch::{Device, IndexOp, Kind, Reduction, Tensor};
-use trainyard_core::coordinator::Task;
+use trainyard_core::metrics::Task;
 use trainyard_core::tree::Tree;
 use trainyard_data::Table;
 

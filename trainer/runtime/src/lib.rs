@@ -11,7 +11,6 @@ pub mod job;
 pub mod net;
 pub mod role;
 pub mod signals;
-pub mod state;
 pub mod storage;
 pub mod termination;
 

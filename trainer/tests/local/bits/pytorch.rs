@@ -4,8 +4,8 @@
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use tch::Tensor;
-use trainyard_core::coordinator::Task;
 use trainyard_core::layout::Layout;
+use trainyard_core::metrics::Task;
 use trainyard_core::optimizer::Optimizer;
 use trainyard_crds::training_job::Model;
 use trainyard_runtime::arch::Architecture;
