@@ -8,6 +8,7 @@
 
 pub mod apply;
 pub mod backoff;
+pub mod child;
 pub mod conditions;
 pub mod context;
 pub mod controller;

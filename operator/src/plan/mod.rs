@@ -4,6 +4,7 @@
 //! durable before what they stand for happens. A crash between two writes is thus seen by the next reconcile as a plan half
 //! carried out, and carried on with.
 
+mod create;
 pub mod exits;
 mod finish;
 mod indexes;
@@ -25,8 +26,7 @@ use trainyard_crds::{TrainingJob, TrainingJobStatus};
 
 use crate::conditions::{self, ConditionState, types};
 use crate::job::{Job, Problem, Retention};
-use crate::observe::{Child, ChildObject, Member, Observed, PodSeen, Role};
-use crate::resources::pod_name;
+use crate::observe::{Member, Observed, PodSeen};
 use crate::trouble::Trouble;
 
 /// A job's status, with what it says of the members parsed: made once in a reconcile.
@@ -274,82 +274,6 @@ impl Planner<'_> {
         true
     }
 
-    fn create_what_is_missing(&mut self) {
-        let refusal = self.observed.refusal.as_ref();
-        let refused_until = refusal.map(|r| r.until).filter(|until| *until > self.now);
-        let due = self.due_pods();
-        // A predecessor that nobody saw may have run in the generation that we know.
-        let server = due.iter().any(|(member, _)| member.role == Role::Server);
-        let unknown =
-            server && lookups::is_predecessor_unknown(self.job, self.known, self.observed);
-        if unknown && self.status.generation == self.known.status.generation {
-            self.status.generation += 1;
-        }
-        if let Some(until) = refused_until {
-            return self.wake_at(until); // what was refused just now will be refused again
-        }
-        self.make_children();
-        if self.refused.is_none() {
-            self.refused.clone_from(&self.observed.missing_reference);
-        }
-        if self.refused.is_none() {
-            self.create_pods(due);
-        }
-    }
-
-    /// The current pods of wanted members that are not there and may be created now.
-    fn due_pods(&mut self) -> Vec<(Member, u32)> {
-        let mut due = Vec::new();
-        for member in members::wanted(self.job) {
-            if self.current_pod(member).is_some() {
-                continue;
-            }
-            let not_before = self.members.not_before(member);
-            match not_before.filter(|time| *time > self.now) {
-                Some(time) => self.wake_at(time),
-                None => due.push((member, self.members.attempt(member))),
-            }
-        }
-        due
-    }
-
-    fn make_children(&mut self) {
-        // The Service in front of server 0 leads to the current pod, not to one that hangs on a lost node.
-        let attempt = |members: &Members| members.attempt(Member::COORDINATOR);
-        let moved = attempt(&self.members) != attempt(&self.known.members);
-        for child in ChildObject::ALL {
-            let moves = child == ChildObject::Coordinator && moved;
-            match self.observed.children.get(&child) {
-                Some(Child::Ours { current: true, .. }) if !moves => {}
-                Some(Child::Ours { uid, .. }) => self.steps.push(Step::Update {
-                    child,
-                    uid: uid.clone(),
-                }),
-                Some(Child::Foreign) => {
-                    let taken = name_taken(child.kind(), &child.name(&self.job.name));
-                    self.refused.get_or_insert(taken);
-                }
-                None => self.steps.push(Step::Create(child)),
-            }
-        }
-    }
-
-    fn create_pods(&mut self, due: Vec<(Member, u32)>) {
-        let generation = self.status.generation;
-        for (member, attempt) in due {
-            if self.observed.foreign.contains(&(member, attempt)) {
-                let taken = name_taken("Pod", &pod_name(&self.job.name, member, attempt));
-                self.refused.get_or_insert(taken);
-                continue;
-            }
-            self.steps.push(Step::CreatePod {
-                member,
-                attempt,
-                generation,
-            });
-        }
-    }
-
     /// A member's current pod, if it is there.
     fn current_pod(&self, member: Member) -> Option<&PodSeen> {
         let attempt = self.members.attempt(member);
@@ -394,15 +318,6 @@ impl Planner<'_> {
     fn wake_in(&mut self, wait: Duration) {
         self.requeue_after = Some(self.requeue_after.map_or(wait, |known| known.min(wait)));
     }
-}
-
-fn name_taken(kind: &str, name: &str) -> Trouble {
-    Trouble::new(
-        "NameTaken",
-        format!(
-            "there is a {kind} {name} that does not belong to this job: delete it, or rename the job"
-        ),
-    )
 }
 
 fn delete(pod: &PodSeen) -> Step {

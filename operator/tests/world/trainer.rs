@@ -24,6 +24,8 @@ pub struct Training {
     pub name: String,
     pub step: u64,
     pub checkpoint: u64,
+    /// The most steps that were ever done; a lost server throws training back.
+    pub peak: u64,
     pub complete: bool,
     /// Highest generation that any server was started with: older ones are refused.
     pub generation: u64,
@@ -154,6 +156,7 @@ impl Cluster {
             }
             if workers > 0 && !training.silent {
                 training.step += RATE;
+                training.peak = training.peak.max(training.step);
                 training.checkpoint = training.step / EVERY_STEPS * EVERY_STEPS;
             }
             if training.step >= self.total_steps {
