@@ -1,16 +1,17 @@
 //! `trainyard`: train, and use what was trained.
 
 use std::net::TcpListener;
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use trainyard::exit::{BadInput, Exit, on_panic};
 use trainyard::job::Job;
-use trainyard::net::Timing;
+use trainyard::net::{Address, AddressError, Listener, Timing};
 use trainyard::storage::Location;
 use trainyard::termination::{self, Ended};
 use trainyard::ui::{Mode, Ui, colour_allowed};
@@ -80,7 +81,7 @@ struct RoleArgs {
     /// Index within the role.
     #[arg(long)]
     index: u32,
-    /// Address of server 0; a name is looked up again for each connection.
+    /// Address of server 0, HOST:PORT or unix:/PATH; a name is looked up again for each connection.
     #[arg(long)]
     coordinator: String,
     /// Address for /healthz and /metrics; a server has /status too.
@@ -107,7 +108,7 @@ struct ServerArgs {
     /// Folder of checkpoints.
     #[arg(long)]
     storage: Location,
-    /// Address to listen on.
+    /// Address to listen on, HOST:PORT or unix:/PATH.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: String,
     /// Address under which workers reach this server [default: the one it listens on].
@@ -212,31 +213,40 @@ fn role(args: &RoleArgs) -> Result<Job> {
 }
 
 /// A listener that the supervisor opened, so that its address outlives this process.
-fn inherited(fd: RawFd) -> Result<TcpListener> {
+fn inherited(fd: RawFd) -> Result<OwnedFd> {
     // SAFETY: the number comes from the supervisor, which opened the listener for this process
     // alone; nothing else here owns it. A wrong number is an error of the next call, not worse.
-    let listener = unsafe { TcpListener::from_raw_fd(fd) };
+    let listener = unsafe { OwnedFd::from_raw_fd(fd) };
     rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC)
         .context("the inherited listener is not open")?;
     Ok(listener)
 }
 
-fn listener(fd: Option<RawFd>, address: &str) -> Result<TcpListener> {
+fn address(text: &str) -> Result<Address> {
+    let refused = |error: AddressError| BadInput(error.to_string()).into();
+    text.parse().map_err(refused)
+}
+
+fn in_use(address: &str, error: &std::io::Error) -> anyhow::Error {
+    let remedy = "choose another address or end what uses it";
+    BadInput(format!("cannot listen on {address}: {error}; {remedy}")).into()
+}
+
+fn listener(fd: Option<RawFd>, listen: &str) -> Result<Listener> {
     match fd {
-        Some(fd) => inherited(fd),
-        None => TcpListener::bind(address).map_err(|error| {
-            BadInput(format!(
-                "cannot listen on {address}: {error}; choose another address or end what uses it"
-            ))
-            .into()
-        }),
+        Some(fd) => Ok(Listener::inherited(inherited(fd)?)?),
+        None => Listener::bind(&address(listen)?).map_err(|error| in_use(listen, &error)),
     }
 }
 
 fn http_listener(fd: Option<RawFd>, address: Option<&str>) -> Result<Option<TcpListener>> {
     match (fd, address) {
         (None, None) => Ok(None),
-        (fd, address) => listener(fd, address.unwrap_or_default()).map(Some),
+        (Some(fd), _) => Ok(Some(inherited(fd)?.into())),
+        (None, Some(address)) => match TcpListener::bind(address) {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) => Err(in_use(address, &error)),
+        },
     }
 }
 
@@ -247,9 +257,9 @@ fn be_server(args: ServerArgs) -> Result<Ended> {
         index: args.role.index,
         servers: args.servers,
         generation: args.generation,
-        coordinator: args.role.coordinator,
-        advertise: args.advertise,
-        listener: listener(args.listen_fd, &args.listen)?,
+        coordinator: address(&args.role.coordinator)?,
+        advertise: args.advertise.as_deref().map(address).transpose()?,
+        listener: Arc::new(listener(args.listen_fd, &args.listen)?),
         http: http_listener(args.http_fd, args.role.http.as_deref())?,
         storage: args.storage,
         // A local run writes it itself, into a folder that appears whole.
@@ -267,7 +277,7 @@ fn be_worker(args: WorkerArgs) -> Result<Ended> {
     let exit = worker::run(worker::Options {
         job,
         index: args.role.index,
-        coordinator: args.role.coordinator,
+        coordinator: address(&args.role.coordinator)?,
         data: args.data,
         threads: args.threads.map(usize::from),
         connections: args.connections,

@@ -1,13 +1,12 @@
 //! Gradients pushed, applied and pulled back, through the parts that servers and workers are made of.
 
 use std::cell::Cell;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use trainyard::net::{Identity, Timing};
+use trainyard::net::{Identity, Listener, Timing};
 use trainyard::server::Hub;
 use trainyard::server::shard::{Notify, Rules, Shard};
 use trainyard::worker::arena::Arena;
@@ -104,10 +103,10 @@ impl Exchange {
         let state = vec![vec![0.0; layout.len()]; slots];
         let shard = Shard::new(rules, 0, &parameters, &state, Notify(Box::new(|_| {})))?;
         let hub = Hub::new(Timing::default());
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?.to_string();
+        let listener = Listener::bind(&"127.0.0.1:0".parse()?)?;
+        let address = listener.address().to_string();
         hub.route_bulk(IDENTITY, Some(Arc::new(shard)));
-        hub.listen(listener);
+        hub.listen(Arc::new(listener));
         let start = |index| {
             let (orders, go) = channel();
             let (told, done) = channel();

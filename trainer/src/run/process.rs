@@ -2,8 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::net::TcpListener;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -120,7 +119,7 @@ pub fn start(
     common: &Common,
     member: Member,
     generation: u32,
-    listeners: &[TcpListener; 2],
+    listeners: [BorrowedFd<'_>; 2],
     exited: Sender<Exited>,
 ) -> Result<u32> {
     let mut command = common.command(member, generation)?;
@@ -136,9 +135,7 @@ pub fn start(
     command.process_group(0);
     let shared = matches!(member, Member::Server(0));
     if shared {
-        let [protocol, http] = listeners
-            .each_ref()
-            .map(|listener| listener.as_raw_fd().to_string());
+        let [protocol, http] = listeners.map(|listener| listener.as_raw_fd().to_string());
         command.args(["--listen-fd", &protocol, "--http-fd", &http]);
     }
     let inherit = |flags| {

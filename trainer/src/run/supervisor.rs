@@ -1,7 +1,8 @@
 //! The supervisor of a run: which processes there are, and what follows when one ends.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use super::process::{self, Common, Exited, Member};
 use super::{Options, describe};
 use crate::exit::BadInput;
 use crate::job::Job;
-use crate::net::Timing;
+use crate::net::{Listener, Timing};
 use crate::ui::{Note, Started, Ui};
 use crate::worker;
 
@@ -71,7 +72,9 @@ pub(super) struct Supervisor<'a> {
     common: Common,
     backoff_limit: u32,
     generation: u32,
-    listeners: [TcpListener; 2],
+    /// Of the protocol and of HTTP, which outlive server 0.
+    listeners: (Listener, TcpListener),
+    http: SocketAddr,
     places: BTreeMap<Member, Place>,
     restarts: Restarts<Member>,
     inputs: Receiver<Input>,
@@ -101,12 +104,10 @@ impl<'a> Supervisor<'a> {
         let threads = options
             .threads
             .unwrap_or_else(|| worker::side_by_side(job.tree.leaves(), workers));
-        let listeners = [
-            TcpListener::bind("127.0.0.1:0")?,
-            TcpListener::bind("127.0.0.1:0")?,
-        ];
-        let coordinator = listeners[0].local_addr()?.to_string();
-        let http = format!("http://{}/status", listeners[1].local_addr()?);
+        let address = "127.0.0.1:0".parse()?;
+        let listeners = (Listener::bind(&address)?, TcpListener::bind("127.0.0.1:0")?);
+        let coordinator = listeners.0.address().clone();
+        let http = listeners.1.local_addr()?;
         folder.write("job.json", &job.manifest)?;
         let data = match options.file.parent() {
             Some(parent) if parent != Path::new("") => parent.to_path_buf(),
@@ -119,7 +120,7 @@ impl<'a> Supervisor<'a> {
             storage_env: checkpoints.env(),
             data_env: places::data(job, &data)?.env(),
             data,
-            coordinator: coordinator.clone(),
+            coordinator: coordinator.to_string(),
             servers,
             threads: threads.max(1),
             connections: options.connections,
@@ -145,7 +146,7 @@ impl<'a> Supervisor<'a> {
                 .unwrap_or_else(|| Path::new("runs").join(&job.name))
                 .display()
                 .to_string(),
-            status_url: http,
+            status_url: format!("http://{http}/status"),
             resumed_from: log.latest().map(|manifest| manifest.step),
         });
         let members = (0..servers)
@@ -168,6 +169,7 @@ impl<'a> Supervisor<'a> {
                 .map_or(0, |claim| claim.generation as u32)
                 + 1,
             listeners,
+            http,
             places: members
                 .map(|member| (member, Place::Waiting { until: now }))
                 .collect(),
@@ -252,7 +254,7 @@ impl<'a> Supervisor<'a> {
                 &self.common,
                 member,
                 self.generation,
-                &self.listeners,
+                [self.listeners.0.as_fd(), self.listeners.1.as_fd()],
                 self.exits.clone(),
             )?;
             self.places
@@ -275,7 +277,7 @@ impl<'a> Supervisor<'a> {
                 pid: std::process::id(),
                 generation: self.generation,
                 coordinator: self.common.coordinator.clone(),
-                http: self.listeners[1].local_addr()?.to_string(),
+                http: self.http.to_string(),
                 processes: self.places.iter().filter_map(entry).collect(),
             },
         )

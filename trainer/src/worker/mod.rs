@@ -27,7 +27,7 @@ use crate::files;
 use crate::http;
 use crate::job::Job;
 use crate::model::Network;
-use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
+use crate::net::{self, Address, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
 use activity::Activity;
 use arena::Arena;
 use board::{Board, Ending};
@@ -46,7 +46,7 @@ pub struct Options {
     /// Index of this worker.
     pub index: u32,
     /// Address of server 0.
-    pub coordinator: String,
+    pub coordinator: Address,
     /// Folder that relative data URIs resolve in.
     pub data: PathBuf,
     /// Leaves computed side by side; as many as [`side_by_side`] says if none.
@@ -71,13 +71,13 @@ pub fn side_by_side(leaves: u32, workers: u32) -> usize {
 ///
 /// # Errors
 /// If it cannot do its work, with what to do about it.
-pub fn run(options: Options) -> Result<Exit> {
+pub fn run(mut options: Options) -> Result<Exit> {
     // First: data may take long to load, and a worker that is asked to leave meanwhile is no crash.
     let terminate = crate::signals::termination()?;
     terminate.listen(|| std::process::exit(Exit::Done.code().into()));
     let activity = Arc::new(Activity::default());
-    if let Some(listener) = &options.http {
-        http::serve(listener.try_clone()?, activity.pages())?;
+    if let Some(listener) = options.http.take() {
+        http::serve(listener, activity.pages())?;
     }
     Engine::pin();
     let job = &options.job;
@@ -166,17 +166,18 @@ impl Worker {
             channel: Channel::Control,
             role: Role::Worker(self.options.index),
         };
-        let stream = match net::connect(
+        let connection = match net::connect(
             &self.options.coordinator,
             identity,
             hello,
             &self.options.timing,
         ) {
-            Ok(stream) => stream,
+            Ok(connection) => connection,
             Err(error) => return lost(error.to_string()),
         };
-        let sender = Arc::new(ControlSender::new(&stream, identity)?);
-        let mut receiver = ControlReceiver::new(stream, self.options.timing.heartbeat_timeout)?;
+        let patience = self.options.timing.heartbeat_timeout;
+        let (sender, mut receiver) = connection.control(identity, patience)?;
+        let sender = Arc::new(sender);
         if let Err(error) = sender.send(&ToCoordinator::Join(self.join(*generation))) {
             return lost(error.to_string());
         }
