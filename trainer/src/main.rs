@@ -71,6 +71,9 @@ struct RunArgs {
     /// Connections from each worker to each server, in each direction.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     connections: u32,
+    /// What carries data and control between the processes of the run.
+    #[arg(long, hide = true, value_enum, default_value_t)]
+    transport: run::Transport,
 }
 
 #[derive(Args)]
@@ -174,6 +177,7 @@ fn run_job(args: RunArgs) -> ExitCode {
         resume: args.resume,
         threads: args.threads.map(usize::from),
         connections: args.connections,
+        transport: args.transport,
     };
     let exit = run::run(options, &mut ui).unwrap_or_else(|error| {
         ui.failed(&format!("{error:#}"));

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use anyhow::{Context, Result};
@@ -13,6 +14,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
+use super::sockets::SocketFolder;
 use crate::storage::Location;
 
 /// Server or worker, by index.
@@ -49,6 +51,8 @@ pub struct Common {
     pub data_env: Vec<(&'static str, String)>,
     /// Address of server 0.
     pub coordinator: String,
+    /// Where the other servers listen; on ports that the system picks, if there is no folder.
+    pub sockets: Option<Arc<SocketFolder>>,
     /// Number of servers.
     pub servers: u32,
     /// Threads of a worker.
@@ -82,7 +86,10 @@ impl Common {
         command.arg("--job").arg(self.folder.join("job.json"));
         command.arg("--coordinator").arg(&self.coordinator);
         match member {
-            Member::Server(_) => {
+            Member::Server(index) => {
+                if let Some(sockets) = self.sockets.as_ref().filter(|_| index > 0) {
+                    command.args(["--listen", &sockets.address(index)?.to_string()]);
+                }
                 command.args(["--servers", &self.servers.to_string()]);
                 command.args(["--generation", &generation.to_string()]);
                 command.arg("--storage").arg(self.storage.to_string());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,8 @@ use super::observer::{Heard, Observer, relay};
 use super::places::{self, Checkpoints};
 use super::policy::{self, End, Restarts, Verdict};
 use super::process::{self, Common, Exited, Member};
-use super::{Options, describe};
+use super::sockets::SocketFolder;
+use super::{Options, Transport, describe};
 use crate::exit::BadInput;
 use crate::job::Job;
 use crate::net::{Listener, Timing};
@@ -104,7 +106,14 @@ impl<'a> Supervisor<'a> {
         let threads = options
             .threads
             .unwrap_or_else(|| worker::side_by_side(job.tree.leaves(), workers));
-        let address = "127.0.0.1:0".parse()?;
+        let sockets = match options.transport {
+            Transport::Unix => Some(Arc::new(SocketFolder::create(servers)?)),
+            Transport::Tcp => None,
+        };
+        let address = match &sockets {
+            Some(folder) => folder.address(0)?,
+            None => "127.0.0.1:0".parse()?,
+        };
         let listeners = (Listener::bind(&address)?, TcpListener::bind("127.0.0.1:0")?);
         let coordinator = listeners.0.address().clone();
         let http = listeners.1.local_addr()?;
@@ -121,6 +130,7 @@ impl<'a> Supervisor<'a> {
             data_env: places::data(job, &data)?.env(),
             data,
             coordinator: coordinator.to_string(),
+            sockets: sockets.clone(),
             servers,
             threads: threads.max(1),
             connections: options.connections,
@@ -133,7 +143,12 @@ impl<'a> Supervisor<'a> {
             Timing::default(),
             relay(sender.clone(), Input::Heard),
         );
-        crate::signals::termination()?.forward(sender.clone(), || Input::Terminate);
+        let termination = crate::signals::termination()?;
+        termination.forward(sender.clone(), || Input::Terminate);
+        if let Some(folder) = sockets.as_ref().map(Arc::downgrade) {
+            let remove = move || folder.upgrade().iter().for_each(|folder| folder.remove());
+            termination.before_exit(remove);
+        }
         ui.started(&Started {
             job: job.name.clone(),
             model: describe(job),

@@ -10,3 +10,4 @@ mod s3;
 mod storage;
 mod strangers;
 mod surface;
+mod transport;
