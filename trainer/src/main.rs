@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -80,6 +81,9 @@ struct RunArgs {
     /// Connections from each worker to each server, in each direction.
     #[arg(long, default_value_t = DEFAULT_CONNECTIONS, value_parser = clap::value_parser!(u32).range(1..=64))]
     connections: u32,
+    /// What carries data and control between the processes of the run.
+    #[arg(long, hide = true, value_enum, default_value_t)]
+    transport: run::Transport,
 }
 
 fn main() -> std::process::ExitCode {
@@ -114,6 +118,7 @@ fn run_job(args: RunArgs) -> std::process::ExitCode {
         resume: args.resume,
         threads: args.threads.map(usize::from),
         connections: args.connections,
+        transport: args.transport,
     };
     let exit = run::run(options, &mut ui).unwrap_or_else(|error| {
         ui.failed(&format!("{error:#}"));
@@ -133,9 +138,12 @@ fn be_server(args: ServerArgs) -> Result<Ended> {
         index: args.member.index,
         servers: args.servers,
         generation: args.generation,
-        coordinator: args.member.coordinator,
-        advertise: args.advertise,
-        listener: role::listener(args.listen_fd, args.listen.as_deref().unwrap_or(ANY_PORT))?,
+        coordinator: role::address(&args.member.coordinator)?,
+        advertise: args.advertise.as_deref().map(role::address).transpose()?,
+        listener: Arc::new(role::listener(
+            args.listen_fd,
+            args.listen.as_deref().unwrap_or(ANY_PORT),
+        )?),
         http: role::http_listener(args.http_fd, args.member.http.as_deref())?,
         storage,
         // The supervisor of a local run does it by itself.

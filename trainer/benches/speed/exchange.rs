@@ -1,12 +1,13 @@
 //! Gradients pushed, applied and pulled back, through the parts that servers and workers are made of.
 
 use std::cell::Cell;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use tempfile::TempDir;
+use trainyard::run::Transport;
 use trainyard::server::Hub;
 use trainyard::server::shard::{Notify, Rules, Shard};
 use trainyard_core::control::{FromCoordinator, Role, View};
@@ -16,7 +17,7 @@ use trainyard_core::round::Tally;
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::{LearningRate, Schedule};
 use trainyard_core::tree::Tree;
-use trainyard_runtime::net::{Identity, Timing};
+use trainyard_runtime::net::{Address, Identity, Listener, Timing};
 use trainyard_torch::arena::Arena;
 use trainyard_torch::engine::Gradient;
 use trainyard_torch::worker::board::{Board, Next};
@@ -24,7 +25,7 @@ use trainyard_torch::worker::link::{Links, Push};
 
 use crate::bare::{Bare, Echo};
 use crate::machine;
-use crate::ratio::{Target, ms, report};
+use crate::ratio::{Pace, Spread, Target, ms, report};
 
 /// Rows of a step; they only have to add up.
 const ROWS: u64 = 1024;
@@ -34,6 +35,10 @@ const FLOATS: usize = 25_000_000;
 
 /// The default number of connections from a worker to a server, in each direction.
 const CONNECTIONS: u32 = 2;
+
+/// Pairs of the comparison of transports, and rounds of each side of a pair.
+const PAIRS: usize = 5;
+const ROUNDS: usize = 10;
 
 /// 56 KiB of f32.
 const SMALL: usize = 14_336;
@@ -55,6 +60,8 @@ const ADAM: Optimizer = Optimizer::Adam {
 struct Exchange {
     workers: Vec<(Sender<()>, Receiver<Told>)>,
     hub: Arc<Hub>,
+    /// Of the socket.
+    _folder: TempDir,
 }
 
 /// When a worker began to push and held the next version.
@@ -75,7 +82,13 @@ impl Drop for Exchange {
 }
 
 impl Exchange {
-    fn new(floats: usize, optimizer: Optimizer, workers: u32, connections: u32) -> Result<Self> {
+    fn new(
+        transport: Transport,
+        floats: usize,
+        optimizer: Optimizer,
+        workers: u32,
+        connections: u32,
+    ) -> Result<Self> {
         let param = Param {
             name: "w".into(),
             shape: vec![floats as u64],
@@ -104,10 +117,15 @@ impl Exchange {
         let state = vec![vec![0.0; layout.len()]; slots];
         let shard = Shard::new(rules, 0, &parameters, &state, Notify(Box::new(|_| {})))?;
         let hub = Hub::new(Timing::default());
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?.to_string();
+        let folder = tempfile::tempdir()?;
+        let address = match transport {
+            Transport::Unix => Address::unix(&folder.path().join("server-0"))?,
+            Transport::Tcp => "127.0.0.1:0".parse()?,
+        };
+        let listener = Listener::bind(&address)?;
+        let address = listener.address().to_string();
         hub.route_bulk(IDENTITY, Some(Arc::new(shard)));
-        hub.listen(listener);
+        hub.listen(Arc::new(listener));
         let start = |index| {
             let (orders, go) = channel();
             let (told, done) = channel();
@@ -130,6 +148,7 @@ impl Exchange {
         let exchange = Exchange {
             workers: (0..workers).map(start).collect(),
             hub,
+            _folder: folder,
         };
         exchange.wait()?; // for version 0
         Ok(exchange)
@@ -272,7 +291,13 @@ pub fn report_exchange() -> Result<()> {
             &[CONNECTIONS]
         };
         for &connections in compared {
-            let ours = Exchange::new(FLOATS, optimizer.clone(), workers, connections)?;
+            let ours = Exchange::new(
+                Transport::Tcp,
+                FLOATS,
+                optimizer.clone(),
+                workers,
+                connections,
+            )?;
             let bare = Bare::new(
                 4 * FLOATS * workers as usize,
                 (connections * workers) as usize,
@@ -299,6 +324,52 @@ pub fn report_exchange() -> Result<()> {
             );
         }
     }
+    report_unix()
+}
+
+/// 100 MB there and back over Unix sockets, as in a local run, and over TCP: pairs of a few rounds each.
+fn report_unix() -> Result<()> {
+    println!("the same over Unix sockets / over TCP loopback");
+    let cases = [
+        ("SGD", SGD, 1, Target::AtMost(0.75)),
+        ("SGD", SGD, 2, Target::None),
+        ("Adam", ADAM, 1, Target::None),
+        ("Adam", ADAM, 2, Target::None),
+    ];
+    for (name, optimizer, workers, target) in cases {
+        let new = |transport| {
+            let optimizer = optimizer.clone();
+            Exchange::new(transport, FLOATS, optimizer, workers, CONNECTIONS)
+        };
+        let exchanges = [new(Transport::Unix)?, new(Transport::Tcp)?];
+        let cpu = [Cell::new(0.0), Cell::new(0.0)];
+        let pace = |which: usize| {
+            spent(&cpu[which], || {
+                let times = (0..ROUNDS).map(|_| Ok(ms(exchanges[which].round()?)));
+                let times = times.collect::<Result<Vec<f64>>>()?;
+                Ok::<_, anyhow::Error>(Pace {
+                    mean: times.iter().sum::<f64>() / ROUNDS as f64,
+                    best: Spread::of(times).min,
+                })
+            })
+        };
+        let mut pairs = [Vec::new(), Vec::new()];
+        for pair in 0..=PAIRS {
+            for which in [0, 1] {
+                let pace = pace(which)?;
+                if pair > 0 {
+                    pairs[which].push(pace); // the first pair warms up
+                }
+            }
+        }
+        let what = format!("{name}, {workers} worker(s), {CONNECTIONS} connection(s)");
+        report(&what, &pairs[0], &pairs[1], "ms", target);
+        let [a, b] = cpu.map(|cpu| cpu.get() / ((PAIRS + 1) * ROUNDS) as f64);
+        println!(
+            "    processor time of all threads {a:.0} ms / {b:.0} ms, ratio {:.2}",
+            a / b
+        );
+    }
     Ok(())
 }
 
@@ -315,7 +386,7 @@ pub fn report_latency() -> Result<()> {
     println!(
         "one chunk of 56 KiB pushed, applied and pulled back / bare TCP loopback, there and back"
     );
-    let ours = Exchange::new(SMALL, SGD, 1, 1)?;
+    let ours = Exchange::new(Transport::Tcp, SMALL, SGD, 1, 1)?;
     let mut echo = Echo::new(4 * SMALL)?;
     let times = measure(&mut || ours.round(), &mut || Ok(echo.round()?), 200, 2000)?;
     let [a, b] = times.map(|times| times.into_iter().map(|ms| 1e3 * ms).collect::<Vec<_>>());

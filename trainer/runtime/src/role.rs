@@ -1,13 +1,14 @@
 //! How a process that has a role in a job begins: supervision, log, job file, listeners.
 
 use std::net::TcpListener;
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result, bail};
 use trainyard_contract::env;
 
 use crate::exit::{BadInput, on_panic};
 use crate::job::Job;
+use crate::net::{Address, AddressError, Listener};
 
 /// Begins a role: a panic ends the process, the process ends with its supervisor if it has one, and
 /// the log goes to standard error. Returns the job in the file `job`.
@@ -43,38 +44,51 @@ fn end_with(supervisor: u32) -> Result<()> {
     Ok(())
 }
 
-/// A listener on `address`, or the one that the supervisor opened as `fd`, so that its address
-/// outlives this process.
+/// An address in an argument.
+///
+/// # Errors
+/// [`BadInput`] if it is none.
+pub fn address(text: &str) -> Result<Address> {
+    let refused = |error: AddressError| BadInput(error.to_string()).into();
+    text.parse().map_err(refused)
+}
+
+/// A listener of the protocol on `address`, or the one that the supervisor opened as `fd`, so that its
+/// address outlives this process.
 ///
 /// # Errors
 /// [`BadInput`] if the address cannot be used; others if the descriptor is not open.
-pub fn listener(fd: Option<RawFd>, address: &str) -> Result<TcpListener> {
+pub fn listener(fd: Option<RawFd>, listen: &str) -> Result<Listener> {
     match fd {
-        Some(fd) => inherited(fd),
-        None => TcpListener::bind(address).map_err(|error| {
-            BadInput(format!(
-                "cannot listen on {address}: {error}; choose another address or end what uses it"
-            ))
-            .into()
-        }),
+        Some(fd) => Ok(Listener::inherited(inherited(fd)?)?),
+        None => Listener::bind(&address(listen)?).map_err(|error| in_use(listen, &error)),
     }
 }
 
-/// As [`listener`]; none without descriptor and address.
+/// As [`listener`], for HTTP; none without descriptor and address.
 ///
 /// # Errors
 /// As [`listener`].
 pub fn http_listener(fd: Option<RawFd>, address: Option<&str>) -> Result<Option<TcpListener>> {
     match (fd, address) {
         (None, None) => Ok(None),
-        (fd, address) => listener(fd, address.unwrap_or_default()).map(Some),
+        (Some(fd), _) => Ok(Some(inherited(fd)?.into())),
+        (None, Some(address)) => match TcpListener::bind(address) {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) => Err(in_use(address, &error)),
+        },
     }
 }
 
-fn inherited(fd: RawFd) -> Result<TcpListener> {
+fn in_use(address: &str, error: &std::io::Error) -> anyhow::Error {
+    let remedy = "choose another address or end what uses it";
+    BadInput(format!("cannot listen on {address}: {error}; {remedy}")).into()
+}
+
+fn inherited(fd: RawFd) -> Result<OwnedFd> {
     // SAFETY: the number comes from the supervisor, which opened the listener for this process
     // alone; nothing else here owns it. A wrong number is an error of the next call, not worse.
-    let listener = unsafe { TcpListener::from_raw_fd(fd) };
+    let listener = unsafe { OwnedFd::from_raw_fd(fd) };
     rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC)
         .context("the inherited listener is not open")?;
     Ok(listener)

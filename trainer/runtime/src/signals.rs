@@ -17,6 +17,7 @@ type Listener = Box<dyn Fn() + Send>;
 struct State {
     requested: bool,
     listener: Option<Listener>,
+    before_exit: Option<Listener>,
 }
 
 /// Whether and by whom termination is waited for.
@@ -57,6 +58,11 @@ impl Termination {
         self.listen(move || drop(to.send(&ToCoordinator::Drain)));
     }
 
+    /// Calls `clean_up` before the second signal ends the process.
+    pub fn before_exit(&self, clean_up: impl Fn() + Send + 'static) {
+        self.lock().before_exit = Some(Box::new(clean_up));
+    }
+
     /// Forgets the listener.
     pub fn clear(&self) {
         self.lock().listener = None;
@@ -82,6 +88,9 @@ pub fn termination() -> Result<Termination> {
     std::thread::spawn(move || {
         for _ in signals.forever() {
             if shared.requested() {
+                if let Some(clean_up) = &shared.lock().before_exit {
+                    clean_up();
+                }
                 std::process::exit(Exit::Interrupted.code().into());
             }
             shared.request();

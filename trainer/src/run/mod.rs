@@ -5,6 +5,7 @@ mod observer;
 mod places;
 pub mod policy;
 pub mod process;
+mod sockets;
 mod supervisor;
 
 use std::fs::File;
@@ -23,6 +24,17 @@ use crate::ui::{Summary, Ui};
 use folder::{Folder, elsewhere};
 use places::Checkpoints;
 use supervisor::{Over, Supervisor};
+
+/// What carries data and control between the processes of a run. `/status`, `/healthz` and `/metrics` are
+/// on loopback TCP in any case.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Transport {
+    /// Unix sockets in a folder that other users of the machine cannot enter.
+    #[default]
+    Unix,
+    /// TCP on loopback, which any user of the machine can reach.
+    Tcp,
+}
 
 /// What `trainyard run` is asked for.
 #[derive(Clone, Debug)]
@@ -43,6 +55,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Bulk connections of a worker to each server, in each direction.
     pub connections: u32,
+    /// What carries data and control.
+    pub transport: Transport,
 }
 
 /// Reads a manifest as `run` does.

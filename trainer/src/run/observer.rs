@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trainyard_core::control::{FromCoordinator, Join, Progress, Release, Role, ToCoordinator};
 
-use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
+use crate::net::{self, Address, Channel, ControlSender, Hello, Identity, Timing};
 
 /// What the observer hears.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Observer {
     /// Observes on a thread of its own.
     pub fn start(
         &self,
-        coordinator: String,
+        coordinator: Address,
         job: u64,
         timing: Timing,
         heard: impl Fn(Heard) -> bool + Send + 'static,
@@ -71,7 +71,7 @@ impl Observer {
 
     fn observe(
         &self,
-        to: &str,
+        to: &Address,
         job: u64,
         timing: &Timing,
         heard: &impl Fn(Heard) -> bool,
@@ -85,9 +85,10 @@ impl Observer {
             channel: Channel::Control,
             role: Role::Observer,
         };
-        let stream = net::connect(to, identity, hello, timing).ok()?;
-        let sender = Arc::new(ControlSender::new(&stream, identity).ok()?);
-        let mut receiver = ControlReceiver::new(stream, timing.heartbeat_timeout).ok()?;
+        let connection = net::connect(to, identity, hello, timing).ok()?;
+        let control = connection.control(identity, timing.heartbeat_timeout);
+        let (sender, mut receiver) = control.ok()?;
+        let sender = Arc::new(sender);
         sender
             .send(&ToCoordinator::Join(join(identity.incarnation)))
             .ok()?;

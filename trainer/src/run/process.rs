@@ -2,11 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::net::TcpListener;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use anyhow::{Context, Result};
@@ -14,6 +15,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 use trainyard_contract::{ExitCode, Member, MemberArgs, ProcessEnd, Role, ServerArgs, WorkerArgs};
 
+use super::sockets::SocketFolder;
 use crate::exit::BadInput;
 use crate::torch_program::TorchProgram;
 
@@ -41,6 +43,8 @@ pub struct Common<'a> {
     pub data_env: Vec<(&'static str, String)>,
     /// Address of server 0.
     pub coordinator: String,
+    /// Where the other servers listen; on ports that the system picks, if there is no folder.
+    pub sockets: Option<Arc<SocketFolder>>,
     /// Number of servers.
     pub servers: u32,
     /// Threads of a worker.
@@ -56,7 +60,12 @@ impl Common<'_> {
     }
 
     /// The program of a member. Server 0 is given its listeners: the protocol's and HTTP's.
-    fn command(&self, member: Member, generation: u32, inherited: Option<[RawFd; 2]>) -> Command {
+    fn command(
+        &self,
+        member: Member,
+        generation: u32,
+        inherited: Option<[RawFd; 2]>,
+    ) -> Result<Command> {
         let common = MemberArgs {
             job: self.job.clone(),
             index: member.index,
@@ -67,6 +76,8 @@ impl Common<'_> {
         };
         let (mut command, args, env) = match member.role {
             Role::Server => {
+                let sockets = self.sockets.as_ref().filter(|_| inherited.is_none());
+                let listen = sockets.map(|sockets| sockets.address(member.index));
                 let args = ServerArgs {
                     member: common,
                     servers: self.servers,
@@ -74,7 +85,7 @@ impl Common<'_> {
                     storage: self.storage.clone(),
                     listen_fd: inherited.map(|[protocol, _]| protocol),
                     http_fd: inherited.map(|[_, http]| http),
-                    listen: None,
+                    listen: listen.transpose()?.map(|address| address.to_string()),
                     advertise: None,
                     grace: None,
                 };
@@ -91,7 +102,7 @@ impl Common<'_> {
             }
         };
         command.args(args).envs(env.iter().cloned());
-        command
+        Ok(command)
     }
 }
 
@@ -136,12 +147,12 @@ pub fn start(
     common: &Common<'_>,
     member: Member,
     generation: u32,
-    listeners: &[TcpListener; 2],
+    listeners: [BorrowedFd<'_>; 2],
     exited: Sender<Exited>,
 ) -> Result<u32> {
     let shared = member == Member::COORDINATOR;
     let inherited = shared.then(|| listeners.each_ref().map(AsRawFd::as_raw_fd));
-    let mut command = common.command(member, generation, inherited);
+    let mut command = common.command(member, generation, inherited)?;
     let log = OpenOptions::new()
         .create(true)
         .append(true)

@@ -1,8 +1,10 @@
 //! The supervisor of a run: which processes there are, and what follows when one ends.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -18,10 +20,11 @@ use super::observer::{Heard, Observer, relay};
 use super::places::{self, Checkpoints};
 use super::policy::{self, Reaction, Restarts};
 use super::process::{self, Common, Exited, as_argument, in_words};
-use super::{Options, describe};
+use super::sockets::SocketFolder;
+use super::{Options, Transport, describe};
 use crate::exit::BadInput;
 use crate::job::Job;
-use crate::net::Timing;
+use crate::net::{Listener, Timing};
 use crate::torch_program::TorchProgram;
 use crate::ui::{Note, Started, Ui};
 
@@ -72,7 +75,9 @@ pub(super) struct Supervisor<'a> {
     common: Common<'a>,
     backoff_limit: u32,
     generation: u32,
-    listeners: [TcpListener; 2],
+    /// Of the protocol and of HTTP, which outlive server 0.
+    listeners: (Listener, TcpListener),
+    http: SocketAddr,
     places: BTreeMap<Member, Place>,
     restarts: Restarts<Member>,
     inputs: Receiver<Input>,
@@ -102,12 +107,17 @@ impl<'a> Supervisor<'a> {
         let threads = options
             .threads
             .unwrap_or_else(|| trainyard_runtime::leaves_side_by_side(job.tree.leaves(), workers));
-        let listeners = [
-            TcpListener::bind("127.0.0.1:0")?,
-            TcpListener::bind("127.0.0.1:0")?,
-        ];
-        let coordinator = listeners[0].local_addr()?.to_string();
-        let http = format!("http://{}/status", listeners[1].local_addr()?);
+        let sockets = match options.transport {
+            Transport::Unix => Some(Arc::new(SocketFolder::create(servers)?)),
+            Transport::Tcp => None,
+        };
+        let address = match &sockets {
+            Some(folder) => folder.address(0)?,
+            None => "127.0.0.1:0".parse()?,
+        };
+        let listeners = (Listener::bind(&address)?, TcpListener::bind("127.0.0.1:0")?);
+        let coordinator = listeners.0.address().clone();
+        let http = listeners.1.local_addr()?;
         let data = match options.file.parent() {
             Some(parent) if parent != Path::new("") => parent.to_path_buf(),
             _ => PathBuf::from("."),
@@ -121,7 +131,8 @@ impl<'a> Supervisor<'a> {
             storage_env: checkpoints.env(),
             data_env: places::data(job, &data)?.env(),
             data: as_argument(&data)?,
-            coordinator: coordinator.clone(),
+            coordinator: coordinator.to_string(),
+            sockets: sockets.clone(),
             servers,
             threads: threads.clamp(1, MAX_THREADS.into()) as u16,
             connections: options.connections,
@@ -134,7 +145,12 @@ impl<'a> Supervisor<'a> {
             Timing::default(),
             relay(sender.clone(), Input::Heard),
         );
-        crate::signals::termination()?.forward(sender.clone(), || Input::Terminate);
+        let termination = crate::signals::termination()?;
+        termination.forward(sender.clone(), || Input::Terminate);
+        if let Some(folder) = sockets.as_ref().map(Arc::downgrade) {
+            let remove = move || folder.upgrade().iter().for_each(|folder| folder.remove());
+            termination.before_exit(remove);
+        }
         ui.started(&Started {
             job: job.name.clone(),
             model: describe(job),
@@ -147,7 +163,7 @@ impl<'a> Supervisor<'a> {
                 .unwrap_or_else(|| Path::new("runs").join(&job.name))
                 .display()
                 .to_string(),
-            status_url: http,
+            status_url: format!("http://{http}/status"),
             resumed_from: log.latest().map(|manifest| manifest.step),
         });
         let members = (0..servers)
@@ -170,6 +186,7 @@ impl<'a> Supervisor<'a> {
                 .map_or(0, |claim| claim.generation as u32)
                 + 1,
             listeners,
+            http,
             places: members
                 .map(|member| (member, Place::Waiting { until: now }))
                 .collect(),
@@ -254,7 +271,7 @@ impl<'a> Supervisor<'a> {
                 &self.common,
                 member,
                 self.generation,
-                &self.listeners,
+                [self.listeners.0.as_fd(), self.listeners.1.as_fd()],
                 self.exits.clone(),
             )?;
             self.places
@@ -277,7 +294,7 @@ impl<'a> Supervisor<'a> {
                 pid: std::process::id(),
                 generation: self.generation,
                 coordinator: self.common.coordinator.clone(),
-                http: self.listeners[1].local_addr()?.to_string(),
+                http: self.http.to_string(),
                 processes: self.places.iter().filter_map(entry).collect(),
             },
         )

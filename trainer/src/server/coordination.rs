@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use trainyard_core::control::{FromCoordinator, Progress, Release, Role, ToCoordi
 use trainyard_core::coordinator::{Action, Commit, Coordinator, Event, Outcome, PeerId};
 
 use super::outlet::{self, Writers};
-use crate::net::{ControlReceiver, ControlSender, Identity};
+use crate::net::{Connection, ControlReceiver, Identity};
 
 /// How often observers and `/status` are refreshed.
 const REFRESH: Duration = Duration::from_millis(50);
@@ -26,12 +25,11 @@ const INTRODUCTION: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What the coordinator's thread waits for.
-#[expect(clippy::large_enum_variant, reason = "nearly every input is an event")]
 pub enum Input {
     /// Something for the state machine.
     Event(Event),
     /// A new control connection.
-    Connected(TcpStream, Role),
+    Connected(Connection, Role),
     /// Server 0 itself, in this process.
     Local(Sender<FromCoordinator>),
     /// The process is asked to terminate.
@@ -71,13 +69,13 @@ enum Outlet {
 }
 
 /// Tells a newcomer that the job is done.
-pub fn release(stream: &TcpStream, identity: Identity) {
+pub fn release(connection: Connection, identity: Identity) {
     let farewell = || -> std::io::Result<()> {
         // Read first: a connection that is closed with something unread takes the answer with it.
-        let mut receiver = ControlReceiver::new(stream.try_clone()?, FAREWELL)?;
+        let (sender, mut receiver) = connection.control(identity, FAREWELL)?;
         let _: ToCoordinator = receiver.receive_until(Instant::now() + FAREWELL)?;
-        ControlSender::new(stream, identity)?.send(&FromCoordinator::Release(Release::Done))?;
-        stream.shutdown(Shutdown::Write)
+        sender.send(&FromCoordinator::Release(Release::Done))?;
+        sender.finish()
     };
     if let Err(error) = farewell() {
         tracing::debug!(%error, "a latecomer could not be told");
@@ -85,9 +83,10 @@ pub fn release(stream: &TcpStream, identity: Identity) {
 }
 
 /// Receives messages until `tell` has had enough of them.
-fn listen(stream: TcpStream, tell: impl Fn(ToCoordinator) -> bool) -> std::io::Result<()> {
-    // The state machine minds who is silent once it knows them; this bound is only against leaks.
-    let mut receiver = ControlReceiver::new(stream, SILENCE)?;
+fn listen(
+    mut receiver: ControlReceiver,
+    tell: impl Fn(ToCoordinator) -> bool,
+) -> std::io::Result<()> {
     let mut message = receiver.receive_until(Instant::now() + INTRODUCTION)?;
     while tell(message) {
         message = receiver.receive()?;
@@ -145,8 +144,8 @@ impl Coordination {
         let ended = loop {
             let event = match self.inputs.recv_timeout(REFRESH) {
                 Ok(Input::Event(event)) => event,
-                Ok(Input::Connected(stream, role)) => {
-                    self.connected(stream, role);
+                Ok(Input::Connected(connection, role)) => {
+                    self.connected(connection, role);
                     continue;
                 }
                 Ok(Input::Local(sender)) => {
@@ -189,16 +188,20 @@ impl Coordination {
         ended
     }
 
-    fn connected(&mut self, stream: TcpStream, role: Role) {
+    fn connected(&mut self, connection: Connection, role: Role) {
         let peer = PeerId(self.next_peer);
         self.next_peer += 1;
-        let Ok(outlet) = self.writers.outlet(&stream, self.identity) else {
+        // The state machine minds who is silent once it knows them; this bound is only against leaks.
+        let Ok((sender, receiver)) = connection.control(self.identity, SILENCE) else {
+            return;
+        };
+        let Ok(outlet) = self.writers.outlet(sender) else {
             return;
         };
         let inputs = self.sender.clone();
         let listening = std::thread::Builder::new().spawn(move || {
             let tell = |event| inputs.send(Input::Event(event)).is_ok();
-            match listen(stream, |message| tell(Event::Message(peer, message))) {
+            match listen(receiver, |message| tell(Event::Message(peer, message))) {
                 Err(error) if error.kind() == ErrorKind::InvalidData => {
                     tracing::warn!(?role, %error, "a message cannot be decoded");
                     let error = error.to_string();

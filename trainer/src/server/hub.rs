@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +12,9 @@ use trainyard_core::wire::{Body, Fence, Limits, as_bytes_mut};
 use super::coordination::Input;
 use super::feed::Feed;
 use super::shard::{Push, Shard};
-use crate::net::{self, Channel, Identity, Timing, read_header};
+use crate::net::{
+    self, Channel, Closer, Connection, Identity, Incoming, Listener, ReadHalf, Timing, read_header,
+};
 
 /// Connections that may be waiting to introduce themselves.
 const STRANGERS: usize = 256;
@@ -28,7 +29,7 @@ struct Routes {
     shard: Option<Arc<Shard>>,
     coordination: Option<Sender<Input>>,
     /// Bulk connections in use by number, to be shut when the generation ends.
-    streams: BTreeMap<u64, TcpStream>,
+    closers: BTreeMap<u64, Closer>,
     registered: u64,
 }
 
@@ -65,8 +66,8 @@ impl Hub {
         let mut routes = self.lock();
         routes.identity = Some(identity);
         routes.shard = shard;
-        for stream in std::mem::take(&mut routes.streams).into_values() {
-            let _ = stream.shutdown(Shutdown::Both);
+        for closer in std::mem::take(&mut routes.closers).into_values() {
+            closer.close();
         }
     }
 
@@ -76,12 +77,12 @@ impl Hub {
     }
 
     /// Accepts connections for the life of the process, on a thread of its own.
-    pub fn listen(self: &Arc<Self>, listener: TcpListener) {
+    pub fn listen(self: &Arc<Self>, listener: Arc<Listener>) {
         let hub = Arc::clone(self);
         std::thread::spawn(move || {
             loop {
                 match listener.accept() {
-                    Ok((stream, _)) => hub.admit(stream),
+                    Ok(incoming) => hub.admit(incoming),
                     Err(error) => {
                         // Out of file descriptors, or a peer that left before it was accepted.
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -92,7 +93,7 @@ impl Hub {
         });
     }
 
-    fn admit(self: &Arc<Self>, stream: TcpStream) {
+    fn admit(self: &Arc<Self>, incoming: Incoming) {
         if self.strangers.fetch_add(1, Ordering::Relaxed) >= STRANGERS {
             self.strangers.fetch_sub(1, Ordering::Relaxed);
             return;
@@ -100,10 +101,10 @@ impl Hub {
         let hub = Arc::clone(self);
         let spawned = std::thread::Builder::new().spawn(move || {
             let identity = hub.lock().identity;
-            let met = identity.map(|identity| net::accept(&stream, identity, &hub.timing));
+            let met = identity.map(|identity| net::accept(incoming, identity, &hub.timing));
             hub.strangers.fetch_sub(1, Ordering::Relaxed);
             match met {
-                Some(Ok((hello, _))) => hub.serve(stream, hello),
+                Some(Ok((connection, hello))) => hub.serve(connection, hello),
                 Some(Err(error)) => hub.dropped(&error),
                 None => {}
             }
@@ -123,19 +124,19 @@ impl Hub {
         }
     }
 
-    fn serve(&self, stream: TcpStream, hello: net::Hello) {
+    fn serve(&self, connection: Connection, hello: net::Hello) {
         if hello.channel == Channel::Control {
             if let Some(coordination) = &self.lock().coordination {
-                let _ = coordination.send(Input::Connected(stream, hello.role));
+                let _ = coordination.send(Input::Connected(connection, hello.role));
             }
             return;
         }
-        let Some((number, identity, shard)) = self.register(&stream) else {
+        let Some((number, identity, shard)) = self.register(&connection.closer) else {
             return;
         };
         let result = match hello.channel {
-            Channel::Push => receive(&shard, identity, stream),
-            Channel::Pull { index, of } => send(&shard, identity, stream, index, of),
+            Channel::Push => receive(&shard, identity, connection.reader),
+            Channel::Pull { index, of } => send(&shard, identity, connection, index, of),
             Channel::Control => Ok(()),
         };
         self.end(number);
@@ -145,34 +146,33 @@ impl Hub {
     }
 
     /// Puts a bulk connection on the list of those to shut with the generation.
-    fn register(&self, stream: &TcpStream) -> Option<(u64, Identity, Arc<Shard>)> {
-        let copy = stream.try_clone().ok()?;
+    fn register(&self, closer: &Closer) -> Option<(u64, Identity, Arc<Shard>)> {
         let mut routes = self.lock();
-        if routes.streams.len() >= BULK {
+        if routes.closers.len() >= BULK {
             return None;
         }
         let (identity, shard) = (routes.identity?, routes.shard.clone()?);
         routes.registered += 1;
         let number = routes.registered;
-        routes.streams.insert(number, copy);
+        routes.closers.insert(number, closer.clone());
         Some((number, identity, shard))
     }
 
     /// Closes a bulk connection, so that a peer that is dropped knows it.
     fn end(&self, number: u64) {
-        if let Some(stream) = self.lock().streams.remove(&number) {
-            let _ = stream.shutdown(Shutdown::Both);
+        if let Some(closer) = self.lock().closers.remove(&number) {
+            closer.close();
         }
     }
 }
 
 /// Receives pushes until the connection ends.
-fn receive(shard: &Shard, identity: Identity, mut stream: TcpStream) -> io::Result<()> {
+fn receive(shard: &Shard, identity: Identity, mut reader: ReadHalf) -> io::Result<()> {
     let refused = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     let limits = Limits::default();
     let mut buffer = shard.buffer();
     loop {
-        let header = read_header(&mut stream, &limits)?;
+        let header = read_header(&mut reader, &limits)?;
         let Body::Push {
             step,
             node,
@@ -202,7 +202,7 @@ fn receive(shard: &Shard, identity: Identity, mut stream: TcpStream) -> io::Resu
             )));
         }
         buffer.resize(expected, 0.0);
-        io::Read::read_exact(&mut stream, as_bytes_mut(&mut buffer))?;
+        io::Read::read_exact(&mut reader, as_bytes_mut(&mut buffer))?;
         shard
             .counters
             .received
@@ -226,23 +226,23 @@ fn receive(shard: &Shard, identity: Identity, mut stream: TcpStream) -> io::Resu
 fn send(
     shard: &Arc<Shard>,
     identity: Identity,
-    mut stream: TcpStream,
+    connection: Connection,
     index: u32,
     of: u32,
 ) -> io::Result<()> {
     let feed = Arc::new(Feed::new(shard.chunks(), index, of));
-    let mut watched = stream.try_clone()?;
+    let (mut writer, closer) = (connection.writer, connection.closer);
     shard.subscribe(&feed);
     std::thread::scope(|scope| {
-        // The peer never writes here; the read returns when the connection ends.
+        // The peer never writes here.
         let watching = std::thread::Builder::new().spawn_scoped(scope, || {
-            let _ = net::uninterrupted(|| io::Read::read(&mut watched, &mut [0]));
+            let _ = closer.wait_for_end();
             feed.close();
         });
         let versions = |chunk| shard.versions(chunk);
         let count = &shard.counters.sent;
-        let result = watching.and_then(|_| feed.run(identity, &mut stream, versions, count));
-        let _ = stream.shutdown(Shutdown::Both);
+        let result = watching.and_then(|_| feed.run(identity, &mut writer, versions, count));
+        closer.close();
         shard.unsubscribe(&feed);
         result
     })

@@ -32,7 +32,7 @@ use crate::exit::{Exit, TryAgain};
 use crate::finisher::Finisher;
 use crate::http;
 use crate::job::Job;
-use crate::net::{self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing};
+use crate::net::{self, Address, Channel, Connection, Hello, Identity, Listener, Timing};
 use crate::storage::Location;
 use crate::termination;
 use committer::Committer;
@@ -50,11 +50,11 @@ pub struct Options {
     /// Generation given by the supervisor.
     pub generation: u32,
     /// Address of server 0.
-    pub coordinator: String,
+    pub coordinator: Address,
     /// Where workers reach this server; the listener's own address if none.
-    pub advertise: Option<String>,
+    pub advertise: Option<Address>,
     /// Bound listener for the protocol.
-    pub listener: TcpListener,
+    pub listener: Arc<Listener>,
     /// Bound listener for HTTP.
     pub http: Option<TcpListener>,
     /// Place of the checkpoints.
@@ -69,21 +69,19 @@ pub struct Options {
 ///
 /// # Errors
 /// If it cannot do its work, with what to do about it.
-pub fn run(options: Options) -> Result<termination::Ended> {
+pub fn run(mut options: Options) -> Result<termination::Ended> {
     // First: storage may be slow, and the first process of a container has no handlers but its own.
     let terminate = crate::signals::termination()?;
     let hub = Hub::new(options.timing);
     let board = Arc::new(Board::default());
-    if let Some(listener) = &options.http {
+    if let Some(listener) = options.http.take() {
         let pages = pages::pages(Arc::clone(&board), Arc::clone(&hub));
-        http::serve(listener.try_clone()?, pages)?;
+        http::serve(listener, pages)?;
     }
-    hub.listen(options.listener.try_clone()?);
+    hub.listen(Arc::clone(&options.listener));
     let storage = options.storage.open()?;
-    let address = match &options.advertise {
-        Some(address) => address.clone(),
-        None => options.listener.local_addr()?.to_string(),
-    };
+    let address = options.advertise.as_ref();
+    let address = address.unwrap_or(options.listener.address()).to_string();
     let server = Arc::new(Server {
         incarnation: crate::incarnation(),
         options,
@@ -168,8 +166,8 @@ impl Server {
         self.hub.route_control(identity, Some(sender));
         std::thread::spawn(move || {
             for input in inputs {
-                if let Input::Connected(stream, _) = input {
-                    std::thread::spawn(move || coordination::release(&stream, identity));
+                if let Input::Connected(connection, _) = input {
+                    std::thread::spawn(move || coordination::release(connection, identity));
                 }
             }
         });
@@ -248,7 +246,7 @@ impl Server {
                 hello,
                 &self.options.timing,
             ) {
-                Ok(stream) => match self.attend(stream, &mut tenure)? {
+                Ok(connection) => match self.attend(connection, &mut tenure)? {
                     Attended::Released(release) => return crate::exit::of_release(release),
                     Attended::Lost(met) => {
                         if met {
@@ -268,11 +266,12 @@ impl Server {
 
     fn attend(
         self: &Arc<Self>,
-        stream: std::net::TcpStream,
+        connection: Connection,
         tenure: &mut Arc<Tenure>,
     ) -> Result<Attended> {
-        let sender = Arc::new(ControlSender::new(&stream, tenure.identity)?);
-        let mut receiver = ControlReceiver::new(stream, self.options.timing.heartbeat_timeout)?;
+        let patience = self.options.timing.heartbeat_timeout;
+        let (sender, mut receiver) = connection.control(tenure.identity, patience)?;
+        let sender = Arc::new(sender);
         let join = tenure.join(tenure.version());
         if sender.send(&ToCoordinator::Join(join)).is_err() {
             return Ok(Attended::Lost(false));

@@ -1,14 +1,13 @@
 //! The way from the coordinator to one peer.
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use trainyard_core::control::FromCoordinator;
 
-use crate::net::{ControlSender, Identity};
+use crate::net::ControlSender;
 
 /// Messages that may be on their way to a peer. A thousand workers that join at once cause fewer.
 const WAITING: usize = 4096;
@@ -51,21 +50,16 @@ impl Writers {
         Writers { alive, ended }
     }
 
-    /// A way to the peer at the other end of `stream`.
+    /// A way to the peer that `sender` sends to.
     ///
     /// # Errors
-    /// Of the stream.
-    pub fn outlet(&self, stream: &TcpStream, identity: Identity) -> io::Result<Outlet> {
-        self.bounded(stream, identity, WAITING)
+    /// If there is no thread for it.
+    pub fn outlet(&self, sender: ControlSender) -> io::Result<Outlet> {
+        self.bounded(sender, WAITING)
     }
 
-    fn bounded(
-        &self,
-        stream: &TcpStream,
-        identity: Identity,
-        waiting: usize,
-    ) -> io::Result<Outlet> {
-        let sender = Arc::new(ControlSender::new(stream, identity)?);
+    fn bounded(&self, sender: ControlSender, waiting: usize) -> io::Result<Outlet> {
+        let sender = Arc::new(sender);
         let (queue, messages) = sync_channel(waiting);
         let (writer, alive) = (Arc::clone(&sender), self.alive.clone());
         std::thread::Builder::new().spawn(move || {
@@ -95,25 +89,25 @@ impl Writers {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
     use std::time::Instant;
 
     use trainyard_core::control::{Progress, Release};
 
     use super::*;
-    use crate::net::ControlReceiver;
+    use crate::net::testing::{IDENTITY, listeners, pair};
+    use crate::net::{Channel, ControlReceiver, Timing};
 
-    const IDENTITY: Identity = Identity {
-        job: 1,
-        generation: 1,
-        incarnation: 1,
-    };
-
-    fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let theirs = TcpStream::connect(address).expect("a connection");
-        (listener.accept().expect("a connection").0, theirs)
+    /// Both ends of a control stream, over TCP and over a Unix socket: a sender and a receiver.
+    fn pairs() -> Vec<(ControlSender, ControlReceiver)> {
+        let made = listeners().map(|(listener, _folder)| {
+            let (theirs, ours) = pair(&listener, Channel::Control, &Timing::default());
+            let (sender, _) = ours.control(IDENTITY, FLUSH).expect("a sender");
+            let (_, receiver) = theirs
+                .control(IDENTITY, Duration::from_secs(60))
+                .expect("a receiver");
+            (sender, receiver)
+        });
+        made.into()
     }
 
     fn large() -> FromCoordinator {
@@ -126,57 +120,56 @@ mod tests {
     /// The coordinator is one thread: were it to wait for one peer, it would lose all others.
     #[test]
     fn t14_a_control_peer_that_never_reads_is_broken_off_and_not_waited_for() {
-        let (ours, theirs) = pair();
-        let writers = Writers::new();
-        let outlet = writers.bounded(&ours, IDENTITY, 16).expect("an outlet");
-        let begin = Instant::now();
-        // More than the sockets hold and the queue takes.
-        let sent = (0..1000).take_while(|_| outlet.send(large())).count();
-        assert!((16..1000).contains(&sent), "{sent} messages were taken");
-        // Sooner than the writer gives up.
-        assert!(begin.elapsed() < FLUSH, "it was waited for");
-        // The writer is let go, whose stream is the last.
-        writers.finish(vec![outlet]);
-        drop(ours);
-        let mut receiver = ControlReceiver::new(theirs, Duration::from_secs(60)).expect("one");
-        let ended = loop {
-            match receiver.receive::<FromCoordinator>() {
-                Ok(_) => {}
-                Err(error) => break error,
-            }
-        };
-        assert!(
-            matches!(
-                ended.kind(),
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
-            ),
-            "{ended}"
-        );
+        for (sender, mut receiver) in pairs() {
+            let writers = Writers::new();
+            let outlet = writers.bounded(sender, 16).expect("an outlet");
+            let begin = Instant::now();
+            // More than the sockets hold and the queue takes.
+            let sent = (0..1000).take_while(|_| outlet.send(large())).count();
+            assert!((16..1000).contains(&sent), "{sent} messages were taken");
+            // Sooner than the writer gives up.
+            assert!(begin.elapsed() < FLUSH, "it was waited for");
+            // The writer is let go, who holds the connection last.
+            writers.finish(vec![outlet]);
+            let ended = loop {
+                match receiver.receive::<FromCoordinator>() {
+                    Ok(_) => {}
+                    Err(error) => break error,
+                }
+            };
+            assert!(
+                matches!(
+                    ended.kind(),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+                ),
+                "{ended}"
+            );
+        }
     }
 
     #[test]
     fn t12_what_was_sent_leaves_before_the_connection_ends() {
-        let (ours, theirs) = pair();
-        let writers = Writers::new();
-        let outlet = writers.outlet(&ours, IDENTITY).expect("an outlet");
-        assert!(outlet.send(large()));
-        assert!(outlet.send(FromCoordinator::Release(Release::Done)));
-        let reader = std::thread::spawn(move || {
-            let mut receiver = ControlReceiver::new(theirs, Duration::from_secs(60)).expect("one");
-            let messages: [io::Result<FromCoordinator>; 3] =
-                std::array::from_fn(|_| receiver.receive());
-            messages
-        });
-        writers.finish(vec![outlet]);
-        let [first, second, third] = reader.join().expect("no panic");
-        assert_eq!(first.expect("a message"), large());
-        assert_eq!(
-            second.expect("a message"),
-            FromCoordinator::Release(Release::Done)
-        );
-        assert_eq!(
-            third.expect_err("the end").kind(),
-            io::ErrorKind::UnexpectedEof
-        );
+        for (sender, mut receiver) in pairs() {
+            let writers = Writers::new();
+            let outlet = writers.outlet(sender).expect("an outlet");
+            assert!(outlet.send(large()));
+            assert!(outlet.send(FromCoordinator::Release(Release::Done)));
+            let reader = std::thread::spawn(move || {
+                let messages: [io::Result<FromCoordinator>; 3] =
+                    std::array::from_fn(|_| receiver.receive());
+                messages
+            });
+            writers.finish(vec![outlet]);
+            let [first, second, third] = reader.join().expect("no panic");
+            assert_eq!(first.expect("a message"), large());
+            assert_eq!(
+                second.expect("a message"),
+                FromCoordinator::Release(Release::Done)
+            );
+            assert_eq!(
+                third.expect_err("the end").kind(),
+                io::ErrorKind::UnexpectedEof
+            );
+        }
     }
 }

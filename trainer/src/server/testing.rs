@@ -14,7 +14,7 @@ use trainyard_core::tree::Node;
 
 use super::shard::{Push, Shard};
 use super::{Board, Hub, Options, Server};
-use crate::net::Timing;
+use crate::net::{Listener, Timing};
 use crate::storage::Location;
 
 /// No wait is longer than this.
@@ -114,15 +114,16 @@ impl Storage for Stalling {
 pub fn server(storage: Arc<dyn Storage>, timing: Timing) -> Arc<Server> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/breast-cancer/job.yaml");
     let job = crate::run::read_job(&file, &["spec.checkpoint.everySteps=1".into()]);
+    let listener = Listener::bind(&"127.0.0.1:0".parse().expect("an address"));
     Arc::new(Server {
         options: Options {
             job: job.expect("a good manifest"),
             index: 0,
             servers: 1,
             generation: 1,
-            coordinator: String::new(),
+            coordinator: "127.0.0.1:0".parse().expect("an address"),
             advertise: None,
-            listener: std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"),
+            listener: Arc::new(listener.expect("a free port")),
             http: None,
             storage: Location::Folder(".".into()),
             finisher: None,

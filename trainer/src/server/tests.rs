@@ -9,6 +9,7 @@ use trainyard_core::control::{FromCoordinator, Join, Role, ToCoordinator};
 
 use super::testing::{LIMIT, Stalling, apply, facts, server};
 use super::*;
+use crate::net::{ControlReceiver, ControlSender};
 
 fn worker(generation: u32, server: &Server) -> Join {
     Join {
@@ -43,18 +44,10 @@ fn introduced(server: &Server, identity: Identity, role: Role) -> (ControlSender
         channel: Channel::Control,
         role,
     };
-    let address = server.options.listener.local_addr().expect("an address");
-    let stream = net::connect(
-        &address.to_string(),
-        identity,
-        hello,
-        &server.options.timing,
-    );
-    let stream = stream.expect("a connection");
-    (
-        ControlSender::new(&stream, identity).expect("a sender"),
-        ControlReceiver::new(stream, LIMIT).expect("a receiver"),
-    )
+    let address = server.options.listener.address();
+    let connection = net::connect(address, identity, hello, &server.options.timing);
+    let connection = connection.expect("a connection");
+    connection.control(identity, LIMIT).expect("a stream")
 }
 
 /// A roll-back comes while a commit is stuck in storage: the job goes on without it.
@@ -67,8 +60,7 @@ fn t03_a_roll_back_does_not_wait_for_a_commit_that_has_stalled() {
         ..Timing::default()
     };
     let server = server(Arc::clone(&storage) as Arc<dyn Storage>, timing);
-    let listener = server.options.listener.try_clone();
-    server.hub.listen(listener.expect("a listener"));
+    server.hub.listen(Arc::clone(&server.options.listener));
     let coordinating = {
         let server = Arc::clone(&server);
         std::thread::spawn(move || server.coordinate(1))

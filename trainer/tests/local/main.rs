@@ -11,3 +11,4 @@ mod s3;
 mod storage;
 mod strangers;
 mod surface;
+mod transport;

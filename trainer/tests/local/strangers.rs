@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 
 use crate::common::wire::{header, identity, introduced};
 use crate::common::{Run, Spec, example, folder, reference, send, sha};
 use rustix::process::Signal;
 use trainyard_core::tree::Node;
 use trainyard_core::wire::{Body, Limits};
-use trainyard_runtime::net::{Channel, read_header};
+use trainyard_runtime::net::{Channel, Connection, read_header};
 
 /// A job that goes on for as long as the test needs it.
 fn endless() -> Spec {
@@ -22,18 +21,20 @@ fn file_descriptors(pid: u32) -> usize {
 }
 
 /// Waits until the other side has ended the connection.
-fn ended(mut stream: TcpStream) {
-    stream
-        .set_read_timeout(Some(crate::common::LIMIT))
+fn ended(connection: Connection) {
+    let mut reader = connection.reader;
+    reader
+        .set_timeout(Some(crate::common::LIMIT))
         .expect("a socket");
     let mut said = Vec::new();
-    if let Err(error) = stream.read_to_end(&mut said) {
+    if let Err(error) = reader.read_to_end(&mut said) {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
     }
 }
 
 /// The newest version of chunk 0, and its bytes: the second of the two that a newcomer is sent.
-fn newest(mut stream: TcpStream) -> (u64, u32) {
+fn newest(connection: Connection) -> (u64, u32) {
+    let mut stream = connection.reader;
     let mut newest = (0, 0);
     for _ in 0..2 {
         let head = read_header(&mut stream, &Limits::default()).expect("a header");
@@ -65,11 +66,11 @@ fn t13_control_connections_that_end_leave_nothing_open() {
     let before = file_descriptors(server);
     for body in [b"{}".as_slice(), b"{\"type\":\"drain\"}", &[0xff; 64]] {
         for _ in 0..32 {
-            let mut stream = introduced(&roster, ours, Channel::Control).expect("a connection");
+            let mut peer = introduced(&roster, ours, Channel::Control).expect("a connection");
             let len = body.len() as u32;
             let frame = [&header(ours, Body::Control { len }), body].concat();
-            stream.write_all(&frame).expect("it is read");
-            ended(stream);
+            peer.writer.write_all(&frame).expect("it is read");
+            ended(peer);
         }
     }
     for _ in 0..64 {
@@ -102,7 +103,7 @@ fn t13_untrue_pushes_for_the_current_step_stop_nothing() {
         // Of the 455 rows a step takes 32, the last of an epoch 7: none of this is true at any of them, and
         // nothing that was on its way completes so many steps meanwhile.
         for (ahead, node, rows) in [(0, 1, 9), (0, 2, 15), (0, 3, 0), (0, 5, 64), (150, 1, 32)] {
-            let mut stream = introduced(&roster, ours, Channel::Push).ok()?;
+            let mut peer = introduced(&roster, ours, Channel::Push).ok()?;
             let body = Body::Push {
                 step: step + ahead,
                 node: Node::new(node).expect("not 0"),
@@ -112,8 +113,8 @@ fn t13_untrue_pushes_for_the_current_step_stop_nothing() {
                 loss: 1.0,
             };
             let frame = [&header(ours, body)[..], &vec![0; len as usize]].concat();
-            let _ = stream.write_all(&frame);
-            open.push(stream);
+            let _ = peer.writer.write_all(&frame);
+            open.push(peer);
         }
         let now = run.metric("peers_dropped_total")?;
         (now >= dropped + 10.0).then_some(())

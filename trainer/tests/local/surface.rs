@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::Command;
 
-use crate::common::wire::{header, identity, introduced};
+use crate::common::wire::{header, identity, introduced, stranger};
 use crate::common::{Random, Spec, example, folder, message, reference, resident, sha};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -131,18 +131,18 @@ fn t13_garbage_on_the_port_is_dropped_and_counted() {
         resident(server).expect("it runs"),
     );
     let mut sent = 0;
-    let mut open = Vec::new();
+    let (mut unknown, mut open) = (Vec::new(), Vec::new());
     for _ in 0..4 {
         for bytes in garbage(&mut random, ours) {
-            let mut stream = TcpStream::connect(roster.coordinator()).expect("a connection");
+            let mut stream = stranger(&roster).expect("a connection");
             // The server may close at the first wrong byte.
             let _ = stream.write_all(&bytes);
-            open.push(stream);
+            unknown.push(stream);
         }
         for bytes in untrue_pushes(&mut random, ours) {
-            let mut stream = introduced(&roster, ours, Channel::Push).expect("a connection");
-            let _ = stream.write_all(&bytes);
-            open.push(stream);
+            let mut peer = introduced(&roster, ours, Channel::Push).expect("a connection");
+            let _ = peer.writer.write_all(&bytes);
+            open.push(peer);
             sent += 1;
         }
     }
@@ -158,7 +158,7 @@ fn t13_garbage_on_the_port_is_dropped_and_counted() {
         "{} KiB before, {after} KiB after",
         before.1
     );
-    drop(open);
+    drop((unknown, open));
     let ended = run.wait();
     assert_eq!(sha(&ended.summary()), reference::train(&spec).sha);
     assert!(ended.lost().is_empty(), "{ended}");
@@ -181,26 +181,27 @@ fn t13_garbage_on_a_control_stream_is_dropped() {
         &[0xff; 64],
     ];
     for body in bodies {
-        let mut stream = introduced(&roster, ours, Channel::Control).expect("a connection");
+        let mut peer = introduced(&roster, ours, Channel::Control).expect("a connection");
         let head = header(
             ours,
             Body::Control {
                 len: body.len() as u32,
             },
         );
-        let _ = stream
+        let _ = peer
+            .writer
             .write_all(&head)
-            .and_then(|()| stream.write_all(body));
-        let _ = stream.set_read_timeout(Some(crate::common::LIMIT));
+            .and_then(|()| peer.writer.write_all(body));
+        let _ = peer.reader.set_timeout(Some(crate::common::LIMIT));
         // It ends, whatever is said before.
         let mut said = Vec::new();
-        if let Err(error) = stream.read_to_end(&mut said) {
+        if let Err(error) = peer.reader.read_to_end(&mut said) {
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
         }
     }
-    let mut stream = introduced(&roster, ours, Channel::Control).expect("a connection");
+    let mut peer = introduced(&roster, ours, Channel::Control).expect("a connection");
     let noise: Vec<u8> = (0..100_000).map(|_| random.below(256) as u8).collect();
-    let _ = stream.write_all(&noise);
+    let _ = peer.writer.write_all(&noise);
     let ended = run.wait();
     assert_eq!(sha(&ended.summary()), reference::train(&spec).sha);
     assert!(ended.lost().is_empty(), "{ended}");

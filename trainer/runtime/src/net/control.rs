@@ -1,15 +1,16 @@
 //! The control stream over a blocking connection.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use trainyard_core::wire::{Body, ControlDecoder, Limits, encode_control};
 
-use super::{Identity, Until, refused, uninterrupted};
+use super::connection::{Closer, ReadHalf, WriteHalf};
+use super::socket::uninterrupted;
+use super::{Identity, refused};
 
 /// Longest wait for a peer that does not read a control message, or not all of it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,73 +18,75 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The sending half; may be shared by threads.
 #[derive(Debug)]
 pub struct ControlSender {
-    stream: TcpStream,
     /// Held while a message is written.
-    turn: Mutex<()>,
+    writer: Mutex<WriteHalf>,
+    closer: Closer,
     identity: Identity,
 }
 
 impl ControlSender {
-    /// Sends on `stream` as `identity`.
-    ///
-    /// # Errors
-    /// Of the stream.
-    pub fn new(stream: &TcpStream, identity: Identity) -> io::Result<Self> {
-        Ok(ControlSender {
-            stream: stream.try_clone()?,
-            turn: Mutex::default(),
+    pub(super) fn new(writer: WriteHalf, closer: Closer, identity: Identity) -> Self {
+        ControlSender {
+            writer: Mutex::new(writer),
+            closer,
             identity,
-        })
+        }
     }
 
     /// Sends one message.
     ///
     /// # Errors
-    /// Of the stream, which then is closed: half a message may have left.
+    /// Of the connection, which then is closed: half a message may have left.
     pub fn send<T: Serialize>(&self, message: &T) -> io::Result<()> {
         let header = self.identity.header(Body::Control { len: 0 });
         let bytes = encode_control(header, message).map_err(refused)?;
-        let _turn = self
-            .turn
+        let mut writer = self
+            .writer
             .lock()
             .map_err(|_| refused("the sender panicked"))?;
-        let mut until = Until::new(&self.stream, Instant::now() + WRITE_TIMEOUT);
-        let result = until.write_all(&bytes);
+        let result = writer
+            .until(Instant::now() + WRITE_TIMEOUT)
+            .write_all(&bytes);
         if result.is_err() {
             self.abort();
         }
         result
     }
 
+    /// Ends this direction after what was sent; the other side reads all of it first.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub fn finish(&self) -> io::Result<()> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.finish()
+    }
+
     /// Closes the connection after what was sent.
     pub fn close(&self) {
-        let _turn = self.turn.lock();
+        let _turn = self.writer.lock();
         self.abort();
     }
 
-    /// Closes the connection at once: whoever is sending fails.
+    /// Closes the connection at once: a thread that is sending fails.
     pub fn abort(&self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
+        self.closer.close();
     }
 }
 
 /// The receiving half.
 #[derive(Debug)]
 pub struct ControlReceiver {
-    stream: TcpStream,
+    reader: ReadHalf,
     patience: Duration,
     decoder: ControlDecoder,
 }
 
 impl ControlReceiver {
-    /// Receives from `stream`; a peer that says nothing for `patience` is given up.
-    ///
-    /// # Errors
-    /// Of the stream.
-    pub fn new(stream: TcpStream, patience: Duration) -> io::Result<Self> {
-        stream.set_read_timeout(Some(patience))?;
+    pub(super) fn new(reader: ReadHalf, patience: Duration) -> io::Result<Self> {
+        reader.set_timeout(Some(patience))?;
         Ok(ControlReceiver {
-            stream,
+            reader,
             patience,
             decoder: ControlDecoder::new(Limits::default()),
         })
@@ -92,9 +95,9 @@ impl ControlReceiver {
     /// Waits for the next message.
     ///
     /// # Errors
-    /// Of the stream, its end included, or [`io::ErrorKind::InvalidData`] for garbage.
+    /// Of the connection, its end included, or [`io::ErrorKind::InvalidData`] for garbage.
     pub fn receive<T: DeserializeOwned>(&mut self) -> io::Result<T> {
-        next(&mut self.decoder, &mut &self.stream)
+        next(&mut self.decoder, &mut self.reader)
     }
 
     /// Waits for the next message, all of which must be there in time.
@@ -102,8 +105,8 @@ impl ControlReceiver {
     /// # Errors
     /// As [`ControlReceiver::receive`].
     pub fn receive_until<T: DeserializeOwned>(&mut self, end: Instant) -> io::Result<T> {
-        let message = next(&mut self.decoder, &mut Until::new(&self.stream, end))?;
-        self.stream.set_read_timeout(Some(self.patience))?;
+        let message = next(&mut self.decoder, &mut self.reader.until(end))?;
+        self.reader.set_timeout(Some(self.patience))?;
         Ok(message)
     }
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::Timing;
+use super::{Address, Timing};
 use crate::exit::TryAgain;
 
 /// Shortest and longest wait before another attempt.
@@ -46,7 +46,7 @@ impl Search {
     ///
     /// # Errors
     /// [`TryAgain`] if the search has taken too long.
-    pub fn wait(&mut self, coordinator: &str) -> Result<(), TryAgain> {
+    pub fn wait(&mut self, coordinator: &Address) -> Result<(), TryAgain> {
         if self.begin.elapsed() > self.patience {
             return Err(TryAgain(format!(
                 "no coordinator at {coordinator} for {} seconds: {}",
@@ -109,7 +109,9 @@ mod tests {
         };
         let mut search = Search::new(&timing);
         search.failed("connection refused");
-        let error = search.wait("here:1").expect_err("its time is over");
+        let error = search
+            .wait(&"here:1".parse().expect("an address"))
+            .expect_err("its time is over");
         assert_eq!(
             error.to_string(),
             "no coordinator at here:1 for 0 seconds: connection refused"

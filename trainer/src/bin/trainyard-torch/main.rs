@@ -73,7 +73,7 @@ fn be_worker(args: WorkerArgs) -> Result<Ended> {
     let exit = worker::run(worker::Options {
         job,
         index: args.member.index,
-        coordinator: args.member.coordinator,
+        coordinator: role::address(&args.member.coordinator)?,
         data: args.data.into(),
         threads: args.threads.map(usize::from),
         connections: args.connections.unwrap_or(DEFAULT_CONNECTIONS),

@@ -2,12 +2,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use trainyard_core::control::Role;
 use trainyard_core::wire::{Body, Header, Limits};
-use trainyard_runtime::net::{Channel, Hello, Identity, Timing, connect, read_header};
+use trainyard_runtime::net::{Channel, Connection, Hello, Identity, Timing, connect, read_header};
 
 use super::{Roster, Spec};
 
@@ -22,13 +23,23 @@ pub fn identity(spec: &Spec, roster: &Roster) -> Identity {
     }
 }
 
+/// A stream to server 0 on which nothing has been said.
+pub fn stranger(roster: &Roster) -> io::Result<Box<dyn Write>> {
+    let address = roster.coordinator();
+    Ok(match address.strip_prefix("unix:") {
+        Some(path) => Box::new(UnixStream::connect(path)?),
+        None => Box::new(TcpStream::connect(address)?),
+    })
+}
+
 /// A connection that is introduced as a worker's.
-pub fn introduced(roster: &Roster, identity: Identity, channel: Channel) -> io::Result<TcpStream> {
+pub fn introduced(roster: &Roster, identity: Identity, channel: Channel) -> io::Result<Connection> {
     let hello = Hello {
         channel,
         role: Role::Worker(99),
     };
-    connect(&roster.coordinator(), identity, hello, &Timing::default())
+    let address = roster.coordinator().parse().expect("an address");
+    connect(&address, identity, hello, &Timing::default())
 }
 
 /// A frame's header.

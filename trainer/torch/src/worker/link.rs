@@ -4,7 +4,6 @@
 //! added chunk by chunk on the way out, while the chunk is in the cache.
 
 use std::io::{self, Read};
-use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -17,7 +16,10 @@ use trainyard_core::wire::{Body, Fence, Limits, as_bytes, as_bytes_mut};
 use super::board::{Admission, Board, Ending};
 use crate::arena::Arena;
 use crate::engine::Gradient;
-use trainyard_runtime::net::{self, Channel, Hello, Identity, Timing, read_header, write_frame};
+use trainyard_runtime::net::{
+    self, Address, Channel, Closer, Hello, Identity, ReadHalf, Timing, WriteHalf, read_header,
+    write_frame,
+};
 
 /// Models up to this many chunks are pushed by the computing thread itself: waking another takes
 /// longer than sending.
@@ -80,7 +82,7 @@ impl Push {
 
 /// One push connection with the chunks that travel on it.
 struct Lane {
-    stream: TcpStream,
+    writer: WriteHalf,
     chunks: Vec<u32>,
     sum: Vec<f32>,
 }
@@ -106,7 +108,7 @@ impl Lane {
             let bytes = as_bytes(payload);
             let body = Body::push(push.step, push.node, chunk, bytes.len() as u32, tally)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-            write_frame(&mut self.stream, &identity.header(body), bytes)?;
+            write_frame(&mut self.writer, &identity.header(body), bytes)?;
         }
         Ok(())
     }
@@ -129,11 +131,11 @@ pub struct Links {
     outbox: Mutex<Outbox>,
     posted: Condvar,
     sent: Condvar,
-    streams: Vec<TcpStream>,
+    closers: Vec<Closer>,
     lanes: Mutex<Vec<Lane>>,
-    /// The push connections once more, to be watched.
-    watched: Mutex<Vec<TcpStream>>,
-    pulls: Mutex<Vec<TcpStream>>,
+    /// Of the push connections, to be watched.
+    watched: Mutex<Vec<Closer>>,
+    pulls: Mutex<Vec<ReadHalf>>,
     inline: bool,
     threads: usize,
 }
@@ -154,9 +156,10 @@ impl Links {
     ) -> io::Result<Self> {
         let inline = layout.chunks() <= INLINE_CHUNKS;
         let of = if inline { 1 } else { connections.max(1) };
-        let (mut lanes, mut pulls, mut streams) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut lanes, mut pulls, mut closers) = (Vec::new(), Vec::new(), Vec::new());
         let mut watched = Vec::new();
         for (k, server) in servers.iter().enumerate() {
+            let server: Address = server.parse().map_err(io::Error::other)?;
             let owned = layout.shard(k as u32, servers.len() as u32);
             for index in 0..of {
                 let chunks: Vec<u32> = owned.clone().filter(|chunk| chunk % of == index).collect();
@@ -164,17 +167,17 @@ impl Links {
                     continue;
                 }
                 let open =
-                    |channel| net::connect(server, identity, Hello { channel, role }, timing);
+                    |channel| net::connect(&server, identity, Hello { channel, role }, timing);
                 let push = open(Channel::Push)?;
                 let pull = open(Channel::Pull { index, of })?;
-                watched.push(push.try_clone()?);
-                streams.extend([push.try_clone()?, pull.try_clone()?]);
+                watched.push(push.closer.clone());
+                closers.extend([push.closer, pull.closer]);
                 lanes.push(Lane {
-                    stream: push,
+                    writer: push.writer,
                     chunks,
                     sum: Vec::new(),
                 });
-                pulls.push(pull);
+                pulls.push(pull.reader);
             }
         }
         Ok(Links {
@@ -185,7 +188,7 @@ impl Links {
             outbox: Mutex::default(),
             posted: Condvar::new(),
             sent: Condvar::new(),
-            streams,
+            closers,
             lanes: Mutex::new(lanes),
             watched: Mutex::new(watched),
             pulls: Mutex::new(pulls),
@@ -204,36 +207,31 @@ impl Links {
         board: &'scope Board,
         arenas: &'scope [Arena; 2],
     ) {
-        let take = |list: &Mutex<Vec<TcpStream>>| {
-            std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner))
-        };
-        for stream in take(&self.pulls) {
+        for reader in take(&self.pulls) {
             scope.spawn(move || {
-                if let Err(error) = self.receive(stream, board, arenas) {
+                if let Err(error) = self.receive(reader, board, arenas) {
                     board.end(Ending::Lost(format!(
                         "a server's parameters ended: {error}"
                     )));
                 }
             });
         }
-        for stream in take(&self.watched) {
-            scope.spawn(move || board.end(Ending::Lost(watch(stream))));
+        for closer in take(&self.watched) {
+            scope.spawn(move || board.end(Ending::Lost(watch(&closer))));
         }
         if !self.inline {
-            let lanes =
-                std::mem::take(&mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner));
-            for lane in lanes {
+            for lane in take(&self.lanes) {
                 scope.spawn(move || self.serve(lane));
             }
         }
     }
 
     /// Receives versions into the arenas until the connection ends.
-    fn receive(&self, mut stream: TcpStream, board: &Board, arenas: &[Arena; 2]) -> io::Result<()> {
+    fn receive(&self, mut reader: ReadHalf, board: &Board, arenas: &[Arena; 2]) -> io::Result<()> {
         let refused = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
         let mut scratch = vec![0.0; CHUNK];
         loop {
-            let header = read_header(&mut stream, &Limits::default())?;
+            let header = read_header(&mut reader, &Limits::default())?;
             let Body::Param {
                 version,
                 chunk,
@@ -252,13 +250,13 @@ impl Links {
             match board.admit(version, chunk) {
                 None => return Ok(()),
                 Some(Admission::Discard) => {
-                    stream.read_exact(as_bytes_mut(&mut scratch[..range.len()]))?;
+                    reader.read_exact(as_bytes_mut(&mut scratch[..range.len()]))?;
                 }
                 Some(Admission::Write(parity)) => {
                     // SAFETY: the board has granted this chunk of this arena to us alone until
                     // `received`; the same chunk always comes on the same connection.
                     let target = unsafe { arenas[parity].chunk_mut(range) };
-                    stream.read_exact(as_bytes_mut(target))?;
+                    reader.read_exact(as_bytes_mut(target))?;
                     board.received(version, chunk);
                 }
             }
@@ -347,8 +345,8 @@ impl Links {
         self.lock().closed = true;
         self.posted.notify_all();
         self.sent.notify_all();
-        for stream in &self.streams {
-            let _ = stream.shutdown(Shutdown::Both);
+        for closer in &self.closers {
+            closer.close();
         }
     }
 }
@@ -357,10 +355,13 @@ impl Links {
 ///
 /// A push that was written may be lost with its connection, and its leaves count as pushed: were
 /// the end noticed by the next write alone, a step that waits for this very push would wait for ever.
-fn watch(mut stream: TcpStream) -> String {
-    match net::uninterrupted(|| stream.read(&mut [0])) {
-        Ok(0) => "a server has closed the connection for gradients".into(),
-        Ok(_) => "a server has sent something on the connection for gradients".into(),
+fn watch(closer: &Closer) -> String {
+    match closer.wait_for_end() {
+        Ok(()) => "a server has closed the connection for gradients".into(),
         Err(error) => format!("the connection for gradients broke: {error}"),
     }
+}
+
+fn take<T>(list: &Mutex<Vec<T>>) -> Vec<T> {
+    std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner))
 }

@@ -32,7 +32,7 @@ use trainyard_runtime::http;
 use trainyard_runtime::job::Job;
 use trainyard_runtime::leaves_side_by_side;
 use trainyard_runtime::net::{
-    self, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing,
+    self, Address, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing,
 };
 
 /// How long the coordinator's word may take after a server's connection has ended: servers and workers
@@ -46,7 +46,7 @@ pub struct Options {
     /// Index of this worker.
     pub index: u32,
     /// Address of server 0.
-    pub coordinator: String,
+    pub coordinator: Address,
     /// Folder that relative data URIs resolve in.
     pub data: PathBuf,
     /// Leaves computed side by side; as many as [`leaves_side_by_side`] says if none.
@@ -63,13 +63,13 @@ pub struct Options {
 ///
 /// # Errors
 /// If it cannot do its work, with what to do about it.
-pub fn run(options: Options) -> Result<Exit> {
+pub fn run(mut options: Options) -> Result<Exit> {
     // First: data may take long to load, and a worker that is asked to leave meanwhile is no crash.
     let terminate = trainyard_runtime::signals::termination()?;
     terminate.listen(|| std::process::exit(Exit::Done.code().into()));
     let activity = Arc::new(Activity::default());
-    if let Some(listener) = &options.http {
-        http::serve(listener.try_clone()?, activity.pages())?;
+    if let Some(listener) = options.http.take() {
+        http::serve(listener, activity.pages())?;
     }
     pin_to_one_thread();
     let job = &options.job;
@@ -158,17 +158,18 @@ impl Worker {
             channel: Channel::Control,
             role: Role::Worker(self.options.index),
         };
-        let stream = match net::connect(
+        let connection = match net::connect(
             &self.options.coordinator,
             identity,
             hello,
             &self.options.timing,
         ) {
-            Ok(stream) => stream,
+            Ok(connection) => connection,
             Err(error) => return lost(error.to_string()),
         };
-        let sender = Arc::new(ControlSender::new(&stream, identity)?);
-        let mut receiver = ControlReceiver::new(stream, self.options.timing.heartbeat_timeout)?;
+        let patience = self.options.timing.heartbeat_timeout;
+        let (sender, mut receiver) = connection.control(identity, patience)?;
+        let sender = Arc::new(sender);
         if let Err(error) = sender.send(&ToCoordinator::Join(self.join(*generation))) {
             return lost(error.to_string());
         }
