@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use trainyard_contract::pod::CONTAINER;
 use trainyard_contract::{Metrics, TERMINATION_MESSAGE_LIMIT};
 

@@ -86,8 +86,7 @@ fn t03_a_roll_back_does_not_wait_for_a_commit_that_has_stalled() {
 #[test]
 fn t13_a_record_that_cannot_be_decoded_is_refused_with_its_sender_named() {
     let server = server(Arc::new(MemoryStorage::new()), Timing::default());
-    let listener = server.options.listener.try_clone();
-    server.hub.listen(listener.expect("a listener"));
+    server.hub.listen(Arc::clone(&server.options.listener));
     let coordinating = {
         let server = Arc::clone(&server);
         std::thread::spawn(move || server.coordinate(1))
@@ -117,20 +116,20 @@ fn t13_a_record_that_cannot_be_decoded_is_refused_with_its_sender_named() {
 
 #[test]
 fn t13_a_server_that_is_refused_ends_with_the_reason() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound").to_string();
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let listener = Listener::bind(&any).expect("a port");
     let server = server(Arc::new(MemoryStorage::new()), Timing::default());
     let mut server = Arc::into_inner(server).expect("nobody else holds it");
     (server.options.index, server.options.servers) = (1, 2);
-    server.options.coordinator = address;
+    server.options.coordinator = listener.address().clone();
     let identity = server.identity(1);
     let server = Arc::new(server);
     let following = std::thread::spawn(move || server.follow());
 
-    let (stream, _) = listener.accept().expect("a connection");
-    net::accept(&stream, identity, &Timing::default()).expect("an introduction");
-    let sender = ControlSender::new(&stream, identity).expect("a sender");
-    let mut receiver = ControlReceiver::new(stream, LIMIT).expect("a receiver");
+    let incoming = listener.accept().expect("a connection");
+    let accepted = net::accept(incoming, identity, &Timing::default());
+    let (connection, _) = accepted.expect("an introduction");
+    let (sender, mut receiver) = connection.control(identity, LIMIT).expect("a stream");
     let joined = receiver.receive().expect("a message");
     assert!(matches!(joined, ToCoordinator::Join(_)), "{joined:?}");
     let reason = "a message of server 1 cannot be decoded".to_owned();
