@@ -24,11 +24,13 @@ const NOT_REASONS: &[&str] = &[
     "FallbackToLogsOnError",
     "False",
     "Ingress",
+    "NetworkPolicy",
     "Never",
     "OnRootMismatch",
     "PersistentVolumeClaim",
     "PodScheduled",
     "RuntimeDefault",
+    "Service",
     "TrainingJob",
     "True",
     // Phases of pods, and a job that has none.
