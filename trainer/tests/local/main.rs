@@ -7,6 +7,7 @@ mod common;
 mod faults;
 mod finisher;
 mod pods;
+mod recorded;
 mod s3;
 mod storage;
 mod strangers;

@@ -1,0 +1,135 @@
+//! What an older version recorded: digests that no change of the program may change, and a checkpoint
+//! that goes on to the model that the older version made of it.
+//!
+//! The jobs pin `cpuCapability: AVX2`, so that the digests hold on every machine with these kernels.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+use trainyard_crds::training_job::CpuCapability;
+use trainyard_runtime::artifact::PROVENANCE;
+use trainyard_torch::capability;
+use trainyard_torch::engine::pin_to_one_thread;
+
+use crate::common::{Spec, example, folder, sha};
+
+/// `runs.json`.
+#[derive(Deserialize)]
+struct Recorded {
+    /// Build of the libtorch that the bits belong to.
+    libtorch: String,
+    runs: Vec<RecordedRun>,
+    resumed: Resumed,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RecordedRun {
+    example: String,
+    set: Vec<String>,
+    model_sha256: String,
+    spec_digest: String,
+    data_digest: String,
+    job_id: String,
+    steps: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Resumed {
+    example: String,
+    set: Vec<String>,
+    step: u64,
+    model_sha256: String,
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recorded")
+}
+
+fn recorded() -> Recorded {
+    let text = fs::read(fixtures().join("runs.json")).expect("the recorded runs");
+    serde_json::from_slice(&text).expect("recorded runs")
+}
+
+fn spec(file: &str, sets: &[String]) -> Spec {
+    let mut spec = example(file);
+    spec.sets = sets.to_vec();
+    spec
+}
+
+/// Whether bits can be compared here: the machine has the kernels, and the libtorch is the one that
+/// was recorded. Says so where they cannot.
+fn comparable(libtorch: &str) -> bool {
+    pin_to_one_thread(); // the linker leaves out a libtorch that nobody calls
+    let reason = if !is_x86_feature_detected!("avx2") {
+        "this CPU has no AVX2"
+    } else if !capability::describe(Some(CpuCapability::Avx2)).contains(libtorch) {
+        "this is another build of libtorch"
+    } else {
+        return true;
+    };
+    println!("skipped: {reason}");
+    false
+}
+
+#[test]
+fn t01_digests_are_what_an_older_version_recorded() {
+    let Recorded { libtorch, runs, .. } = recorded();
+    assert!(runs.len() >= 8);
+    if !comparable(&libtorch) {
+        return;
+    }
+    for run in runs {
+        let spec = spec(&run.example, &run.set);
+        let job = trainyard::run::read_job(&spec.file, &spec.sets).expect("a good manifest");
+        let what = format!("{} {:?}", run.example, run.set);
+        assert_eq!(job.spec_digest, run.spec_digest, "specDigest of {what}");
+        assert_eq!(format!("{:016x}", job.id), run.job_id, "job id of {what}");
+        let folder = folder();
+        let summary = spec.start(folder.path()).finish();
+        let provenance = fs::read(folder.path().join("artifact").join(PROVENANCE));
+        let provenance: Value = serde_json::from_slice(&provenance.expect("a file")).expect("JSON");
+        assert_eq!(provenance["specDigest"], run.spec_digest, "{what}");
+        assert_eq!(provenance["data"]["digest"], run.data_digest, "{what}");
+        assert_eq!(summary["steps"], run.steps, "{what}");
+        assert_eq!(sha(&summary), run.model_sha256, "{what}");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("writable");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).expect("a copy")),
+        }
+    }
+}
+
+#[test]
+fn t03_a_checkpoint_of_an_older_version_goes_on_to_the_same_model() {
+    let Recorded {
+        libtorch, resumed, ..
+    } = recorded();
+    let log = fs::read_to_string(fixtures().join("diabetes/log/000000000022.json"));
+    let log: Value = serde_json::from_str(&log.expect("a log")).expect("JSON");
+    let manifest = &log["entry"]["record"]["commit"]["manifest"];
+    assert_eq!(manifest["step"], resumed.step);
+    if !comparable(&libtorch) {
+        return;
+    }
+    for (workers, servers) in [(1, 1), (3, 2)] {
+        let folder = folder();
+        copy(&fixtures().join("diabetes"), folder.path());
+        let spec = spec(&resumed.example, &resumed.set).on(workers, servers);
+        let ended = spec.resume().start(folder.path()).wait();
+        let started = &ended.named("started")[0];
+        assert_eq!(started["resumedFrom"], resumed.step, "{ended}");
+        assert_eq!(sha(&ended.summary()), resumed.model_sha256);
+    }
+}
