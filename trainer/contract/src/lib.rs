@@ -7,7 +7,7 @@
 //! | What | Where |
 //! | --- | --- |
 //! | who takes part in a job | [`Role`], [`Member`] |
-//! | how a process is started, and what it finds | [`MemberCommand`], [`env`], [`pod`] |
+//! | how a process is started, and what it finds | [`MemberCommand`], [`mod@env`], [`pod`] |
 //! | what it is to train | [`JobFile`] |
 //! | how far it is | [`Progress`] |
 //! | how it ended, and what follows | [`ExitCode`], [`Report`], [`judge`] |

@@ -1,7 +1,7 @@
 //! A model's layers and parameters, from the spec and the shapes of the data alone.
 //!
 //! Servers need the parameters' names, shapes and initialization, and no libtorch; workers run the
-//! layers with it ([`crate::model`]).
+//! layers with it (`trainyard_torch::network`).
 
 use trainyard_core::layout::{Init, Param};
 use trainyard_crds::training_job::{Activation, Model};

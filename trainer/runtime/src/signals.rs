@@ -1,9 +1,10 @@
 //! SIGTERM and SIGINT as requests: the first asks to leave in order, the second ends at once.
 
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
+use parking_lot::{Mutex, MutexGuard};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trainyard_core::control::ToCoordinator;
@@ -25,8 +26,8 @@ struct State {
 pub struct Termination(Arc<Mutex<State>>);
 
 impl Termination {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock()
     }
 
     /// Whether termination was asked for.

@@ -1,9 +1,10 @@
 //! The run's own line to the coordinator: progress in, a stop out.
 
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use trainyard_core::control::{FromCoordinator, Join, Progress, Release, Role, ToCoordinator};
 
 use crate::net::{self, Address, Channel, ControlSender, Hello, Identity, Timing};
@@ -29,8 +30,8 @@ struct State {
 }
 
 impl Observer {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock()
     }
 
     /// Asks the coordinator to checkpoint and stop, now and after every reconnection.

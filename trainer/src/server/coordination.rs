@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use trainyard_core::control::{FromCoordinator, Progress, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::{Action, Commit, Coordinator, Event, Outcome, PeerId};
 
@@ -52,14 +53,11 @@ pub struct Board(Mutex<Progress>);
 impl Board {
     /// The latest progress.
     pub fn read(&self) -> Progress {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().clone()
     }
 
     fn write(&self, progress: Progress) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+        *self.0.lock() = progress;
     }
 }
 

@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use trainyard_core::wire::{Body, as_bytes};
 
 use crate::net::{Identity, write_frame};
@@ -48,8 +49,8 @@ impl Feed {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock()
     }
 
     /// Says that a chunk has a new version.
@@ -84,10 +85,7 @@ impl Feed {
                 queue.waiting[(chunk - self.first) as usize] = false;
                 return Some(chunk);
             }
-            queue = self
-                .filled
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.filled.wait(&mut queue);
         }
     }
 

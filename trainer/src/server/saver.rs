@@ -1,9 +1,10 @@
 //! Writes this server's part of checkpoints while training goes on.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use trainyard_checkpoint::{
     Section, ShardId, ShardRecord, Storage, shard::PARAMETERS, write_shard,
 };
@@ -29,13 +30,7 @@ struct Queue {
 
 impl Snapshots {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        self.changed
-            .wait(queue)
-            .unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     /// Adds a snapshot that training has come to. Waits for room, and so does training: storage is
@@ -43,7 +38,7 @@ impl Snapshots {
     pub fn offer(&self, snapshot: Snapshot) {
         let mut queue = self.lock();
         while queue.waiting.len() >= WAITING && !queue.closed {
-            queue = self.wait(queue);
+            self.changed.wait(&mut queue);
         }
         self.add(queue, snapshot);
     }
@@ -63,7 +58,7 @@ impl Snapshots {
     fn next(&self) -> Option<Snapshot> {
         let mut queue = self.lock();
         while queue.waiting.is_empty() && !queue.closed {
-            queue = self.wait(queue);
+            self.changed.wait(&mut queue);
         }
         let next = queue.waiting.pop_front();
         self.changed.notify_all();

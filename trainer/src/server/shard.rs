@@ -6,9 +6,10 @@
 //! written keep it alive, nobody waits for them, and the optimizer takes a fresh one.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use trainyard_core::layout::{CHUNK, Layout};
 use trainyard_core::optimizer::Optimizer;
 use trainyard_core::round::{Offer, Round, Tally};
@@ -28,7 +29,7 @@ pub use snapshot::{Part, Snapshot};
 /// Locks without minding a panic elsewhere: the data are plain floats, and a thread that panicked
 /// takes the process down (see `exit::on_panic`).
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// What never changes about a shard.
@@ -366,12 +367,7 @@ impl Shard {
 
     /// Offers a chunk to the feeds, and tells the version that it is the last to reach.
     fn publish(&self, id: u32, whole: Option<u64>) {
-        for feed in self
-            .feeds
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        for feed in self.feeds.read().iter() {
             feed.offer(id);
         }
         if let Some(version) = whole {
@@ -428,16 +424,13 @@ impl Shard {
 
     /// Connects a feed: it gets every version from now on, and those that are held.
     pub fn subscribe(&self, feed: &Arc<Feed>) {
-        self.feeds
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::clone(feed));
+        self.feeds.write().push(Arc::clone(feed));
         self.chunks().for_each(|chunk| feed.offer(chunk));
     }
 
     /// Disconnects a feed.
     pub fn unsubscribe(&self, feed: &Arc<Feed>) {
-        let mut feeds = self.feeds.write().unwrap_or_else(PoisonError::into_inner);
+        let mut feeds = self.feeds.write();
         feeds.retain(|other| !Arc::ptr_eq(other, feed));
     }
 }

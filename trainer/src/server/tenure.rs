@@ -1,9 +1,10 @@
 //! What a server is and does in one generation.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
+use parking_lot::{Mutex, MutexGuard};
 use trainyard_checkpoint::{Manifest, load_range};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::{Event, Reports};
@@ -59,8 +60,8 @@ impl Tenure {
         })
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock()
     }
 
     fn holding(&self) -> Option<Holding> {
@@ -265,7 +266,7 @@ impl Tenure {
         Notify(Box::new(move |notice| match notice {
             Notice::StepReduced { step, tally } => {
                 if let Some(inputs) = &inputs {
-                    let inputs = inputs.lock().unwrap_or_else(PoisonError::into_inner);
+                    let inputs = inputs.lock();
                     let _ = inputs.send(Input::Event(Event::StepReduced { step, tally }));
                 }
             }

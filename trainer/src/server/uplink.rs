@@ -1,8 +1,9 @@
 //! What a server says to its coordinator in one generation, whichever stream is in force.
 
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use trainyard_core::control::ToCoordinator;
 use trainyard_core::coordinator::{Event, PeerId, Reports};
 
@@ -33,8 +34,8 @@ struct State {
 }
 
 impl Uplink {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock()
     }
 
     /// From now on messages go to `target`, unless the generation is over.

@@ -1,10 +1,11 @@
 //! The whole face, on captured streams and a small emulated terminal.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressDrawTarget, TermLike};
+use parking_lot::Mutex;
 use serde_json::Value;
 use trainyard_core::control::Progress;
 use trainyard_core::manifest::FinalMetrics;
@@ -61,7 +62,7 @@ struct Capture {
 
 impl Capture {
     fn with<T>(&self, f: impl FnOnce(&mut Screen) -> T) -> T {
-        f(&mut self.screen.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.screen.lock())
     }
 
     fn raw(&self) -> String {

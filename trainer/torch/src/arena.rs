@@ -47,7 +47,7 @@ impl Arena {
     ///
     /// # Safety
     /// While the slice lives nobody else may read or write `range`: no other slice of it, and no
-    /// computation on the variables. [`super::board::Board`] grants that right.
+    /// computation on the variables. [`crate::worker::board::Board`] grants that right.
     #[expect(
         clippy::mut_from_ref,
         reason = "exclusive by the contract above, not by the borrow"

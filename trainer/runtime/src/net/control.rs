@@ -1,9 +1,9 @@
 //! The control stream over a blocking connection.
 
 use std::io::{self, Read, Write};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use trainyard_core::wire::{Body, ControlDecoder, Limits, encode_control};
@@ -40,10 +40,7 @@ impl ControlSender {
     pub fn send<T: Serialize>(&self, message: &T) -> io::Result<()> {
         let header = self.identity.header(Body::Control { len: 0 });
         let bytes = encode_control(header, message).map_err(refused)?;
-        let mut writer = self
-            .writer
-            .lock()
-            .map_err(|_| refused("the sender panicked"))?;
+        let mut writer = self.writer.lock();
         let result = writer
             .until(Instant::now() + WRITE_TIMEOUT)
             .write_all(&bytes);
@@ -58,7 +55,7 @@ impl ControlSender {
     /// # Errors
     /// Of the connection.
     pub fn finish(&self) -> io::Result<()> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer.lock();
         writer.finish()
     }
 

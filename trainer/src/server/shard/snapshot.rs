@@ -1,6 +1,8 @@
 //! The state of all chunks at one version, while they go on.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use trainyard_core::coordinator::checkpoint_due;
 

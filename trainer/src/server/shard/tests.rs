@@ -153,7 +153,7 @@ fn t22_a_version_is_counted_before_it_is_seen_and_nobody_waits_for_storage() {
         let this = Arc::clone(&this);
         move |notice| {
             let shard = this.get().and_then(Weak::upgrade).expect("it lives");
-            let free = |chunk: usize| shard.chunks[chunk].try_lock().is_ok();
+            let free = |chunk: usize| shard.chunks[chunk].try_lock().is_some();
             match &notice {
                 Notice::StepReduced { step, .. } => {
                     assert!(!free(0), "the next version can be seen");

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use trainyard_core::assignment::leaf_range;
 use trainyard_core::control::{Block, FromCoordinator, Release, View};
 use trainyard_core::tree::Tree;
@@ -109,13 +109,7 @@ impl Board {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Ends the session; the first reason stands.
@@ -128,7 +122,7 @@ impl Board {
     pub fn wait_for_end(&self) {
         let mut state = self.lock();
         while state.ended.is_none() {
-            state = self.wait(state);
+            self.changed.wait(&mut state);
         }
     }
 
@@ -181,7 +175,7 @@ impl Board {
             if let Some(next) = self.due(&mut state) {
                 return next;
             }
-            state = self.wait(state);
+            self.changed.wait(&mut state);
         }
     }
 
@@ -275,7 +269,7 @@ impl Board {
                 .computing
                 .is_some_and(|v| v % 2 == version % 2 && v < version)
         {
-            state = self.wait(state);
+            self.changed.wait(&mut state);
         }
         if state.ended.is_some() {
             return None;

@@ -3,8 +3,8 @@
 //! The calling thread is one of the crew, so a worker with one thread hands nothing over.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use trainyard_core::control::Block;
 use trainyard_core::metrics::BlockResult;
 use trainyard_core::tree::{Node, Tree};
@@ -77,11 +77,7 @@ pub fn carry_out(
 
 impl Crew {
     fn lock(&self) -> MutexGuard<'_, Bench> {
-        self.bench.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(changed: &Condvar, bench: MutexGuard<'a, Bench>) -> MutexGuard<'a, Bench> {
-        changed.wait(bench).unwrap_or_else(PoisonError::into_inner)
+        self.bench.lock()
     }
 
     /// Carries out orders until [`Crew::close`].
@@ -100,7 +96,7 @@ impl Crew {
             } else if bench.closed {
                 return;
             } else {
-                bench = Self::wait(&self.ordered, bench);
+                self.ordered.wait(&mut bench);
             }
         }
     }
@@ -154,7 +150,7 @@ impl Crew {
                 bench = self.lock();
                 bench.products.push_back(product);
             } else {
-                bench = Self::wait(&self.produced, bench);
+                self.produced.wait(&mut bench);
             }
         }
         result

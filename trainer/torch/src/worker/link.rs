@@ -5,8 +5,9 @@
 
 use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use trainyard_core::control::Role;
 use trainyard_core::layout::{CHUNK, Layout};
 use trainyard_core::round::Tally;
@@ -196,8 +197,8 @@ impl Links {
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock()
     }
 
     /// Starts the threads that send and receive; they end with [`Links::close`].
@@ -278,10 +279,7 @@ impl Links {
                         break Arc::clone(push);
                     }
                     _ => {
-                        outbox = self
-                            .posted
-                            .wait(outbox)
-                            .unwrap_or_else(PoisonError::into_inner)
+                        self.posted.wait(&mut outbox);
                     }
                 }
             };
@@ -305,7 +303,7 @@ impl Links {
     /// If a connection fails.
     pub fn push(&self, push: Push) -> io::Result<Vec<Gradient>> {
         if self.inline {
-            let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut lanes = self.lanes.lock();
             for lane in lanes.iter_mut() {
                 lane.send(&push, &self.layout, self.tree, self.identity)?;
             }
@@ -318,10 +316,7 @@ impl Links {
         outbox.sending = self.threads;
         self.posted.notify_all();
         while outbox.sending > 0 && !outbox.closed {
-            outbox = self
-                .sent
-                .wait(outbox)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.sent.wait(&mut outbox);
         }
         if let Some(error) = &outbox.failed {
             return Err(io::Error::other(error.clone()));
@@ -363,5 +358,5 @@ fn watch(closer: &Closer) -> String {
 }
 
 fn take<T>(list: &Mutex<Vec<T>>) -> Vec<T> {
-    std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner))
+    std::mem::take(&mut *list.lock())
 }
