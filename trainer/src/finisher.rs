@@ -8,10 +8,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use trainyard_runtime::exit::{BadInput, ExitCode, TryAgain, last_error};
+use trainyard_runtime::storage::Location;
 
-use crate::exit::{BadInput, Exit, TryAgain, last_error};
 use crate::run::process;
-use crate::storage::Location;
 use crate::torch_program::TorchProgram;
 
 /// How often it is tried.
@@ -92,9 +92,9 @@ impl Finisher {
         }
         let reason = last_error(&String::from_utf8_lossy(&said))
             .unwrap_or_else(|| format!("it ended with {}", process::describe(status)));
-        Err(match status.code().and_then(Exit::of) {
-            Some(Exit::BadInput) => BadInput(reason).into(),
-            Some(Exit::TryAgain) => TryAgain(reason).into(),
+        Err(match status.code().and_then(ExitCode::of) {
+            Some(ExitCode::BadInput) => BadInput(reason).into(),
+            Some(ExitCode::TryAgain) => TryAgain(reason).into(),
             _ => anyhow!(reason),
         })
     }

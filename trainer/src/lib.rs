@@ -8,7 +8,3 @@ pub mod run;
 pub mod server;
 pub mod torch_program;
 pub mod ui;
-
-use trainyard_runtime::{
-    artifact, exit, files, heartbeat, http, incarnation, job, net, signals, storage, termination,
-};

@@ -3,10 +3,10 @@
 use anyhow::{Result, anyhow};
 use trainyard_core::control::Release;
 
-pub use trainyard_contract::ExitCode as Exit;
+pub use trainyard_contract::ExitCode;
 
 /// How a process ends that has met this error.
-pub fn of_error(error: &anyhow::Error) -> Exit {
+pub fn of_error(error: &anyhow::Error) -> ExitCode {
     use trainyard_checkpoint::{Error, StorageError};
     let away = |error: &StorageError| matches!(error, StorageError::Store { again: true, .. });
     let passing = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
@@ -15,11 +15,11 @@ pub fn of_error(error: &anyhow::Error) -> Exit {
         _ => cause.downcast_ref().is_some_and(away),
     };
     if error.is::<BadInput>() {
-        Exit::BadInput
+        ExitCode::BadInput
     } else if error.is::<TryAgain>() || error.chain().any(passing) {
-        Exit::TryAgain
+        ExitCode::TryAgain
     } else {
-        Exit::Error
+        ExitCode::Error
     }
 }
 
@@ -27,9 +27,9 @@ pub fn of_error(error: &anyhow::Error) -> Exit {
 ///
 /// # Errors
 /// The message of a failed job.
-pub fn of_release(release: Release) -> Result<Exit> {
+pub fn of_release(release: Release) -> Result<ExitCode> {
     match release {
-        Release::Done | Release::Drained | Release::Stopped => Ok(Exit::Done),
+        Release::Done | Release::Drained | Release::Stopped => Ok(ExitCode::Done),
         Release::Failed { message } => Err(anyhow!(message)),
     }
 }
@@ -42,17 +42,17 @@ pub fn last_error(log: &str) -> Option<String> {
     Some(message.trim_end().to_owned())
 }
 
-/// From now on a panic of any thread ends the process with [`Exit::Panic`]: half a server or worker would go on
+/// From now on a panic of any thread ends the process with [`ExitCode::Panic`]: half a server or worker would go on
 /// saying that it is alive, and nobody would replace it.
 pub fn on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
-        std::process::exit(Exit::Panic.code().into());
+        std::process::exit(ExitCode::Panic.code().into());
     }));
 }
 
-/// Marks an error as the user's to mend: [`Exit::BadInput`].
+/// Marks an error as the user's to mend: [`ExitCode::BadInput`].
 #[derive(Debug)]
 pub struct BadInput(pub String);
 
@@ -64,7 +64,7 @@ impl std::fmt::Display for BadInput {
 
 impl std::error::Error for BadInput {}
 
-/// Marks an error that another attempt may mend: [`Exit::TryAgain`].
+/// Marks an error that another attempt may mend: [`ExitCode::TryAgain`].
 #[derive(Debug)]
 pub struct TryAgain(pub String);
 

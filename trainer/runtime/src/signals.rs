@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trainyard_core::control::ToCoordinator;
 
-use crate::exit::Exit;
+use crate::exit::ExitCode;
 use crate::net::ControlSender;
 
 type Listener = Box<dyn Fn() + Send>;
@@ -92,7 +92,7 @@ pub fn termination() -> Result<Termination> {
                 if let Some(clean_up) = &shared.lock().before_exit {
                     clean_up();
                 }
-                std::process::exit(Exit::Interrupted.code().into());
+                std::process::exit(ExitCode::Interrupted.code().into());
             }
             shared.request();
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use trainyard_contract::{Report, cut_termination_message};
 use trainyard_core::manifest::{CoordinatorState, Manifest};
 
-use crate::exit::Exit;
+use crate::exit::ExitCode;
 use crate::job::Job;
 
 /// How a role ended.
@@ -15,14 +15,14 @@ pub enum Ended {
     /// Server 0, with the job done.
     Complete(Box<Report>),
     /// Anyone else.
-    Left(Exit),
+    Left(ExitCode),
 }
 
 impl Ended {
     /// How the process ends.
-    pub fn exit(&self) -> Exit {
+    pub fn exit(&self) -> ExitCode {
         match self {
-            Ended::Complete(_) => Exit::Done,
+            Ended::Complete(_) => ExitCode::Done,
             Ended::Left(exit) => *exit,
         }
     }
@@ -61,7 +61,7 @@ pub fn message(ended: &Result<Ended>) -> Option<String> {
 ///
 /// # Errors
 /// The role's own.
-pub fn leave(file: Option<&Path>, ended: Result<Ended>) -> Result<Exit> {
+pub fn leave(file: Option<&Path>, ended: Result<Ended>) -> Result<ExitCode> {
     if let Some(file) = file {
         write(file, &ended);
     }
@@ -111,6 +111,6 @@ mod tests {
 
     #[test]
     fn whoever_is_released_says_nothing() {
-        assert_eq!(message(&Ok(Ended::Left(Exit::Done))), None);
+        assert_eq!(message(&Ok(Ended::Left(ExitCode::Done))), None);
     }
 }

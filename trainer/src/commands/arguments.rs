@@ -4,8 +4,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-
-use crate::storage::Location;
+use trainyard_runtime::storage::Location;
 
 /// Arguments of `trainyard predict`.
 #[derive(Args, Debug)]

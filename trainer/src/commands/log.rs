@@ -2,9 +2,8 @@
 
 use anyhow::{Result, bail};
 use trainyard_checkpoint::{Error, Log};
-
-use crate::exit::BadInput;
-use crate::storage::Location;
+use trainyard_runtime::exit::BadInput;
+use trainyard_runtime::storage::Location;
 
 /// The log in a run's folder, which is only read.
 ///

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use anyhow::Result;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use trainyard_core::metrics::Metrics;
+use trainyard_runtime::exit::ExitCode;
 
-use crate::exit::Exit;
 use crate::ui::format::metric;
 
 /// Whether standard output is a terminal.
@@ -40,7 +40,10 @@ pub fn table(header: &[&str], numbers: &[usize]) -> Table {
 }
 
 /// Runs `print` on buffered standard output. A reader that has seen enough (`| head`) is no error.
-pub fn to_stdout(exit: Exit, print: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Exit> {
+pub fn to_stdout(
+    exit: ExitCode,
+    print: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<ExitCode> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let result = print(&mut out).and_then(|()| Ok(out.flush()?));
     // What is left in the buffer must not be tried again when it is dropped.

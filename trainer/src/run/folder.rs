@@ -7,10 +7,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde::Serialize;
 use trainyard_checkpoint::{Error, Log, Storage, spec_differences};
-
-use crate::exit::BadInput;
-use crate::job::{Job, determining};
-use crate::storage::Location;
+use trainyard_runtime::exit::BadInput;
+use trainyard_runtime::job::{Job, determining};
+use trainyard_runtime::storage::Location;
 
 /// Differences of a job that are named.
 const SHOWN: usize = 3;

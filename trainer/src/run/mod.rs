@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use trainyard_contract::pod::JOB_FILE;
 use trainyard_core::manifest::{CoordinatorState, Manifest};
+use trainyard_runtime::exit::{BadInput, ExitCode};
+use trainyard_runtime::job::Job;
+use trainyard_runtime::storage::Location;
 
-use crate::exit::{BadInput, Exit};
 use crate::finisher::Finisher;
-use crate::job::Job;
-use crate::storage::Location;
 use crate::ui::{Summary, Ui};
 use folder::{Folder, elsewhere};
 use places::Checkpoints;
@@ -82,7 +82,7 @@ pub fn read_job(file: &Path, set: &[String]) -> Result<Job> {
 ///
 /// # Errors
 /// [`BadInput`] for what the user must mend, anything else if the job has failed.
-pub fn run(options: Options, ui: &mut Ui) -> Result<Exit> {
+pub fn run(options: Options, ui: &mut Ui) -> Result<ExitCode> {
     let begin = Instant::now();
     let job = read_job(&options.file, &options.set)?;
     let out = options
@@ -119,7 +119,7 @@ pub fn run(options: Options, ui: &mut Ui) -> Result<Exit> {
                     .latest()
                     .is_some_and(|manifest| manifest.step == step);
                 ui.stopped(step, total, saved, &resume_command(&options));
-                return Ok(Exit::Interrupted);
+                return Ok(ExitCode::Interrupted);
             }
         }
     }
@@ -136,7 +136,7 @@ pub fn run(options: Options, ui: &mut Ui) -> Result<Exit> {
         )
     })?;
     ui.finished(&summary(&job, manifest, &place, begin.elapsed())?);
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
 /// Has the artifact exported; what the finisher says is in `logs/finisher.log`.

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use trainyard_core::control::{FromCoordinator, Join, Progress, Release, Role, ToCoordinator};
-
-use crate::net::{self, Address, Channel, ControlSender, Hello, Identity, Timing};
+use trainyard_runtime::net::{self, Address, Channel, ControlSender, Hello, Identity, Timing};
 
 /// What the observer hears.
 #[derive(Debug)]
@@ -80,7 +79,7 @@ impl Observer {
         let identity = Identity {
             job,
             generation: 0,
-            incarnation: crate::incarnation(),
+            incarnation: trainyard_runtime::incarnation(),
         };
         let hello = Hello {
             channel: Channel::Control,

@@ -8,12 +8,12 @@ use trainyard_checkpoint::{Log, Storage};
 use trainyard_crds::training_job as api;
 use trainyard_data::Files;
 use trainyard_object::{Address, Connection, has_credentials};
+use trainyard_runtime::exit::BadInput;
+use trainyard_runtime::files::{self, Sources};
+use trainyard_runtime::job::Job;
+use trainyard_runtime::storage::Location;
 
 use super::folder;
-use crate::exit::BadInput;
-use crate::files::{self, Sources};
-use crate::job::Job;
-use crate::storage::Location;
 
 /// The checkpoints of a job.
 pub struct Checkpoints {

@@ -13,9 +13,9 @@ use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 use trainyard_contract::{ExitCode, Member, MemberArgs, ProcessEnd, Role, ServerArgs, WorkerArgs};
+use trainyard_runtime::exit::BadInput;
 
 use super::sockets::SocketFolder;
-use crate::exit::BadInput;
 use crate::torch_program::TorchProgram;
 
 /// A member as users are told of it: `server 0`.
@@ -228,7 +228,7 @@ pub fn last_error(log: &Path) -> Option<String> {
         .ok()?;
     let mut text = Vec::new();
     file.read_to_end(&mut text).ok()?;
-    crate::exit::last_error(&String::from_utf8_lossy(&text))
+    trainyard_runtime::exit::last_error(&String::from_utf8_lossy(&text))
 }
 
 #[cfg(test)]

@@ -12,9 +12,8 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::process::geteuid;
-
-use crate::exit::BadInput;
-use crate::net::Address;
+use trainyard_runtime::exit::BadInput;
+use trainyard_runtime::net::Address;
 
 /// What the names of these folders begin with.
 const PREFIX: &str = "trainyard-sockets-";
@@ -106,7 +105,7 @@ impl Drop for SocketFolder {
     }
 }
 
-fn address(folder: &Path, index: u32) -> Result<Address, crate::net::AddressError> {
+fn address(folder: &Path, index: u32) -> Result<Address, trainyard_runtime::net::AddressError> {
     Address::unix(&folder.join(format!("server-{index}")))
 }
 
@@ -175,7 +174,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::net::Listener;
+    use trainyard_runtime::net::Listener;
 
     fn names(place: &Path) -> Vec<PathBuf> {
         let entries = fs::read_dir(place).expect("a folder").flatten();

@@ -14,6 +14,9 @@ use serde::Serialize;
 use trainyard_checkpoint::Log;
 use trainyard_contract::{ExitCode, MAX_THREADS, Member, Role, Verdict, judge, pod};
 use trainyard_core::control::{Progress, Release};
+use trainyard_runtime::exit::BadInput;
+use trainyard_runtime::job::Job;
+use trainyard_runtime::net::{Listener, Timing};
 
 use super::folder::{Folder, elsewhere};
 use super::observer::{Heard, Observer, relay};
@@ -22,9 +25,6 @@ use super::policy::{self, Reaction, Restarts};
 use super::process::{self, Common, Exited, as_argument, in_words};
 use super::sockets::SocketFolder;
 use super::{Options, Transport, describe};
-use crate::exit::BadInput;
-use crate::job::Job;
-use crate::net::{Listener, Timing};
 use crate::torch_program::TorchProgram;
 use crate::ui::{Note, Started, Ui};
 
@@ -145,7 +145,7 @@ impl<'a> Supervisor<'a> {
             Timing::default(),
             relay(sender.clone(), Input::Heard),
         );
-        let termination = crate::signals::termination()?;
+        let termination = trainyard_runtime::signals::termination()?;
         termination.forward(sender.clone(), || Input::Terminate);
         if let Some(folder) = sockets.as_ref().map(Arc::downgrade) {
             let remove = move || folder.upgrade().iter().for_each(|folder| folder.remove());

@@ -10,8 +10,7 @@ use trainyard_core::coordinator::{Commit, Event, Record};
 use trainyard_core::facts::DataFacts;
 use trainyard_core::layout::{CHUNK, Layout, ModelHasher};
 use trainyard_core::manifest::{CoordinatorState, Manifest, ShardRecord};
-
-use crate::job::Job;
+use trainyard_runtime::job::Job;
 
 /// Owns the log while a coordinator of this generation works.
 pub struct Committer {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use trainyard_core::control::{FromCoordinator, Progress, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::{Action, Commit, Coordinator, Event, Outcome, PeerId};
+use trainyard_runtime::net::{Connection, ControlReceiver, Identity};
 
 use super::outlet::{self, Writers};
-use crate::net::{Connection, ControlReceiver, Identity};
 
 /// How often observers and `/status` are refreshed.
 const REFRESH: Duration = Duration::from_millis(50);

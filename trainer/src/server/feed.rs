@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use trainyard_core::wire::{Body, as_bytes};
-
-use crate::net::{Identity, write_frame};
+use trainyard_runtime::net::{Identity, write_frame};
 
 /// The versions of a chunk that a peer may need: oldest first.
 pub type Versions = [Option<(u64, Arc<Vec<f32>>)>; 2];

@@ -9,13 +9,13 @@ use std::sync::mpsc::Sender;
 use parking_lot::{Mutex, MutexGuard};
 use trainyard_core::round::Tally;
 use trainyard_core::wire::{Body, Fence, Limits, as_bytes_mut};
+use trainyard_runtime::net::{
+    self, Channel, Closer, Connection, Identity, Incoming, Listener, ReadHalf, Timing, read_header,
+};
 
 use super::coordination::Input;
 use super::feed::Feed;
 use super::shard::{Push, Shard};
-use crate::net::{
-    self, Channel, Closer, Connection, Identity, Incoming, Listener, ReadHalf, Timing, read_header,
-};
 
 /// Connections that may be waiting to introduce themselves.
 const STRANGERS: usize = 256;

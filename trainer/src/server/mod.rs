@@ -27,14 +27,16 @@ use anyhow::{Context, Result, anyhow};
 use trainyard_checkpoint::{Check, Log, Storage};
 use trainyard_core::control::{FromCoordinator, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::{Coordinator, Outcome, Start};
+use trainyard_runtime::exit::{ExitCode, TryAgain};
+use trainyard_runtime::http;
+use trainyard_runtime::job::Job;
+use trainyard_runtime::net::{
+    self, Address, Channel, Connection, Hello, Identity, Listener, Timing,
+};
+use trainyard_runtime::storage::Location;
+use trainyard_runtime::termination;
 
-use crate::exit::{Exit, TryAgain};
 use crate::finisher::Finisher;
-use crate::http;
-use crate::job::Job;
-use crate::net::{self, Address, Channel, Connection, Hello, Identity, Listener, Timing};
-use crate::storage::Location;
-use crate::termination;
 use committer::Committer;
 use coordination::{Coordination, Ended, Input};
 use tenure::Tenure;
@@ -71,7 +73,7 @@ pub struct Options {
 /// If it cannot do its work, with what to do about it.
 pub fn run(mut options: Options) -> Result<termination::Ended> {
     // First: storage may be slow, and the first process of a container has no handlers but its own.
-    let terminate = crate::signals::termination()?;
+    let terminate = trainyard_runtime::signals::termination()?;
     let hub = Hub::new(options.timing);
     let board = Arc::new(Board::default());
     if let Some(listener) = options.http.take() {
@@ -83,7 +85,7 @@ pub fn run(mut options: Options) -> Result<termination::Ended> {
     let address = options.advertise.as_ref();
     let address = address.unwrap_or(options.listener.address()).to_string();
     let server = Arc::new(Server {
-        incarnation: crate::incarnation(),
+        incarnation: trainyard_runtime::incarnation(),
         options,
         hub,
         storage,
@@ -106,7 +108,7 @@ struct Server {
     storage: Arc<dyn Storage>,
     board: Arc<Board>,
     address: String,
-    terminate: crate::signals::Termination,
+    terminate: trainyard_runtime::signals::Termination,
 }
 
 impl Server {
@@ -133,8 +135,8 @@ impl Server {
                     generation = newer;
                 }
                 Ended::Finished(Outcome::Done) => return self.complete(generation),
-                Ended::Finished(Outcome::Stopped { .. }) => break Exit::Done,
-                Ended::Finished(Outcome::Drained) => break Exit::TryAgain,
+                Ended::Finished(Outcome::Stopped { .. }) => break ExitCode::Done,
+                Ended::Finished(Outcome::Drained) => break ExitCode::TryAgain,
                 Ended::Finished(Outcome::Failed(message)) => return Err(anyhow!(message)),
             }
         };
@@ -231,7 +233,7 @@ impl Server {
     // ---- the other servers ------------------------------------------------------------------
 
     /// Serves a coordinator elsewhere; finds it again when it is lost.
-    fn follow(self: &Arc<Self>) -> Result<Exit> {
+    fn follow(self: &Arc<Self>) -> Result<ExitCode> {
         let role = Role::Server(self.options.index);
         let hello = Hello {
             channel: Channel::Control,
@@ -247,7 +249,9 @@ impl Server {
                 &self.options.timing,
             ) {
                 Ok(connection) => match self.attend(connection, &mut tenure)? {
-                    Attended::Released(release) => return crate::exit::of_release(release),
+                    Attended::Released(release) => {
+                        return trainyard_runtime::exit::of_release(release);
+                    }
                     Attended::Lost(met) => {
                         if met {
                             search = net::Search::new(&self.options.timing);
@@ -258,7 +262,7 @@ impl Server {
                 Err(error) => search.failed(error),
             }
             if self.terminate.requested() {
-                return Ok(Exit::TryAgain);
+                return Ok(ExitCode::TryAgain);
             }
             search.wait(&self.options.coordinator)?;
         }
@@ -296,8 +300,10 @@ impl Server {
         }
         // The sender's frames carry the generation that it joined with; the stream is the fence.
         tenure.connect(uplink::Target::Remote(Arc::clone(&sender)));
-        let beating =
-            crate::heartbeat::start(Arc::clone(&sender), self.options.timing.heartbeat_interval);
+        let beating = trainyard_runtime::heartbeat::start(
+            Arc::clone(&sender),
+            self.options.timing.heartbeat_interval,
+        );
         self.terminate.send_drain(sender);
         tenure.repeat();
         let released = loop {

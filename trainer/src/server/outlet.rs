@@ -6,8 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::time::Duration;
 
 use trainyard_core::control::FromCoordinator;
-
-use crate::net::ControlSender;
+use trainyard_runtime::net::ControlSender;
 
 /// Messages that may be on their way to a peer. A thousand workers that join at once cause fewer.
 const WAITING: usize = 4096;
@@ -94,8 +93,8 @@ mod tests {
     use trainyard_core::control::{Progress, Release};
 
     use super::*;
-    use crate::net::testing::{IDENTITY, listeners, pair};
-    use crate::net::{Channel, ControlReceiver, Timing};
+    use trainyard_runtime::net::testing::{IDENTITY, listeners, pair};
+    use trainyard_runtime::net::{Channel, ControlReceiver, Timing};
 
     /// Both ends of a control stream, over TCP and over a Unix socket: a sender and a receiver.
     fn pairs() -> Vec<(ControlSender, ControlReceiver)> {

@@ -7,11 +7,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use trainyard_contract::pod;
 use trainyard_core::control::Progress;
+use trainyard_runtime::http::{self, Metrics};
 
 use super::coordination::Board;
 use super::hub::Hub;
 use super::shard::Counters;
-use crate::http::{self, Metrics};
 
 /// The pages of a server.
 pub fn pages(board: Arc<Board>, hub: Arc<Hub>) -> Router {

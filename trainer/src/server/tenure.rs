@@ -9,13 +9,13 @@ use trainyard_checkpoint::{Manifest, load_range};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::{Event, Reports};
 use trainyard_core::facts::DataFacts;
+use trainyard_runtime::net::Identity;
 
 use super::coordination::Input;
 use super::saver::{self, Snapshots};
 use super::shard::{self, Notice, Notify, Rules, Shard};
 use super::uplink::{Target, Uplink};
 use super::{Options, Server};
-use crate::net::Identity;
 
 /// One generation of a server: its shard, and its voice. It outlives a broken control stream; under
 /// the next generation there is another.

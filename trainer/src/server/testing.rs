@@ -11,11 +11,11 @@ use trainyard_core::metrics::Task;
 use trainyard_core::round::Tally;
 use trainyard_core::schema::{ArrayInput, InputKind, InputSchema, Label};
 use trainyard_core::tree::Node;
+use trainyard_runtime::net::{Listener, Timing};
+use trainyard_runtime::storage::Location;
 
 use super::shard::{Push, Shard};
 use super::{Board, Hub, Options, Server};
-use crate::net::{Listener, Timing};
-use crate::storage::Location;
 
 /// No wait is longer than this.
 pub const LIMIT: Duration = Duration::from_secs(60);

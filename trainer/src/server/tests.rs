@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 use trainyard_checkpoint::{MemoryStorage, Storage};
 use trainyard_core::control::{FromCoordinator, Join, Role, ToCoordinator};
+use trainyard_runtime::net::{ControlReceiver, ControlSender};
 
 use super::testing::{LIMIT, Stalling, apply, facts, server};
 use super::*;
-use crate::net::{ControlReceiver, ControlSender};
 
 fn worker(generation: u32, server: &Server) -> Join {
     Join {

@@ -6,9 +6,9 @@ use std::sync::mpsc::Sender;
 use parking_lot::{Mutex, MutexGuard};
 use trainyard_core::control::ToCoordinator;
 use trainyard_core::coordinator::{Event, PeerId, Reports};
+use trainyard_runtime::net::ControlSender;
 
 use super::coordination::Input;
-use crate::net::ControlSender;
 
 /// Where messages go.
 #[derive(Default)]

@@ -7,7 +7,6 @@ use trainyard_core::layout::Layout;
 use trainyard_core::metrics::Task;
 use trainyard_core::philox::{Purpose, Stream};
 use trainyard_crds::training_job::Activation;
-
 use trainyard_runtime::arch::{Architecture, Layer};
 
 /// Where a leaf's dropout masks come from: the same on any worker, any thread, any attempt.

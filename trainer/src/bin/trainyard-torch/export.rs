@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use trainyard::commands::{ExportArgs, open_log, print};
 use trainyard::ui::format::thousands;
 use trainyard_checkpoint::{Check, Error, Log, Manifest};
-use trainyard_runtime::exit::{BadInput, Exit};
+use trainyard_runtime::exit::{BadInput, ExitCode};
 use trainyard_runtime::storage::Location;
 use trainyard_torch::{artifact, capability};
 
@@ -14,12 +14,12 @@ use trainyard_torch::{artifact, capability};
 ///
 /// # Errors
 /// [`BadInput`] if there is no such checkpoint; others if it is damaged or the folder cannot be written.
-pub fn run(args: ExportArgs) -> Result<Exit> {
+pub fn run(args: ExportArgs) -> Result<ExitCode> {
     let log = open_log(&args.checkpoint)?;
     let manifest = choose(&log, &args.checkpoint, args.step)?;
     capability::pin_if_supported(capability::of_spec(&manifest.spec))?;
     let info = artifact::export(Arc::clone(log.storage()), manifest, &args.out)?;
-    print::to_stdout(Exit::Done, |out| {
+    print::to_stdout(ExitCode::Done, |out| {
         let which = if info.complete {
             "the finished job"
         } else {

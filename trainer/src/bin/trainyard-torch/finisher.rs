@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use trainyard_checkpoint::Log;
-use trainyard_runtime::exit::Exit;
+use trainyard_runtime::exit::ExitCode;
 use trainyard_runtime::role;
 use trainyard_torch::{artifact, capability};
 
@@ -13,7 +13,7 @@ use crate::FinisherArgs;
 ///
 /// # Errors
 /// If the job is not complete, or as [`artifact::publish`].
-pub fn run(args: FinisherArgs) -> Result<Exit> {
+pub fn run(args: FinisherArgs) -> Result<ExitCode> {
     let job = role::begin(&args.job, args.supervised)?;
     capability::pin_if_supported(job.manifest.spec.training.cpu_capability)?;
     let log = Log::open(args.storage.open_existing()?, job.identity())?;
@@ -21,5 +21,5 @@ pub fn run(args: FinisherArgs) -> Result<Exit> {
         .complete()
         .context("the job has no complete checkpoint yet")?;
     artifact::publish(&args.storage, log.storage(), manifest)?;
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }

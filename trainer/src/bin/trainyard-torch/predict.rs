@@ -16,7 +16,7 @@ use trainyard_data::{
     DataError, Encoded, ErrorKind as DataErrorKind, Limits, encode_array, encode_csv, encode_labels,
 };
 use trainyard_runtime::artifact;
-use trainyard_runtime::exit::{BadInput, Exit};
+use trainyard_runtime::exit::{BadInput, ExitCode};
 use trainyard_runtime::storage::Location;
 use trainyard_torch::artifact::Artifact;
 use trainyard_torch::capability;
@@ -28,7 +28,7 @@ const TABLE_ROWS: usize = 10_000;
 ///
 /// # Errors
 /// [`BadInput`] for a damaged artifact or an unsuitable file, naming the place.
-pub fn run(args: PredictArgs) -> Result<Exit> {
+pub fn run(args: PredictArgs) -> Result<ExitCode> {
     pin(&args.artifact)?;
     let files = args
         .artifact
@@ -38,7 +38,7 @@ pub fn run(args: PredictArgs) -> Result<Exit> {
     warn(&encoded);
     let predictions = Predictions::compute(&artifact, &encoded, args.limit)?;
     let plain = !print::on_terminal() || predictions.rows.len() > TABLE_ROWS;
-    let exit = print::to_stdout(Exit::Done, |out| match (args.json, plain) {
+    let exit = print::to_stdout(ExitCode::Done, |out| match (args.json, plain) {
         (true, _) => predictions.write_json(out),
         (false, true) => predictions.write_csv(out),
         (false, false) => predictions.write_table(out),

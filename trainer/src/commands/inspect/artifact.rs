@@ -7,11 +7,13 @@ use anyhow::Result;
 use serde::Serialize;
 use trainyard_crds::training_job::Model;
 use trainyard_data::{ColumnKind, InputKind};
+use trainyard_runtime::artifact::{
+    self, METRICS, MetricsFile, ModelFile, ModelFiles, Provenance, Verified,
+};
+use trainyard_runtime::exit::BadInput;
+use trainyard_runtime::storage::Location;
 
 use super::super::print;
-use crate::artifact::{self, METRICS, MetricsFile, ModelFile, ModelFiles, Provenance, Verified};
-use crate::exit::BadInput;
-use crate::storage::Location;
 use crate::ui::format::{significant, thousands};
 
 /// Inputs that the text shows; JSON has all.

@@ -5,11 +5,11 @@ mod run;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use trainyard_runtime::artifact::{FILES, MODEL, PROVENANCE};
+use trainyard_runtime::exit::{BadInput, ExitCode};
+use trainyard_runtime::storage::Location;
 
 use super::print;
-use crate::artifact::{FILES, MODEL, PROVENANCE};
-use crate::exit::{BadInput, Exit};
-use crate::storage::Location;
 
 /// Arguments of `trainyard inspect`.
 #[derive(Args, Debug)]
@@ -29,7 +29,7 @@ pub struct InspectArgs {
 ///
 /// # Errors
 /// [`BadInput`] if the path is neither a run's folder nor an artifact.
-pub fn run(args: InspectArgs) -> Result<Exit> {
+pub fn run(args: InspectArgs) -> Result<ExitCode> {
     let place = &args.path;
     if let Location::Folder(path) = place
         && !path.is_dir()
@@ -45,9 +45,9 @@ pub fn run(args: InspectArgs) -> Result<Exit> {
     if path.join(MODEL).exists() || path.join(PROVENANCE).exists() {
         let report = artifact::Report::read(path, place)?;
         let exit = if report.is_sound() {
-            Exit::Done
+            ExitCode::Done
         } else {
-            Exit::BadInput
+            ExitCode::BadInput
         };
         return print::to_stdout(exit, |out| match args.json {
             true => Ok(writeln!(out, "{}", serde_json::to_string(&report)?)?),
@@ -56,9 +56,9 @@ pub fn run(args: InspectArgs) -> Result<Exit> {
     }
     let report = run::Report::read(place, args.verify)?;
     let exit = if report.is_sound() {
-        Exit::Done
+        ExitCode::Done
     } else {
-        Exit::BadInput
+        ExitCode::BadInput
     };
     print::to_stdout(exit, |out| match args.json {
         true => Ok(writeln!(out, "{}", serde_json::to_string(&report)?)?),

@@ -7,11 +7,11 @@ use anyhow::Result;
 use serde::Serialize;
 use trainyard_checkpoint::{Error, Log, Manifest, Storage, verify_shard};
 use trainyard_core::metrics::Metrics;
+use trainyard_runtime::artifact::{MetricsFile, is_published};
+use trainyard_runtime::storage::Location;
 
 use super::super::open_log;
 use super::super::print;
-use crate::artifact::{MetricsFile, is_published};
-use crate::storage::Location;
 use crate::ui::format::{significant, thousands};
 
 /// What a run's folder holds.

@@ -4,10 +4,10 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use trainyard_checkpoint::{MemoryStorage, Storage};
 use trainyard_core::control::Role;
+use trainyard_runtime::net::Timing;
 
 use super::super::testing::{LIMIT, Stalling, apply, facts, server, until};
 use super::*;
-use crate::net::Timing;
 
 /// A tenure that holds a shard at version 0, and what it says.
 fn opened(server: &Arc<Server>, generation: u32) -> (Arc<Tenure>, Receiver<Input>) {

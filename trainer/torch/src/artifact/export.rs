@@ -10,7 +10,6 @@ use serde::Serialize;
 use trainyard_checkpoint::{Manifest, Storage, load_range};
 use trainyard_core::layout::Layout;
 use trainyard_data::InputSchema;
-
 use trainyard_runtime::artifact::tensors::{self, Named};
 use trainyard_runtime::artifact::{
     Checkpoint, DataProvenance, Draft, FILES, FORMAT, FileRecord, GOLDEN, METRICS, MODEL,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
-
 use trainyard_runtime::http::{self, Metrics};
 
 /// Counted by the worker's threads, read by HTTP's.

@@ -13,14 +13,14 @@ use trainyard_core::layout::{CHUNK, Layout};
 use trainyard_core::round::Tally;
 use trainyard_core::tree::{self, Node, Tree};
 use trainyard_core::wire::{Body, Fence, Limits, as_bytes, as_bytes_mut};
-
-use super::board::{Admission, Board, Ending};
-use crate::arena::Arena;
-use crate::engine::Gradient;
 use trainyard_runtime::net::{
     self, Address, Channel, Closer, Hello, Identity, ReadHalf, Timing, WriteHalf, read_header,
     write_frame,
 };
+
+use super::board::{Admission, Board, Ending};
+use crate::arena::Arena;
+use crate::engine::Gradient;
 
 /// Models up to this many chunks are pushed by the computing thread itself: waking another takes
 /// longer than sending.

@@ -6,7 +6,6 @@ use trainyard_core::control::{Block, ToCoordinator};
 use trainyard_core::facts::DataFacts;
 use trainyard_core::metrics::BlockResult;
 use trainyard_core::wire::MAX_CONTROL_BYTES;
-
 use trainyard_runtime::exit::BadInput;
 
 /// Bytes of JSON that the facts of the data may take. They travel in a join and, beside a manifest

@@ -17,6 +17,14 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
 use trainyard_object::Connection;
+use trainyard_runtime::exit::{self, BadInput, ExitCode, TryAgain};
+use trainyard_runtime::files;
+use trainyard_runtime::http;
+use trainyard_runtime::job::Job;
+use trainyard_runtime::leaves_side_by_side;
+use trainyard_runtime::net::{
+    self, Address, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing,
+};
 
 use crate::arena::Arena;
 use crate::capability;
@@ -26,14 +34,6 @@ use activity::Activity;
 use board::{Board, Ending};
 use crew::Crew;
 use shift::Shift;
-use trainyard_runtime::exit::{self, BadInput, Exit, TryAgain};
-use trainyard_runtime::files;
-use trainyard_runtime::http;
-use trainyard_runtime::job::Job;
-use trainyard_runtime::leaves_side_by_side;
-use trainyard_runtime::net::{
-    self, Address, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing,
-};
 
 /// How long the coordinator's word may take after a server's connection has ended: servers and workers
 /// are released at once, and a server may be faster.
@@ -63,10 +63,10 @@ pub struct Options {
 ///
 /// # Errors
 /// If it cannot do its work, with what to do about it.
-pub fn run(mut options: Options) -> Result<Exit> {
+pub fn run(mut options: Options) -> Result<ExitCode> {
     // First: data may take long to load, and a worker that is asked to leave meanwhile is no crash.
     let terminate = trainyard_runtime::signals::termination()?;
-    terminate.listen(|| std::process::exit(Exit::Done.code().into()));
+    terminate.listen(|| std::process::exit(ExitCode::Done.code().into()));
     let activity = Arc::new(Activity::default());
     if let Some(listener) = options.http.take() {
         http::serve(listener, activity.pages())?;
@@ -120,7 +120,7 @@ struct Worker {
 
 impl Worker {
     /// Joins, works, and joins again when a connection is lost.
-    fn work_until_released(&self) -> Result<Exit> {
+    fn work_until_released(&self) -> Result<ExitCode> {
         let mut search = net::Search::new(&self.options.timing);
         let mut generation = 0;
         loop {
@@ -136,7 +136,7 @@ impl Worker {
                 }
             }
             if self.terminate.requested() {
-                return Ok(Exit::Done); // nobody waits for us
+                return Ok(ExitCode::Done); // nobody waits for us
             }
             search.wait(&self.options.coordinator)?;
         }

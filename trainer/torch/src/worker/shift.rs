@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result};
 use trainyard_core::control::{Role, ToCoordinator};
 use trainyard_core::tree::Node;
+use trainyard_runtime::net::{ControlSender, Identity};
 
 use super::board::{Board, Ending, Next};
 use super::crew::{self, Crew, Order, Product};
@@ -12,7 +13,6 @@ use super::link::{Links, Push};
 use super::{Ended, Options, Worker, messages};
 use crate::arena::Arena;
 use crate::engine::{Engine, EngineError, Gradient};
-use trainyard_runtime::net::{ControlSender, Identity};
 
 /// The computing thread of a session.
 pub(super) struct Shift<'a> {
