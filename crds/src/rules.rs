@@ -2,10 +2,8 @@
 //! parent is always there.
 
 use kube::core::Rule;
-use schemars::SchemaGenerator;
+use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::Value;
-
-use crate::training_job::PodSettings;
 
 fn rule(rule: impl Into<String>, message: impl Into<String>) -> Rule {
     Rule::new(rule).message(message.into().as_str())
@@ -97,10 +95,10 @@ pub(crate) fn spec() -> Vec<Rule> {
     rules
 }
 
-/// Rules of `spec.workers`.
-pub(crate) fn workers() -> Vec<Rule> {
+/// Rules of `spec.workers`, which has the fields of `Settings` beside its own.
+pub(crate) fn workers<Settings: JsonSchema>() -> Vec<Rule> {
     // What a pod is made of cannot change under it. They are taken from the schema: a setting that is added is fixed too.
-    let settings = SchemaGenerator::default().into_root_schema_for::<PodSettings>();
+    let settings = SchemaGenerator::default().into_root_schema_for::<Settings>();
     let fields = settings.get("properties").and_then(Value::as_object);
     let fixed = fields
         .into_iter()

@@ -30,7 +30,7 @@ impl Default for Servers {
 /// Workers. Their number may change while the job runs; the model does not depend on it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = crate::rules::workers()))]
+#[schemars(extend("x-kubernetes-validations" = crate::rules::workers::<PodSettings>()))]
 pub struct Workers {
     /// Number of workers wanted. `kubectl scale` and a HorizontalPodAutoscaler set it.
     #[serde(default = "default_worker_replicas")]

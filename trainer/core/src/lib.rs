@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod optimizer;
 pub mod philox;
 pub mod prediction;
+pub mod record;
 pub mod round;
 pub mod sampling;
 pub mod schedule;

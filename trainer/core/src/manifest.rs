@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::coordinator::Record;
 use crate::facts::DataFacts;
 use crate::json;
+use crate::record::Record;
 pub use trainyard_contract::FinalMetrics;
 
 /// Which job a log belongs to.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::record::{EarlyStopping, Record};
 use crate::control::{FromCoordinator, Role, ToCoordinator};
 use crate::facts::DataFacts;
 use crate::manifest::{FinalMetrics, Manifest, ShardRecord};
 use crate::metrics::Task;
+use crate::record::{EarlyStopping, Record};
 use crate::round::Tally;
 
 /// A control connection, as the shell numbers it. Numbers are never reused within a session.

@@ -10,7 +10,6 @@ mod halting;
 mod interface;
 mod joining;
 mod peers;
-mod record;
 mod reports;
 mod saving;
 mod training;
@@ -28,8 +27,8 @@ use halting::Halting;
 use peers::Peers;
 use saving::Pending;
 
+pub use crate::record::{Best, EarlyStopping, EpochRecord, HISTORY_LIMIT, Record};
 pub use interface::{Action, Commit, Config, Event, Outcome, PeerId, Start};
-pub use record::{Best, EarlyStopping, EpochRecord, HISTORY_LIMIT, Record};
 pub use reports::Reports;
 pub use saving::checkpoint_due;
 

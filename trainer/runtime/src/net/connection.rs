@@ -6,12 +6,10 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::control::{ControlReceiver, ControlSender};
+use super::refused;
 use super::socket::Socket;
-use super::until::Until;
-use super::{Identity, refused};
 
 /// An introduced connection. Only [`connect`](super::connect) and [`accept`](super::accept) make one.
 #[derive(Debug)]
@@ -45,19 +43,6 @@ impl Connection {
             closer: Closer(socket),
         }
     }
-
-    /// Makes it a control stream; a peer that says nothing for `patience` is given up.
-    ///
-    /// # Errors
-    /// Of the connection.
-    pub fn control(
-        self,
-        identity: Identity,
-        patience: Duration,
-    ) -> io::Result<(ControlSender, ControlReceiver)> {
-        let sender = ControlSender::new(self.writer, self.closer, identity);
-        Ok((sender, ControlReceiver::new(self.reader, patience)?))
-    }
 }
 
 impl ReadHalf {
@@ -67,11 +52,6 @@ impl ReadHalf {
     /// Of the system.
     pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.0.set_read_timeout(timeout)
-    }
-
-    /// Reads until a moment; it sets timeouts of its own.
-    pub(super) fn until(&mut self, end: Instant) -> Until<'_, Self> {
-        Until::new(self, end)
     }
 }
 
@@ -101,11 +81,6 @@ impl WriteHalf {
     /// Of the system.
     pub fn finish(&mut self) -> io::Result<()> {
         self.0.finish()
-    }
-
-    /// Writes until a moment; it sets timeouts of its own.
-    pub(super) fn until(&mut self, end: Instant) -> Until<'_, Self> {
-        Until::new(self, end)
     }
 }
 

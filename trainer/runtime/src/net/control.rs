@@ -8,12 +8,28 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use trainyard_core::wire::{Body, ControlDecoder, Limits, encode_control};
 
-use super::connection::{Closer, ReadHalf, WriteHalf};
+use super::connection::{Closer, Connection, ReadHalf, WriteHalf};
 use super::socket::uninterrupted;
+use super::until::Until;
 use super::{Identity, refused};
 
 /// Longest wait for a peer that does not read a control message, or not all of it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Connection {
+    /// Makes it a control stream; a peer that says nothing for `patience` is given up.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub fn control(
+        self,
+        identity: Identity,
+        patience: Duration,
+    ) -> io::Result<(ControlSender, ControlReceiver)> {
+        let sender = ControlSender::new(self.writer, self.closer, identity);
+        Ok((sender, ControlReceiver::new(self.reader, patience)?))
+    }
+}
 
 /// The sending half; may be shared by threads.
 #[derive(Debug)]
@@ -41,9 +57,8 @@ impl ControlSender {
         let header = self.identity.header(Body::Control { len: 0 });
         let bytes = encode_control(header, message).map_err(refused)?;
         let mut writer = self.writer.lock();
-        let result = writer
-            .until(Instant::now() + WRITE_TIMEOUT)
-            .write_all(&bytes);
+        let end = Instant::now() + WRITE_TIMEOUT;
+        let result = Until::new(&mut *writer, end).write_all(&bytes);
         if result.is_err() {
             self.abort();
         }
@@ -102,7 +117,7 @@ impl ControlReceiver {
     /// # Errors
     /// As [`ControlReceiver::receive`].
     pub fn receive_until<T: DeserializeOwned>(&mut self, end: Instant) -> io::Result<T> {
-        let message = next(&mut self.decoder, &mut self.reader.until(end))?;
+        let message = next(&mut self.decoder, &mut Until::new(&mut self.reader, end))?;
         self.reader.set_timeout(Some(self.patience))?;
         Ok(message)
     }

@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::frame::{read_header, write_frame};
 use super::listener::Incoming;
 use super::socket::Socket;
+use super::until::Until;
 use super::{Identity, Timing, refused};
 
 /// What a connection is for.
@@ -86,7 +87,8 @@ pub fn accept(
 }
 
 fn introduction(connection: &mut Connection, ours: Identity, timing: &Timing) -> io::Result<Hello> {
-    let mut until = connection.reader.until(Instant::now() + timing.connect);
+    let end = Instant::now() + timing.connect;
+    let mut until = Until::new(&mut connection.reader, end);
     let header = read_header(&mut until, &Limits { control: 4096 })?;
     let Body::Hello { len } = header.body else {
         return Err(refused("the first frame is no hello"));

@@ -13,6 +13,7 @@ use trainyard_core::wire::Body;
 use super::address::Kind;
 use super::socket::Socket;
 use super::testing::{IDENTITY, listeners, pair};
+use super::until::Until;
 use super::*;
 
 /// No wait is longer than this.
@@ -90,9 +91,8 @@ fn t13_what_trickles_is_given_up() {
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
-        let mut until = ours
-            .reader
-            .until(Instant::now() + Duration::from_millis(100));
+        let end = Instant::now() + Duration::from_millis(100);
+        let mut until = Until::new(&mut ours.reader, end);
         let error = until.read_exact(&mut [0; 1 << 20]).expect_err("too slow");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         ours.closer.close();
