@@ -1,5 +1,6 @@
 //! Server 0 and its coordinator, with storage that stalls.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,16 +27,17 @@ fn worker(generation: u32, server: &Server) -> Join {
 }
 
 /// A worker's control stream.
-fn joined(server: &Server, join: Join) -> (ControlSender, ControlReceiver) {
+///
+/// # Errors
+/// If the server has dropped the connection, as it does before a coordinator works.
+fn joined(server: &Server, join: Join) -> io::Result<(ControlSender, ControlReceiver)> {
     let identity = Identity {
         incarnation: join.incarnation,
         ..server.identity(join.generation)
     };
     let (sender, receiver) = introduced(server, identity, join.role);
-    sender
-        .send(&ToCoordinator::Join(join))
-        .expect("it is heard");
-    (sender, receiver)
+    sender.send(&ToCoordinator::Join(join))?;
+    Ok((sender, receiver))
 }
 
 /// A control stream before its first message.
@@ -67,7 +69,9 @@ fn t03_a_roll_back_does_not_wait_for_a_commit_that_has_stalled() {
     };
     testing::until("a shard and its commit", || {
         // A peer that is silent for long is sent away.
-        let (_sender, mut receiver) = joined(&server, worker(1, &server));
+        let Ok((_sender, mut receiver)) = joined(&server, worker(1, &server)) else {
+            return false;
+        };
         let welcome = receiver.receive::<FromCoordinator>();
         let welcomed = matches!(welcome, Ok(FromCoordinator::Welcome { generation: 1 }));
         welcomed && server.hub.shard().is_some() && server.board.read().servers == 1
@@ -75,7 +79,7 @@ fn t03_a_roll_back_does_not_wait_for_a_commit_that_has_stalled() {
     let shard = server.hub.shard().expect("a shard");
     apply(&shard, 0);
     storage.until_one_waits();
-    let _newer = joined(&server, worker(2, &server));
+    let _newer = joined(&server, worker(2, &server)).expect("it is heard");
     let ended = coordinating.join().expect("no panic").expect("no error");
     assert!(matches!(ended, Ended::Regenerated(2)), "{ended:?}");
     assert!(storage.one_waits(), "the commit was waited for");
@@ -109,7 +113,7 @@ fn t13_a_record_that_cannot_be_decoded_is_refused_with_its_sender_named() {
         reason.contains("server 3") && reason.contains("eight"),
         "{reason}"
     );
-    let _newer = joined(&server, worker(2, &server));
+    let _newer = joined(&server, worker(2, &server)).expect("it is heard");
     let ended = coordinating.join().expect("no panic").expect("no error");
     assert!(matches!(ended, Ended::Regenerated(2)), "{ended:?}");
 }
