@@ -1,13 +1,14 @@
 //! Starts the finisher: the process that exports the artifact of a finished job. It reads the complete
 //! checkpoint and writes beside it, so its failures do the job no harm.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use trainyard_contract::doubled;
 use trainyard_runtime::exit::{BadInput, ExitCode, TryAgain, last_error};
 use trainyard_runtime::storage::Location;
 
@@ -18,8 +19,10 @@ use crate::torch_program::TorchProgram;
 const ATTEMPTS: u32 = 3;
 /// The wait before the second attempt; it doubles.
 const WAIT: Duration = Duration::from_secs(1);
-/// The end of its log that is kept to find the reason of a failure, in bytes.
-const LOG_LIMIT: u64 = 1 << 20;
+/// The longest wait before an attempt.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Bytes of the end of its log in which the reason of a failure is looked for.
+const LOG_TAIL: usize = 1 << 16;
 
 /// How a finisher is started.
 #[derive(Debug)]
@@ -53,22 +56,21 @@ impl Finisher {
         env: &[(&'static str, String)],
         log: &mut dyn Write,
     ) -> Result<()> {
-        let mut wait = WAIT;
-        for attempt in 1.. {
+        for failures in 0..ATTEMPTS - 1 {
             let Err(error) = self.attempt(place, env, log) else {
                 return Ok(());
             };
-            if attempt == ATTEMPTS || error.is::<BadInput>() {
+            if error.is::<BadInput>() {
                 return Err(error);
             }
+            let wait = doubled(WAIT, failures, LONGEST_WAIT);
             let _ = writeln!(
                 log,
                 "the export failed and is repeated in {wait:?}: {error:#}"
             );
             sleep(wait);
-            wait *= 2;
         }
-        Ok(())
+        self.attempt(place, env, log)
     }
 
     fn attempt(
@@ -81,12 +83,10 @@ impl Finisher {
             .command(place, env)
             .spawn()
             .context("the finisher cannot be started")?;
-        let mut said = Vec::new();
-        if let Some(stderr) = child.stderr.take() {
-            stderr.take(LOG_LIMIT).read_to_end(&mut said)?;
-        }
+        let stderr = child.stderr.take();
+        let said = stderr.map_or(Ok(Vec::new()), |stderr| pass_on(stderr, log));
         let status = child.wait()?;
-        let _ = log.write_all(&said);
+        let said = said?;
         if status.success() {
             return Ok(());
         }
@@ -113,5 +113,54 @@ impl Finisher {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         command
+    }
+}
+
+/// Passes on all that a process says, so that it never waits for a reader, and returns the end of it.
+fn pass_on(mut from: impl Read, log: &mut dyn Write) -> io::Result<Vec<u8>> {
+    let mut tail = Tail {
+        log,
+        end: Vec::new(),
+    };
+    io::copy(&mut from, &mut tail)?;
+    Ok(tail.end)
+}
+
+/// Writes to a log and remembers the last [`LOG_TAIL`] bytes.
+struct Tail<'a> {
+    log: &'a mut dyn Write,
+    end: Vec<u8>,
+}
+
+impl Write for Tail<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A log that cannot be written does not end the export.
+        let _ = self.log.write_all(bytes);
+        self.end.extend_from_slice(bytes);
+        let excess = self.end.len().saturating_sub(LOG_TAIL);
+        self.end.drain(..excess);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_passed_on_and_the_end_is_kept() {
+        let said: Vec<u8> = (0..3 * LOG_TAIL).map(|at| at as u8).collect();
+        let mut log = Vec::new();
+        let end = pass_on(said.as_slice(), &mut log).expect("no error");
+        assert_eq!(log, said);
+        assert_eq!(end, said[2 * LOG_TAIL..]);
+        assert_eq!(
+            pass_on(&b"error: x"[..], &mut log).expect("no error"),
+            b"error: x"
+        );
     }
 }

@@ -147,9 +147,9 @@ fn be_server(args: ServerArgs) -> Result<Ended> {
         http: role::http_listener(args.http_fd, args.member.http.as_deref())?,
         storage,
         // The supervisor of a local run does it by itself.
-        finisher: match args.member.supervised {
-            None => Some(Finisher::new(args.member.job.into())?),
-            Some(_) => None,
+        finisher: match (args.member.index, args.member.supervised) {
+            (0, None) => Some(Finisher::new(args.member.job.into())?),
+            _ => None,
         },
         timing: Timing {
             grace: args.grace.map_or(timing.grace, Duration::from_secs),

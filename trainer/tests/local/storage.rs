@@ -162,7 +162,7 @@ fn t09_a_damaged_result_is_refused() {
 
 /// `trainyard run` with `mount` done before it in a mount namespace of its own; none where that is
 /// not permitted.
-pub fn mounted(spec: &Spec, mount: &str) -> Option<Spec> {
+fn mounted(spec: &Spec, mount: &str) -> Option<Spec> {
     let permitted = Command::new("unshare")
         .args(["--mount", "sh", "-c", mount])
         .output();
@@ -181,6 +181,18 @@ pub fn mounted(spec: &Spec, mount: &str) -> Option<Spec> {
     Some(spec)
 }
 
+/// `trainyard run` in `inside`, on a disk of this size of its own; none where that is not permitted.
+/// What is in `inside` at the end is copied to `kept`, before the disk goes with its namespace.
+pub fn on_small_disk(spec: &Spec, size: &str, inside: &Path, kept: &Path) -> Option<Spec> {
+    let (inside, kept) = (inside.display(), kept.display());
+    let mount = format!("mount -t tmpfs -o size={size} tmpfs {inside}");
+    let mut spec = mounted(spec, &mount)?;
+    let last = spec.wrapper.len() - 1;
+    spec.wrapper[last] =
+        format!("{mount} && {{ \"$0\" \"$@\"; code=$?; cp -a {inside} {kept}; exit $code; }}");
+    Some(spec)
+}
+
 /// The disk fills up on the way. What was committed stays, and with room the run goes on.
 #[test]
 fn t09_a_full_disk_fails_by_name_and_the_last_checkpoint_stays() {
@@ -189,17 +201,9 @@ fn t09_a_full_disk_fails_by_name_and_the_last_checkpoint_stays() {
     fs::create_dir(&inside).expect("writable");
     // One checkpoint is 3 x 58 KiB; several are kept, so that the third or so does not fit.
     let spec = job().set("checkpoint.keep", 100);
-    let mount = format!("mount -t tmpfs -o size=640k tmpfs {}", inside.display());
-    let Some(mut full) = mounted(&spec, &mount) else {
+    let Some(full) = on_small_disk(&spec, "640k", &inside, &kept) else {
         return;
     };
-    // Take along what is in the folder before the namespace goes with it.
-    let last = full.wrapper.len() - 1;
-    full.wrapper[last] = format!(
-        "{mount} && {{ \"$0\" \"$@\"; code=$?; cp -a {} {}; exit $code; }}",
-        inside.display(),
-        kept.display()
-    );
     let ended = full.start(&inside).wait();
     assert_eq!(ended.code(), Some(1), "{ended}");
     let said = message(&ended).to_lowercase();
