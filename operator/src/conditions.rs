@@ -15,6 +15,8 @@ pub mod types {
     /// Something keeps pods from being created, from running or from going on, or the coordinator from answering; the
     /// message names it.
     pub const DEGRADED: &str = "Degraded";
+    /// The artifact is there; if it is not, the reason says why.
+    pub const ARTIFACT_READY: &str = "ArtifactReady";
     /// The job was stopped by `suspend`.
     pub const SUSPENDED: &str = "Suspended";
     /// The job finished, with a model.

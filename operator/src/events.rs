@@ -24,8 +24,7 @@ pub fn of(old: &TrainingJobStatus, new: &TrainingJobStatus) -> Vec<Event> {
     }
     for member in &new.restarts.members {
         let before = old.restarts.members.iter().find(|m| m.name == member.name);
-        let counted = new.restarts.failures + new.restarts.disruptions
-            > old.restarts.failures + old.restarts.disruptions;
+        let counted = counted(new) > counted(old);
         if counted && before.map_or(0, |m| m.attempt) < member.attempt {
             let note = format!(
                 "{} {}; attempt {} follows",
@@ -33,6 +32,9 @@ pub fn of(old: &TrainingJobStatus, new: &TrainingJobStatus) -> Vec<Event> {
             );
             events.push(event(EventType::Warning, "Replaced", note, "Replace"));
         }
+    }
+    if let Some(event) = export_failed(old, new) {
+        events.push(event);
     }
     let flips = [
         (types::INVALID, EventType::Warning),
@@ -55,6 +57,23 @@ pub fn of(old: &TrainingJobStatus, new: &TrainingJobStatus) -> Vec<Event> {
         }
     }
     events
+}
+
+/// Losses and failures of pods, whatever they count against.
+fn counted(status: &TrainingJobStatus) -> u32 {
+    let restarts = &status.restarts;
+    let exports = status.export.as_ref().map_or(0, |export| export.failures);
+    restarts.failures + restarts.disruptions + exports
+}
+
+/// That a job has ended without its artifact. That it has one needs no event of its own beside the job's success.
+fn export_failed(old: &TrainingJobStatus, new: &TrainingJobStatus) -> Option<Event> {
+    let ends = old.completion_time.is_none() && new.completion_time.is_some();
+    let condition = conditions::get(&new.conditions, types::ARTIFACT_READY)?;
+    (ends && condition.status == "False").then(|| {
+        let (reason, message) = (&condition.reason, condition.message.clone());
+        event(EventType::Warning, reason, message, "Export")
+    })
 }
 
 fn several(number: u32, what: &str) -> String {

@@ -1,5 +1,6 @@
 //! A `TrainingJob` turned into a [`Job`]: what the operator works with, and what cannot be wrong.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,19 +146,13 @@ impl Job {
         self.object.spec.workers.replicas
     }
 
-    /// Number of members of a role that are wanted.
-    pub fn replicas(&self, role: Role) -> u32 {
-        match role {
-            Role::Server => self.servers(),
-            Role::Worker => self.workers(),
-        }
-    }
-
     /// Settings of a role's pods.
-    pub fn pod_settings(&self, role: Role) -> &PodSettings {
+    pub fn pod_settings(&self, role: Role) -> Cow<'_, PodSettings> {
+        let spec = &self.object.spec;
         match role {
-            Role::Server => &self.object.spec.servers.pod,
-            Role::Worker => &self.object.spec.workers.pod,
+            Role::Server => Cow::Borrowed(&spec.servers.pod),
+            Role::Worker => Cow::Borrowed(&spec.workers.pod),
+            Role::Finisher => Cow::Owned(finisher_settings(&spec.servers.pod, &spec.workers.pod)),
         }
     }
 
@@ -196,6 +191,19 @@ impl Job {
             .take(8)
             .collect();
         format!("{}-{uid}", self.name)
+    }
+}
+
+/// A finisher computes as a worker does, and reaches the storage as a server does.
+fn finisher_settings(servers: &PodSettings, workers: &PodSettings) -> PodSettings {
+    PodSettings {
+        env: servers.env.clone(),
+        env_from: servers.env_from.clone(),
+        volumes: servers.volumes.clone(),
+        volume_mounts: servers.volume_mounts.clone(),
+        service_account_name: servers.service_account_name.clone(),
+        security_context: servers.security_context.clone(),
+        ..workers.clone()
     }
 }
 

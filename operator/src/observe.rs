@@ -13,7 +13,7 @@ use crate::trouble::truncate;
 
 pub use crate::child::{Child, ChildObject};
 pub use crate::trouble::Trouble;
-pub use trainyard_contract::{Member, Report, Role};
+pub use trainyard_contract::{ExportReport, Member, Report, Role};
 
 /// A pod of a job.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,6 +145,11 @@ impl End {
     /// What server 0 reported, if it finished the job.
     pub fn report(&self) -> Option<Report> {
         Report::from_message(&self.message).filter(|_| self.code == Some(0))
+    }
+
+    /// What a finisher reported, if it exported the artifact.
+    pub fn export_report(&self) -> Option<ExportReport> {
+        ExportReport::from_message(&self.message).filter(|_| self.code == Some(0))
     }
 }
 
@@ -293,6 +298,8 @@ fn end(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<End> {
                 | "OutOfpods"
         )
     );
+    // It has run longer than its own `activeDeadlineSeconds`: that is not the cluster's doing.
+    let overdue = pod_reason.as_deref() == Some("DeadlineExceeded");
     // What the runtime says of a container that it found dead when the node came up again, and the kubelet of one that it
     // cannot find.
     let rebooted = matches!(
@@ -318,7 +325,7 @@ fn end(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<End> {
         disrupted: disruption.is_some()
             || kubelet
             || rebooted
-            || (terminated.is_none() && phase == Some("Failed")),
+            || (terminated.is_none() && phase == Some("Failed") && !overdue),
         lived_seconds: lived.unwrap_or(0).max(0),
         finished: terminated
             .and_then(|t| t.finished_at.as_ref())

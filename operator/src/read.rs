@@ -111,13 +111,19 @@ where
     Ok(found.map(|found| found.metadata))
 }
 
-/// The first volume that the job names and that is not there.
+/// The first volume that the job names and that is not there. One that exports needs the storage alone.
 ///
 /// # Errors
 /// Of the API server.
-pub async fn missing_reference(client: &Client, job: &Job) -> kube::Result<Option<Trouble>> {
+pub async fn missing_reference(
+    client: &Client,
+    job: &Job,
+    exporting: bool,
+) -> kube::Result<Option<Trouble>> {
     let mut volumes: Vec<(&str, &Volume)> = Vec::new();
-    volumes.extend(job.data_volume().map(|volume| ("spec.data.volume", volume)));
+    if !exporting {
+        volumes.extend(job.data_volume().map(|volume| ("spec.data.volume", volume)));
+    }
     if let StoragePlace::Volume(volume) = &job.storage {
         volumes.push(("spec.checkpoint.storage.volume", volume));
     }

@@ -59,12 +59,13 @@ const NOT_REASONS: &[&str] = &[
     "UnexpectedAdmissionError",
     "Unknown",
     // Types of conditions, and actions of events.
+    "ArtifactReady",
     "Degraded",
     "Invalid",
     "Running",
 ];
 /// Actions of events.
-const ACTIONS: [&str; 3] = ["Create", "Read", "Replace"];
+const ACTIONS: [&str; 4] = ["Create", "Export", "Read", "Replace"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

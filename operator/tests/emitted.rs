@@ -59,6 +59,16 @@ fn the_arguments_of_pods_stay_as_they_are() {
     );
     let args = container(&job(BUCKET), Member::server(0), 1)["args"].clone();
     assert_eq!(args[10], "--storage=s3://runs/vision/full-0a1b2c3d");
+    let finisher = container(&job(FULL), Member::FINISHER, 9);
+    assert_eq!(
+        finisher["args"],
+        json!([
+            "finisher",
+            "--job=/etc/trainyard/job.json",
+            "--storage=/storage/full-0a1b2c3d",
+            "--termination-message=/dev/termination-log",
+        ])
+    );
 }
 
 #[test]
@@ -89,8 +99,11 @@ fn the_environment_of_pods_stays_as_it_is() {
     assert_eq!(env(FULL, Member::worker(0)), json!(own));
     let own = [&[ip.clone(), grace][..], &store].concat();
     assert_eq!(env(BUCKET, Member::server(0)), json!(own));
-    let own = [&[ip][..], &threads, &store].concat();
+    let own = [&[ip.clone()][..], &threads, &store].concat();
     assert_eq!(env(BUCKET, Member::worker(0)), json!(own));
+    assert_eq!(env(BUCKET, Member::FINISHER), json!(own));
+    let own = [&[ip][..], &threads, &[plain("RUST_LOG", "debug")]].concat();
+    assert_eq!(env(FULL, Member::FINISHER), json!(own));
 }
 
 #[test]
@@ -124,6 +137,41 @@ fn what_pods_mount_and_listen_on_stays_as_it_is() {
         writable("scratch", "/scratch"),
     ];
     assert_eq!(worker["volumeMounts"], json!(own));
+}
+
+/// A finisher reaches the storage as a server does, and is placed and sized as a worker.
+#[test]
+fn a_finisher_stands_between_server_and_worker() {
+    let mut yaml = FULL.to_owned();
+    for (role, settings) in [
+        (
+            "servers:",
+            "serviceAccountName: store\n    nodeSelector: {kind: small}",
+        ),
+        (
+            "workers:",
+            "serviceAccountName: data\n    nodeSelector: {kind: large}\n    resources: {limits: {memory: 8Gi}}",
+        ),
+    ] {
+        yaml = yaml.replace(role, &format!("{role}\n    {settings}"));
+    }
+    let pod = resources::pod(&job(&yaml), "trainer:1", Member::FINISHER, 2, 9);
+    let pod = serde_json::to_value(pod).expect("a pod is JSON");
+    assert_eq!(pod["metadata"]["name"], "full-finisher-0-2");
+    assert_eq!(pod["metadata"]["labels"]["team"], "vision");
+    let spec = &pod["spec"];
+    assert_eq!(spec["serviceAccountName"], "store");
+    assert_eq!(spec["nodeSelector"], json!({"kind": "large"}));
+    assert_eq!(spec["activeDeadlineSeconds"], 3600);
+    let container = &spec["containers"][0];
+    assert_eq!(container["resources"]["limits"]["memory"], "8Gi");
+    assert!(container["ports"].is_null() && container["livenessProbe"].is_null());
+    let mounts = json!([
+        {"mountPath": "/etc/trainyard", "name": "job", "readOnly": true},
+        {"mountPath": "/tmp", "name": "tmp"},
+        {"mountPath": "/storage", "name": "storage"},
+    ]);
+    assert_eq!(container["volumeMounts"], mounts);
 }
 
 #[test]

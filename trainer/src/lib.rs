@@ -3,7 +3,6 @@
 //! See `ARCHITECTURE.md`.
 
 pub mod commands;
-pub mod finisher;
 pub mod run;
 pub mod server;
 pub mod torch_program;

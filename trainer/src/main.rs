@@ -1,20 +1,17 @@
 //! `trainyard`: train, and use what was trained. What needs libtorch is in the program beside it.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use trainyard::finisher::Finisher;
 use trainyard::ui::{Mode, Ui, colour_allowed};
 use trainyard::{commands, run, server, torch_program};
 use trainyard_contract::{DEFAULT_CONNECTIONS, MAX_THREADS, MemberCommand, ServerArgs};
-use trainyard_runtime::exit::{self, BadInput};
+use trainyard_runtime::exit;
 use trainyard_runtime::net::Timing;
 use trainyard_runtime::role;
-use trainyard_runtime::storage::Location;
 use trainyard_runtime::termination::{self, Ended};
 
 /// Where a server listens that is not told: it is found under the address that it then has.
@@ -40,17 +37,6 @@ enum Command {
     Export(commands::ExportArgs),
     #[command(flatten)]
     Member(MemberCommand),
-    /// Export the artifact of a finished job (started by a server).
-    #[command(hide = true)]
-    Finisher(Passed),
-}
-
-/// Arguments that only the second program parses.
-#[derive(Args)]
-#[command(disable_help_flag = true)]
-struct Passed {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    _all: Vec<OsString>,
 }
 
 #[derive(Args)]
@@ -97,8 +83,9 @@ fn main() -> std::process::ExitCode {
         }
         Command::Predict(_)
         | Command::Export(_)
-        | Command::Member(MemberCommand::Worker(_))
-        | Command::Finisher(_) => torch_program::become_it().map(|never| match never {}),
+        | Command::Member(MemberCommand::Worker(_) | MemberCommand::Finisher(_)) => {
+            torch_program::become_it().map(|never| match never {})
+        }
     };
     let exit = result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -129,9 +116,6 @@ fn run_job(args: RunArgs) -> std::process::ExitCode {
 
 fn be_server(args: ServerArgs) -> Result<Ended> {
     let job = role::begin(&args.member.job, args.member.supervised)?;
-    let storage = args.storage.parse::<Location>();
-    let storage =
-        storage.map_err(|error| BadInput(format!("--storage {}: {error}", args.storage)))?;
     let timing = Timing::default();
     server::run(server::Options {
         job,
@@ -145,12 +129,7 @@ fn be_server(args: ServerArgs) -> Result<Ended> {
             args.listen.as_deref().unwrap_or(ANY_PORT),
         )?),
         http: role::http_listener(args.http_fd, args.member.http.as_deref())?,
-        storage,
-        // The supervisor of a local run does it by itself.
-        finisher: match (args.member.index, args.member.supervised) {
-            (0, None) => Some(Finisher::new(args.member.job.into())?),
-            _ => None,
-        },
+        storage: role::storage(&args.storage)?,
         timing: Timing {
             grace: args.grace.map_or(timing.grace, Duration::from_secs),
             ..timing

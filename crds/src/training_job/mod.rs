@@ -22,7 +22,7 @@ pub use pod::{ImagePullPolicy, PodSettings};
 pub use roles::{Servers, Workers};
 pub use schedule::{ConstantLr, CosineLr, ExponentialLr, OneCycleLr, Schedule, StepLr};
 pub use status::{
-    CheckpointStatus, MemberRestarts, Phase, Progress, RestartCounts, RoleStatus,
+    CheckpointStatus, ExportStatus, MemberRestarts, Phase, Progress, RestartCounts, RoleStatus,
     TrainingJobStatus, WorkersStatus,
 };
 pub use training::{Consistency, CpuCapability, EarlyStopping, Metric, Training};

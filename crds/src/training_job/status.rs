@@ -53,6 +53,9 @@ pub struct TrainingJobStatus {
     /// The last checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointStatus>,
+    /// The export of the artifact, once training is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<ExportStatus>,
     /// URI of the finished model's artifact, as the pods see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<String>,
@@ -81,6 +84,8 @@ pub enum Phase {
     Restarting,
     /// Stopped by `suspend`.
     Suspended,
+    /// Training is complete, and a finisher pod exports the artifact.
+    Exporting,
     /// Finished, with a model.
     Succeeded,
     /// Ended without a model.
@@ -135,17 +140,17 @@ pub struct RestartCounts {
     /// Evictions, preemptions, drained and lost nodes, and pods that asked to be started again, which do not.
     #[serde(default)]
     pub disruptions: u32,
-    /// Servers and workers that were replaced.
+    /// Servers, workers and finishers that were replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2048), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub members: Vec<MemberRestarts>,
 }
 
-/// The replacements of one server or worker.
+/// The replacements of one server, worker or finisher.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberRestarts {
-    /// Role and index: `server-0`, `worker-3`.
+    /// Role and index: `server-0`, `worker-3`, `finisher-0`.
     pub name: String,
     /// Attempt that is current, from 0; it ends the name of the pod.
     #[serde(default)]
@@ -161,6 +166,19 @@ pub struct MemberRestarts {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub reason: String,
+}
+
+/// The export of an artifact.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportStatus {
+    /// When training was found complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bare::<Time>")]
+    pub start_time: Option<Time>,
+    /// Finisher pods that failed; the export is given up after the third.
+    #[serde(default)]
+    pub failures: u32,
 }
 
 /// The servers of a job.

@@ -32,7 +32,10 @@ impl Planner<'_> {
     /// The current pods of wanted members that are not there and may be created now.
     fn due_pods(&mut self) -> Vec<(Member, u32)> {
         let mut due = Vec::new();
-        for member in members::wanted(self.job) {
+        if self.is_exporting() && !self.others_are_over() {
+            return due;
+        }
+        for member in members::wanted(self.job, &self.status) {
             if self.current_pod(member).is_some() {
                 continue;
             }

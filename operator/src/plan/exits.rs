@@ -54,7 +54,8 @@ pub fn describe(end: &End) -> String {
         None => format!("ended ({})", end.reason),
     };
     let said = end.message.trim();
-    match end.report().is_some() || said.is_empty() {
+    let reported = end.report().is_some() || end.export_report().is_some();
+    match reported || said.is_empty() {
         true => how,
         false => format!("{how}: {said}"),
     }

@@ -8,13 +8,15 @@ use trainyard_contract::{Metric, Metrics};
 use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::{CheckpointStatus, CleanPodPolicy, Phase};
 
+use super::members::Failure;
 use super::{Planner, Step, after, delete, delete_as_seen};
 use crate::conditions::{self, ConditionState, types};
 use crate::job::Retention;
 use crate::observe::{PodSeen, Report};
 
 impl Planner<'_> {
-    pub(super) fn succeed(&mut self, report: &Report) {
+    /// Takes over what server 0 says of the complete training.
+    pub(super) fn record(&mut self, report: &Report) {
         let progress = self.status.progress.get_or_insert_default();
         progress.step = report.step;
         progress.total_steps = report.total_steps.max(report.step);
@@ -29,11 +31,28 @@ impl Planner<'_> {
             time: Some(Time(self.now)),
         });
         self.status.model_sha256.clone_from(&report.model_sha256);
-        self.status.artifact.clone_from(&report.artifact);
-        let message = match &report.model_sha256 {
-            Some(digest) => format!("trained {} steps; modelSha256 {digest}", report.step),
-            None => format!("trained {} steps", report.step),
-        };
+    }
+
+    /// Ends a job whose training is complete: with its artifact, or with the reason why there is none.
+    pub(super) fn succeed(&mut self, artifact: Result<String, Failure>) {
+        let step = self.status.progress.as_ref().map_or(0, |known| known.step);
+        let mut message = format!("trained {step} steps");
+        if let Some(digest) = &self.status.model_sha256 {
+            message += &format!("; modelSha256 {digest}");
+        }
+        match artifact {
+            Ok(artifact) => {
+                self.set_condition(types::ARTIFACT_READY, true, "Exported", &artifact);
+                self.status.artifact = Some(artifact);
+            }
+            Err(Failure {
+                reason,
+                message: why,
+            }) => {
+                message += "; the artifact is not there: see the condition ArtifactReady";
+                self.set_condition(types::ARTIFACT_READY, false, reason, &why);
+            }
+        }
         self.end(Phase::Succeeded, types::SUCCEEDED, "Complete", message);
     }
 
@@ -80,20 +99,7 @@ pub(super) fn clean_up(
     pods: &[PodSeen],
     now: Timestamp,
 ) -> (Vec<Step>, Option<Timestamp>) {
-    let goes = |pod: &&PodSeen| {
-        pod.deletion.is_none()
-            && match retention.clean_pod_policy {
-                CleanPodPolicy::All => true,
-                CleanPodPolicy::Running => !pod.is_over(),
-                // It has no logs, and would still take its place as soon as there is one.
-                CleanPodPolicy::None => !pod.has_started(),
-            }
-    };
-    let delete = match retention.clean_pod_policy {
-        CleanPodPolicy::None => delete_as_seen, // it may have begun since, and then it stays
-        CleanPodPolicy::All | CleanPodPolicy::Running => delete,
-    };
-    let mut steps: Vec<Step> = pods.iter().filter(goes).map(delete).collect();
+    let mut steps = clean_pods(retention.clean_pod_policy, pods.iter());
     let Some((ttl, end)) = retention.ttl.zip(status.completion_time.as_ref()) else {
         return (steps, None);
     };
@@ -103,6 +109,27 @@ pub(super) fn clean_up(
     }
     steps.push(Step::DeleteJob);
     (steps, None)
+}
+
+/// The deletions of pods that are not needed any more.
+pub(super) fn clean_pods<'a>(
+    policy: CleanPodPolicy,
+    pods: impl Iterator<Item = &'a PodSeen>,
+) -> Vec<Step> {
+    let goes = |pod: &&PodSeen| {
+        pod.deletion.is_none()
+            && match policy {
+                CleanPodPolicy::All => true,
+                CleanPodPolicy::Running => !pod.is_over(),
+                // It has no logs, and would still take its place as soon as there is one.
+                CleanPodPolicy::None => !pod.has_started(),
+            }
+    };
+    let delete = match policy {
+        CleanPodPolicy::None => delete_as_seen, // it may have begun since, and then it stays
+        CleanPodPolicy::All | CleanPodPolicy::Running => delete,
+    };
+    pods.filter(goes).map(delete).collect()
 }
 
 /// A number for people: six significant digits, as the artifact has all of them. None if JSON cannot say it.

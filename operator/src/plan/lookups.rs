@@ -40,12 +40,16 @@ pub fn pods(
     let mut lookups: BTreeSet<(Member, u32)> = lost.map(|pod| (pod.member, pod.attempt)).collect();
     let phase = state.status.phase;
     if !phase.is_some_and(Phase::is_terminal) && !job.is_suspended() {
-        lookups.extend(wanted(job).map(current).filter(|&(member, attempt)| {
-            cached.conflicts.contains(&(member, attempt))
+        lookups.extend(
+            wanted(job, &state.status)
+                .map(current)
+                .filter(|&(member, attempt)| {
+                    cached.conflicts.contains(&(member, attempt))
                 || state.members.has_started(member)
                 // Only the API server itself can say that a server is lost, which its successor has to be told.
                 || (member.role == Role::Server && may_exist(member, attempt))
-        }));
+                }),
+        );
     }
     lookups.retain(|&(member, attempt)| is_missing(member, attempt));
     lookups
@@ -73,7 +77,7 @@ pub(super) fn is_predecessor_unknown(job: &Job, known: &JobState, observed: &Obs
 fn all_started(job: &Job, known: &JobState, pods: &[PodSeen]) -> bool {
     let waits = |pod: &PodSeen| {
         pod.member.role == Role::Server
-            && is_wanted(job, pod.member)
+            && is_wanted(job, &known.status, pod.member)
             && pod.attempt == known.members.attempt(pod.member)
             && !pod.has_started()
     };

@@ -1,4 +1,4 @@
-//! The servers and workers of a job: which are wanted, which pod of theirs is current, and what the end of one means.
+//! The members of a job: which are wanted, which pod of theirs is current, and what the end of one means.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub struct Members {
 }
 
 /// What is to be done about a member's current pod.
-enum Fate {
+pub(super) enum Fate {
     /// It stays, or is not there and will be created.
     Keep,
     /// Look again at this time.
@@ -51,7 +51,7 @@ enum Fate {
 
 /// What a loss counts as.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Charge {
+pub(super) enum Charge {
     /// A failure, which counts against `backoffLimit`.
     Failure,
     /// A disruption.
@@ -61,9 +61,11 @@ enum Charge {
 }
 
 /// A pod that is gone.
-struct Loss {
-    charge: Charge,
-    reason: String,
+pub(super) struct Loss {
+    /// What it counts as.
+    pub charge: Charge,
+    /// How it ended.
+    pub reason: String,
     lived_seconds: i64,
 }
 
@@ -141,13 +143,13 @@ impl Members {
         status: &mut TrainingJobStatus,
         now: Timestamp,
     ) -> Result<Vec<Timestamp>, Failure> {
-        if let Some(failure) = self.permanent(job, observed) {
+        if let Some(failure) = self.permanent(job, status, observed) {
             return Err(failure);
         }
         let mut timers = Vec::new();
         let mut last_failure = None;
         let mut server_lost = false;
-        for member in wanted(job) {
+        for member in wanted(job, status) {
             match self.fate(member, observed, status, now) {
                 Fate::Keep => {}
                 Fate::Wait(time) => timers.push(time),
@@ -165,7 +167,7 @@ impl Members {
                 }
             }
         }
-        self.replace_unwanted(job, observed);
+        self.replace_unwanted(job, status, observed);
         if server_lost {
             status.generation += 1;
         }
@@ -183,9 +185,15 @@ impl Members {
     }
 
     /// An end that no other attempt mends; server 0's account of it is the best.
-    fn permanent(&self, job: &Job, observed: &Observed) -> Option<Failure> {
-        let current =
-            |pod: &&PodSeen| pod.attempt == self.attempt(pod.member) && is_wanted(job, pod.member);
+    fn permanent(
+        &self,
+        job: &Job,
+        status: &TrainingJobStatus,
+        observed: &Observed,
+    ) -> Option<Failure> {
+        let current = |pod: &&PodSeen| {
+            pod.attempt == self.attempt(pod.member) && is_wanted(job, status, pod.member)
+        };
         let judged = observed.pods.iter().filter(current).filter_map(|pod| {
             let end = pod.end()?;
             (exits::judge(end, pod.deletion.is_some()) == Verdict::Permanent)
@@ -198,7 +206,7 @@ impl Members {
         })
     }
 
-    fn fate(
+    pub(super) fn fate(
         &self,
         member: Member,
         observed: &Observed,
@@ -220,8 +228,8 @@ impl Members {
                 (None, _) => Fate::Keep,
                 // Its successor need not wait: two workers in one place are harmless.
                 (Some(_), Role::Worker) => gone("was deleted"),
-                // It is checkpointing; a successor would cut that short.
-                (Some(_), Role::Server) => match lost_at(pod) {
+                // It is writing; a successor would cut that short.
+                (Some(_), Role::Server | Role::Finisher) => match lost_at(pod) {
                     Some(lost) if now < lost => Fate::Wait(lost),
                     _ => gone("is lost with its node"),
                 },
@@ -263,7 +271,7 @@ impl Members {
         }
     }
 
-    fn replace(&mut self, member: Member, loss: &Loss, now: Timestamp) {
+    pub(super) fn replace(&mut self, member: Member, loss: &Loss, now: Timestamp) {
         let entry = self.next_attempt(member);
         let (streak, wait) = exits::backoff(entry.streak, loss.lived_seconds);
         entry.streak = streak;
@@ -272,25 +280,38 @@ impl Members {
         truncate(&mut entry.reason, MAX_REASON);
     }
 
+    /// The current pod is not created before this time.
+    pub(super) fn wait_until(&mut self, member: Member, time: Timestamp) {
+        if let Some(entry) = self.replaced.get_mut(&member) {
+            entry.not_before = Some(Time(time));
+        }
+    }
+
     /// Members that are not wanted any more get another attempt before their pods are deleted: wanted again, they need
     /// not wait for the old pods, and nobody takes the deletion for a disruption.
-    fn replace_unwanted(&mut self, job: &Job, observed: &Observed) {
+    fn replace_unwanted(&mut self, job: &Job, status: &TrainingJobStatus, observed: &Observed) {
         for pod in &observed.pods {
-            if !is_wanted(job, pod.member) && pod.attempt == self.attempt(pod.member) {
+            if !is_wanted(job, status, pod.member) && pod.attempt == self.attempt(pod.member) {
                 let entry = self.next_attempt(pod.member);
                 entry.streak = 0;
                 entry.not_before = None;
                 entry.reason = "was scaled away".into();
             }
         }
-        self.started.retain(|member| is_wanted(job, *member));
+        self.started
+            .retain(|member| is_wanted(job, status, *member));
     }
 
     /// Pods that a suspension has ended are followed by others, as soon as the job is resumed; they were not lost.
-    pub fn replace_suspended(&mut self, job: &Job, observed: &Observed) {
+    pub fn replace_suspended(
+        &mut self,
+        job: &Job,
+        status: &TrainingJobStatus,
+        observed: &Observed,
+    ) {
         for pod in &observed.pods {
             if pod.deletion.is_some()
-                && is_wanted(job, pod.member)
+                && is_wanted(job, status, pod.member)
                 && pod.attempt == self.attempt(pod.member)
             {
                 let entry = self.next_attempt(pod.member);
@@ -326,7 +347,7 @@ impl Loss {
         }
     }
 
-    fn of(end: &End, charge: Charge) -> Self {
+    pub fn of(end: &End, charge: Charge) -> Self {
         Loss {
             charge,
             reason: exits::describe(end),
@@ -341,10 +362,18 @@ pub fn lost_at(pod: &PodSeen) -> Option<Timestamp> {
     Some(after(deadline, LOST))
 }
 
-/// The members that a job wants, servers first.
-pub fn wanted(job: &Job) -> impl Iterator<Item = Member> + use<> {
-    let servers = (0..job.servers()).map(Member::server);
-    servers.chain((0..job.workers()).map(Member::worker))
+/// The members that a job wants: servers and workers, servers first; once training is complete, the finisher.
+pub fn wanted(job: &Job, status: &TrainingJobStatus) -> impl Iterator<Item = Member> + use<> {
+    let exports = status.export.is_some();
+    let (servers, workers) = match exports {
+        true => (0, 0),
+        false => (job.servers(), job.workers()),
+    };
+    let servers = (0..servers).map(Member::server);
+    let workers = (0..workers).map(Member::worker);
+    servers
+        .chain(workers)
+        .chain(exports.then_some(Member::FINISHER))
 }
 
 /// Whether a server that is missing counts as lost: it ran in this generation, and has taken its state with it.
@@ -353,8 +382,13 @@ pub fn ran(status: &TrainingJobStatus) -> bool {
 }
 
 /// Whether a job wants a member.
-pub fn is_wanted(job: &Job, member: Member) -> bool {
-    member.index < job.replicas(member.role)
+pub fn is_wanted(job: &Job, status: &TrainingJobStatus, member: Member) -> bool {
+    let exports = status.export.is_some();
+    match member.role {
+        Role::Server => !exports && member.index < job.servers(),
+        Role::Worker => !exports && member.index < job.workers(),
+        Role::Finisher => exports && member == Member::FINISHER,
+    }
 }
 
 /// The report of a server 0 that found the job complete.

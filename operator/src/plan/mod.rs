@@ -6,6 +6,7 @@
 
 mod create;
 pub mod exits;
+mod export;
 mod finish;
 mod indexes;
 pub mod lookups;
@@ -28,6 +29,7 @@ use crate::conditions::{self, ConditionState, types};
 use crate::job::{Job, Problem, Retention};
 use crate::observe::{Member, Observed, PodSeen};
 use crate::trouble::Trouble;
+use members::Failure;
 
 /// A job's status, with what it says of the members parsed: made once in a reconcile.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -174,8 +176,13 @@ impl Planner<'_> {
             return self.after_the_end();
         }
         // Before anything that could fail the job: what is finished is finished.
-        if let Some(report) = self.observed.pods.iter().find_map(members::completion) {
-            return self.succeed(&report);
+        if !self.is_exporting()
+            && let Some(report) = self.observed.pods.iter().find_map(members::completion)
+        {
+            self.complete(&report);
+            if !self.is_exporting() {
+                return;
+            }
         }
         if self.job.is_suspended() {
             return self.suspend();
@@ -187,6 +194,13 @@ impl Planner<'_> {
         if self.past_deadline() {
             return;
         }
+        match self.is_exporting() {
+            true => self.export(),
+            false => self.train(),
+        }
+    }
+
+    fn train(&mut self) {
         let judged = self
             .members
             .judge(self.job, self.observed, &mut self.status, self.now);
@@ -233,11 +247,14 @@ impl Planner<'_> {
             self.wake_at(end);
             return false;
         }
-        let message = format!(
-            "the job did not finish within activeDeadlineSeconds ({})",
-            deadline.as_secs()
-        );
-        self.fail("DeadlineExceeded", message);
+        let limit = format!("activeDeadlineSeconds ({})", deadline.as_secs());
+        let reason = "DeadlineExceeded";
+        if self.is_exporting() {
+            let message = format!("the export did not finish within {limit}");
+            self.succeed(Err(Failure { reason, message }));
+        } else {
+            self.fail(reason, format!("the job did not finish within {limit}"));
+        }
         true
     }
 
@@ -270,7 +287,8 @@ impl Planner<'_> {
         // What the servers held is gone: the new ones begin from the checkpoint, and nothing older may interfere.
         self.status.generation += 1;
         self.status.phase = Some(Phase::Pending);
-        self.members.replace_suspended(self.job, self.observed);
+        self.members
+            .replace_suspended(self.job, &self.status, self.observed);
         true
     }
 
@@ -296,7 +314,7 @@ impl Planner<'_> {
     fn delete_what_is_superfluous(&mut self) {
         for pod in &self.observed.pods {
             let current = self.members.attempt(pod.member);
-            let unwanted = !members::is_wanted(self.job, pod.member);
+            let unwanted = !members::is_wanted(self.job, &self.status, pod.member);
             let replaced = pod.attempt < current;
             // The last one that ended stays, for its logs.
             let forgotten = pod.attempt.saturating_add(1) < current;

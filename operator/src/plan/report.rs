@@ -31,13 +31,20 @@ impl Planner<'_> {
         let old = &self.known.status;
         self.count();
         let live = !self.status.phase.is_some_and(Phase::is_terminal);
-        if live && self.status.phase != Some(Phase::Suspended) {
-            self.record_started();
-            self.live_phase(old);
+        let suspended = self.status.phase == Some(Phase::Suspended);
+        match self.is_exporting() {
+            _ if !live || suspended => {}
+            true => self.status.phase = Some(Phase::Exporting),
+            false => {
+                self.record_started();
+                self.live_phase(old);
+            }
         }
         self.members.store(&mut self.status);
         self.set_conditions(live);
-        if live && let Some(seen) = &self.observed.progress {
+        if self.is_exporting() {
+            self.keep_counts(old);
+        } else if live && let Some(seen) = &self.observed.progress {
             self.merge_progress(seen.clone(), old);
         }
     }
@@ -87,7 +94,8 @@ impl Planner<'_> {
     fn record_started(&mut self) {
         for pod in &self.observed.pods {
             let is_current = self.members.attempt(pod.member) == pod.attempt;
-            let counts = members::is_wanted(self.job, pod.member) && pod.is_active();
+            let wanted = members::is_wanted(self.job, &self.status, pod.member);
+            let counts = wanted && pod.is_active();
             if is_current && counts && pod.is_ready() {
                 self.members.record_started(pod.member);
             }
@@ -112,6 +120,15 @@ impl Planner<'_> {
         });
     }
 
+    /// While an artifact is exported, servers and workers leave: that alone is not worth a write.
+    fn keep_counts(&mut self, old: &TrainingJobStatus) {
+        let servers = std::mem::replace(&mut self.status.servers, old.servers.clone());
+        let workers = std::mem::replace(&mut self.status.workers, old.workers.clone());
+        if self.status != *old {
+            (self.status.servers, self.status.workers) = (servers, workers);
+        }
+    }
+
     fn set_conditions(&mut self, live: bool) {
         let (running, reason, message) = match self.status.phase {
             Some(Phase::Running) => (true, "Training", "all servers and at least one worker run"),
@@ -121,6 +138,11 @@ impl Planner<'_> {
                 "a lost server or all workers are being replaced",
             ),
             Some(Phase::Suspended) => (false, "Suspended", "spec.suspend is true"),
+            Some(Phase::Exporting) => (
+                false,
+                "Exporting",
+                "training is complete, and a finisher exports the artifact",
+            ),
             Some(Phase::Succeeded | Phase::Failed) => (false, "Finished", "the job has ended"),
             Some(Phase::Pending) | None => (
                 false,
@@ -158,7 +180,7 @@ impl Planner<'_> {
         }
     }
 
-    fn set_condition(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
+    pub(super) fn set_condition(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
         let message = message.into();
         let state = ConditionState {
             status,
@@ -213,7 +235,7 @@ impl Planner<'_> {
 
     /// A member whose pods end again and again, and whose current one has not run for long.
     fn crash_loop(&self) -> Option<Trouble> {
-        members::wanted(self.job).find_map(|member| {
+        members::wanted(self.job, &self.status).find_map(|member| {
             let (streak, reason) = self.members.streak(member);
             let steady = self
                 .current_pod(member)

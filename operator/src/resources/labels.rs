@@ -6,7 +6,7 @@ use trainyard_contract::{Member, Role};
 
 /// Name of the job.
 pub const JOB: &str = "trainyard.dev/job";
-/// `server` or `worker`.
+/// `server`, `worker` or `finisher`.
 pub const ROLE: &str = "trainyard.dev/role";
 /// Index in the role.
 pub const INDEX: &str = "trainyard.dev/index";

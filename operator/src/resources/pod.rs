@@ -15,7 +15,7 @@ use trainyard_contract::pod::{
     CONTAINER, DATA_FOLDER, HEALTH_PAGE, HTTP_PORT, JOB_FOLDER, JOB_PATH, PROTOCOL_PORT,
     STORAGE_FOLDER, TEMPORARY_FOLDER, TERMINATION_MESSAGE_PATH,
 };
-use trainyard_contract::{Member, MemberArgs, Role, ServerArgs, WorkerArgs};
+use trainyard_contract::{FinisherArgs, Member, MemberArgs, Role, ServerArgs, WorkerArgs};
 use trainyard_crds::training_job::{PodSettings, Volume as JobVolume};
 
 use super::{USER, config_name, coordinator_name, labels, pod_name, storage_uri};
@@ -27,6 +27,8 @@ const DEFAULT_GRACE: u32 = 60;
 const GRACE_MARGIN: u32 = 5;
 /// Consecutive failed probes, one each 10 s, until a container counts as hanging.
 const LIVENESS_FAILURES: i32 = 6;
+/// Seconds that an export may take. Nothing else ends a finisher that hangs: it has no page to probe.
+const EXPORT_SECONDS: i64 = 3600;
 
 /// The pod of a member's attempt, in a generation of the training group.
 pub fn pod(job: &Job, image: &str, member: Member, attempt: u32, generation: u64) -> Pod {
@@ -42,7 +44,7 @@ pub fn pod(job: &Job, image: &str, member: Member, attempt: u32, generation: u64
             owner_references: job.owner().map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
-        spec: Some(pod_spec(job, image, member, generation, settings)),
+        spec: Some(pod_spec(job, image, member, generation, &settings)),
         status: None,
     }
 }
@@ -61,6 +63,7 @@ fn pod_spec(
         hostname: Some(format!("{}-{member}", job.name)),
         subdomain: Some(job.name.clone()),
         restart_policy: Some("Never".into()),
+        active_deadline_seconds: (member.role == Role::Finisher).then_some(EXPORT_SECONDS),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(grace(settings).into()),
@@ -93,18 +96,25 @@ fn container(
     generation: u64,
     settings: &PodSettings,
 ) -> Container {
-    let (ports, readiness_probe) = match member.role {
+    let (ports, readiness_probe, liveness_probe) = match member.role {
         Role::Server => (
             &[("http", HTTP_PORT), ("protocol", PROTOCOL_PORT)][..],
             Some(probe(1, 3)),
+            Some(probe(10, LIVENESS_FAILURES)),
         ),
-        Role::Worker => (&[("http", HTTP_PORT)][..], None),
+        Role::Worker => (
+            &[("http", HTTP_PORT)][..],
+            None,
+            Some(probe(10, LIVENESS_FAILURES)),
+        ),
+        Role::Finisher => (&[][..], None, None),
     };
     let port = |(name, port): &(&str, u16)| ContainerPort {
         name: Some((*name).into()),
         container_port: (*port).into(),
         ..ContainerPort::default()
     };
+    let ports: Vec<ContainerPort> = ports.iter().map(port).collect();
     Container {
         name: CONTAINER.into(),
         image: Some(image.into()),
@@ -114,11 +124,11 @@ fn container(
         args: Some(args(job, member, generation)),
         env: Some(env(job, member.role, settings)),
         env_from: some_list(&settings.env_from),
-        ports: Some(ports.iter().map(port).collect()),
+        ports: some_list(&ports),
         resources: settings.resources.clone(),
         volume_mounts: Some(mounts(job, member.role, settings)),
         readiness_probe,
-        liveness_probe: Some(probe(10, LIVENESS_FAILURES)),
+        liveness_probe,
         termination_message_path: Some(TERMINATION_MESSAGE_PATH.into()),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         security_context: Some(SecurityContext {
@@ -172,6 +182,15 @@ fn args(job: &Job, member: Member, generation: u64) -> Vec<String> {
             };
             args.to_args()
         }
+        Role::Finisher => {
+            let args = FinisherArgs {
+                job: common.job,
+                storage: storage_uri(job),
+                termination_message: common.termination_message,
+                supervised: None,
+            };
+            args.to_args()
+        }
     }
 }
 
@@ -188,31 +207,46 @@ fn env(job: &Job, role: Role, settings: &PodSettings) -> Vec<EnvVar> {
         }),
         ..EnvVar::default()
     }];
-    // Servers need the storage alone, workers the data alone: each finds its own under the usual names.
+    // Servers and the finisher need the storage alone, workers the data alone: each finds its own under the usual names.
     match role {
         Role::Server => {
             // Not an argument: the image of a job may be older than the operator, and passes over what it does not know.
             let grace = grace(settings);
             let grace = grace - GRACE_MARGIN.min(grace / 4);
             env.push(plain(GRACE_SECONDS, &grace.to_string()));
-            if let StoragePlace::S3(s3) = &job.storage {
-                let secret = s3.credentials_secret.as_deref();
-                env.extend(s3_env(s3.endpoint.as_deref(), &s3.region, secret));
-            }
+            env.extend(storage_env(job));
         }
         Role::Worker => {
-            // What the trainer would pin by starting itself anew: one thread in each of libtorch's operations.
-            let set = |name: &str| settings.env.iter().any(|env| env.name == name);
-            let pinned = ONE_THREAD.iter().filter(|(name, _)| !set(name));
-            env.extend(pinned.map(|(name, value)| plain(name, value)));
+            env.extend(one_thread(settings));
             if let Some(s3) = &job.object.spec.data.s3 {
                 let secret = s3.credentials_secret.as_deref();
                 env.extend(s3_env(s3.endpoint.as_deref(), &s3.region, secret));
             }
         }
+        Role::Finisher => {
+            env.extend(one_thread(settings));
+            env.extend(storage_env(job));
+        }
     }
     env.extend(settings.env.iter().cloned());
     env
+}
+
+/// What the trainer would pin by starting itself again: one thread in each of libtorch's operations.
+fn one_thread(settings: &PodSettings) -> impl Iterator<Item = EnvVar> {
+    let set = |name: &str| settings.env.iter().any(|env| env.name == name);
+    let pinned = ONE_THREAD.iter().filter(move |(name, _)| !set(name));
+    pinned.map(|(name, value)| plain(name, value))
+}
+
+fn storage_env(job: &Job) -> Vec<EnvVar> {
+    match &job.storage {
+        StoragePlace::Volume(_) => Vec::new(),
+        StoragePlace::S3(s3) => {
+            let secret = s3.credentials_secret.as_deref();
+            s3_env(s3.endpoint.as_deref(), &s3.region, secret)
+        }
+    }
 }
 
 fn plain(name: &str, value: &str) -> EnvVar {
@@ -259,7 +293,7 @@ struct OwnVolume<'a> {
 
 fn own_volume(job: &Job, role: Role) -> Option<OwnVolume<'_>> {
     match role {
-        Role::Server => match &job.storage {
+        Role::Server | Role::Finisher => match &job.storage {
             StoragePlace::Volume(from) => Some(OwnVolume {
                 name: "storage",
                 folder: STORAGE_FOLDER,

@@ -15,7 +15,7 @@ use crate::faults::Gate;
 use crate::invariants::Watchdog;
 use crate::kubelet::{PodSim, Task};
 use crate::store::{Change, JOBS, Key, PODS, Refusal, Store};
-use crate::trainer::Training;
+use crate::trainer::{Exports, Training};
 
 /// Time: tokio's, which stands still while anybody has something to do. The operator's clock may be off by some seconds.
 pub struct SimClock {
@@ -61,6 +61,7 @@ pub struct Cluster {
     pub watchdog: Watchdog,
     pub pods: BTreeMap<String, PodSim>,
     pub trainings: BTreeMap<String, Training>,
+    pub exports: Exports,
     /// Whether each node answers.
     pub nodes: Vec<bool>,
     /// Most pods that may exist.
@@ -92,6 +93,7 @@ impl Cluster {
             watchdog: Watchdog::default(),
             pods: BTreeMap::new(),
             trainings: BTreeMap::new(),
+            exports: Exports::default(),
             nodes: vec![true; 3],
             quota: None,
             pods_refused: None,

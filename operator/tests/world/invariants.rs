@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use trainyard_contract::EXPORT_ATTEMPTS;
 
 use crate::cluster::Cluster;
 use crate::kubelet::text;
@@ -22,6 +23,8 @@ struct Fate {
     by_operator: bool,
     /// The operator deleted it because the job was suspended.
     suspended: bool,
+    /// It was a finisher.
+    finisher: bool,
     /// It was a server that others needed: training cannot have gone on without somebody noticing.
     needed: bool,
 }
@@ -45,6 +48,7 @@ impl Watchdog {
         fate.needed = needed;
         match (code, reason) {
             _ if fate.by_operator => {}
+            (0, _) if fate.finisher => fate.permanently = true, // unless it has reported
             (_, "Evicted") | (0 | 75, _) => fate.disturbed = true,
             (101 | 128.., _) => fate.failed = true,
             _ => fate.permanently = true,
@@ -66,7 +70,10 @@ impl Watchdog {
     /// there is another whose watch is behind, and who sees the resumed job beside the pod that is going.
     fn countable(&self, job: &str) -> (u64, u64) {
         let of_job = self.fates.values().filter(|fate| fate.job == job);
-        let failed = of_job.clone().filter(|fate| fate.failed).count() as u64;
+        let failed = of_job
+            .clone()
+            .filter(|fate| fate.failed && !fate.finisher)
+            .count() as u64;
         let misread = |fate: &Fate| fate.suspended && self.rivals;
         let counts = |fate: &&Fate| fate.failed || fate.disturbed || misread(fate);
         let all = of_job.filter(counts).count() as u64;
@@ -74,7 +81,8 @@ impl Watchdog {
     }
 
     pub fn failed_permanently_somewhere(&self) -> bool {
-        self.fates.values().any(|fate| fate.permanently)
+        let mut fates = self.fates.values();
+        fates.any(|fate| fate.permanently && !fate.finisher)
     }
 
     /// How many servers failed, if fewer failures are counted.
@@ -90,7 +98,14 @@ impl Watchdog {
     fn failed_permanently(&self, job: &str) -> bool {
         self.fates
             .values()
-            .any(|fate| fate.job == job && fate.permanently)
+            .any(|fate| fate.job == job && fate.permanently && !fate.finisher)
+    }
+
+    /// Finishers of a job that failed in any way.
+    fn failed_exports(&self, job: &str) -> u64 {
+        let of_job = self.fates.values().filter(|fate| fate.job == job);
+        let failed = |fate: &&Fate| fate.finisher && (fate.failed || fate.permanently);
+        of_job.filter(failed).count() as u64
     }
 }
 
@@ -124,12 +139,10 @@ impl Cluster {
         if change.old.is_some() || job.is_empty() {
             return;
         }
-        self.watchdog
-            .fates
-            .entry(uid)
-            .or_default()
-            .job
-            .clone_from(&job);
+        let role = text(&pod["metadata"]["labels"]["trainyard.dev/role"]);
+        let fate = self.watchdog.fates.entry(uid).or_default();
+        fate.job.clone_from(&job);
+        fate.finisher = role == "finisher";
         let name = text(&pod["metadata"]["ownerReferences"][0]["name"]);
         let owner = self
             .job(&name)
@@ -149,7 +162,13 @@ impl Cluster {
                     change.key.name
                 ));
             }
-            if labels["trainyard.dev/role"] == "server"
+            if (phase == "Exporting") != (role == "finisher") {
+                broken.push(format!(
+                    "pod {} is created while the job is {phase}",
+                    change.key.name
+                ));
+            }
+            if role == "server"
                 && let Some(index) = index
                 && let Some(held) = self
                     .trainings
@@ -190,6 +209,13 @@ impl Cluster {
                 "{failures} failures are counted, but only {failed} pods failed"
             ));
         }
+        let exports = job["status"]["export"]["failures"].as_u64().unwrap_or(0);
+        let failed = self.watchdog.failed_exports(&text(&job["metadata"]["uid"]));
+        if exports > failed {
+            broken.push(format!(
+                "{exports} failed exports are counted, but only {failed} finishers failed"
+            ));
+        }
         if failures + disruptions > all {
             broken.push(format!("{failures} failures and {disruptions} disruptions are counted, but only {all} pods were lost"));
         }
@@ -207,6 +233,8 @@ impl Cluster {
                 "restarts",
                 "generation",
                 "completionTime",
+                "export",
+                "artifact",
             ] {
                 if before[field] != after[field] {
                     broken.push(format!(
@@ -218,6 +246,7 @@ impl Cluster {
             return;
         }
         if after["phase"] == "Succeeded" {
+            self.check_artifact(new, broken);
             let complete = self
                 .trainings
                 .get(&uid)
@@ -231,6 +260,25 @@ impl Cluster {
         }
         if after["phase"] == "Failed" {
             self.check_failure(new, broken);
+        }
+    }
+
+    /// A job that succeeded says truly whether there is an artifact, and if not, why.
+    fn check_artifact(&self, job: &Value, broken: &mut Vec<String>) {
+        let (uid, status) = (text(&job["metadata"]["uid"]), &job["status"]);
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        let Some(ready) = conditions.iter().find(|c| c["type"] == "ArtifactReady") else {
+            return broken.push("Succeeded without a word about the artifact".into());
+        };
+        let training = self.trainings.get(&uid);
+        let exported = training.is_some_and(|training| training.exported);
+        match (ready["status"] == "True", ready["reason"].as_str()) {
+            (true, _) if !exported => broken.push("there is no artifact".into()),
+            (true, _) => {}
+            (false, Some("DeadlineExceeded")) => {}
+            (false, Some("BadInput")) if self.watchdog.failed_exports(&uid) > 0 => {}
+            (false, _) if status["export"]["failures"] == EXPORT_ATTEMPTS => {}
+            (false, _) => broken.push(format!("the export was given up too early: {ready}")),
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use trainyard_contract::{MemberCommand, Role};
+use trainyard_contract::{ExportReport, MemberCommand, Role};
 
 use crate::cluster::Cluster;
 use crate::store::{CLAIMS, CONFIG_MAPS, Change, EVENTS, JOBS, Key, PODS, seconds};
@@ -24,7 +24,7 @@ pub struct PodSim {
     /// Uid of its job.
     pub job: String,
     pub job_name: String,
-    pub is_server: bool,
+    pub role: Role,
     pub index: u32,
     pub attempt: u32,
     pub generation: u64,
@@ -35,6 +35,12 @@ pub struct PodSim {
     started: String,
     /// Exit code that it is about to end with.
     pub exiting: Option<i32>,
+}
+
+impl PodSim {
+    pub fn is_server(&self) -> bool {
+        self.role == Role::Server
+    }
 }
 
 /// Something that happens by itself, later.
@@ -147,10 +153,9 @@ impl Cluster {
             return self.after(Duration::from_secs(5), Task::Schedule(uid.into()));
         }
         // Where a pod goes does not depend on when.
-        let spread = self
-            .pods
-            .get(uid)
-            .map_or(0, |pod| pod.index + pod.attempt + u32::from(pod.is_server));
+        let spread = self.pods.get(uid).map_or(0, |pod| {
+            pod.index + pod.attempt + u32::from(pod.is_server())
+        });
         let node = alive[spread as usize % alive.len()];
         if let Some(pod) = self.pods.get_mut(uid) {
             pod.node = node;
@@ -209,11 +214,11 @@ impl Cluster {
         self.edit_pod(uid, |object| {
             object["status"]["phase"] = "Running".into();
             object["status"]["podIP"] = ip.into();
-            object["status"]["containerStatuses"] = json!([{"name": "trainer", "ready": !pod.is_server,
+            object["status"]["containerStatuses"] = json!([{"name": "trainer", "ready": !pod.is_server(),
                 "state": {"running": {"startedAt": started}}}]);
         });
         self.process_starts(uid);
-        if pod.is_server {
+        if pod.is_server() {
             let wait = self.between(200, 1500);
             self.after(wait, Task::Ready(uid.into()));
         }
@@ -245,11 +250,17 @@ impl Cluster {
         let phase = if code == 0 { "Succeeded" } else { "Failed" };
         let terminated = json!({"exitCode": code, "reason": reason, "message": message,
             "startedAt": pod.started, "finishedAt": finished});
-        let needed = pod.is_server
+        let needed = pod.is_server()
             && self
                 .trainings
                 .get(&pod.job)
                 .is_some_and(|training| !training.complete);
+        if pod.role == Role::Finisher
+            && code == 0
+            && let Some(training) = self.trainings.get_mut(&pod.job)
+        {
+            training.exported |= ExportReport::from_message(message).is_some();
+        }
         self.watchdog.pod_ended(uid, code, reason, needed);
         self.edit_pod(uid, |pod| {
             pod["status"]["containerStatuses"] = json!([{"name": "trainer", "ready": false,
@@ -466,12 +477,12 @@ fn pod_sim(key: &Key, pod: &Value) -> Option<PodSim> {
         key: key.clone(),
         job: text(&owner["uid"]),
         job_name: text(&owner["name"]),
-        is_server: member.role == Role::Server,
+        role: member.role,
         index: member.index,
         attempt: number("trainyard.dev/attempt")?,
         generation: match command {
             MemberCommand::Server(args) => args.generation.into(),
-            MemberCommand::Worker(_) => 0,
+            MemberCommand::Worker(_) | MemberCommand::Finisher(_) => 0,
         },
         node: 0,
         scheduled: false,

@@ -285,7 +285,7 @@ fn o05_a_worker_that_never_was_is_not_counted() {
         world.until_phase("a", "Succeeded", 600).await?;
         let end = world.end_of("a");
         ensure((end.failures, end.disruptions) == (0, 0), end)?;
-        ensure(world.pods_created() == 5, world.pods())
+        ensure(world.pods_created() == 6, world.pods())
     });
 }
 

@@ -5,6 +5,7 @@
 mod calls;
 mod cluster;
 mod crashes;
+mod exports;
 mod faults;
 mod http;
 mod invariants;

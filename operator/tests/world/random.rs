@@ -12,11 +12,21 @@ use crate::crashes::nothing_left_over;
 use crate::faults::Chaos;
 use crate::scenarios::{no_trace_of_a, silence};
 use crate::store::{CLAIMS, CONFIG_MAPS, JOBS, KINDS, Key, PODS};
+use crate::trainer::Export;
 use crate::troubles::edit_label;
 use crate::world::{Outcome, World, ensure, job, simulate};
 
 /// Seeds that are run unless `WORLD_SEEDS` says otherwise.
 const SEEDS: u64 = 500;
+/// How finishers go.
+const EXPORTS: [Export; 6] = [
+    Export::Good,
+    Export::Ends(137, "Error", ""),
+    Export::Ends(137, "OOMKilled", ""),
+    Export::Ends(1, "Error", "No space left on device"),
+    Export::Ends(2, "Error", "the secret key is wrong"),
+    Export::Ends(75, "Error", "the store does not answer"),
+];
 /// Longest jump of the operator's clock, in seconds.
 const JUMP: i64 = 300;
 
@@ -94,6 +104,13 @@ async fn schedule(world: World, seed: u64) -> Outcome {
                 crashes: rng.u32(0..60),
                 watch_seconds: rng.u64(5..100),
             };
+        }
+    });
+    world.with(|cluster| {
+        cluster.exports.by_server = rng.u8(0..6) == 0;
+        for _ in 0..rng.u32(0..4) {
+            let export = EXPORTS[rng.usize(0..EXPORTS.len())];
+            cluster.exports.first.push_back(export);
         }
     });
     world.start_operator();

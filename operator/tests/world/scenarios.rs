@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use serde_json::json;
 
+use crate::exports::{export_disturbed, export_fails, export_killed};
 use crate::obstacles::*;
 use crate::store::{CLAIMS, CONFIG_MAPS, JOBS, Key, PODS};
 use crate::world::{Outcome, World, ensure, job};
@@ -25,6 +26,9 @@ macro_rules! scenarios {
 
 scenarios![
     success,
+    export_killed,
+    export_fails,
+    export_disturbed,
     worker_killed,
     server_killed,
     server_panics,
@@ -317,9 +321,9 @@ async fn no_pod_is_left(world: &World) -> Outcome {
         .await
 }
 
-async fn all_pods_are_left(world: &World) -> Outcome {
+async fn all_pods_are_left(world: &World, pods: usize) -> Outcome {
     world.pass(30).await?;
-    ensure(world.pods().len() == 3, world.pods())
+    ensure(world.pods().len() == pods, world.pods())
 }
 
 async fn all_pods_cleaned(world: World) -> Outcome {
@@ -331,7 +335,7 @@ async fn all_pods_cleaned(world: World) -> Outcome {
 async fn no_pods_cleaned(world: World) -> Outcome {
     world.create_job(with_policy("None"));
     world.until_phase("a", "Succeeded", 300).await?;
-    all_pods_are_left(&world).await
+    all_pods_are_left(&world, 4).await // the finisher's too
 }
 
 async fn failed(world: &World, policy: &str) -> Outcome {
@@ -348,7 +352,7 @@ async fn failed_and_cleaned(world: World) -> Outcome {
 
 async fn failed_and_kept(world: World) -> Outcome {
     failed(&world, "None").await?;
-    all_pods_are_left(&world).await
+    all_pods_are_left(&world, 3).await
 }
 
 async fn deleted_while_starting(world: World) -> Outcome {

@@ -1,10 +1,10 @@
-//! A model of the trainer: what servers and workers do with each other, as far as the operator can see it.
+//! A model of the trainer: what servers, workers and finishers do, as far as the operator can see it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde_json::json;
-use trainyard_contract::ExitCode;
+use trainyard_contract::{ExitCode, ExportReport, Role};
 use trainyard_operator::coordinator::Progress;
 
 use crate::cluster::Cluster;
@@ -37,7 +37,29 @@ pub struct Training {
     pub formations: u32,
     /// Seconds in which no step was done although all servers ran.
     pub silent: bool,
+    /// Whether its artifact is in the storage.
+    pub exported: bool,
     ticking: bool,
+}
+
+/// What becomes of a finisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Export {
+    /// It exports.
+    Good,
+    /// It ends like this.
+    Ends(i32, &'static str, &'static str),
+    /// It does not end.
+    Hangs,
+}
+
+/// How finishers go.
+#[derive(Default)]
+pub struct Exports {
+    /// The first ones; all others are good.
+    pub first: VecDeque<Export>,
+    /// The image is of the time when server 0 exported the artifact.
+    pub by_server: bool,
 }
 
 impl Training {
@@ -51,16 +73,24 @@ impl Training {
         format!("{hex:0>64}").chars().take(64).collect()
     }
 
-    fn message(&self) -> String {
-        json!({"complete": true, "step": self.step, "totalSteps": self.step, "epochs": 4, "modelSha256": self.sha256(),
-            "artifact": format!("/storage/{}/artifact", self.name),
-            "metrics": {"train": {"loss": 0.25}, "validation": {"accuracy": 0.97}}})
-        .to_string()
+    pub fn artifact(&self) -> String {
+        format!("/storage/{}/artifact", self.name)
+    }
+
+    fn message(&mut self, exports: &Exports) -> String {
+        let mut report = json!({"complete": true, "step": self.step, "totalSteps": self.step, "epochs": 4,
+            "modelSha256": self.sha256(),
+            "metrics": {"train": {"loss": 0.25}, "validation": {"accuracy": 0.97}}});
+        if exports.by_server {
+            self.exported = true;
+            report["artifact"] = self.artifact().into();
+        }
+        report.to_string()
     }
 }
 
 impl Cluster {
-    /// A server or worker begins to run.
+    /// A pod's process begins to run.
     pub fn process_starts(&mut self, uid: &str) {
         let Some(pod) = self.pods.get(uid).cloned() else {
             return;
@@ -73,10 +103,13 @@ impl Cluster {
                 ..Training::default()
             });
         let mut exit = None;
-        if pod.is_server {
+        if pod.role == Role::Finisher {
+            return self.export(uid, &pod.job);
+        }
+        if pod.is_server() {
             if training.complete {
                 let message = if pod.index == 0 {
-                    training.message()
+                    training.message(&self.exports)
                 } else {
                     String::new()
                 };
@@ -97,6 +130,40 @@ impl Cluster {
         }
     }
 
+    /// A finisher begins to run.
+    fn export(&mut self, uid: &str, job: &str) {
+        let Some(training) = self.trainings.get(job) else {
+            return;
+        };
+        if !training.complete {
+            let name = training.name.clone();
+            return self.violation(format!(
+                "a finisher of {name} runs before training is complete"
+            ));
+        }
+        let report = ExportReport {
+            exported: true,
+            artifact: training.artifact(),
+        };
+        let wait = self.between(500, 3000);
+        match self.exports.first.pop_front().unwrap_or(Export::Good) {
+            Export::Good => self.after(wait, Task::exit(uid, 0, report.to_message())),
+            Export::Ends(code, reason, message) => {
+                let (uid, message) = (uid.into(), message.into());
+                self.after(
+                    wait,
+                    Task::Exit {
+                        uid,
+                        code,
+                        reason,
+                        message,
+                    },
+                );
+            }
+            Export::Hangs => {}
+        }
+    }
+
     /// The attempt of server 0 that the coordinator's Service leads to.
     fn coordinator_of(&self, job: &str) -> Option<u32> {
         let key = Key::new(&SERVICES, "default", &format!("{job}-coordinator"));
@@ -113,7 +180,10 @@ impl Cluster {
             .pods
             .iter()
             .filter(|(_, pod)| {
-                pod.job == job && pod.state == PodState::Running && self.nodes[pod.node]
+                pod.job == job
+                    && pod.role != Role::Finisher
+                    && pod.state == PodState::Running
+                    && self.nodes[pod.node]
             })
             .map(|(uid, pod)| (uid.clone(), pod.clone()))
             .collect();
@@ -125,7 +195,7 @@ impl Cluster {
         // Of two servers in one place the newer is the one that is listened to.
         let servers: BTreeMap<u32, String> = running
             .iter()
-            .filter(|(_, pod)| pod.is_server && pod.exiting.is_none())
+            .filter(|(_, pod)| pod.is_server() && pod.exiting.is_none())
             .map(|(uid, pod)| ((pod.index, pod.attempt), uid))
             .map(|((index, _), uid)| (index, uid.clone()))
             .collect();
@@ -133,7 +203,7 @@ impl Cluster {
         let found = self.coordinator_of(&training.name);
         let leads = |uid: &String| Some(self.pods[uid].attempt) == found;
         let led = servers == training.group || servers.get(&0).is_some_and(leads);
-        let workers = running.iter().filter(|(_, pod)| !pod.is_server).count();
+        let workers = running.iter().filter(|(_, pod)| !pod.is_server()).count();
         let mut violations = Vec::new();
         if !training.complete && servers.len() as u64 == wanted && led {
             if servers != training.group {
@@ -165,8 +235,8 @@ impl Cluster {
         }
         if training.complete {
             for (uid, pod) in running.iter().filter(|(_, pod)| pod.exiting.is_none()) {
-                let message = if pod.is_server && pod.index == 0 {
-                    training.message()
+                let message = if pod.is_server() && pod.index == 0 {
+                    training.message(&self.exports)
                 } else {
                     String::new()
                 };
@@ -192,9 +262,10 @@ impl Cluster {
         if pod.exiting.is_some() || !self.nodes[pod.node] {
             return;
         }
-        let code = match pod.is_server {
-            false => 0,
-            true => {
+        let code = match pod.role {
+            Role::Worker => 0,
+            Role::Finisher => TRY_AGAIN,
+            Role::Server => {
                 if let Some(training) = self.trainings.get_mut(&pod.job)
                     && training
                         .group
@@ -217,7 +288,7 @@ impl Cluster {
             .values()
             .find(|pod| pod.ip == ip && pod.state == PodState::Running)?;
         let training = self.trainings.get(&pod.job)?;
-        (pod.is_server && pod.index == 0 && self.nodes[pod.node] && !training.silent).then(|| {
+        (pod.is_server() && pod.index == 0 && self.nodes[pod.node] && !training.silent).then(|| {
             Progress {
                 step: training.step,
                 total_steps: self.total_steps,

@@ -202,7 +202,7 @@ fn o20_nothing_is_made_twice_although_requests_fail_and_caches_are_stale() {
             ensure((end.failures, end.disruptions) == (0, 0), &end)?;
             // The job may be done before the last workers could be created.
             ensure(
-                (3..=5).contains(&world.pods_created()),
+                (4..=6).contains(&world.pods_created()),
                 world.pods_created(),
             )?;
             world.stays_quiet().await
@@ -331,7 +331,7 @@ fn o22_two_operators_that_act_at_once_do_no_harm() {
             world.until_phase("a", "Succeeded", 600).await?;
             let end = world.end_of("a");
             ensure((end.failures, end.disruptions) == (2, 1), &end)?;
-            ensure(world.pods_created() == 7, world.pods_created())?;
+            ensure(world.pods_created() == 8, world.pods_created())?;
             world.stays_quiet().await?;
             crate::crashes::nothing_left_over(&world)
         });

@@ -1,4 +1,4 @@
-//! The command lines of servers and workers: built by the operator and `trainyard run`, parsed by the trainer.
+//! The command lines of a job's members: built by the operator and `trainyard run`, parsed by the trainer.
 
 use std::fmt::Display;
 
@@ -22,9 +22,12 @@ pub enum MemberCommand {
     /// Be one worker of a job (started by `run` or the operator).
     #[cfg_attr(feature = "cli", command(hide = true))]
     Worker(WorkerArgs),
+    /// Export the artifact of a finished job (started by `run` or the operator).
+    #[cfg_attr(feature = "cli", command(hide = true))]
+    Finisher(FinisherArgs),
 }
 
-/// What every process of a job is told.
+/// What every server and worker is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct MemberArgs {
@@ -55,7 +58,7 @@ pub struct MemberArgs {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct ServerArgs {
-    /// What every process is told.
+    /// What every server and worker is told.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub member: MemberArgs,
     /// Number of servers.
@@ -88,7 +91,7 @@ pub struct ServerArgs {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct WorkerArgs {
-    /// What every process is told.
+    /// What every server and worker is told.
     #[cfg_attr(feature = "cli", command(flatten))]
     pub member: MemberArgs,
     /// Folder that relative data URIs resolve in.
@@ -102,20 +105,34 @@ pub struct WorkerArgs {
     pub connections: Option<u32>,
 }
 
+/// What the finisher is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+pub struct FinisherArgs {
+    /// The job file.
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub job: String,
+    /// Folder of checkpoints, or URI of a prefix in an S3-compatible store.
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub storage: String,
+    /// File that the last words of this process are written to, for Kubernetes to keep.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
+    pub termination_message: Option<String>,
+    /// End when the process that started this one ends; its id, to notice an end before the start [without an id: 0, which
+    /// stands for any].
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0"
+    ))]
+    pub supervised: Option<u32>,
+}
+
 impl MemberCommand {
     /// Whose command line it is.
     pub fn member(&self) -> Member {
         match self {
             MemberCommand::Server(args) => Member::server(args.member.index),
             MemberCommand::Worker(args) => Member::worker(args.member.index),
-        }
-    }
-
-    /// What every process is told.
-    pub fn common(&self) -> &MemberArgs {
-        match self {
-            MemberCommand::Server(args) => &args.member,
-            MemberCommand::Worker(args) => &args.member,
+            MemberCommand::Finisher(_) => Member::FINISHER,
         }
     }
 
@@ -124,6 +141,7 @@ impl MemberCommand {
         match self {
             MemberCommand::Server(args) => args.to_args(),
             MemberCommand::Worker(args) => args.to_args(),
+            MemberCommand::Finisher(args) => args.to_args(),
         }
     }
 
@@ -155,7 +173,7 @@ impl MemberArgs {
             termination_message,
             supervised,
         } = self;
-        let mut args = Arguments(vec![role.name().into()]);
+        let mut args = Arguments::of(role);
         args.add("job", job);
         args.add("index", index);
         args.add("coordinator", coordinator);
@@ -210,10 +228,32 @@ impl WorkerArgs {
     }
 }
 
+impl FinisherArgs {
+    /// The arguments of the program.
+    pub fn to_args(&self) -> Vec<String> {
+        let FinisherArgs {
+            job,
+            storage,
+            termination_message,
+            supervised,
+        } = self;
+        let mut args = Arguments::of(Role::Finisher);
+        args.add("job", job);
+        args.add("storage", storage);
+        args.add_if("termination-message", termination_message.as_ref());
+        args.add_if("supervised", supervised.as_ref());
+        args.0
+    }
+}
+
 /// Arguments of the form `--name=value`: a value may begin with a dash.
 struct Arguments(Vec<String>);
 
 impl Arguments {
+    fn of(role: Role) -> Self {
+        Arguments(vec![role.name().into()])
+    }
+
     fn add(&mut self, name: &str, value: impl Display) {
         self.0.push(format!("--{name}={value}"));
     }

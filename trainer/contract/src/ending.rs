@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::ExitCode;
 
+/// How often the finisher of a job is tried before the job ends without an artifact. Ends that are [`Verdict::Disrupted`] do
+/// not count.
+pub const EXPORT_ATTEMPTS: u32 = 3;
+
 /// How a process ended.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcessEnd {

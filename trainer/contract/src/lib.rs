@@ -1,7 +1,7 @@
 //! What the operator, `trainyard run` and the trainer's processes agree on.
 //!
-//! Two programs that are built and upgraded at different times meet here: the operator (or `trainyard run`) starts servers
-//! and workers, and reads how they do and how they end. Nothing in this crate does I/O, and it depends on neither Kubernetes
+//! Two programs that are built and upgraded at different times meet here: the operator (or `trainyard run`) starts servers,
+//! workers and the finisher, and reads how they do and how they end. Nothing in this crate does I/O, and it depends on neither Kubernetes
 //! nor libtorch.
 //!
 //! | What | Where |
@@ -10,7 +10,7 @@
 //! | how a process is started, and what it finds | [`MemberCommand`], [`mod@env`], [`pod`] |
 //! | what it is to train | [`JobFile`] |
 //! | how far it is | [`Progress`] |
-//! | how it ended, and what follows | [`ExitCode`], [`Report`], [`judge`] |
+//! | how it ended, and what follows | [`ExitCode`], [`Report`], [`ExportReport`], [`judge`] |
 //!
 //! A job that runs must survive an upgrade of the operator, whose pods then still come from an older image. So an argument
 //! that is new is emitted only where the image is sure to know it; a setting that an older trainer may pass over is an
@@ -29,12 +29,13 @@ mod progress;
 mod report;
 
 pub use args::{
-    DEFAULT_CONNECTIONS, MAX_THREADS, MemberArgs, MemberCommand, ServerArgs, WorkerArgs,
+    DEFAULT_CONNECTIONS, FinisherArgs, MAX_THREADS, MemberArgs, MemberCommand, ServerArgs,
+    WorkerArgs,
 };
-pub use ending::{ProcessEnd, Verdict, doubled, judge};
+pub use ending::{EXPORT_ATTEMPTS, ProcessEnd, Verdict, doubled, judge};
 pub use exit::ExitCode;
 pub use job_file::{JobFile, OtherKind, PodJobMetadata};
 pub use member::{Member, NotAMember, Role};
 pub use metrics::{FinalMetrics, Metric, Metrics};
 pub use progress::Progress;
-pub use report::{Report, TERMINATION_MESSAGE_LIMIT, cut_termination_message};
+pub use report::{ExportReport, Report, TERMINATION_MESSAGE_LIMIT, cut_termination_message};

@@ -1,4 +1,4 @@
-//! Who takes part in a job: its servers and workers.
+//! Who takes part in a job: its servers, its workers and its finisher.
 
 use std::fmt;
 use std::iter::successors;
@@ -16,6 +16,8 @@ pub enum Role {
     Server,
     /// Computes gradients.
     Worker,
+    /// Exports the artifact when training is complete.
+    Finisher,
 }
 
 impl Role {
@@ -24,7 +26,8 @@ impl Role {
         // A match rather than a list: a role that is added cannot be forgotten here.
         successors(Some(Role::Server), |role| match role {
             Role::Server => Some(Role::Worker),
-            Role::Worker => None,
+            Role::Worker => Some(Role::Finisher),
+            Role::Finisher => None,
         })
     }
 
@@ -33,6 +36,7 @@ impl Role {
         match self {
             Role::Server => "server",
             Role::Worker => "worker",
+            Role::Finisher => "finisher",
         }
     }
 }
@@ -52,7 +56,7 @@ impl FromStr for Role {
     }
 }
 
-/// A server or worker, by role and index: `server-0`, `worker-3`. It stays the same when its process or pod is replaced.
+/// A member of a job, by role and index: `server-0`, `worker-3`. It stays the same when its process or pod is replaced.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Member {
     /// Its role.
@@ -64,6 +68,11 @@ pub struct Member {
 impl Member {
     /// Server 0, which hosts the coordinator.
     pub const COORDINATOR: Member = Member::server(0);
+    /// The finisher: a job has one.
+    pub const FINISHER: Member = Member {
+        role: Role::Finisher,
+        index: 0,
+    };
 
     /// A server.
     pub const fn server(index: u32) -> Self {
@@ -127,6 +136,7 @@ mod tests {
         assert_eq!(Member::worker(13).to_string(), "worker-13");
         assert_eq!("worker-3".parse(), Ok(Member::worker(3)));
         assert_eq!("server-0".parse(), Ok(Member::COORDINATOR));
+        assert_eq!(Member::FINISHER.to_string(), "finisher-0");
     }
 
     #[test]
@@ -140,7 +150,7 @@ mod tests {
         }
         assert_eq!(
             Role::all().collect::<Vec<_>>(),
-            [Role::Server, Role::Worker]
+            [Role::Server, Role::Worker, Role::Finisher]
         );
     }
 

@@ -7,7 +7,8 @@ use crate::FinalMetrics;
 /// Longest termination message that Kubernetes keeps, in bytes.
 pub const TERMINATION_MESSAGE_LIMIT: usize = 4096;
 
-/// The termination message of a server 0 that found or wrote the complete checkpoint. Every other message is text for people.
+/// The termination message of a server 0 that found or wrote the complete checkpoint. Messages that are neither this nor an
+/// [`ExportReport`] are text for people.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -29,7 +30,7 @@ pub struct Report {
         skip_serializing_if = "Option::is_none"
     )]
     pub model_sha256: Option<String>,
-    /// Where the artifact is.
+    /// Where the artifact is, if server 0 has exported it, as it did in the first releases. A finisher does it since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<String>,
     /// Metrics of the model; those that are not finite are absent.
@@ -48,6 +49,30 @@ impl Report {
     pub fn from_message(message: &str) -> Option<Report> {
         let report: Report = serde_json::from_str(message).ok()?;
         report.complete.then_some(report)
+    }
+}
+
+/// The termination message of a finisher that found or wrote the whole artifact.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportReport {
+    /// True: it tells a report from other JSON.
+    pub exported: bool,
+    /// Where the artifact is, as the pods see it.
+    #[serde(default)]
+    pub artifact: String,
+}
+
+impl ExportReport {
+    /// The message that says this. It is longer than [`TERMINATION_MESSAGE_LIMIT`] only if the artifact's address is.
+    pub fn to_message(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default() // as above
+    }
+
+    /// The report in a termination message, if it is one.
+    pub fn from_message(message: &str) -> Option<ExportReport> {
+        let report: ExportReport = serde_json::from_str(message).ok()?;
+        report.exported.then_some(report)
     }
 }
 
@@ -114,6 +139,26 @@ mod tests {
             ..Report::default()
         };
         assert_eq!(least, Some(expected));
+    }
+
+    #[test]
+    fn the_text_of_an_export_is_fixed_and_no_other_report_is_one() {
+        let text = r#"{"exported":true,"artifact":"/storage/digits-01234567/artifact"}"#;
+        let report = ExportReport {
+            exported: true,
+            artifact: "/storage/digits-01234567/artifact".into(),
+        };
+        assert_eq!(report.to_message(), text);
+        assert_eq!(ExportReport::from_message(text), Some(report));
+        assert_eq!(Report::from_message(text), None);
+        for text in [
+            "",
+            "no space left on device",
+            r#"{"exported":false}"#,
+            MESSAGE,
+        ] {
+            assert_eq!(ExportReport::from_message(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 pub use trainyard_contract::Progress;
-use trainyard_contract::{Member, Role as MemberRole};
 
 use crate::facts::DataFacts;
 use crate::json;
@@ -19,7 +18,7 @@ use crate::metrics::BlockResult;
 /// on the number of rows in it.
 pub const EVALUATION_BLOCK_ROWS: u64 = 1024;
 
-/// Who a peer says it is: a [`Member`] of the job, or an observer.
+/// Who a peer says it is: a server, a worker, or an observer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "kind", content = "index")]
 pub enum Role {
@@ -29,15 +28,6 @@ pub enum Role {
     Worker(u32),
     /// Watches progress and may ask for a stop: `trainyard run`.
     Observer,
-}
-
-impl From<Member> for Role {
-    fn from(Member { role, index }: Member) -> Self {
-        match role {
-            MemberRole::Server => Role::Server(index),
-            MemberRole::Worker => Role::Worker(index),
-        }
-    }
 }
 
 /// The first message on a control stream.
@@ -257,14 +247,10 @@ mod tests {
 
     /// Peers of another build read it, if only to be refused.
     #[test]
-    fn peers_say_who_they_are_in_the_words_of_the_contract() {
+    fn peers_say_who_they_are() {
         let json = |role: Role| serde_json::to_string(&role).expect("JSON");
-        for member in [Member::server(0), Member::worker(3)] {
-            let (role, index) = (member.role.name(), member.index);
-            let expected = format!(r#"{{"kind":"{role}","index":{index}}}"#);
-            assert_eq!(json(member.into()), expected);
-        }
         assert_eq!(json(Role::Server(1)), r#"{"kind":"server","index":1}"#);
+        assert_eq!(json(Role::Worker(3)), r#"{"kind":"worker","index":3}"#);
         assert_eq!(json(Role::Observer), r#"{"kind":"observer"}"#);
     }
 }

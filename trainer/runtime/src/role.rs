@@ -9,6 +9,7 @@ use trainyard_contract::env;
 use crate::exit::{BadInput, on_panic};
 use crate::job::Job;
 use crate::net::{Address, AddressError, Listener};
+use crate::storage::Location;
 
 /// Begins a role: a panic ends the process, the process ends with its supervisor if it has one, and
 /// the log goes to standard error. Returns the job in the file `job`.
@@ -51,6 +52,15 @@ fn end_with(supervisor: u32) -> Result<()> {
 pub fn address(text: &str) -> Result<Address> {
     let refused = |error: AddressError| BadInput(error.to_string()).into();
     text.parse().map_err(refused)
+}
+
+/// The place of the checkpoints, in the argument `--storage`.
+///
+/// # Errors
+/// [`BadInput`] if it is none.
+pub fn storage(text: &str) -> Result<Location> {
+    let place = text.parse::<Location>();
+    place.map_err(|error| BadInput(format!("--storage {text}: {error}")).into())
 }
 
 /// A listener of the protocol on `address`, or the one that the supervisor opened as `fd`, so that its

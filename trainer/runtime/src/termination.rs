@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use trainyard_contract::{Report, cut_termination_message};
+use trainyard_contract::{ExportReport, Report, cut_termination_message};
 use trainyard_core::manifest::{CoordinatorState, Manifest};
 
 use crate::exit::ExitCode;
@@ -14,6 +14,8 @@ use crate::job::Job;
 pub enum Ended {
     /// Server 0, with the job done.
     Complete(Box<Report>),
+    /// The finisher, with the whole artifact there.
+    Exported(ExportReport),
     /// Anyone else.
     Left(ExitCode),
 }
@@ -22,7 +24,7 @@ impl Ended {
     /// How the process ends.
     pub fn exit(&self) -> ExitCode {
         match self {
-            Ended::Complete(_) => ExitCode::Done,
+            Ended::Complete(_) | Ended::Exported(_) => ExitCode::Done,
             Ended::Left(exit) => *exit,
         }
     }
@@ -32,7 +34,7 @@ impl Ended {
 ///
 /// # Errors
 /// If the manifest is damaged.
-pub fn report(job: &Job, manifest: &Manifest, artifact: String) -> Result<Report> {
+pub fn report(job: &Job, manifest: &Manifest) -> Result<Report> {
     let CoordinatorState { record, metrics } = manifest.coordinator.clone();
     let plan = job.plan(manifest.facts.train_rows)?;
     Ok(Report {
@@ -41,7 +43,7 @@ pub fn report(job: &Job, manifest: &Manifest, artifact: String) -> Result<Report
         total_steps: plan.total_steps(),
         epochs: plan.position(record.step).epoch,
         model_sha256: manifest.model_sha256.clone(),
-        artifact: Some(artifact),
+        artifact: None, // not yet
         metrics: metrics.context("the final checkpoint has no metrics")?,
     })
 }
@@ -52,6 +54,7 @@ pub fn message(ended: &Result<Ended>) -> Option<String> {
         Ok(Ended::Left(_)) => return None,
         // Cut, this is no JSON; but only an address of thousands of bytes makes it so long.
         Ok(Ended::Complete(report)) => report.to_message(),
+        Ok(Ended::Exported(report)) => report.to_message(),
         Err(error) => format!("{error:#}"),
     };
     Some(cut_termination_message(text))
@@ -90,12 +93,21 @@ mod tests {
         let report = Report {
             complete: true,
             step: 150,
-            artifact: Some("s3://bucket/runs/digits-01234567/artifact".into()),
             ..Report::default()
         };
         let ended = Ok(Ended::Complete(Box::new(report.clone())));
         let text = message(&ended).expect("a message");
         assert_eq!(Report::from_message(&text), Some(report));
+    }
+
+    #[test]
+    fn an_export_is_told_as_a_report() {
+        let report = ExportReport {
+            exported: true,
+            artifact: "s3://bucket/runs/digits-01234567/artifact".into(),
+        };
+        let text = message(&Ok(Ended::Exported(report.clone()))).expect("a message");
+        assert_eq!(ExportReport::from_message(&text), Some(report));
     }
 
     #[test]

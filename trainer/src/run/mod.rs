@@ -1,5 +1,6 @@
 //! `trainyard run`: real server and worker processes on this machine.
 
+mod finisher;
 mod folder;
 mod observer;
 mod places;
@@ -19,8 +20,8 @@ use trainyard_runtime::exit::{BadInput, ExitCode};
 use trainyard_runtime::job::Job;
 use trainyard_runtime::storage::Location;
 
-use crate::finisher::Finisher;
 use crate::ui::{Summary, Ui};
+use finisher::Finisher;
 use folder::{Folder, elsewhere};
 use places::Checkpoints;
 use supervisor::{Over, Supervisor};

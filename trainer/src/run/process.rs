@@ -12,7 +12,9 @@ use std::sync::mpsc::Sender;
 use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
-use trainyard_contract::{ExitCode, Member, MemberArgs, ProcessEnd, Role, ServerArgs, WorkerArgs};
+use trainyard_contract::{
+    ExitCode, FinisherArgs, Member, MemberArgs, ProcessEnd, Role, ServerArgs, WorkerArgs,
+};
 use trainyard_runtime::exit::BadInput;
 
 use super::sockets::SocketFolder;
@@ -98,6 +100,15 @@ impl Common<'_> {
                     connections: Some(self.connections),
                 };
                 (self.torch.command(), args.to_args(), &self.data_env)
+            }
+            Role::Finisher => {
+                let args = FinisherArgs {
+                    job: common.job,
+                    storage: self.storage.clone(),
+                    termination_message: None,
+                    supervised: common.supervised,
+                };
+                (self.torch.command(), args.to_args(), &self.storage_env)
             }
         };
         command.args(args).envs(env.iter().cloned());

@@ -340,7 +340,7 @@ impl<'a> Supervisor<'a> {
                 match member.role {
                     // Durable before its effect: the claim in the log is made by server 0 itself.
                     Role::Server => self.generation += 1,
-                    Role::Worker => {}
+                    Role::Worker | Role::Finisher => {}
                 }
                 let wait = if expected { policy::WORD } else { wait };
                 if !expected {

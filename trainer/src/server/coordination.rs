@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use trainyard_core::control::{FromCoordinator, Progress, Release, Role, ToCoordinator};
+use trainyard_core::control::{FromCoordinator, Progress, Role, ToCoordinator};
 use trainyard_core::coordinator::{Action, Commit, Coordinator, Event, Outcome, PeerId};
 use trainyard_runtime::net::{Connection, ControlReceiver, Identity};
 
@@ -21,9 +21,6 @@ const SILENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// Longest wait for a peer's first word.
 const INTRODUCTION: Duration = Duration::from_secs(10);
-
-/// Longest wait for a latecomer's first word.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What the coordinator's thread waits for.
 pub enum Input {
@@ -64,20 +61,6 @@ impl Board {
 enum Outlet {
     Remote(outlet::Outlet),
     Local(Sender<FromCoordinator>),
-}
-
-/// Tells a newcomer that the job is done.
-pub fn release(connection: Connection, identity: Identity) {
-    let farewell = || -> std::io::Result<()> {
-        // Read first: a connection that is closed with something unread takes the answer with it.
-        let (sender, mut receiver) = connection.control(identity, FAREWELL)?;
-        let _: ToCoordinator = receiver.receive_until(Instant::now() + FAREWELL)?;
-        sender.send(&FromCoordinator::Release(Release::Done))?;
-        sender.finish()
-    };
-    if let Err(error) = farewell() {
-        tracing::debug!(%error, "a latecomer could not be told");
-    }
 }
 
 /// Receives messages until `tell` has had enough of them.

@@ -36,7 +36,6 @@ use trainyard_runtime::net::{
 use trainyard_runtime::storage::Location;
 use trainyard_runtime::termination;
 
-use crate::finisher::Finisher;
 use committer::Committer;
 use coordination::{Coordination, Ended, Input};
 use tenure::Tenure;
@@ -61,8 +60,6 @@ pub struct Options {
     pub http: Option<TcpListener>,
     /// Place of the checkpoints.
     pub storage: Location,
-    /// Server 0 has the artifact of a finished job exported by this, if anything.
-    pub finisher: Option<Finisher>,
     /// Bounds on waiting.
     pub timing: Timing,
 }
@@ -134,7 +131,7 @@ impl Server {
                     );
                     generation = newer;
                 }
-                Ended::Finished(Outcome::Done) => return self.complete(generation),
+                Ended::Finished(Outcome::Done) => return self.complete(),
                 Ended::Finished(Outcome::Stopped { .. }) => break ExitCode::Done,
                 Ended::Finished(Outcome::Drained) => break ExitCode::TryAgain,
                 Ended::Finished(Outcome::Failed(message)) => return Err(anyhow!(message)),
@@ -143,36 +140,14 @@ impl Server {
         Ok(termination::Ended::Left(exit))
     }
 
-    /// Leaves the artifact of a finished job, and tells how it ended.
-    fn complete(&self, generation: u32) -> Result<termination::Ended> {
+    /// Tells how a finished job ended. Exporting its artifact is the finisher's work.
+    fn complete(&self) -> Result<termination::Ended> {
         let log = Log::open(Arc::clone(&self.storage), self.options.job.identity())?;
         let manifest = log
             .complete()
             .context("the job has ended without a complete checkpoint")?;
-        if let Some(finisher) = &self.options.finisher {
-            self.tell_latecomers(generation);
-            finisher
-                .run(&self.options.storage, &[], &mut std::io::stderr())
-                .context("the job is complete, but its artifact cannot be exported")?;
-        }
-        let artifact = self.options.storage.artifact().to_string();
-        let report = termination::report(&self.options.job, manifest, artifact)?;
+        let report = termination::report(&self.options.job, manifest)?;
         Ok(termination::Ended::Complete(Box::new(report)))
-    }
-
-    /// Releases whoever still looks for the coordinator while the artifact is made: the word that
-    /// the job is done may have been lost with a connection.
-    fn tell_latecomers(&self, generation: u32) {
-        let (sender, inputs) = channel();
-        let identity = self.identity(generation);
-        self.hub.route_control(identity, Some(sender));
-        std::thread::spawn(move || {
-            for input in inputs {
-                if let Input::Connected(connection, _) = input {
-                    std::thread::spawn(move || coordination::release(connection, identity));
-                }
-            }
-        });
     }
 
     fn coordinate(self: &Arc<Self>, generation: u32) -> Result<Ended> {

@@ -126,7 +126,6 @@ pub fn server(storage: Arc<dyn Storage>, timing: Timing) -> Arc<Server> {
             listener: Arc::new(listener.expect("a free port")),
             http: None,
             storage: Location::Folder(".".into()),
-            finisher: None,
             timing,
         },
         incarnation: 7,

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 /// Workers that are there before any server, on a name instead of an address, train the model of a
-/// local run; server 0 leaves the artifact and says so.
+/// local run; server 0 says so, and a finisher leaves the artifact.
 #[test]
 fn t01_roles_that_nobody_watches_train_the_same_model() {
     let cluster = Cluster::new(example("breast-cancer/job.yaml").epochs(240), 2);
@@ -50,16 +50,16 @@ fn t01_roles_that_nobody_watches_train_the_same_model() {
     assert_eq!(message["totalSteps"], expected.steps);
     assert_eq!(message["epochs"], 240);
     assert!(message["metrics"]["train"]["loss"].is_f64(), "{message}");
-    let artifact = format!("{}/artifact", cluster.storage);
-    assert_eq!(message["artifact"], artifact);
+    let artifact = cluster.export();
     let report = inspect(&artifact, &[]);
     assert_eq!(report["model"]["modelSha256"], expected.sha);
 
-    // A restarted server 0 finds all done, and the artifact cut short.
-    fs::write(format!("{artifact}/model.pt"), b"half").expect("writable");
+    // A restarted server 0 finds all done, and another finisher the artifact cut short.
     let mut again = cluster.server(0, 2);
     assert_eq!(again.code(), Some(0), "{}", again.log());
     assert_eq!(again.message(), server.message());
+    fs::write(format!("{artifact}/model.pt"), b"half").expect("writable");
+    assert_eq!(cluster.export(), artifact);
     assert_eq!(inspect(&artifact, &[]), report);
 }
 
@@ -99,8 +99,7 @@ fn t01_roles_keep_everything_in_s3() {
     assert_eq!(server.code(), Some(0), "{}", server.log());
     let message: Value = serde_json::from_str(&server.message()).expect("JSON");
     assert_eq!(message["modelSha256"], reference::train(&plain).sha);
-    let artifact = format!("{}/artifact", cluster.storage);
-    assert_eq!(message["artifact"], artifact);
+    let artifact = cluster.export();
     let report = inspect(&artifact, &cluster.env);
     assert_eq!(report["model"]["modelSha256"], message["modelSha256"]);
 
@@ -109,9 +108,7 @@ fn t01_roles_keep_everything_in_s3() {
         .path()
         .join("runs/jobs/breast-cancer-0f0e0d0c/artifact/provenance.json");
     fs::remove_file(&provenance).expect("it was there");
-    let mut again = cluster.server(0, 2);
-    assert_eq!(again.code(), Some(0), "{}", again.log());
-    assert_eq!(again.message(), server.message());
+    assert_eq!(cluster.export(), artifact);
     assert!(provenance.exists());
 }
 
@@ -248,7 +245,30 @@ fn t09_a_read_only_root_is_enough() {
     assert_eq!(server.code(), Some(0), "{}", server.log());
     assert_eq!(worker.code(), Some(0), "{}", worker.log());
     assert!(server.message().contains("\"complete\":true"));
-    inspect(&format!("{}/artifact", cluster.storage), &[]);
+    inspect(&cluster.export(), &[]);
+}
+
+/// A finisher too is the first process of a container. It begins with a file that nobody writes to.
+#[test]
+fn t28_a_finisher_that_is_asked_to_end_ends_and_is_to_be_repeated() {
+    let cluster = Cluster::new(example("breast-cancer/job.yaml").epochs(1), 1);
+    let job = cluster.folder.path().join("job.json");
+    fs::remove_file(&job).expect("it was there");
+    let made = Command::new("mkfifo").arg(&job).status();
+    assert!(made.expect("mkfifo is there").success());
+    let mut finisher = cluster.finisher();
+    finisher.until("its handler", |pod| catches_sigterm(pod.pid()));
+    finisher.signal(Signal::TERM);
+    assert_eq!(finisher.code(), Some(75), "{}", finisher.log());
+}
+
+fn catches_sigterm(pid: u32) -> Option<()> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let caught = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))?;
+    let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+    (caught & (1 << (15 - 1)) != 0).then_some(())
 }
 
 #[test]

@@ -55,6 +55,19 @@ fn the_lines_of_pods_are_fixed() {
         "--data=/data",
     ];
     assert_eq!(worker.to_args(), expected);
+    let finisher = FinisherArgs {
+        job: "/etc/trainyard/job.json".into(),
+        storage: "/storage/a-01234567".into(),
+        termination_message: Some("/dev/termination-log".into()),
+        supervised: None,
+    };
+    let expected = [
+        "finisher",
+        "--job=/etc/trainyard/job.json",
+        "--storage=/storage/a-01234567",
+        "--termination-message=/dev/termination-log",
+    ];
+    assert_eq!(finisher.to_args(), expected);
 }
 
 #[test]
@@ -104,7 +117,7 @@ mod parsed {
         }
     }
 
-    fn commands(set: u32) -> [MemberCommand; 2] {
+    fn commands(set: u32) -> [MemberCommand; 3] {
         let text = ODD[set as usize % ODD.len()];
         let number = set.wrapping_mul(2_654_435_761);
         let fd = (number >> 1) as i32;
@@ -127,10 +140,21 @@ mod parsed {
             threads: bits.option(1 + (number % 1024) as u16),
             connections: bits.option(number),
         };
-        [MemberCommand::Server(server), MemberCommand::Worker(worker)]
+        let mut bits = Bits(set);
+        let finisher = FinisherArgs {
+            job: format!("job{text}"),
+            storage: format!("storage{text}"),
+            termination_message: bits.option(text.into()),
+            supervised: bits.option(number),
+        };
+        [
+            MemberCommand::Server(server),
+            MemberCommand::Worker(worker),
+            MemberCommand::Finisher(finisher),
+        ]
     }
 
-    /// Every subset of the eight options of a server, and so of the five of a worker.
+    /// Every subset of the eight options of a server, and so of the fewer ones of the others.
     #[test]
     fn every_line_is_parsed_as_it_was_built() {
         for set in 0..256 {

@@ -3,23 +3,29 @@
 
 use anyhow::{Context, Result};
 use trainyard_checkpoint::Log;
-use trainyard_runtime::exit::ExitCode;
-use trainyard_runtime::role;
+use trainyard_contract::{ExitCode, ExportReport, FinisherArgs};
+use trainyard_runtime::termination::Ended;
+use trainyard_runtime::{role, signals};
 use trainyard_torch::{artifact, capability};
-
-use crate::FinisherArgs;
 
 /// Exports the artifact, unless it is there.
 ///
 /// # Errors
 /// If the job is not complete, or as [`artifact::publish`].
-pub fn run(args: FinisherArgs) -> Result<ExitCode> {
+pub fn run(args: FinisherArgs) -> Result<Ended> {
+    // Whatever is half done is done again. The first process of a container has no handlers but its own.
+    let terminate = signals::termination()?;
+    terminate.listen(|| std::process::exit(ExitCode::TryAgain.code().into()));
     let job = role::begin(&args.job, args.supervised)?;
     capability::pin_if_supported(job.manifest.spec.training.cpu_capability)?;
-    let log = Log::open(args.storage.open_existing()?, job.identity())?;
+    let storage = role::storage(&args.storage)?;
+    let log = Log::open(storage.open_existing()?, job.identity())?;
     let manifest = log
         .complete()
         .context("the job has no complete checkpoint yet")?;
-    artifact::publish(&args.storage, log.storage(), manifest)?;
-    Ok(ExitCode::Done)
+    artifact::publish(&storage, log.storage(), manifest)?;
+    Ok(Ended::Exported(ExportReport {
+        exported: true,
+        artifact: storage.artifact().to_string(),
+    }))
 }

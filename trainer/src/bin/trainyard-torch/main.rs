@@ -8,13 +8,13 @@ mod predict;
 use std::path::Path;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use trainyard::commands::{ExportArgs, PredictArgs};
-use trainyard_contract::{DEFAULT_CONNECTIONS, WorkerArgs};
+use trainyard_contract::{DEFAULT_CONNECTIONS, FinisherArgs, WorkerArgs};
 use trainyard_runtime::exit;
 use trainyard_runtime::net::Timing;
+use trainyard_runtime::role;
 use trainyard_runtime::termination::{self, Ended};
-use trainyard_runtime::{role, storage::Location};
 use trainyard_torch::{capability, worker};
 
 /// What of `trainyard` needs libtorch; `trainyard` starts it.
@@ -33,21 +33,8 @@ enum Command {
     Export(ExportArgs),
     /// Be one worker of a job (started by `run` or the operator).
     Worker(WorkerArgs),
-    /// Export the artifact of a finished job (started by `run` or a server).
+    /// Export the artifact of a finished job (started by `run` or the operator).
     Finisher(FinisherArgs),
-}
-
-#[derive(Args)]
-struct FinisherArgs {
-    /// The resolved job, as JSON.
-    #[arg(long)]
-    job: String,
-    /// Folder of checkpoints.
-    #[arg(long)]
-    storage: Location,
-    /// End when the process that started this one ends; its id, to notice an end before the start.
-    #[arg(long, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
-    supervised: Option<u32>,
 }
 
 fn main() -> std::process::ExitCode {
@@ -58,7 +45,10 @@ fn main() -> std::process::ExitCode {
             let file = args.member.termination_message.clone();
             termination::leave(file.as_deref().map(Path::new), be_worker(args))
         }
-        Command::Finisher(args) => finisher::run(args),
+        Command::Finisher(args) => {
+            let file = args.termination_message.clone();
+            termination::leave(file.as_deref().map(Path::new), finisher::run(args))
+        }
     };
     let exit = result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use trainyard_contract::pod::JOB_FILE;
-use trainyard_contract::{MemberArgs, ServerArgs, WorkerArgs};
+use trainyard_contract::{ExportReport, FinisherArgs, MemberArgs, ServerArgs, WorkerArgs};
 
 use crate::common::{LIMIT, Spec, folder, get, send};
 
@@ -98,7 +98,7 @@ impl Cluster {
         self.folder.path().join(name).display().to_string()
     }
 
-    /// Starts a pod that was told the address of `ports[0]` for HTTP.
+    /// Starts a pod that was told the address of `ports[0]` for HTTP, if it has any.
     fn start(&self, name: &str, args: &[String], ports: Vec<Port>) -> Pod {
         let message = self.folder.path().join(format!("{name}.message"));
         std::fs::write(&message, "").expect("writable"); // as the container runtime does
@@ -112,7 +112,10 @@ impl Cluster {
         command.stdin(Stdio::null()).stderr(stderr);
         Pod {
             child: command.spawn().expect("the program starts"),
-            http: ports[0].on("127.0.0.1"),
+            http: ports
+                .first()
+                .map(|port| port.on("127.0.0.1"))
+                .unwrap_or_default(),
             message,
             log,
             _ports: ports,
@@ -157,6 +160,27 @@ impl Cluster {
             ..WorkerArgs::default()
         };
         self.start(&name, &args.to_args(), vec![http])
+    }
+
+    /// The finisher of a complete job.
+    pub fn finisher(&self) -> Pod {
+        let name = "finisher-0";
+        let args = FinisherArgs {
+            job: self.path(JOB_FILE),
+            storage: self.storage.clone(),
+            termination_message: Some(self.path(&format!("{name}.message"))),
+            supervised: None,
+        };
+        self.start(name, &args.to_args(), Vec::new())
+    }
+
+    /// Has the artifact of a complete job exported; returns where it is.
+    pub fn export(&self) -> String {
+        let mut finisher = self.finisher();
+        assert_eq!(finisher.code(), Some(0), "{}", finisher.log());
+        let report = ExportReport::from_message(&finisher.message()).expect("a report");
+        assert_eq!(report.artifact, format!("{}/artifact", self.storage));
+        report.artifact
     }
 
     /// The checkpoint log, read by `trainyard inspect`.

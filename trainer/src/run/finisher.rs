@@ -8,15 +8,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use trainyard_contract::doubled;
+use trainyard_contract::{EXPORT_ATTEMPTS, FinisherArgs, doubled};
 use trainyard_runtime::exit::{BadInput, ExitCode, TryAgain, last_error};
 use trainyard_runtime::storage::Location;
 
-use crate::run::process;
+use super::process;
 use crate::torch_program::TorchProgram;
 
-/// How often it is tried.
-const ATTEMPTS: u32 = 3;
 /// The wait before the second attempt; it doubles.
 const WAIT: Duration = Duration::from_secs(1);
 /// The longest wait before an attempt.
@@ -56,7 +54,7 @@ impl Finisher {
         env: &[(&'static str, String)],
         log: &mut dyn Write,
     ) -> Result<()> {
-        for failures in 0..ATTEMPTS - 1 {
+        for failures in 0..EXPORT_ATTEMPTS - 1 {
             let Err(error) = self.attempt(place, env, log) else {
                 return Ok(());
             };
@@ -80,7 +78,7 @@ impl Finisher {
         log: &mut dyn Write,
     ) -> Result<()> {
         let mut child = self
-            .command(place, env)
+            .command(place, env)?
             .spawn()
             .context("the finisher cannot be started")?;
         let stderr = child.stderr.take();
@@ -99,20 +97,21 @@ impl Finisher {
         })
     }
 
-    fn command(&self, place: &Location, env: &[(&'static str, String)]) -> Command {
+    fn command(&self, place: &Location, env: &[(&'static str, String)]) -> Result<Command> {
+        let args = FinisherArgs {
+            job: process::as_argument(&self.job)?,
+            storage: place.to_string(),
+            termination_message: None,
+            supervised: Some(std::process::id()),
+        };
         let mut command = self.program.command();
         command
-            .arg("finisher")
-            .arg(format!("--supervised={}", std::process::id()))
-            .arg("--job")
-            .arg(&self.job)
-            .arg("--storage")
-            .arg(place.to_string())
+            .args(args.to_args())
             .envs(env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        command
+        Ok(command)
     }
 }
 
