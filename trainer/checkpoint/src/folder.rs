@@ -5,8 +5,6 @@
 
 use crate::disk::{Disk, HostDisk};
 use crate::storage::{Object, Storage, StorageError, check_key};
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -63,8 +61,8 @@ impl<D: Disk> FolderStorage<D> {
         Self {
             root,
             disk,
-            // The standard library's only source of randomness: new keys for every state.
-            writer: RandomState::new().hash_one(std::process::id()),
+            // As the standard library's hash maps, it panics on a system that gives none.
+            writer: getrandom::u64().expect("the system gives random bytes"),
             counter: AtomicU64::new(0),
         }
     }

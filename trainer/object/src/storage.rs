@@ -1,7 +1,5 @@
 //! A prefix of a bucket as a storage of checkpoints.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 
 use trainyard_checkpoint::storage::check_key;
@@ -53,7 +51,8 @@ impl S3Storage {
 
     /// Puts an object twice, and sees whether the second is refused.
     fn probe(&self) -> Result<(), Error> {
-        let unique = RandomState::new().hash_one(std::process::id());
+        // As the standard library's hash maps, it panics on a system that gives none.
+        let unique = getrandom::u64().expect("the system gives random bytes");
         let key = self.key(&format!("probe-{unique:016x}"));
         let first = self.bucket.put_if_absent(&key, b"first");
         let second = first.and_then(|()| match self.bucket.put_if_absent(&key, b"second") {

@@ -14,7 +14,6 @@ pub mod signals;
 pub mod storage;
 pub mod termination;
 
-use std::hash::{BuildHasher, Hasher};
 use std::num::NonZero;
 
 /// The program that is running, even if the file it came from was replaced since: a process that is
@@ -22,13 +21,11 @@ use std::num::NonZero;
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// A random number that tells this process from any other, its successors included.
+///
+/// # Panics
+/// If the system gives no random bytes; the standard library's hash maps do the same.
 pub fn incarnation() -> u64 {
-    // RandomState is seeded by the system; the process id and the time guard against a weak seed.
-    let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
-    hasher.write_u32(std::process::id());
-    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    hasher.write_u128(elapsed.map_or(0, |elapsed| elapsed.as_nanos()));
-    hasher.finish()
+    getrandom::u64().expect("the system gives random bytes")
 }
 
 /// How many of a job's leaves one of `workers` workers of this machine may compute side by side.
