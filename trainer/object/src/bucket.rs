@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::address::Address;
 use crate::connection::{Connection, Patience, client};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, is_conflict};
 use crate::reader::Reader;
 
 /// Bytes of an object from which on it is uploaded in parts of this size. S3 wants at least 5 MiB.
@@ -184,11 +184,6 @@ impl Bucket {
             },
         }
     }
-}
-
-fn is_conflict(error: &object_store::Error) -> bool {
-    matches!(error, object_store::Error::AlreadyExists { .. })
-        && error.to_string().contains("ConditionalRequestConflict")
 }
 
 /// Sends the pieces of a large object, a few at a time.

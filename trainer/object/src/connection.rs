@@ -67,15 +67,20 @@ impl Patience {
     }
 }
 
+/// Has TLS done by ring. Clients cannot be built before.
+pub(crate) fn choose_tls() {
+    static PROVIDER: Once = Once::new();
+    // An error says that the program has chosen one already.
+    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+}
+
 /// A client of a bucket, and the URL that it talks to.
 pub(crate) fn client(
     bucket: &str,
     connection: &Connection,
     patience: Patience,
 ) -> Result<(AmazonS3, String), object_store::Error> {
-    static PROVIDER: Once = Once::new();
-    // An error says that the program has chosen one already.
-    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    choose_tls();
     let client = AmazonS3ConfigKey::Client;
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)

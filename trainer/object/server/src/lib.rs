@@ -1,6 +1,6 @@
 //! An S3 server for tests: [s3s-fs](https://docs.rs/s3s-fs) over a folder, in which a bucket is a
-//! folder and an object a file. It can be told to fail, to keep writes waiting, and to be of the kind
-//! that does not know conditional writes.
+//! folder and an object a file. It can be told to fail, to give a certain answer, to keep writes
+//! waiting, and to be of the kind that does not know conditional writes.
 #![forbid(unsafe_code)]
 
 use std::net::{SocketAddr, TcpListener};
@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::{Context, Result, anyhow};
+pub use http::StatusCode;
 use http::header::IF_NONE_MATCH;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -35,6 +36,8 @@ struct Behaviour {
     root: PathBuf,
     /// Requests to be answered with 503 from now on.
     failures: AtomicU32,
+    /// Answers to requests whose paths contain a text, newest first; the first that fits is given.
+    answers: watch::Sender<Vec<FixedAnswer>>,
     /// Requests that were answered.
     requests: AtomicU32,
     ignores_conditions: AtomicBool,
@@ -44,6 +47,13 @@ struct Behaviour {
     waiting: AtomicU32,
     /// s3s-fs looks whether an object is there and then writes it; a store does both at once.
     conditional: Mutex<()>,
+}
+
+#[derive(Clone)]
+struct FixedAnswer {
+    part: String,
+    status: StatusCode,
+    body: String,
 }
 
 impl Server {
@@ -75,6 +85,7 @@ impl Server {
         let behaviour = Arc::new(Behaviour {
             root: root.to_owned(),
             failures: AtomicU32::new(0),
+            answers: watch::Sender::default(),
             requests: AtomicU32::new(0),
             ignores_conditions: AtomicBool::new(false),
             held: watch::Sender::default(),
@@ -113,6 +124,17 @@ impl Server {
     /// Answers the next `count` requests with "503 Slow Down".
     pub fn fail(&self, count: u32) {
         self.behaviour.failures.store(count, Ordering::SeqCst);
+    }
+
+    /// Answers requests whose paths contain `part` with this status and body from now on.
+    pub fn answer(&self, part: &str, status: StatusCode, body: &str) {
+        let answer = FixedAnswer {
+            part: part.to_owned(),
+            status,
+            body: body.to_owned(),
+        };
+        let answers = &self.behaviour.answers;
+        answers.send_modify(|answers| answers.insert(0, answer));
     }
 
     /// From now on `If-None-Match` is ignored, as by servers that do not know it.
@@ -170,6 +192,10 @@ async fn answer(
         return Ok(error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown"));
     }
     let path = request.uri().path().trim_start_matches('/').to_owned();
+    let answers = behaviour.answers.borrow().clone();
+    if let Some(fixed) = answers.iter().find(|fixed| path.contains(&fixed.part)) {
+        return Ok(respond(fixed.status, fixed.body.clone()));
+    }
     let bucket = path.split('/').next().unwrap_or_default();
     if !behaviour.root.join(bucket).is_dir() {
         // s3s-fs would make the folder.
@@ -197,8 +223,11 @@ async fn answer(
 }
 
 fn error(status: StatusCode, code: &str) -> Response<s3s::Body> {
-    let text = format!("<Error><Code>{code}</Code></Error>");
-    let mut response = Response::new(s3s::Body::from(text));
+    respond(status, format!("<Error><Code>{code}</Code></Error>"))
+}
+
+fn respond(status: StatusCode, body: String) -> Response<s3s::Body> {
+    let mut response = Response::new(s3s::Body::from(body));
     *response.status_mut() = status;
     response
 }
