@@ -1,4 +1,4 @@
-//! Which worker computes what: leaves of a step and blocks of a validation pass.
+//! Which worker computes which leaves of a step.
 //!
 //! Assignment is a pure function of the tree and of a worker's rank among the current members, so
 //! nothing travels per step: everyone who knows the membership knows who owns which leaf.
@@ -57,13 +57,4 @@ fn boundary(leaves: u32, sharing: u32, rank: u32) -> u32 {
         // At most `blocks`, so it fits.
         block * (u64::from(rank) * blocks / u64::from(sharing)) as u32
     }
-}
-
-/// The rank of the member that computes validation block `block`: blocks are dealt out in turn,
-/// so that any prefix of the blocks is balanced.
-///
-/// A membership has at least one member; 0 is read as 1.
-pub fn block_owner(block: u64, members: usize) -> usize {
-    // The remainder is below `members`, so it fits.
-    (block % (members.max(1) as u64)) as usize
 }

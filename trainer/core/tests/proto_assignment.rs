@@ -1,8 +1,8 @@
-//! Assignment of leaves and validation blocks to workers.
+//! Assignment of leaves to workers.
 
 use proptest::prelude::*;
 use std::ops::Range;
-use trainyard_core::assignment::{block_owner, leaf_range};
+use trainyard_core::assignment::leaf_range;
 use trainyard_core::tree::Tree;
 
 /// Every member's range, checked to partition the leaves with the promised shares.
@@ -117,8 +117,6 @@ fn ranks_and_memberships_out_of_range_are_harmless() {
     assert!(leaf_range(8, 3, 3).is_empty());
     assert!(leaf_range(8, usize::MAX, usize::MAX).is_empty());
     assert_eq!(leaf_range(8, usize::MAX, 7), 7..8);
-    assert_eq!(block_owner(7, 0), 0);
-    assert_eq!(block_owner(u64::MAX, 1), 0);
 }
 
 proptest! {
@@ -128,16 +126,5 @@ proptest! {
         for range in ranges(tree.leaves(), members) {
             prop_assert!(tree.cover(range).len() <= 2 * log as usize);
         }
-    }
-
-    #[test]
-    fn every_validation_block_has_exactly_one_owner(blocks in 1..500_u64, members in 1..40_usize) {
-        let mut owned = vec![0_u64; members];
-        for block in 0..blocks {
-            owned[block_owner(block, members)] += 1;
-        }
-        prop_assert_eq!(owned.iter().sum::<u64>(), blocks);
-        let (least, most) = (owned.iter().min(), owned.iter().max());
-        prop_assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1));
     }
 }
