@@ -130,7 +130,19 @@ pub fn list(namespace: &str, kind: &str, selector: &str) -> Result<Vec<Value>> {
 ///
 /// # Errors
 /// If the limit passes.
-pub fn until<T>(what: &str, mut check: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn until<T>(what: &str, check: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    poll(what, Duration::from_millis(250), check)
+}
+
+/// As [`until`], with a pause of another length between two checks.
+///
+/// # Errors
+/// As [`until`].
+pub fn poll<T>(
+    what: &str,
+    pause: Duration,
+    mut check: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let begin = Instant::now();
     loop {
         let checked = check();
@@ -144,7 +156,7 @@ pub fn until<T>(what: &str, mut check: impl FnMut() -> Result<Option<T>>) -> Res
                 Ok(_) => anyhow!(late),
             });
         }
-        std::thread::sleep(Duration::from_millis(250));
+        std::thread::sleep(pause);
     }
 }
 
@@ -304,8 +316,8 @@ impl Namespace {
         format!("/trainyard-shared/{}", self.name)
     }
 
-    /// The same on this machine.
-    fn host_folder(&self) -> Option<PathBuf> {
+    /// The folder of the claim `runs` on this machine, if the nodes mount one of it.
+    pub fn host_folder(&self) -> Option<PathBuf> {
         let shared = std::env::var_os("TRAINYARD_CLUSTER_SHARED")?;
         Some(Path::new(&shared).join(&self.name))
     }

@@ -15,7 +15,7 @@ use crate::training::across_two_nodes;
 const SECRET: &str = "store";
 
 /// A store that pods can reach, with the buckets `data`, which holds the digits, and `runs`.
-struct Store {
+pub struct Store {
     _server: Server,
     folder: TempDir,
     endpoint: String,
@@ -23,7 +23,7 @@ struct Store {
 }
 
 impl Store {
-    fn start() -> Result<Self> {
+    pub fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         for bucket in ["data", "runs"] {
             std::fs::create_dir(folder.path().join(bucket))?;
@@ -48,7 +48,7 @@ impl Store {
         })
     }
 
-    fn make_secret(&self, namespace: &Namespace) -> Result<()> {
+    pub fn make_secret(&self, namespace: &Namespace) -> Result<()> {
         let mut arguments = vec!["create", "secret", "generic", SECRET, "-n", &namespace.name];
         let keys: Vec<String> = self
             .keys
@@ -59,7 +59,7 @@ impl Store {
         cluster::kubectl(&arguments).map(drop)
     }
 
-    fn job(&self, name: &str) -> Result<Value> {
+    pub fn job(&self, name: &str) -> Result<Value> {
         let mut job = cluster::example("digits/mlp.yaml")?;
         job["metadata"] = json!({"name": name});
         job["spec"]["servers"]["replicas"] = json!(2);
