@@ -53,6 +53,14 @@ test-cluster: libtorch ## Run the tests that need a cluster on the one that KUBE
 	$(CLUSTER_TESTS) --no-run
 	$(CLUSTER_TESTS) --test kind --test lifecycle -- --test-threads=3
 
+test-upgrade: kind-up ## Upgrade the operator under running jobs on a kind cluster (FROM=COMMIT, the one before unless told otherwise)
+	tests/cluster/previous $(or $(FROM),HEAD^)
+	$(CLUSTER_TESTS) --no-run
+	scripts/images.sh
+	tests/cluster/load-images
+	tests/cluster/load-images target/previous/images/trainer.tar target/previous/images/operator.tar
+	. tests/cluster/env.sh && tests/cluster/in-cluster $(CLUSTER_TESTS) --offline --test upgrade
+
 demo-cluster: kind-up images ## Train the breast-cancer example on a kind cluster and here: the same bits
 	cargo build $(LOCKED) --workspace --bins --example demo-cluster
 	. tests/cluster/env.sh && tests/cluster/in-cluster $(EXAMPLES)/demo-cluster
@@ -111,5 +119,5 @@ prerequisites: ## Name what is missing on this machine, and how to install it
 lint-prerequisites:
 	@scripts/check-prerequisites.sh lint
 
-.PHONY: tools images kind-up kind-down
+.PHONY: tools test-upgrade images kind-up kind-down
 .PHONY: help demo demo-cluster build test test-kind test-kind-alone test-cluster world bench bench-operator lint chart docs clean libtorch prerequisites lint-prerequisites

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes the container images of programs that are built already:
 #   scripts/images.sh [trainer] [slim] [operator]        all unless told otherwise
-# writes target/images/NAME.tar, a docker archive tagged trainyard.dev/NAME:VERSION,
-# if anything in it changed. The image `slim` is the trainer without libtorch, for
+# writes target/images/NAME.tar, a docker archive tagged trainyard.dev/NAME:VERSION
+# (or :IMAGE_TAG), if anything in it changed. The image `slim` is the trainer without libtorch, for
 # servers. Takes the Docker engine or podman if there is one,
 # else buildah, which needs neither a daemon nor a registry.
 set -euo pipefail
@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 target=${CARGO_TARGET_DIR:-target}
 out=$target/images
-version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
+version=${IMAGE_TAG:-$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)}
 readonly target out version
 # The first program of each image is its entry point.
 declare -A programs=([trainer]="trainyard trainyard-torch" [slim]=trainyard [operator]=trainyard-operator)

@@ -1,5 +1,6 @@
 //! Carries out plans: the only place that writes to the API server. It decides nothing and reads nothing.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use futures::future::join_all;
@@ -146,7 +147,10 @@ async fn write_child(
     match child {
         ChildObject::Config => {
             let object = resources::config_map(job).map_err(kube::Error::SerdeError)?;
-            write(client, object, uid).await
+            match uid {
+                None => write(client, object, None).await,
+                Some(uid) => label_again(client, &object, uid).await,
+            }
         }
         ChildObject::Headless => write(client, resources::headless(job), uid).await,
         ChildObject::Coordinator => {
@@ -219,11 +223,39 @@ async fn label(
     attempt: u32,
 ) -> kube::Result<Taken> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &job.namespace);
-    let labels = labels::of_pod(&job.name, member, attempt);
-    let patch = serde_json::json!({"metadata": {"uid": uid, "labels": labels}});
     let name = resources::pod_name(&job.name, member, attempt);
+    let labels = labels::of_pod(&job.name, member, attempt);
+    merge_labels(&api, &name, uid, &labels).await
+}
+
+/// Gives a child object that is never changed its labels back.
+async fn label_again<K>(client: &Client, object: &K, uid: &str) -> kube::Result<Taken>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + DeserializeOwned
+        + Clone
+        + Debug,
+{
+    let namespace = object.namespace().unwrap_or_default();
+    let api: Api<K> = Api::namespaced(client.clone(), &namespace);
+    merge_labels(&api, &object.name_any(), uid, object.labels()).await
+}
+
+async fn merge_labels<K>(
+    api: &Api<K>,
+    name: &str,
+    uid: &str,
+    labels: &BTreeMap<String, String>,
+) -> kube::Result<Taken>
+where
+    K: DeserializeOwned + Clone + Debug,
+{
+    let patch = serde_json::json!({"metadata": {"uid": uid, "labels": labels}});
     let patch = Patch::Merge(patch);
-    match api.patch(&name, &PatchParams::default(), &patch).await {
+    match api
+        .patch_metadata(name, &PatchParams::default(), &patch)
+        .await
+    {
         // Gone, or a namesake is there.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(Taken::Done),
         result => result.map(|_| Taken::Done),

@@ -24,6 +24,15 @@ impl ChildObject {
         ChildObject::Policy,
     ];
 
+    /// Whether it is made once and never changed after. What pods are told to train must not change under them: another
+    /// operator might write the job file otherwise.
+    pub fn is_fixed(self) -> bool {
+        match self {
+            ChildObject::Config => true,
+            ChildObject::Headless | ChildObject::Coordinator | ChildObject::Policy => false,
+        }
+    }
+
     /// Its kind in the API.
     pub fn kind(self) -> &'static str {
         match self {

@@ -121,7 +121,7 @@ async fn fetch_children(
         match found {
             Found::Ours(applied) => {
                 // One that the watch cannot see lacks the label by which it would.
-                let current = is_cached && applied.digest == digest;
+                let current = is_cached && (child.is_fixed() || applied.digest == digest);
                 let uid = applied.uid;
                 observed
                     .children

@@ -194,8 +194,15 @@ fn forget_broken_release(namespace: &str) -> Result<()> {
 /// # Errors
 /// If helm fails.
 pub fn install(namespace: &str, settings: &[&str]) -> Result<()> {
+    install_chart(&root().join("charts/trainyard"), namespace, settings)
+}
+
+/// As [`install`], of a chart in another folder.
+///
+/// # Errors
+/// As [`install`].
+pub fn install_chart(chart: &Path, namespace: &str, settings: &[&str]) -> Result<()> {
     forget_broken_release(namespace)?;
-    let chart = root().join("charts/trainyard");
     let chart = chart.to_str().context("a path in UTF-8")?;
     let mut arguments = vec![
         "upgrade",

@@ -34,6 +34,9 @@ pub struct TrainingJobStatus {
     /// Image of the trainer, resolved once for the life of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// Version of the contract between the operator and the image, recorded with the image; 1 if it is absent. An operator leaves the pods of a job alone whose contract is newer than its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<u32>,
     /// How far training is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,

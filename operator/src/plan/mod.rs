@@ -225,6 +225,7 @@ impl Planner<'_> {
         if self.status.image.is_none() {
             let image = self.job.image().unwrap_or(&settings.image);
             self.status.image = Some(image.to_owned());
+            self.status.contract = Some(trainyard_contract::VERSION);
         }
         if self.status.generation == 0 {
             self.status.generation = 1;

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 use trainyard_contract::pod::{HTTP_PORT, JOB_FILE, PROTOCOL_PORT};
-use trainyard_contract::{JobFile, Member, PodJobMetadata};
+use trainyard_contract::{DEFAULTS, JobFile, Member, PodJobMetadata};
 use trainyard_crds::training_job::{Checkpoint, Data, Model, Servers, Task, Training};
 use trainyard_crds::{API_VERSION, KIND, TrainingJobSpec};
 
@@ -128,7 +128,10 @@ fn for_pods(spec: &TrainingJobSpec) -> SpecForPods<'_> {
     }
 }
 
-/// What the pods are told, in a file.
+/// What the pods are told, in a file. It is made once for a job, see [`ChildObject::is_fixed`]; made again only if somebody
+/// has deleted it.
+///
+/// [`ChildObject::is_fixed`]: crate::observe::ChildObject::is_fixed
 ///
 /// # Errors
 /// Never for a job that was decoded.
@@ -142,12 +145,15 @@ pub fn config_map(job: &Job) -> serde_json::Result<ConfigMap> {
             uid: job.uid.clone(),
         },
         spec: for_pods(&job.object.spec),
+        defaults: DEFAULTS,
     };
     // Through a value, which sorts the keys at all levels: the bytes of a job's file must not change under its pods.
     let text = serde_json::to_value(&file)?.to_string();
     Ok(ConfigMap {
         metadata: metadata(job, config_name(&job.name)),
         data: Some([(JOB_FILE.to_owned(), text)].into()),
+        // Nobody changes it under the pods, and kubelets need not watch it.
+        immutable: Some(true),
         ..ConfigMap::default()
     })
 }

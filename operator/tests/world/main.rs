@@ -21,4 +21,5 @@ mod scenarios;
 mod store;
 mod trainer;
 mod troubles;
+mod upgrades;
 mod world;

@@ -4,6 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The newest set of defaults that determine the model.
+///
+/// Such a default never changes under a job or artifact that exists. One that changes raises this number, and a job keeps the
+/// number with which it was first seen: absent, it is 1, so that what was written before has the digests that it had.
+pub const DEFAULTS: u32 = 1;
+
 /// A job as its processes read it: a `TrainingJob` in JSON, with all defaults applied. Everything that determines the model
 /// is in `spec`.
 ///
@@ -20,6 +26,17 @@ pub struct JobFile<Metadata, Spec> {
     pub metadata: Metadata,
     /// What is trained.
     pub spec: Spec,
+    /// Which defaults that determine the model the spec was completed with: see [`DEFAULTS`].
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub defaults: u32,
+}
+
+fn first() -> u32 {
+    1
+}
+
+fn is_first(defaults: &u32) -> bool {
+    *defaults == first()
 }
 
 /// What the operator says of a job beside its spec.
@@ -34,13 +51,20 @@ pub struct PodJobMetadata {
 }
 
 impl<Metadata, Spec> JobFile<Metadata, Spec> {
-    /// Checks that this is a file of the kind that the reader knows.
+    /// Checks that this is a file of the kind, and with the defaults, that the reader knows.
     ///
     /// # Errors
-    /// If it is of another.
+    /// If it is another.
     pub fn is_a(&self, api_version: &str, kind: &str) -> Result<(), OtherKind> {
-        if self.api_version == api_version && self.kind == kind {
+        let is_kind = self.api_version == api_version && self.kind == kind;
+        if is_kind && self.defaults <= DEFAULTS {
             return Ok(());
+        }
+        if is_kind {
+            return Err(OtherKind {
+                found: format!("job with defaults {}", self.defaults),
+                known: format!("job with defaults {DEFAULTS} or earlier ones"),
+            });
         }
         Err(OtherKind {
             found: format!("{} of {}", self.kind, self.api_version),
@@ -85,6 +109,7 @@ mod tests {
                 uid: "1".into(),
             },
             spec: vec![3],
+            defaults: 1,
         };
         let text = serde_json::to_string(&file).expect("JSON");
         let expected = r#"{"apiVersion":"example.org/v1","kind":"Job","metadata":{"name":"a","namespace":"team","uid":"1"},"spec":[3]}"#;
@@ -102,5 +127,15 @@ mod tests {
                 "{told}"
             );
         }
+        let later = File {
+            defaults: DEFAULTS + 1,
+            ..file
+        };
+        let text = serde_json::to_string(&later).expect("JSON");
+        assert!(text.ends_with(r#","defaults":2}"#), "{text}");
+        let error = later
+            .is_a("example.org/v1", "Job")
+            .expect_err("unknown defaults");
+        assert!(error.to_string().contains("defaults 2"), "{error}");
     }
 }

@@ -17,6 +17,14 @@
 //! environment variable. What is read may come from another version too: fields of [`Progress`] and [`Report`] that are
 //! missing have defaults, and unknown ones are passed over.
 
+/// Version of this contract. A job's status has the version under which its image was chosen; absent, it is 1.
+///
+/// 1. Server 0 exports the artifact, and its report names it.
+/// 2. A finisher does. The operator tells by the report which of them it is.
+///
+/// Arguments, environment and job file of servers and workers are the same in both.
+pub const VERSION: u32 = 2;
+
 mod args;
 mod ending;
 pub mod env;
@@ -34,7 +42,7 @@ pub use args::{
 };
 pub use ending::{EXPORT_ATTEMPTS, ProcessEnd, Verdict, doubled, judge};
 pub use exit::ExitCode;
-pub use job_file::{JobFile, OtherKind, PodJobMetadata};
+pub use job_file::{DEFAULTS, JobFile, OtherKind, PodJobMetadata};
 pub use member::{Member, NotAMember, Role};
 pub use metrics::{FinalMetrics, Metric, Metrics};
 pub use progress::Progress;
