@@ -298,8 +298,6 @@ fn end(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<End> {
                 | "OutOfpods"
         )
     );
-    // It has run longer than its own `activeDeadlineSeconds`: that is not the cluster's doing.
-    let overdue = pod_reason.as_deref() == Some("DeadlineExceeded");
     // What the runtime says of a container that it found dead when the node came up again, and the kubelet of one that it
     // cannot find.
     let rebooted = matches!(
@@ -325,7 +323,7 @@ fn end(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<End> {
         disrupted: disruption.is_some()
             || kubelet
             || rebooted
-            || (terminated.is_none() && phase == Some("Failed") && !overdue),
+            || (terminated.is_none() && phase == Some("Failed")),
         lived_seconds: lived.unwrap_or(0).max(0),
         finished: terminated
             .and_then(|t| t.finished_at.as_ref())

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
+use trainyard_contract::VERSION;
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 
 use crate::apply::{self, Outcome};
@@ -48,6 +49,10 @@ pub async fn reconcile(context: &Context, cached: &TrainingJob) -> Result<Action
         .memory
         .with(&uid, |notes| notes.newest(&Arc::new(cached.clone())));
     let known = JobState::of(object.status.clone().unwrap_or_default());
+    if known.status.contract > Some(VERSION) {
+        newer_contract(context, &object).await;
+        return Ok(Action::await_change());
+    }
     let now = context.clock.now();
     let requeue_after = match Job::new(Arc::clone(&object)) {
         Ok(job) => {
@@ -234,19 +239,35 @@ async fn publish(context: &Context, object: &TrainingJob, events: Vec<Event>) {
     }
 }
 
+/// A job that a newer operator has begun is reported, and left alone: what its pods say, and what its status holds, may mean
+/// more than this operator knows.
+async fn newer_contract(context: &Context, object: &TrainingJob) {
+    let note = format!(
+        "a newer operator has begun this job, and this one leaves it alone (it knows contract {VERSION}): upgrade the operator"
+    );
+    report(context, object, "NewerContract", note).await;
+}
+
 /// An object that cannot be decoded is reported, and left alone.
 pub async fn undecodable(context: &Context, object: &Guarded, error: &str) {
+    let note = format!("this operator cannot read the object, and leaves it alone: {error}");
+    report(context, object, "Undecodable", note).await;
+}
+
+async fn report<K>(context: &Context, object: &K, reason: &str, mut note: String)
+where
+    K: Resource<DynamicType = ()>,
+{
     tracing::error!(
         name = object.name_any(),
         namespace = object.namespace().unwrap_or_default(),
-        error,
-        "cannot be decoded"
+        reason,
+        "{note}"
     );
-    let mut note = format!("this operator cannot read the object, and leaves it alone: {error}");
     crate::trouble::truncate(&mut note, 1000);
     let event = Event {
         type_: EventType::Warning,
-        reason: "Undecodable".into(),
+        reason: reason.into(),
         note: Some(note),
         action: "Read".into(),
         secondary: None,

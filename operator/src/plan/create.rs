@@ -1,7 +1,5 @@
 //! What is created or changed because it is missing or not as it should be.
 
-use trainyard_contract::VERSION;
-
 use super::{Members, Planner, Step, lookups, members};
 use crate::observe::{Child, ChildObject, Member, Role};
 use crate::resources::pod_name;
@@ -22,10 +20,6 @@ impl Planner<'_> {
         if let Some(until) = refused_until {
             return self.wake_at(until); // what was refused just now will be refused again
         }
-        if let Some(trouble) = self.newer_contract() {
-            self.refused = Some(trouble);
-            return;
-        }
         self.make_children();
         if self.refused.is_none() {
             self.refused.clone_from(&self.observed.missing_reference);
@@ -33,15 +27,6 @@ impl Planner<'_> {
         if self.refused.is_none() {
             self.create_pods(due);
         }
-    }
-
-    /// A job of a newer operator is left alone: its image may not understand what this one would tell it.
-    fn newer_contract(&self) -> Option<Trouble> {
-        let contract = self.status.contract.filter(|number| *number > VERSION)?;
-        let message = format!(
-            "the job was begun by a newer operator (contract {contract}; this one knows {VERSION}): upgrade the operator"
-        );
-        Some(Trouble::new("NewerContract", message))
     }
 
     /// The current pods of wanted members that are not there and may be created now.

@@ -10,6 +10,8 @@ use crate::observe::End;
 
 /// Kubernetes' word for a container that used more memory than its limit.
 const OUT_OF_MEMORY: &str = "OOMKilled";
+/// Kubernetes' word for a pod that took longer than its own `activeDeadlineSeconds`, as a finisher may.
+const OVERDUE: &str = "DeadlineExceeded";
 /// The wait before the second replacement in a row; it doubles with each. The first is immediate.
 const BACKOFF_BASE: Duration = Duration::from_secs(1);
 /// The longest wait before a replacement.
@@ -19,6 +21,9 @@ const HEALTHY: Duration = Duration::from_secs(300);
 
 /// Judges the end of a pod. `asked` is whether somebody had deleted it.
 pub fn judge(end: &End, asked: bool) -> Verdict {
+    if end.reason == OVERDUE {
+        return Verdict::Failed; // the kubelet asked it to end
+    }
     let end = ProcessEnd {
         code: end.code,
         out_of_memory: end.reason == OUT_OF_MEMORY,
@@ -31,6 +36,7 @@ pub fn judge(end: &End, asked: bool) -> Verdict {
 pub fn reason(end: &End) -> &'static str {
     match (end.reason.as_str(), end.code.and_then(ExitCode::of)) {
         (OUT_OF_MEMORY, _) => OUT_OF_MEMORY,
+        (OVERDUE, _) => OVERDUE,
         ("Evicted", _) => "Evicted",
         (_, Some(ExitCode::BadInput)) => "BadInput",
         (_, Some(ExitCode::Panic)) => "Panic",
@@ -46,6 +52,7 @@ pub fn describe(end: &End) -> String {
         _ if end.reason == OUT_OF_MEMORY => {
             "was killed because it used more memory than its limit (OOMKilled): raise resources.limits.memory".into()
         }
+        _ if end.reason == OVERDUE => "took longer than the activeDeadlineSeconds of its pod".into(),
         _ if end.disrupted => format!("was ended by the cluster ({})", end.reason),
         Some(code) => match ExitCode::signal(code) {
             Some(signal) => format!("was ended by signal {signal}"),
@@ -106,6 +113,8 @@ mod tests {
             (Some(137), "Evicted", true, false, Verdict::Disrupted),
             (None, "NodeLost", true, false, Verdict::Disrupted),
             (None, "Unknown", false, false, Verdict::Failed),
+            (Some(75), OVERDUE, false, true, Verdict::Failed),
+            (None, OVERDUE, true, false, Verdict::Failed),
         ];
         for (code, reason, disrupted, asked, verdict) in cases {
             let end = end(code, reason, disrupted);

@@ -12,7 +12,7 @@ use trainyard_crds::training_job::ExportStatus;
 use super::members::{Charge, Failure, Fate, Loss, Members};
 use super::{Planner, after, delete, exits, finish};
 use crate::conditions::types;
-use crate::observe::{End, Member, Observed, PodSeen, Report, Role};
+use crate::observe::{End, ExportReport, Member, Observed, PodSeen, Report, Role};
 
 /// How long the finisher waits for servers and workers that have not ended: they may hold the volume, or the room that it
 /// needs.
@@ -45,10 +45,6 @@ impl Planner<'_> {
 
     /// Keeps a finisher at work until it has exported the artifact or has failed too often.
     pub(super) fn export(&mut self) {
-        let mut ends = self.observed.pods.iter().filter_map(end_of_finisher);
-        if let Some(report) = ends.find_map(End::export_report) {
-            return self.succeed(Ok(report.artifact));
-        }
         let judged = self
             .members
             .judge_finisher(self.observed, &mut self.status, self.now);
@@ -69,7 +65,7 @@ impl Planner<'_> {
         let message = match failures {
             0 => "the artifact is being exported".to_owned(),
             _ => format!(
-                "the export has failed {failures} of {EXPORT_ATTEMPTS} times and is repeated; the last time finisher-0 {last}"
+                "the export is repeated after failure {failures} of {EXPORT_ATTEMPTS}; the last finisher {last}"
             ),
         };
         self.set_condition(types::ARTIFACT_READY, false, "Exporting", &message);
@@ -137,8 +133,8 @@ impl Members {
                 return Err(Failure {
                     reason: exits::reason(end),
                     message: format!(
-                        "the export has failed {failures} times, the last time {MEMBER} {}: the checkpoint is complete; when \
-                         the cause is fixed, export it with trainyard export",
+                        "the export is given up after failure {failures}: {MEMBER} {}; the checkpoint is complete: when the \
+                         cause is fixed, export it with trainyard export",
                         loss.reason
                     ),
                 });
@@ -168,6 +164,11 @@ impl Members {
 
 fn is_of_training(pod: &PodSeen) -> bool {
     pod.member.role != Role::Finisher
+}
+
+/// The report of a finisher that exported the artifact.
+pub(super) fn exported(pod: &PodSeen) -> Option<ExportReport> {
+    end_of_finisher(pod)?.export_report()
 }
 
 fn end_of_finisher(pod: &PodSeen) -> Option<&End> {

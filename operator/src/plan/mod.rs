@@ -104,14 +104,27 @@ pub fn invalid(
             generation,
             now,
         );
+        // A job whose training is complete only loses its artifact.
+        let (phase, condition) = match status.export {
+            Some(_) => (Phase::Succeeded, types::SUCCEEDED),
+            None => (Phase::Failed, types::FAILED),
+        };
+        if status.export.is_some() {
+            let lost = ConditionState {
+                status: false,
+                ..state(&message)
+            };
+            let conditions = &mut status.conditions;
+            conditions::set(conditions, types::ARTIFACT_READY, lost, generation, now);
+        }
         conditions::set(
             &mut status.conditions,
-            types::FAILED,
+            condition,
             state(&message),
             generation,
             now,
         );
-        status.phase = Some(Phase::Failed);
+        status.phase = Some(phase);
         status.completion_time = Some(Time(now));
         status.observed_generation = Some(generation);
     }
@@ -183,6 +196,11 @@ impl Planner<'_> {
             if !self.is_exporting() {
                 return;
             }
+        }
+        if self.is_exporting()
+            && let Some(report) = self.observed.pods.iter().find_map(export::exported)
+        {
+            return self.succeed(Ok(report.artifact));
         }
         if self.job.is_suspended() {
             return self.suspend();
@@ -264,6 +282,10 @@ impl Planner<'_> {
             if pod.is_active() {
                 self.steps.push(delete(pod));
             }
+        }
+        if self.is_exporting() {
+            let message = "the export waits until the job is resumed";
+            self.set_condition(types::ARTIFACT_READY, false, "Suspended", message);
         }
         self.members.forget_started();
         self.status.phase = Some(Phase::Suspended);

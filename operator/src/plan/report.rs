@@ -42,9 +42,10 @@ impl Planner<'_> {
         }
         self.members.store(&mut self.status);
         self.set_conditions(live);
-        if self.is_exporting() {
-            self.keep_counts(old);
-        } else if live && let Some(seen) = &self.observed.progress {
+        if live
+            && !self.is_exporting()
+            && let Some(seen) = &self.observed.progress
+        {
             self.merge_progress(seen.clone(), old);
         }
     }
@@ -65,7 +66,11 @@ impl Planner<'_> {
                 None => self.steps.iter().filter(of_role).count(),
             }
         };
+        let leave = self.is_exporting() && self.status.completion_time.is_none();
         let count = |role, new: usize| {
+            if leave {
+                return (0, 0); // none is wanted any more, and how they go is not worth a write
+            }
             let replicas = self.pods(role).count() + new;
             let ready = self.pods(role).filter(|pod| pod.is_ready()).count();
             (
@@ -120,15 +125,6 @@ impl Planner<'_> {
         });
     }
 
-    /// While an artifact is exported, servers and workers leave: that alone is not worth a write.
-    fn keep_counts(&mut self, old: &TrainingJobStatus) {
-        let servers = std::mem::replace(&mut self.status.servers, old.servers.clone());
-        let workers = std::mem::replace(&mut self.status.workers, old.workers.clone());
-        if self.status != *old {
-            (self.status.servers, self.status.workers) = (servers, workers);
-        }
-    }
-
     fn set_conditions(&mut self, live: bool) {
         let (running, reason, message) = match self.status.phase {
             Some(Phase::Running) => (true, "Training", "all servers and at least one worker run"),
@@ -157,7 +153,10 @@ impl Planner<'_> {
                 types::SUSPENDED,
                 true,
                 "Suspended",
-                "pods are deleted; training goes on from the last checkpoint",
+                match self.is_exporting() {
+                    true => "pods are deleted; training is complete",
+                    false => "pods are deleted; training goes on from the last checkpoint",
+                },
             );
         } else if conditions::is_true(&self.status.conditions, types::SUSPENDED) {
             self.set_condition(types::SUSPENDED, false, "Resumed", "spec.suspend is false");

@@ -1,7 +1,5 @@
 //! The export of the artifact: repeated within bounds, and harmless to the job whatever becomes of it.
 
-use serde_json::Value;
-
 use crate::cluster::Cluster;
 use crate::kubelet::text;
 use crate::store::{CONFIG_MAPS, EVENTS, JOBS, PODS};
@@ -176,6 +174,43 @@ fn t28_a_deadline_ends_an_export_and_fails_no_job() {
 }
 
 #[test]
+fn t28_an_export_that_hangs_has_failed_after_an_hour() {
+    play(async |world| {
+        world.start_operator();
+        start(&world, &[Export::Hangs; 3]);
+        world.until_phase("a", "Exporting", 300).await?;
+        world.until_phase("a", "Succeeded", 4 * 3600).await?;
+        let (status, reason, message) = ready(&world);
+        ensure(
+            (&*status, &*reason) == ("False", "DeadlineExceeded"),
+            &reason,
+        )?;
+        ensure(message.contains("activeDeadlineSeconds"), &message)?;
+        ensure(failures(&world) == Some(3), world.status("a"))
+    });
+}
+
+/// What is done is done, whatever the deadline says, and the wish to suspend.
+#[test]
+fn t28_an_export_that_has_ended_counts_although_nobody_looked() {
+    for suspended in [true, false] {
+        play(async |world| {
+            let seat = world.start_operator();
+            let mut limited = job("a", 1, 1);
+            limited["spec"]["activeDeadlineSeconds"] = 300.into();
+            world.create_job(limited);
+            world.until_runs("a-finisher-0-0", 200).await?;
+            world.remove_operator(seat);
+            world.pass(400).await?;
+            world.edit_job("a", |job| job["spec"]["suspend"] = suspended.into());
+            world.start_operator();
+            world.until_phase("a", "Succeeded", 10).await?;
+            ensure(ready(&world).0 == "True", ready(&world))
+        });
+    }
+}
+
+#[test]
 fn t28_a_suspended_export_goes_on_and_trains_nothing_again() {
     play(async |world| {
         world.start_operator();
@@ -186,6 +221,7 @@ fn t28_a_suspended_export_goes_on_and_trains_nothing_again() {
         world.until("no pod works", 100, gone).await?;
         world.until_phase("a", "Suspended", 10).await?;
         world.stays_quiet().await?;
+        ensure(ready(&world).1 == "Suspended", ready(&world))?;
         let before = world.pods_created();
         world.edit_job("a", |job| job["spec"]["suspend"] = false.into());
         world.until_phase("a", "Succeeded", 100).await?;
@@ -238,7 +274,7 @@ fn t28_a_finisher_that_is_gone_is_replaced() {
         world.delete(&PODS, "a-finisher-0-0", Some(0));
         world.start_operator();
         world.until_phase("a", "Succeeded", 100).await?;
-        let status: Value = world.status("a");
-        ensure(ready(&world).0 == "True", status)
+        ensure(finishers(&world).len() == 2, finishers(&world))?;
+        ensure(ready(&world).0 == "True", ready(&world))
     });
 }

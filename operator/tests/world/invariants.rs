@@ -49,6 +49,7 @@ impl Watchdog {
         match (code, reason) {
             _ if fate.by_operator => {}
             (0, _) if fate.finisher => fate.permanently = true, // unless it has reported
+            (_, "DeadlineExceeded") => fate.failed = true,
             (_, "Evicted") | (0 | 75, _) => fate.disturbed = true,
             (101 | 128.., _) => fate.failed = true,
             _ => fate.permanently = true,
@@ -272,10 +273,11 @@ impl Cluster {
         };
         let training = self.trainings.get(&uid);
         let exported = training.is_some_and(|training| training.exported);
+        let limited = !job["spec"]["activeDeadlineSeconds"].is_null();
         match (ready["status"] == "True", ready["reason"].as_str()) {
             (true, _) if !exported => broken.push("there is no artifact".into()),
             (true, _) => {}
-            (false, Some("DeadlineExceeded")) => {}
+            (false, Some("DeadlineExceeded")) if limited => {}
             (false, Some("BadInput")) if self.watchdog.failed_exports(&uid) > 0 => {}
             (false, _) if status["export"]["failures"] == EXPORT_ATTEMPTS => {}
             (false, _) => broken.push(format!("the export was given up too early: {ready}")),

@@ -49,6 +49,8 @@ pub enum Task {
     Schedule(String),
     Start(String),
     Ready(String),
+    /// It has run for as long as its `activeDeadlineSeconds`.
+    Overdue(String),
     Exit {
         uid: String,
         code: i32,
@@ -81,6 +83,7 @@ impl Cluster {
             Task::Schedule(uid) => self.schedule(&uid),
             Task::Start(uid) => self.start(&uid),
             Task::Ready(uid) => self.ready(&uid),
+            Task::Overdue(uid) => self.overdue(&uid),
             Task::Exit {
                 uid,
                 code,
@@ -217,10 +220,26 @@ impl Cluster {
             object["status"]["containerStatuses"] = json!([{"name": "trainer", "ready": !pod.is_server(),
                 "state": {"running": {"startedAt": started}}}]);
         });
+        let object = self.store.get(&pod.key);
+        let limit = object.and_then(|pod| pod["spec"]["activeDeadlineSeconds"].as_u64());
+        if let Some(limit) = limit {
+            self.after(Duration::from_secs(limit), Task::Overdue(uid.into()));
+        }
         self.process_starts(uid);
         if pod.is_server() {
             let wait = self.between(200, 1500);
             self.after(wait, Task::Ready(uid.into()));
+        }
+    }
+
+    /// The kubelet asks the process to end, and tells why.
+    fn overdue(&mut self, uid: &str) {
+        let is_running = |pod: &PodSim| pod.state == PodState::Running && self.nodes[pod.node];
+        if self.pods.get(uid).is_some_and(is_running) {
+            self.exit(uid, 75, "DeadlineExceeded", "");
+            self.edit_pod(uid, |pod| {
+                pod["status"]["reason"] = "DeadlineExceeded".into()
+            });
         }
     }
 

@@ -19,7 +19,8 @@ use crate::world::{Outcome, World, ensure, job, simulate};
 /// Seeds that are run unless `WORLD_SEEDS` says otherwise.
 const SEEDS: u64 = 500;
 /// How finishers go.
-const EXPORTS: [Export; 6] = [
+const EXPORTS: [Export; 7] = [
+    Export::Hangs,
     Export::Good,
     Export::Ends(137, "Error", ""),
     Export::Ends(137, "OOMKilled", ""),
@@ -127,7 +128,7 @@ async fn schedule(world: World, seed: u64) -> Outcome {
     mend(&world);
     for name in ["a", "b"] {
         world
-            .until(&format!("{name} ends"), 7200, |cluster| {
+            .until(&format!("{name} ends"), 20_000, |cluster| {
                 cluster
                     .job(name)
                     .is_none_or(|job| !job["status"]["completionTime"].is_null())

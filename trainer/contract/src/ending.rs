@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::ExitCode;
 
-/// How often the finisher of a job is tried before the job ends without an artifact. Ends that are [`Verdict::Disrupted`] do
-/// not count.
+/// How often the finisher of a job may fail before the job ends without an artifact. The operator does not count ends that are
+/// [`Verdict::Disrupted`]; `trainyard run`, whose user waits, counts all.
 pub const EXPORT_ATTEMPTS: u32 = 3;
 
 /// How a process ended.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// The newest set of defaults that determine the model.
 ///
-/// Such a default never changes under a job or artifact that exists. One that changes raises this number, and a job keeps the
-/// number with which it was first seen: absent, it is 1, so that what was written before has the digests that it had.
+/// Such a default never changes under a job or artifact that exists. One that changes raises this number; jobs and artifacts keep
+/// theirs. Absent, it is 1, so that what was written before has the digests that it had.
 pub const DEFAULTS: u32 = 1;
 
 /// A job as its processes read it: a `TrainingJob` in JSON, with all defaults applied. Everything that determines the model

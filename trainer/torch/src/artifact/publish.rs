@@ -30,7 +30,7 @@ pub fn publish(place: &Location, storage: &Arc<dyn Storage>, manifest: &Manifest
 }
 
 /// Exports to a store without renaming. [`PROVENANCE`], which names every other file, is there only
-/// while all of them are: it is removed first and put last.
+/// while all of them are: an old one is removed first, and the new one put last.
 ///
 /// The files are made in the system's temporary folder, with as much room as the artifact takes.
 fn upload(storage: &Arc<dyn Storage>, manifest: &Manifest) -> Result<()> {
@@ -40,7 +40,14 @@ fn upload(storage: &Arc<dyn Storage>, manifest: &Manifest) -> Result<()> {
         .context("no temporary folder can be made: set TMPDIR to one that is writable")?;
     let made = workshop.path().join(FOLDER);
     export(Arc::clone(storage), manifest, &made)?;
-    storage.delete(&key(PROVENANCE))?;
+    // Meanwhile another finisher may have published it, one that was taken for lost.
+    if is_whole(storage.as_ref(), manifest)? {
+        return Ok(());
+    }
+    let mut there = storage.list(FOLDER)?.into_iter();
+    if there.any(|object| object.key == key(PROVENANCE)) {
+        storage.delete(&key(PROVENANCE))?;
+    }
     for name in FILES.into_iter().chain([PROVENANCE]) {
         let bytes = read(&made.join(name))?;
         storage.put(&key(name), &[&bytes])?;
