@@ -9,6 +9,7 @@ SHELL := /bin/bash
 # In CI the lock file is the law; at a desk a changed Cargo.toml may update it.
 LOCKED := $(if $(CI),--locked)
 TRAINYARD := $(or $(CARGO_TARGET_DIR),target)/debug/trainyard
+PREVIOUS := $(or $(CARGO_TARGET_DIR),target)/previous
 EXAMPLES := $(dir $(TRAINYARD))examples
 DEMO := runs/demo
 CLUSTER_TESTS := cargo test $(LOCKED) --workspace --features trainyard-tests/cluster
@@ -58,7 +59,7 @@ test-upgrade: kind-up ## Upgrade the operator under running jobs on a kind clust
 	$(CLUSTER_TESTS) --no-run
 	scripts/images.sh
 	tests/cluster/load-images
-	tests/cluster/load-images target/previous/images/trainer.tar target/previous/images/operator.tar
+	tests/cluster/load-images $(PREVIOUS)/images/trainer.tar $(PREVIOUS)/images/operator.tar
 	. tests/cluster/env.sh && tests/cluster/in-cluster $(CLUSTER_TESTS) --offline --test upgrade
 
 demo-cluster: kind-up images ## Train the breast-cancer example on a kind cluster and here: the same bits

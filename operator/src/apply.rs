@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use futures::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{
     Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
@@ -149,7 +149,10 @@ async fn write_child(
             let object = resources::config_map(job).map_err(kube::Error::SerdeError)?;
             match uid {
                 None => write(client, object, None).await,
-                Some(uid) => label_again(client, &object, uid).await,
+                Some(uid) => {
+                    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &job.namespace);
+                    merge_labels(&api, &object.name_any(), uid, object.labels()).await
+                }
             }
         }
         ChildObject::Headless => write(client, resources::headless(job), uid).await,
@@ -228,19 +231,7 @@ async fn label(
     merge_labels(&api, &name, uid, &labels).await
 }
 
-/// Gives a child object that is never changed its labels back.
-async fn label_again<K>(client: &Client, object: &K, uid: &str) -> kube::Result<Taken>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + DeserializeOwned
-        + Clone
-        + Debug,
-{
-    let namespace = object.namespace().unwrap_or_default();
-    let api: Api<K> = Api::namespaced(client.clone(), &namespace);
-    merge_labels(&api, &object.name_any(), uid, object.labels()).await
-}
-
+/// Gives an object its labels back, if it is still the one with this uid.
 async fn merge_labels<K>(
     api: &Api<K>,
     name: &str,

@@ -6,6 +6,7 @@ use trainyard_crds::training_job::Phase;
 
 use crate::context::Context;
 use crate::coordinator::Progress;
+use crate::index::Applied;
 use crate::job::Job;
 use crate::memory::Poll;
 use crate::observe::{Child, ChildObject, Member, Observed, PodSeen, ProgressSeen};
@@ -100,8 +101,7 @@ async fn fetch_children(
 ) -> kube::Result<()> {
     let attempt = known.members.attempt(Member::COORDINATOR);
     for child in ChildObject::ALL {
-        let (name, digest) =
-            digest::of_child(job, child, attempt).map_err(kube::Error::SerdeError)?;
+        let name = child.name(&job.name);
         let cached = context.children(child).of(&job.as_owner()).remove(&name);
         let is_cached = cached.is_some();
         let conflict = context.memory.with(&job.uid, |notes| {
@@ -121,7 +121,7 @@ async fn fetch_children(
         match found {
             Found::Ours(applied) => {
                 // One that the watch cannot see lacks the label by which it would.
-                let current = is_cached && (child.is_fixed() || applied.digest == digest);
+                let current = is_cached && is_current(job, child, attempt, &applied)?;
                 let uid = applied.uid;
                 observed
                     .children
@@ -132,6 +132,20 @@ async fn fetch_children(
         }
     }
     Ok(())
+}
+
+/// Whether a child object is as it should be, with the Service in front of server 0 leading to its pod `attempt`.
+fn is_current(
+    job: &Job,
+    child: ChildObject,
+    attempt: u32,
+    applied: &Applied,
+) -> kube::Result<bool> {
+    if child.is_fixed() {
+        return Ok(true);
+    }
+    let digest = digest::of_child(job, child, attempt).map_err(kube::Error::SerdeError)?;
+    Ok(applied.digest == digest)
 }
 
 /// Asks the coordinator for progress if it is time to.

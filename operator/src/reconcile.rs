@@ -96,10 +96,9 @@ async fn plan_job(
     let mut plan = plan::plan(job, known, &observed, &context.settings, now);
     // Looked up only when pods are to be created; a plan for what is missing creates none.
     if plan.creates_pods() {
-        observed.missing_reference = {
-            let exporting = plan.status.export.is_some();
-            read::missing_reference(&context.client, job, exporting).await?
-        };
+        let exporting = plan.status.export.is_some();
+        observed.missing_reference =
+            read::missing_reference(&context.client, job, exporting).await?;
         if observed.missing_reference.is_some() {
             plan = plan::plan(job, known, &observed, &context.settings, now);
         }

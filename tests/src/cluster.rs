@@ -22,6 +22,16 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// The target folder, in which this program was built.
+///
+/// # Errors
+/// If it is somewhere else.
+pub fn target() -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let target = this.ancestors().nth(3).context("a target folder")?;
+    Ok(target.to_owned())
+}
+
 /// Runs kubectl; the error holds what it said.
 ///
 /// # Errors
@@ -226,11 +236,7 @@ pub fn install_chart(chart: &Path, namespace: &str, settings: &[&str]) -> Result
 
 /// What tells the operator's image that was last built here from others, if one was.
 fn image_version() -> Result<Option<String>> {
-    let this = std::env::current_exe()?;
-    let Some(target) = this.ancestors().nth(3) else {
-        return Ok(None);
-    };
-    let Ok(image) = std::fs::metadata(target.join("images/operator.tar")) else {
+    let Ok(image) = std::fs::metadata(target()?.join("images/operator.tar")) else {
         return Ok(None);
     };
     let built = image.modified()?.duration_since(std::time::UNIX_EPOCH)?;
@@ -335,9 +341,7 @@ impl Namespace {
             "TRAINYARD_CLUSTER_SHARED is not set: source tests/cluster/env.sh, or name a class with ReadWriteMany in \
              TRAINYARD_TEST_STORAGE_CLASS",
         )?;
-        std::fs::create_dir_all(&folder)?;
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        Ok(std::fs::set_permissions(folder, open)?)
+        make_open_folder(&folder)
     }
 
     /// Applies a job.
@@ -427,6 +431,27 @@ impl Drop for Namespace {
             let _ = std::fs::remove_dir_all(folder);
         }
     }
+}
+
+/// Makes a folder that any user can write to.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn make_open_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    Ok(std::fs::set_permissions(folder, open)?)
+}
+
+/// The breast-cancer example under another name, with so many epochs.
+///
+/// # Errors
+/// If it is not valid.
+pub fn breast_cancer(name: &str, epochs: u32) -> Result<Value> {
+    let mut job = example("breast-cancer/job.yaml")?;
+    job["metadata"] = json!({"name": name});
+    job["spec"]["training"]["epochs"] = json!(epochs);
+    Ok(job)
 }
 
 /// An example's manifest, as JSON with defaults.

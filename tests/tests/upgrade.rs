@@ -9,9 +9,7 @@ use trainyard_tests::cluster::{self, Namespace, OPERATOR};
 const EPOCHS: u32 = 1500;
 
 fn job(name: &str, epochs: u32) -> Result<Value> {
-    let mut job = cluster::example("breast-cancer/job.yaml")?;
-    job["metadata"] = json!({"name": name});
-    job["spec"]["training"]["epochs"] = json!(epochs);
+    let mut job = cluster::breast_cancer(name, epochs)?;
     job["spec"]["cleanPodPolicy"] = json!("None");
     Ok(job)
 }
@@ -43,7 +41,7 @@ fn job_file(namespace: &Namespace, job: &str) -> Result<String> {
 /// that the job began with.
 #[test]
 fn o38_jobs_survive_an_upgrade_of_the_operator_and_their_bits_stay() -> Result<()> {
-    let previous = cluster::root().join("target/previous/source/charts/trainyard");
+    let previous = cluster::target()?.join("previous/source/charts/trainyard");
     let tag = ["image.tag=previous", "trainerImage.tag=previous"];
     cluster::install_chart(&previous, OPERATOR, &tag)?;
     let local = cluster::run_locally(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use trainyard_contract::{EXPORT_ATTEMPTS, ExitCode, doubled};
+use trainyard_contract::{EXPORT_ATTEMPTS, ExitCode};
 use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::ExportStatus;
 
@@ -17,10 +17,8 @@ use crate::observe::{End, ExportReport, Member, Observed, PodSeen, Report, Role}
 /// How long the finisher waits for servers and workers that have not ended: they may hold the volume, or the room that it
 /// needs.
 const LINGER: Duration = Duration::from_secs(15);
-/// The wait after the first failure; it doubles with each.
+/// The wait after the first failure; after the next it is twice as long.
 const RETRY: Duration = Duration::from_secs(10);
-/// The longest wait after a failure.
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 impl Planner<'_> {
     /// Whether training is complete, and the artifact is exported or was.
@@ -87,21 +85,16 @@ impl Planner<'_> {
         over
     }
 
-    /// Servers and workers go as if the job had ended. Of finishers that have ended, the last one stays, for its logs.
+    /// Servers and workers go as if the job had ended.
     fn delete_all_but_finisher(&mut self) {
         let observed = self.observed;
         let (others, finishers): (Vec<&PodSeen>, Vec<&PodSeen>) =
             observed.pods.iter().partition(|pod| is_of_training(pod));
         let policy = self.job.retention().clean_pod_policy;
-        self.steps
-            .extend(finish::clean_pods(policy, others.into_iter()));
-        let current = self.members.attempt(Member::FINISHER);
-        let replaced = |pod: &&PodSeen| match pod.end() {
-            None => pod.attempt < current,
-            Some(_) => pod.attempt.saturating_add(1) < current,
-        };
-        let gone = finishers.into_iter().filter(|pod| pod.deletion.is_none());
-        self.steps.extend(gone.filter(replaced).map(delete));
+        let mut steps = finish::clean_pods(policy, others.into_iter());
+        let goes = |pod: &&PodSeen| pod.deletion.is_none() && self.is_superfluous(pod);
+        steps.extend(finishers.into_iter().filter(goes).map(delete));
+        self.steps.extend(steps);
     }
 }
 
@@ -121,44 +114,44 @@ impl Members {
         let attempt = self.attempt(MEMBER);
         let mut current = observed.pods.iter().filter(|pod| pod.attempt == attempt);
         let ended = current.find_map(|pod| Some((end_of_finisher(pod)?, pod.deletion.is_some())));
-        if let Some((end, asked)) = ended
-            && exits::judge(end, asked) != exits::Verdict::Disrupted
-        {
-            let loss = Loss::of(end, Charge::Failure);
-            let export = status.export.get_or_insert_default();
-            export.failures += 1;
-            let failures = export.failures;
-            let bad_input = end.code.and_then(ExitCode::of) == Some(ExitCode::BadInput);
-            if bad_input || failures >= EXPORT_ATTEMPTS {
-                return Err(Failure {
-                    reason: exits::reason(end),
-                    message: format!(
-                        "the export is given up after failure {failures}: {MEMBER} {}; the checkpoint is complete: when the \
-                         cause is fixed, export it with trainyard export",
-                        loss.reason
-                    ),
-                });
+        let Some((end, asked)) = ended else {
+            match self.fate(MEMBER, observed, status, now) {
+                Fate::Keep => {}
+                Fate::Wait(time) => return Ok(Some(time)),
+                Fate::Gone(loss) => self.repeat_export(&loss, status, now),
             }
-            self.replace(MEMBER, &loss, now);
-            self.wait_until(
-                MEMBER,
-                after(now, doubled(RETRY, failures - 1, LONGEST_RETRY)),
-            );
+            return Ok(None);
+        };
+        if exits::judge(end, asked) == exits::Verdict::Disrupted {
+            self.repeat_export(&Loss::of(end, Charge::Disruption), status, now);
             return Ok(None);
         }
-        let loss = match ended {
-            Some((end, _)) => Loss::of(end, Charge::Disruption),
-            None => match self.fate(MEMBER, observed, status, now) {
-                Fate::Keep => return Ok(None),
-                Fate::Wait(time) => return Ok(Some(time)),
-                Fate::Gone(loss) => loss,
-            },
-        };
+        let export = status.export.get_or_insert_default();
+        export.failures += 1;
+        let failures = export.failures;
+        let loss = Loss::of(end, Charge::Failure);
+        let bad_input = end.code.and_then(ExitCode::of) == Some(ExitCode::BadInput);
+        if bad_input || failures >= EXPORT_ATTEMPTS {
+            return Err(Failure {
+                reason: exits::reason(end),
+                message: format!(
+                    "the export is given up after failure {failures}: {MEMBER} {}; the checkpoint is complete: when the cause \
+                     is fixed, export it with trainyard export",
+                    loss.reason
+                ),
+            });
+        }
+        let entry = self.replace(MEMBER, &loss, now);
+        entry.not_before = Some(Time(after(now, RETRY * failures)));
+        Ok(None)
+    }
+
+    /// The next attempt follows a finisher that did not fail by itself.
+    fn repeat_export(&mut self, loss: &Loss, status: &mut TrainingJobStatus, now: Timestamp) {
         if loss.charge == Charge::Disruption {
             status.restarts.disruptions += 1;
         }
-        self.replace(MEMBER, &loss, now);
-        Ok(None)
+        self.replace(Member::FINISHER, loss, now);
     }
 }
 

@@ -40,16 +40,13 @@ pub fn pods(
     let mut lookups: BTreeSet<(Member, u32)> = lost.map(|pod| (pod.member, pod.attempt)).collect();
     let phase = state.status.phase;
     if !phase.is_some_and(Phase::is_terminal) && !job.is_suspended() {
-        lookups.extend(
-            wanted(job, &state.status)
-                .map(current)
-                .filter(|&(member, attempt)| {
-                    cached.conflicts.contains(&(member, attempt))
+        let wanted = wanted(job, &state.status).map(current);
+        lookups.extend(wanted.filter(|&(member, attempt)| {
+            cached.conflicts.contains(&(member, attempt))
                 || state.members.has_started(member)
                 // Only the API server itself can say that a server is lost, which its successor has to be told.
                 || (member.role == Role::Server && may_exist(member, attempt))
-                }),
-        );
+        }));
     }
     lookups.retain(|&(member, attempt)| is_missing(member, attempt));
     lookups

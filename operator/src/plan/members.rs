@@ -271,20 +271,19 @@ impl Members {
         }
     }
 
-    pub(super) fn replace(&mut self, member: Member, loss: &Loss, now: Timestamp) {
+    pub(super) fn replace(
+        &mut self,
+        member: Member,
+        loss: &Loss,
+        now: Timestamp,
+    ) -> &mut MemberRestarts {
         let entry = self.next_attempt(member);
         let (streak, wait) = exits::backoff(entry.streak, loss.lived_seconds);
         entry.streak = streak;
         entry.not_before = (!wait.is_zero()).then(|| Time(after(now, wait)));
         entry.reason.clone_from(&loss.reason);
         truncate(&mut entry.reason, MAX_REASON);
-    }
-
-    /// The current pod is not created before this time.
-    pub(super) fn wait_until(&mut self, member: Member, time: Timestamp) {
-        if let Some(entry) = self.replaced.get_mut(&member) {
-            entry.not_before = Some(Time(time));
-        }
+        entry
     }
 
     /// Members that are not wanted any more get another attempt before their pods are deleted: wanted again, they need

@@ -92,39 +92,27 @@ pub fn invalid(
     if !status.phase.is_some_and(Phase::is_terminal) {
         let listed: Vec<String> = problems.iter().map(Problem::to_string).collect();
         let message = listed.join("; ");
-        let state = |message: &str| ConditionState {
-            status: true,
-            reason: "InvalidSpec",
-            message: message.into(),
-        };
-        conditions::set(
-            &mut status.conditions,
-            types::INVALID,
-            state(&message),
-            generation,
-            now,
-        );
-        // A job whose training is complete only loses its artifact.
-        let (phase, condition) = match status.export {
-            Some(_) => (Phase::Succeeded, types::SUCCEEDED),
-            None => (Phase::Failed, types::FAILED),
-        };
-        if status.export.is_some() {
-            let lost = ConditionState {
-                status: false,
-                ..state(&message)
+        let mut set = |type_: &str, holds: bool| {
+            let state = ConditionState {
+                status: holds,
+                reason: "InvalidSpec",
+                message: message.clone(),
             };
-            let conditions = &mut status.conditions;
-            conditions::set(conditions, types::ARTIFACT_READY, lost, generation, now);
-        }
-        conditions::set(
-            &mut status.conditions,
-            condition,
-            state(&message),
-            generation,
-            now,
-        );
-        status.phase = Some(phase);
+            conditions::set(&mut status.conditions, type_, state, generation, now);
+        };
+        set(types::INVALID, true);
+        status.phase = Some(match status.export {
+            // Training is complete: the job only loses its artifact.
+            Some(_) => {
+                set(types::ARTIFACT_READY, false);
+                set(types::SUCCEEDED, true);
+                Phase::Succeeded
+            }
+            None => {
+                set(types::FAILED, true);
+                Phase::Failed
+            }
+        });
         status.completion_time = Some(Time(now));
         status.observed_generation = Some(generation);
     }
@@ -333,22 +321,23 @@ impl Planner<'_> {
         }
     }
 
-    /// Pods of members that are not wanted any more or have a successor, and old ones beyond the last.
     fn delete_what_is_superfluous(&mut self) {
-        for pod in &self.observed.pods {
-            let current = self.members.attempt(pod.member);
-            let unwanted = !members::is_wanted(self.job, &self.status, pod.member);
-            let replaced = pod.attempt < current;
-            // The last one that ended stays, for its logs.
-            let forgotten = pod.attempt.saturating_add(1) < current;
-            let delete = match pod.end() {
-                None => unwanted || replaced,
-                Some(_) => unwanted || forgotten,
-            };
-            if delete && pod.deletion.is_none() {
-                self.steps.push(self::delete(pod));
+        let observed = self.observed;
+        for pod in observed.pods.iter().filter(|pod| pod.deletion.is_none()) {
+            if self.is_superfluous(pod) {
+                self.steps.push(delete(pod));
             }
         }
+    }
+
+    /// Whether a pod's member is not wanted any more or has a successor. The last one that ended stays, for its logs.
+    fn is_superfluous(&self, pod: &PodSeen) -> bool {
+        let current = self.members.attempt(pod.member);
+        let successor = match pod.end() {
+            None => pod.attempt < current,
+            Some(_) => pod.attempt.saturating_add(1) < current,
+        };
+        successor || !members::is_wanted(self.job, &self.status, pod.member)
     }
 
     fn wake_at(&mut self, time: Timestamp) {

@@ -1,6 +1,5 @@
 //! The digest by which an object tells that it is as the operator last applied it, without a comparison field by field.
 
-use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -21,7 +20,7 @@ pub fn digest(object: &impl Serialize) -> serde_json::Result<String> {
     ))
 }
 
-/// Name and digest of a child object as it should be, with the Service in front of server 0 leading to its pod
+/// Digest of a child object as it should be, with the Service in front of server 0 leading to its pod
 /// `coordinator_attempt`.
 ///
 /// # Errors
@@ -30,15 +29,11 @@ pub fn of_child(
     job: &Job,
     child: ChildObject,
     coordinator_attempt: u32,
-) -> serde_json::Result<(String, String)> {
+) -> serde_json::Result<String> {
     match child {
-        ChildObject::Config => named(&super::config_map(job)?),
-        ChildObject::Headless => named(&super::headless(job)),
-        ChildObject::Coordinator => named(&super::coordinator(job, coordinator_attempt)),
-        ChildObject::Policy => named(&super::network_policy(job)),
+        ChildObject::Config => digest(&super::config_map(job)?),
+        ChildObject::Headless => digest(&super::headless(job)),
+        ChildObject::Coordinator => digest(&super::coordinator(job, coordinator_attempt)),
+        ChildObject::Policy => digest(&super::network_policy(job)),
     }
-}
-
-fn named<K: Resource + Serialize>(object: &K) -> serde_json::Result<(String, String)> {
-    Ok((object.name_any(), digest(object)?))
 }

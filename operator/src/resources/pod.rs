@@ -96,18 +96,13 @@ fn container(
     generation: u64,
     settings: &PodSettings,
 ) -> Container {
-    let (ports, readiness_probe, liveness_probe) = match member.role {
+    let (ports, readiness_probe) = match member.role {
         Role::Server => (
             &[("http", HTTP_PORT), ("protocol", PROTOCOL_PORT)][..],
             Some(probe(1, 3)),
-            Some(probe(10, LIVENESS_FAILURES)),
         ),
-        Role::Worker => (
-            &[("http", HTTP_PORT)][..],
-            None,
-            Some(probe(10, LIVENESS_FAILURES)),
-        ),
-        Role::Finisher => (&[][..], None, None),
+        Role::Worker => (&[("http", HTTP_PORT)][..], None),
+        Role::Finisher => (&[][..], None),
     };
     let port = |(name, port): &(&str, u16)| ContainerPort {
         name: Some((*name).into()),
@@ -128,7 +123,8 @@ fn container(
         resources: settings.resources.clone(),
         volume_mounts: Some(mounts(job, member.role, settings)),
         readiness_probe,
-        liveness_probe,
+        // By its page, if it has any.
+        liveness_probe: (!ports.is_empty()).then(|| probe(10, LIVENESS_FAILURES)),
         termination_message_path: Some(TERMINATION_MESSAGE_PATH.into()),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         security_context: Some(SecurityContext {

@@ -1,6 +1,6 @@
 //! The export of the artifact: what goes wrong with it does the job no harm. And the servers, which need no libtorch for it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -78,9 +78,7 @@ fn failures(status: &Value) -> u64 {
 }
 
 fn small_job(name: &str, epochs: u32) -> Result<Value> {
-    let mut job = cluster::example("breast-cancer/job.yaml")?;
-    job["metadata"] = json!({"name": name});
-    job["spec"]["training"]["epochs"] = json!(epochs);
+    let mut job = cluster::breast_cancer(name, epochs)?;
     job["spec"]["workers"]["replicas"] = json!(1);
     Ok(job)
 }
@@ -97,8 +95,7 @@ fn t28_an_export_that_fails_or_is_killed_is_repeated_and_the_bits_stay() -> Resu
     namespace.submit(&small_job("tried", 3)?)?;
     let storage = storage(&namespace, "tried")?;
     let folder = shared.join(storage.trim_start_matches("/storage/"));
-    std::fs::create_dir(&folder)?;
-    open(&folder)?;
+    cluster::make_open_folder(&folder)?;
     let obstacle = folder.join("artifact");
     std::fs::write(&obstacle, "in the way")?;
     let told = |error: anyhow::Error| error.context(namespace.describe("tried"));
@@ -143,11 +140,6 @@ fn t28_an_export_that_fails_or_is_killed_is_repeated_and_the_bits_stay() -> Resu
     assert_eq!(status["artifact"], format!("{storage}/artifact"));
     assert!(obstacle.join("provenance.json").exists());
     Ok(())
-}
-
-fn open(folder: &Path) -> Result<()> {
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-    Ok(std::fs::set_permissions(folder, open)?)
 }
 
 /// The artifact for a bucket is made in the temporary folder, which is too small here.

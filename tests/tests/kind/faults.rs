@@ -6,9 +6,7 @@ use trainyard_tests::cluster::{self, Namespace};
 
 /// A job that takes a while: more epochs of the breast-cancer example.
 fn long_job(name: &str, epochs: u32) -> Result<Value> {
-    let mut job = cluster::example("breast-cancer/job.yaml")?;
-    job["metadata"] = json!({"name": name});
-    job["spec"]["training"]["epochs"] = json!(epochs);
+    let mut job = cluster::breast_cancer(name, epochs)?;
     // Whoever is still there at the end stays to be looked at.
     job["spec"]["cleanPodPolicy"] = json!("None");
     Ok(job)

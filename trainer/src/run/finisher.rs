@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use trainyard_contract::{EXPORT_ATTEMPTS, FinisherArgs, doubled};
+use trainyard_contract::{EXPORT_ATTEMPTS, doubled};
 use trainyard_runtime::exit::{BadInput, ExitCode, TryAgain, last_error};
 use trainyard_runtime::storage::Location;
 
@@ -98,12 +98,8 @@ impl Finisher {
     }
 
     fn command(&self, place: &Location, env: &[(&'static str, String)]) -> Result<Command> {
-        let args = FinisherArgs {
-            job: process::as_argument(&self.job)?,
-            storage: place.to_string(),
-            termination_message: None,
-            supervised: Some(std::process::id()),
-        };
+        let job = process::as_argument(&self.job)?;
+        let args = process::finisher_args(job, place.to_string());
         let mut command = self.program.command();
         command
             .args(args.to_args())

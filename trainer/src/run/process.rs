@@ -102,17 +102,22 @@ impl Common<'_> {
                 (self.torch.command(), args.to_args(), &self.data_env)
             }
             Role::Finisher => {
-                let args = FinisherArgs {
-                    job: common.job,
-                    storage: self.storage.clone(),
-                    termination_message: None,
-                    supervised: common.supervised,
-                };
+                let args = finisher_args(common.job, self.storage.clone());
                 (self.torch.command(), args.to_args(), &self.storage_env)
             }
         };
         command.args(args).envs(env.iter().cloned());
         Ok(command)
+    }
+}
+
+/// What the finisher of a run is told.
+pub fn finisher_args(job: String, storage: String) -> FinisherArgs {
+    FinisherArgs {
+        job,
+        storage,
+        termination_message: None,
+        supervised: Some(std::process::id()),
     }
 }
 
