@@ -363,16 +363,22 @@ pub fn lost_at(pod: &PodSeen) -> Option<Timestamp> {
 
 /// The members that a job wants: servers and workers, servers first; once training is complete, the finisher.
 pub fn wanted(job: &Job, status: &TrainingJobStatus) -> impl Iterator<Item = Member> + use<> {
+    let servers = (0..replicas(job, status, Role::Server)).map(Member::server);
+    let workers = (0..replicas(job, status, Role::Worker)).map(Member::worker);
+    let finishers = 0..replicas(job, status, Role::Finisher);
+    let finishers = finishers.map(|_| Member::FINISHER);
+    servers.chain(workers).chain(finishers)
+}
+
+/// How many members of a role a job wants.
+fn replicas(job: &Job, status: &TrainingJobStatus, role: Role) -> u32 {
     let exports = status.export.is_some();
-    let (servers, workers) = match exports {
-        true => (0, 0),
-        false => (job.servers(), job.workers()),
-    };
-    let servers = (0..servers).map(Member::server);
-    let workers = (0..workers).map(Member::worker);
-    servers
-        .chain(workers)
-        .chain(exports.then_some(Member::FINISHER))
+    match role {
+        Role::Server if !exports => job.servers(),
+        Role::Worker if !exports => job.workers(),
+        Role::Finisher if exports => 1,
+        Role::Server | Role::Worker | Role::Finisher => 0,
+    }
 }
 
 /// Whether a server that is missing counts as lost: it ran in this generation, and has taken its state with it.
@@ -382,12 +388,7 @@ pub fn ran(status: &TrainingJobStatus) -> bool {
 
 /// Whether a job wants a member.
 pub fn is_wanted(job: &Job, status: &TrainingJobStatus, member: Member) -> bool {
-    let exports = status.export.is_some();
-    match member.role {
-        Role::Server => !exports && member.index < job.servers(),
-        Role::Worker => !exports && member.index < job.workers(),
-        Role::Finisher => exports && member == Member::FINISHER,
-    }
+    member.index < replicas(job, status, member.role)
 }
 
 /// The report of a server 0 that found the job complete.
