@@ -342,7 +342,9 @@ fn resident_between(run: &mut crate::common::Run, from: u64, to: u64) -> (u64, u
 /// - a worker with T threads: 2 P of arenas, and for each thread a sum, libtorch's gradients and a
 ///   sum of the other half of a subtree, in sum (2 + 3 T) P.
 ///
-/// The allocator may keep a quarter more.
+/// By default glibc's allocator keeps freed blocks of up to 32 MiB, and how many of them depends on how
+/// the threads meet: up to 4 P more in a worker. Here it returns every large block at once, so that what
+/// is measured is what the programs hold.
 #[test]
 fn t20_memory_is_a_multiple_of_the_parameters() {
     let spec = |hidden: &str, epochs| {
@@ -350,7 +352,9 @@ fn t20_memory_is_a_multiple_of_the_parameters() {
             .epochs(epochs)
             .every(5)
             .set("model.mlp.hidden", hidden);
-        spec.on(1, 1).args(["--threads", "2"])
+        spec.on(1, 1)
+            .args(["--threads", "2"])
+            .env("MALLOC_MMAP_THRESHOLD_", "1048576")
     };
     let measure = |hidden, epochs, until| {
         let folder = folder();
@@ -364,7 +368,7 @@ fn t20_memory_is_a_multiple_of_the_parameters() {
     let tiny = measure("[8]", 60, 1800);
     let large = measure("[2048, 2048]", 1, 40);
     let parameters = (64 * 2048 + 2048 + 2048 * 2048 + 2048 + 2048 * 10 + 10) * 4 / 1024;
-    let bound = |base: u64, times: u64| base + times * parameters * 5 / 4 + 16 * 1024;
+    let bound = |base: u64, times: u64| base + times * parameters + 16 * 1024;
     println!("tiny {tiny:?} KiB, large {large:?} KiB, parameters {parameters} KiB");
     assert!(tiny.0 <= 30 * 1024, "a server without libtorch: {tiny:?}");
     assert!(
