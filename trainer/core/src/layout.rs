@@ -1,6 +1,7 @@
 //! The flat arena: where each parameter lies, how the arena is cut, what it starts as, and the
 //! digest that names a model.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ mod digest;
 
 pub use digest::{ModelHasher, model_sha256};
 
-/// Floats in a chunk (256 KiB); the arena's last is shorter.
+/// Floats in a chunk of a job (256 KiB); the arena's last may be shorter.
 pub const CHUNK: usize = 65_536;
 
 /// Floats in the 64-byte block on which every parameter starts.
@@ -113,6 +114,7 @@ pub enum LayoutError {
 pub struct Layout {
     params: Vec<Placed>,
     len: usize,
+    chunk: usize,
     chunks: u32,
 }
 
@@ -141,8 +143,29 @@ impl Layout {
         Ok(Layout {
             params: placed,
             len: end,
+            chunk: CHUNK,
             chunks: end.div_ceil(CHUNK) as u32,
         })
+    }
+
+    /// The same arena in chunks of another length. Jobs have [`CHUNK`]; a simulation cuts an arena of a
+    /// few floats into several.
+    ///
+    /// # Errors
+    /// If there would be more than 2^32 chunks.
+    pub fn in_chunks_of(self, floats: NonZeroUsize) -> Result<Self, LayoutError> {
+        let chunk = floats.get();
+        match u32::try_from(self.len.div_ceil(chunk)) {
+            Ok(chunks) => Ok(Layout {
+                chunk,
+                chunks,
+                ..self
+            }),
+            Err(_) => Err(self
+                .params
+                .last()
+                .map_or(LayoutError::Empty, |last| too_large(&last.param))),
+        }
     }
 
     /// Floats in the arena, padding included; a multiple of [`ALIGNMENT`], never 0.
@@ -168,8 +191,16 @@ impl Layout {
 
     /// The floats of a chunk; empty if there is no such chunk.
     pub fn chunk_range(&self, chunk: u32) -> Range<usize> {
-        let cut = |i: u64| (i * CHUNK as u64).min(self.len as u64) as usize;
+        let cut = |i: u64| (i * self.chunk as u64).min(self.len as u64) as usize;
         cut(chunk.into())..cut(u64::from(chunk) + 1)
+    }
+
+    /// The floats that a range of chunks covers.
+    pub fn floats(&self, chunks: &Range<u32>) -> Range<usize> {
+        match chunks.is_empty() {
+            true => 0..0,
+            false => self.chunk_range(chunks.start).start..self.chunk_range(chunks.end - 1).end,
+        }
     }
 
     /// The chunks of server `k` of `m`: `ceil(k C / m) .. ceil((k + 1) C / m)`. Empty if there is

@@ -23,5 +23,6 @@ pub mod round;
 pub mod sampling;
 pub mod schedule;
 pub mod schema;
+pub mod shard;
 pub mod tree;
 pub mod wire;

@@ -1,5 +1,7 @@
 //! The arena: its layout, its parts, its first version and its digest.
 
+use std::num::NonZeroUsize;
+
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use trainyard_core::layout::{
@@ -81,21 +83,34 @@ proptest! {
     }
 
     #[test]
-    fn chunks_and_shards_tile_the_arena(params in any_params(), servers in 1_u32..20) {
+    fn chunks_and_shards_tile_the_arena(
+        params in any_params(),
+        servers in 1_u32..20,
+        len in prop::sample::select(vec![CHUNK, 7, 64, 1000]),
+    ) {
         let layout = Layout::new(params).unwrap();
+        let layout = match len {
+            CHUNK => layout,
+            other => layout.in_chunks_of(NonZeroUsize::new(other).unwrap()).unwrap(),
+        };
         let mut floats = 0;
         let mut chunks = 0;
         for server in 0..servers {
             let shard = layout.shard(server, servers);
             prop_assert_eq!(shard.start, chunks);
             chunks = shard.end;
+            let covered = layout.floats(&shard);
+            if !shard.is_empty() {
+                prop_assert_eq!(covered.start, floats);
+            }
             for chunk in shard {
                 let range = layout.chunk_range(chunk);
                 prop_assert_eq!(range.start, floats);
-                prop_assert!(!range.is_empty() && range.len() <= CHUNK);
-                prop_assert!(range.len() == CHUNK || chunk + 1 == layout.chunks());
+                prop_assert!(!range.is_empty() && range.len() <= len);
+                prop_assert!(range.len() == len || chunk + 1 == layout.chunks());
                 floats = range.end;
             }
+            prop_assert!(covered.is_empty() || covered.end == floats);
         }
         prop_assert_eq!((chunks, floats), (layout.chunks(), layout.len()));
         prop_assert!(layout.chunk_range(chunks).is_empty());

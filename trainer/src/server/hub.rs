@@ -8,14 +8,14 @@ use std::sync::mpsc::Sender;
 
 use parking_lot::{Mutex, MutexGuard};
 use trainyard_core::round::Tally;
+use trainyard_core::shard::Push;
 use trainyard_core::wire::{Body, Fence, Limits, as_bytes_mut};
 use trainyard_runtime::net::{
     self, Channel, Closer, Connection, Identity, Incoming, Listener, ReadHalf, Timing, read_header,
 };
 
 use super::coordination::Input;
-use super::feed::Feed;
-use super::shard::{Push, Shard};
+use super::shard::Shard;
 
 /// Connections that may be waiting to introduce themselves.
 const STRANGERS: usize = 256;
@@ -231,9 +231,8 @@ fn send(
     index: u32,
     of: u32,
 ) -> io::Result<()> {
-    let feed = Arc::new(Feed::new(shard.chunks(), index, of));
     let (mut writer, closer) = (connection.writer, connection.closer);
-    shard.subscribe(&feed);
+    let feed = shard.subscribe(index, of);
     std::thread::scope(|scope| {
         // The peer never writes here.
         let watching = std::thread::Builder::new().spawn_scoped(scope, || {

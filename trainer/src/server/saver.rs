@@ -9,8 +9,7 @@ use trainyard_checkpoint::{
     Section, ShardId, ShardRecord, Storage, shard::PARAMETERS, write_shard,
 };
 use trainyard_core::control::ToCoordinator;
-
-use super::shard::Snapshot;
+use trainyard_core::shard::Snapshot;
 
 /// Snapshots of training that may wait while another is written. Each may be a copy of the shard.
 const WAITING: usize = 1;

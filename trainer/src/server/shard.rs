@@ -1,57 +1,22 @@
-//! A server's range of chunks: receive, accumulate, optimize, publish.
+//! A server's range of chunks behind locks: receive, accumulate, optimize, publish.
 //!
-//! A push is received into a buffer outside any lock, offered to the chunk's ledger under the
-//! chunk's lock, and when that completes the round, the optimizer runs at once, while the sum is in
-//! the cache. Versions are shared buffers: a feed that is sending one and a snapshot that is being
-//! written keep it alive, nobody waits for them, and the optimizer takes a fresh one.
+//! What is decided here is decided by [`trainyard_core::shard`]. This is its shell: a push is received
+//! into a buffer outside any lock and offered to the chunk under the chunk's lock; who completes a step
+//! applies it at once and tells everyone.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, MutexGuard, RwLock};
-use trainyard_core::layout::{CHUNK, Layout};
-use trainyard_core::optimizer::Optimizer;
-use trainyard_core::round::{Offer, Round, Tally};
-use trainyard_core::sampling::Plan;
-use trainyard_core::schedule::LearningRate;
-use trainyard_core::tree::{self, Tree};
+use parking_lot::{Mutex, RwLock};
+use trainyard_core::layout::CHUNK;
+use trainyard_core::optimizer::LengthError;
+use trainyard_core::round::Tally;
+use trainyard_core::shard::{
+    Chunk, Progress, Push, Reached, Refusal, Rules, Snapshot, Taken, Versions,
+};
 
-use super::feed::{Feed, Versions};
-
-mod push;
-mod snapshot;
-
-pub use push::{Push, Refusal};
-use snapshot::Collecting;
-pub use snapshot::{Part, Snapshot};
-
-/// Locks without minding a panic elsewhere: the data are plain floats, and a thread that panicked
-/// takes the process down (see `exit::on_panic`).
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
-}
-
-/// What never changes about a shard.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// The arena.
-    pub layout: Layout,
-    /// Chunks owned.
-    pub chunks: Range<u32>,
-    /// Leaves of a step.
-    pub tree: Tree,
-    /// Steps of the job.
-    pub plan: Plan,
-    /// Update rule.
-    pub optimizer: Optimizer,
-    /// Learning rate of each step.
-    pub learning_rate: LearningRate,
-    /// Checkpoint at multiples of this.
-    pub checkpoint_every: u64,
-    /// Whether every epoch's end is checkpointed.
-    pub early_stopping: bool,
-}
+use super::feed::FeedStream;
 
 /// What a shard tells the rest of the server.
 #[derive(Debug)]
@@ -98,27 +63,15 @@ pub struct Counters {
     pub dropped: AtomicU64,
 }
 
-#[derive(Debug)]
-struct Chunk {
-    version: u64,
-    current: Arc<Vec<f32>>,
-    /// The version before, until a push for the next step shows that nobody needs it.
-    previous: Option<Arc<Vec<f32>>>,
-    state: Arc<Vec<f32>>,
-    round: Round<Vec<f32>>,
-}
-
 /// A server's range of chunks.
 #[derive(Debug)]
 pub struct Shard {
     rules: Rules,
     chunks: Vec<Mutex<Chunk>>,
-    /// How many chunks have reached which version, the newest that any has.
-    reached: Mutex<(u32, u64)>,
-    /// The version that every chunk has reached.
+    progress: Mutex<Progress>,
+    /// The progress's version, for those who only look.
     version: AtomicU64,
-    collecting: Mutex<Option<Collecting>>,
-    feeds: RwLock<Vec<Arc<Feed>>>,
+    feeds: RwLock<Vec<Arc<FeedStream>>>,
     spare: Mutex<Vec<Vec<f32>>>,
     notify: Notify,
     /// What happened on the data plane.
@@ -137,41 +90,13 @@ impl Shard {
         parameters: &[f32],
         state: &[Vec<f32>],
         notify: Notify,
-    ) -> Result<Self, trainyard_core::optimizer::LengthError> {
-        let floats = float_range(&rules.layout, &rules.chunks);
-        let wrong = |name, actual| trainyard_core::optimizer::LengthError {
-            name,
-            actual,
-            expected: floats.len(),
-        };
-        if parameters.len() != floats.len() {
-            return Err(wrong("parameters", parameters.len()));
-        }
-        if let Some(slot) = state.iter().find(|slot| slot.len() != floats.len()) {
-            return Err(wrong("state", slot.len()));
-        }
-        let chunks = rules.chunks.clone().map(|chunk| {
-            let range = rules.layout.chunk_range(chunk);
-            let local = range.start - floats.start..range.end - floats.start;
-            let slots: Vec<f32> = state
-                .iter()
-                .flat_map(|slot| slot[local.clone()].iter().copied())
-                .collect();
-            Mutex::new(Chunk {
-                version,
-                current: Arc::new(parameters[local].to_vec()),
-                previous: None,
-                state: Arc::new(slots),
-                round: Round::new(rules.tree),
-            })
-        });
-        let chunks = chunks.collect();
+    ) -> Result<Self, LengthError> {
+        let chunks = rules.chunks_at(version, parameters, state)?;
         Ok(Shard {
-            chunks,
+            progress: Mutex::new(Progress::new(chunks.len(), version)),
+            chunks: chunks.into_iter().map(Mutex::new).collect(),
             rules,
-            reached: Mutex::new((0, version)),
             version: AtomicU64::new(version),
-            collecting: Mutex::new(None),
             feeds: RwLock::default(),
             spare: Mutex::default(),
             notify,
@@ -186,7 +111,7 @@ impl Shard {
 
     /// The range of floats owned.
     pub fn floats(&self) -> Range<usize> {
-        float_range(&self.rules.layout, &self.rules.chunks)
+        self.rules.floats()
     }
 
     /// The version that every chunk has reached.
@@ -201,13 +126,12 @@ impl Shard {
 
     /// A buffer for a chunk's payload.
     pub fn buffer(&self) -> Vec<f32> {
-        lock(&self.spare)
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(CHUNK))
+        let spare = self.spare.lock().pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(CHUNK))
     }
 
     fn recycle(&self, buffer: Vec<f32>) {
-        let mut spare = lock(&self.spare);
+        let mut spare = self.spare.lock();
         // More than this is never in use at once in a healthy job.
         if spare.len() < 2 * self.chunks.len() + 16 {
             spare.push(buffer);
@@ -219,10 +143,7 @@ impl Shard {
     /// # Errors
     /// [`Refusal::Chunk`] if it is not ours.
     pub fn chunk_len(&self, chunk: u32) -> Result<usize, Refusal> {
-        if !self.rules.chunks.contains(&chunk) {
-            return Err(Refusal::Chunk(chunk));
-        }
-        Ok(self.rules.layout.chunk_range(chunk).len())
+        self.rules.chunk_len(chunk)
     }
 
     /// Takes one push. Returns a buffer to receive the next one into.
@@ -230,147 +151,56 @@ impl Shard {
     /// # Errors
     /// A [`Refusal`] if the push cannot be true; late and repeated pushes are no errors.
     pub fn push(&self, push: Push, payload: Vec<f32>) -> Result<Vec<f32>, Refusal> {
-        let expected = self.chunk_len(push.chunk)?;
-        if payload.len() != expected {
-            return Err(Refusal::Length {
-                chunk: push.chunk,
-                expected,
-                actual: payload.len(),
-            });
-        }
         let slot = self.chunk(push.chunk).ok_or(Refusal::Chunk(push.chunk))?;
-        let mut chunk = lock(slot);
+        let mut chunk = slot.lock();
         self.counters.pushes.fetch_add(1, Ordering::Relaxed);
-        if push.step < chunk.version {
-            self.counters.late.fetch_add(1, Ordering::Relaxed);
-            return Ok(payload);
-        }
-        // Whoever has parameters of a step has seen every chunk reach it.
-        if push.step > self.version() || push.step >= self.rules.plan.total_steps() {
-            return Err(Refusal::Future {
-                chunk: push.chunk,
-                step: push.step,
-                version: chunk.version,
-            });
-        }
-        self.check_rows(&push)?;
-        match chunk
-            .round
-            .offer(push.node, payload, push.tally, &mut |left, right| {
-                tree::add(left, right)
-            }) {
-            Offer::Invalid(_) => Err(Refusal::Node(push.node.get())),
-            Offer::Duplicate(value) => {
+        let fresh = || self.buffer();
+        match chunk.take(&self.rules, self.version(), &push, payload, fresh)? {
+            Taken::Late(payload) => {
+                self.counters.late.fetch_add(1, Ordering::Relaxed);
+                Ok(payload)
+            }
+            Taken::Duplicate(payload) => {
                 self.counters.duplicates.fetch_add(1, Ordering::Relaxed);
-                Ok(value)
+                Ok(payload)
             }
-            Offer::Held { freed } => {
+            Taken::Held { mut freed } => {
                 drop(chunk);
-                Ok(self.reuse(freed))
-            }
-            Offer::Complete { sum, tally, freed } => {
+                let first = freed.pop();
                 freed.into_iter().for_each(|buffer| self.recycle(buffer));
-                self.apply(push.chunk, chunk, &sum, tally)?;
+                Ok(first.unwrap_or_else(|| self.buffer()))
+            }
+            Taken::Applied { tally, sum, freed } => {
+                let reached = self.count(|progress| progress.applied(&self.rules, &chunk));
+                if push.chunk == 0 {
+                    let step = push.step;
+                    self.notify(Notice::StepReduced { step, tally });
+                }
+                drop(chunk);
+                freed.into_iter().for_each(|buffer| self.recycle(buffer));
+                self.publish(push.chunk, reached);
                 Ok(sum)
             }
         }
     }
 
-    /// Refuses what does not stand for the rows of its leaves, before it takes the place of what does:
-    /// nobody pushes a second time what the ledger has taken.
-    fn check_rows(&self, push: &Push) -> Result<(), Refusal> {
-        let Rules { tree, plan, .. } = &self.rules;
-        let (step, node) = (push.step, push.node);
-        if !tree.valid(node) {
-            return Err(Refusal::Node(node.get()));
-        }
-        let batch = plan.position(step).rows;
-        let rows = tree.node_rows(node, batch.end - batch.start);
-        let expected = rows.end - rows.start;
-        let actual = push.tally.rows;
-        if actual != expected {
-            return Err(Refusal::Rows {
-                step,
-                node: node.get(),
-                expected,
-                actual,
-            });
-        }
-        Ok(())
+    /// Counts a chunk's new version, under the chunk's lock.
+    fn count(&self, chunk: impl FnOnce(&mut Progress) -> Reached) -> Reached {
+        let mut progress = self.progress.lock();
+        let reached = chunk(&mut progress);
+        self.version.store(progress.version(), Ordering::Release);
+        reached
     }
 
-    fn reuse(&self, mut freed: Vec<Vec<f32>>) -> Vec<f32> {
-        let first = freed.pop();
-        freed.into_iter().for_each(|buffer| self.recycle(buffer));
-        first.unwrap_or_else(|| self.buffer())
-    }
-
-    /// Applies a complete sum to a chunk and publishes the new version. The tally's rows are those of
-    /// the batch, because every push has the rows of its leaves.
-    fn apply(
-        &self,
-        id: u32,
-        mut chunk: MutexGuard<'_, Chunk>,
-        sum: &[f32],
-        tally: Tally,
-    ) -> Result<(), Refusal> {
-        let step = chunk.version;
-        // The version before last: free unless somebody is still sending it.
-        let mut new = match chunk.previous.take().map(Arc::try_unwrap) {
-            Some(Ok(buffer)) => buffer,
-            _ => self.buffer(),
-        };
-        new.resize(sum.len(), 0.0);
-        let Chunk { current, state, .. } = &mut *chunk;
-        let lr = self.rules.learning_rate.at(step);
-        let slots = Arc::make_mut(state); // copies while a snapshot holds it
-        self.rules
-            .optimizer
-            .apply(step, lr, tally.rows as f32, current, sum, slots, &mut new)?;
-        let start = self.rules.layout.chunk_range(id).start;
-        self.rules.layout.clear_padding(start, &mut new);
-        self.advance(&mut chunk, new);
-        let version = chunk.version;
-        // Counted before anyone can see it, so that the count of one version is over, and its loss is
-        // told, before a push for the next can come.
-        let snapshot = self.collect(id, &chunk);
-        let whole = self.reach(version);
-        if id == 0 {
-            self.notify(Notice::StepReduced { step, tally });
-        }
-        drop(chunk);
-        if let Some(snapshot) = snapshot {
+    /// Offers a chunk to the feeds, and tells what its new version completes.
+    fn publish(&self, chunk: u32, reached: Reached) {
+        if let Some(snapshot) = reached.snapshot {
             self.notify(Notice::Snapshot(snapshot));
         }
-        self.publish(id, whole.then_some(version));
-        Ok(())
-    }
-
-    fn advance(&self, chunk: &mut Chunk, new: Vec<f32>) {
-        chunk.version += 1;
-        chunk.previous = Some(std::mem::replace(&mut chunk.current, Arc::new(new)));
-    }
-
-    /// Counts a chunk that has reached `version`, under its lock; says whether all have.
-    fn reach(&self, version: u64) -> bool {
-        let mut reached = lock(&self.reached);
-        if reached.1 != version {
-            *reached = (0, version);
-        }
-        reached.0 += 1;
-        let whole = reached.0 as usize == self.chunks.len();
-        if whole {
-            self.version.store(version, Ordering::Release);
-        }
-        whole
-    }
-
-    /// Offers a chunk to the feeds, and tells the version that it is the last to reach.
-    fn publish(&self, id: u32, whole: Option<u64>) {
         for feed in self.feeds.read().iter() {
-            feed.offer(id);
+            feed.offer(chunk);
         }
-        if let Some(version) = whole {
+        if let Some(version) = reached.whole {
             self.notify(Notice::Applied(version));
         }
     }
@@ -384,63 +214,47 @@ impl Shard {
     /// # Errors
     /// If there are not as many parameters as the shard owns.
     pub fn restore(&self, version: u64, parameters: &[f32]) -> Result<(), Refusal> {
-        let floats = self.floats();
-        for id in self.chunks() {
-            let range = self.rules.layout.chunk_range(id);
-            let local = range.start - floats.start..range.end - floats.start;
-            let Some(values) = parameters.get(local) else {
-                return Err(Refusal::Length {
-                    chunk: id,
-                    expected: floats.len(),
-                    actual: parameters.len(),
-                });
-            };
-            let Some(slot) = self.chunk(id) else { continue };
-            let mut chunk = lock(slot);
-            if chunk.version >= version {
-                continue; // asked for twice
+        for (id, slot) in self.chunks().zip(&self.chunks) {
+            let part = self.rules.part(id, parameters)?;
+            let mut chunk = slot.lock();
+            if !chunk.replace(version, part) {
+                continue;
             }
-            self.advance(&mut chunk, values.to_vec());
-            chunk.version = version;
-            let whole = self.reach(version);
+            let reached = self.count(|progress| progress.replaced(&chunk));
             drop(chunk);
-            self.publish(id, whole.then_some(version));
+            self.publish(id, reached);
         }
         Ok(())
     }
 
-    /// The versions of a chunk that a peer may need, oldest first.
-    pub fn versions(&self, id: u32) -> Versions {
-        let Some(slot) = self.chunk(id) else {
-            return [None, None];
-        };
-        let chunk = lock(slot);
-        let previous = chunk
-            .previous
-            .as_ref()
-            .map(|buffer| (chunk.version - 1, Arc::clone(buffer)));
-        [previous, Some((chunk.version, Arc::clone(&chunk.current)))]
+    /// The versions of a chunk that a worker may need, oldest first.
+    pub fn versions(&self, chunk: u32) -> Versions {
+        let slot = self.chunk(chunk);
+        slot.map_or([None, None], |slot| slot.lock().versions())
+    }
+
+    /// The state at `version`, if that is where every chunk is.
+    pub fn snapshot(&self, version: u64) -> Option<Snapshot> {
+        let parts = self.chunks.iter().map(|slot| {
+            let chunk = slot.lock();
+            (chunk.version(), chunk.part())
+        });
+        Snapshot::at(version, parts)
     }
 
     /// Connects a feed: it gets every version from now on, and those that are held.
-    pub fn subscribe(&self, feed: &Arc<Feed>) {
-        self.feeds.write().push(Arc::clone(feed));
-        self.chunks().for_each(|chunk| feed.offer(chunk));
+    pub fn subscribe(&self, index: u32, of: u32) -> Arc<FeedStream> {
+        let mut feeds = self.feeds.write();
+        let feed = Arc::new(FeedStream::new(self.chunks(), index, of));
+        feeds.push(Arc::clone(&feed));
+        feed
     }
 
     /// Disconnects a feed.
-    pub fn unsubscribe(&self, feed: &Arc<Feed>) {
+    pub fn unsubscribe(&self, feed: &Arc<FeedStream>) {
         let mut feeds = self.feeds.write();
         feeds.retain(|other| !Arc::ptr_eq(other, feed));
     }
-}
-
-/// The floats that a range of chunks covers.
-pub fn float_range(layout: &Layout, chunks: &Range<u32>) -> Range<usize> {
-    if chunks.is_empty() {
-        return 0..0;
-    }
-    layout.chunk_range(chunks.start).start..layout.chunk_range(chunks.end - 1).end
 }
 
 #[cfg(test)]

@@ -9,11 +9,12 @@ use trainyard_checkpoint::{Manifest, load_range};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::{Event, Reports};
 use trainyard_core::facts::DataFacts;
+use trainyard_core::shard::Rules;
 use trainyard_runtime::net::Identity;
 
 use super::coordination::Input;
 use super::saver::{self, Snapshots};
-use super::shard::{self, Notice, Notify, Rules, Shard};
+use super::shard::{Notice, Notify, Shard};
 use super::uplink::{Target, Uplink};
 use super::{Options, Server};
 
@@ -185,7 +186,7 @@ impl Tenure {
         let layout = job.layout(facts)?;
         let plan = job.plan(facts.train_rows)?;
         let chunks = layout.shard(*index, *servers);
-        let floats = shard::float_range(&layout, &chunks);
+        let floats = layout.floats(&chunks);
         let (version, parameters, state) = match manifest {
             Some(manifest) => self.load(manifest, &layout, floats)?,
             None => {

@@ -10,11 +10,12 @@ use trainyard_core::facts::DataFacts;
 use trainyard_core::metrics::Task;
 use trainyard_core::round::Tally;
 use trainyard_core::schema::{ArrayInput, InputKind, InputSchema, Label};
+use trainyard_core::shard::Push;
 use trainyard_core::tree::Node;
 use trainyard_runtime::net::{Listener, Timing};
 use trainyard_runtime::storage::Location;
 
-use super::shard::{Push, Shard};
+use super::shard::Shard;
 use super::{Board, Hub, Options, Server};
 
 /// No wait is longer than this.

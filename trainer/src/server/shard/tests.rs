@@ -3,10 +3,11 @@
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock, Weak};
 
-use trainyard_core::layout::{Init, Param};
+use trainyard_core::layout::{Init, Layout, Param};
 use trainyard_core::optimizer::Optimizer;
-use trainyard_core::schedule::Schedule;
-use trainyard_core::tree::Node;
+use trainyard_core::sampling::Plan;
+use trainyard_core::schedule::{LearningRate, Schedule};
+use trainyard_core::tree::{Node, Tree};
 
 use super::*;
 
@@ -49,7 +50,7 @@ fn shard_with(notify: Notify, checkpoint_every: u64) -> Shard {
 fn shard() -> (Shard, Receiver<Notice>) {
     let (sender, notices) = channel();
     let sender = Mutex::new(sender);
-    let notify = Notify(Box::new(move |notice| drop(lock(&sender).send(notice))));
+    let notify = Notify(Box::new(move |notice| drop(sender.lock().send(notice))));
     (shard_with(notify, u64::MAX), notices)
 }
 
@@ -157,7 +158,7 @@ fn t22_a_version_is_counted_before_it_is_seen_and_nobody_waits_for_storage() {
             match &notice {
                 Notice::StepReduced { step, .. } => {
                     assert!(!free(0), "the next version can be seen");
-                    assert_eq!(*lock(&shard.reached), (1, step + 1));
+                    assert_eq!(shard.progress.lock().newest(), (1, step + 1));
                 }
                 Notice::Applied(version) => {
                     assert!(free(0) && free(1), "a chunk is kept");
@@ -165,7 +166,7 @@ fn t22_a_version_is_counted_before_it_is_seen_and_nobody_waits_for_storage() {
                 }
                 Notice::Snapshot(_) => assert!(free(0) && free(1), "a chunk is kept"),
             }
-            drop(lock(&sender).send(notice));
+            drop(sender.lock().send(notice));
         }
     };
     let shard = Arc::new(shard_with(Notify(Box::new(notify)), 1));

@@ -1,7 +1,7 @@
 //! Pushes, and which of them cannot be true.
 
-use trainyard_core::round::Tally;
-use trainyard_core::tree::Node;
+use crate::round::Tally;
+use crate::tree::Node;
 
 /// Why a push is refused; its sender is dropped.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +46,7 @@ pub enum Refusal {
     },
     /// The parts of a chunk have different lengths; cannot happen.
     #[error(transparent)]
-    Lengths(#[from] trainyard_core::optimizer::LengthError),
+    Lengths(#[from] crate::optimizer::LengthError),
 }
 
 /// A push without its payload.

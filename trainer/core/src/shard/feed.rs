@@ -1,0 +1,74 @@
+//! The queue of one connection on which a worker receives parameters.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::{Shared, Versions};
+
+/// Queues chunks, never payloads: a chunk that changes again before it was sent is sent once, in its
+/// newest versions. So a slow or dead reader costs one chunk in flight.
+#[derive(Debug)]
+pub struct Feed {
+    first: u32,
+    index: u32,
+    of: u32,
+    queue: VecDeque<u32>,
+    waiting: Vec<bool>,
+    /// For each chunk of the shard the newest version that the worker was sent.
+    sent: Vec<Option<u64>>,
+}
+
+impl Feed {
+    /// A feed of the chunks `c` of `chunks` with `c % of == index`. All are waiting to be sent.
+    pub fn new(chunks: Range<u32>, index: u32, of: u32) -> Self {
+        let mut feed = Feed {
+            first: chunks.start,
+            index,
+            of: of.max(1),
+            queue: VecDeque::new(),
+            waiting: vec![false; chunks.len()],
+            sent: vec![None; chunks.len()],
+        };
+        for chunk in chunks {
+            feed.offer(chunk);
+        }
+        feed
+    }
+
+    /// Says that a chunk has a new version; returns whether it was not waiting yet.
+    pub fn offer(&mut self, chunk: u32) -> bool {
+        if chunk % self.of != self.index {
+            return false;
+        }
+        let at = chunk.checked_sub(self.first);
+        let Some(waiting) = at.and_then(|at| self.waiting.get_mut(at as usize)) else {
+            return false;
+        };
+        let new = !std::mem::replace(waiting, true);
+        if new {
+            self.queue.push_back(chunk);
+        }
+        new
+    }
+
+    /// The next chunk that is waiting.
+    pub fn take(&mut self) -> Option<u32> {
+        let chunk = self.queue.pop_front()?;
+        self.waiting[(chunk - self.first) as usize] = false;
+        Some(chunk)
+    }
+
+    /// Of a chunk's versions, those that the worker has not had; they count as sent.
+    pub fn unsent(&mut self, chunk: u32, versions: Versions) -> Vec<(u64, Shared)> {
+        let last = &mut self.sent[(chunk - self.first) as usize];
+        let new: Vec<_> = versions
+            .into_iter()
+            .flatten()
+            .filter(|(version, _)| *last < Some(*version))
+            .collect();
+        if let Some((version, _)) = new.last() {
+            *last = Some(*version);
+        }
+        new
+    }
+}
