@@ -5,6 +5,7 @@
 
 mod sim;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,10 +60,9 @@ fn t22_any_membership_ends_with_the_bits_of_a_plain_loop() {
     });
     let sum = |of: fn(&Tally) -> u64| all.iter().map(of).sum::<u64>();
     println!(
-        "{seeds} seeds: {} events, {} faults, {} generations, {} stops ({} unsaved), {} drains, {} fenced, \
+        "{seeds} seeds: {} events, {} generations, {} stops ({} unsaved), {} drains, {} fenced, \
          {} missed snapshots, {} restores, {} stopped early, {} amended, {} late pushes",
         sum(|t| t.events),
-        sum(|t| t.faults),
         sum(|t| t.generations),
         sum(|t| t.stops),
         sum(|t| t.unsaved),
@@ -74,6 +74,18 @@ fn t22_any_membership_ends_with_the_bits_of_a_plain_loop() {
         sum(|t| t.amended),
         sum(|t| t.late),
     );
+    let mut faults = BTreeMap::new();
+    for (fault, (occurred, took_effect)) in all.iter().flat_map(|t| &t.faults) {
+        let count: &mut (u64, u64) = faults.entry(fault).or_default();
+        *count = (count.0 + occurred, count.1 + took_effect);
+    }
+    for (fault, (occurred, took_effect)) in &faults {
+        println!("  {fault:?}: {occurred}, of which {took_effect} took effect");
+        assert!(
+            seeds < 100 || *took_effect > 0,
+            "{fault:?} never took effect"
+        );
+    }
 }
 
 #[test]

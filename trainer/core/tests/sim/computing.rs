@@ -1,9 +1,9 @@
 //! What a worker does, and its bulk connections to the servers.
 
-use super::shard::{Push, Values};
 use super::world::{ConnId, Event, Kind, Link, Pid, World};
-use std::rc::Rc;
+use std::sync::Arc;
 use trainyard_core::control::{Block, FromCoordinator, Role, ToCoordinator};
+use trainyard_core::shard::{Push, Shared};
 
 impl World {
     pub fn stands(&self, link: Link) -> bool {
@@ -97,9 +97,12 @@ impl World {
             number: self.last_number,
         };
         self.links.insert((worker, server), link.number);
-        for chunk in self.toy.shard(index) {
-            let delay = self.rng.within(0, 3_000);
-            self.after(delay, Event::Feed(link, chunk));
+        if let Kind::Server {
+            shard: Some(shard), ..
+        } = &mut self.processes[server].kind
+        {
+            shard.subscribe(link.number);
+            self.after(1_000, Event::Feed(link));
         }
         self.proceed(worker);
     }
@@ -137,12 +140,18 @@ impl World {
         self.proceed(process);
     }
 
-    pub fn param(&mut self, link: Link, chunk: u32, version: u64, values: Values) {
+    /// Versions of a chunk arrive; the server sends what is next. So a worker that reads nothing gets
+    /// what there is when it reads again, and nothing of what was between.
+    pub fn params(&mut self, link: Link, chunk: u32, versions: Vec<(u64, Shared)>) {
         if !self.stands(link) {
             return;
         }
+        let delay = self.rng.within(0, 500);
+        self.after(delay, Event::Feed(link));
         if let Kind::Worker(worker) = &mut self.processes[link.worker].kind {
-            worker.receive(&self.toy, chunk, version, values);
+            for (version, values) in versions {
+                worker.receive(&self.toy, chunk, version, values);
+            }
         }
         self.proceed(link.worker);
     }
@@ -191,7 +200,7 @@ impl World {
             return;
         }
         if let Some((step, leaves)) = worker.work(&self.toy)
-            && let Some(parameters) = worker.parameters(step).map(Rc::new)
+            && let Some(parameters) = worker.parameters(step).map(Arc::new)
         {
             worker.computing = true;
             let count = leaves.iter().filter(|leaf| **leaf).count() as u64;
@@ -215,7 +224,7 @@ impl World {
         process: Pid,
         generation: u32,
         step: u64,
-        parameters: &Values,
+        parameters: &Shared,
         leaves: &[bool],
     ) {
         let current = self.processes[process].generation == generation;
@@ -247,16 +256,13 @@ impl World {
                 let (gradient, tally) = self.toy.node(parameters, step, node);
                 for chunk in self.toy.shard(index) {
                     let values = gradient[self.toy.chunk_range(chunk)].to_vec();
-                    self.transmit(
-                        link,
-                        Push {
-                            step,
-                            node,
-                            chunk,
-                            tally,
-                            values,
-                        },
-                    );
+                    let push = Push {
+                        step,
+                        node,
+                        chunk,
+                        tally,
+                    };
+                    self.transmit(link, push, &values);
                 }
             }
         }
@@ -264,12 +270,12 @@ impl World {
     }
 
     /// A push goes on one of several connections, so in any order; it may be repeated.
-    pub fn transmit(&mut self, link: Link, push: Push) {
+    pub fn transmit(&mut self, link: Link, push: Push, values: &[f32]) {
         let copies = if self.rng.chance(5) { 2 } else { 1 };
         for _ in 0..copies {
             let long = self.rng.chance(3);
             let delay = self.rng.within(100, if long { 60_000 } else { 3_000 });
-            self.after(delay, Event::Push(link, push.clone()));
+            self.after(delay, Event::Push(link, push, values.to_vec()));
         }
     }
 

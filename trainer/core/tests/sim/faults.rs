@@ -4,7 +4,7 @@ use trainyard_core::control::{Role, ToCoordinator};
 
 use super::world::{Event, Kind, Pid, World};
 
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// kill -9 of any process.
     Crash,
@@ -100,11 +100,18 @@ impl World {
     }
 
     pub fn inflict(&mut self, fault: Fault) {
-        self.tally.faults += 1;
         self.trace(|| format!("fault {fault:?}"));
         if !matches!(fault, Fault::Stop) {
             self.disturbed = self.disturbed.max(self.now);
         }
+        let took_effect = self.befall(fault);
+        let count = self.tally.faults.entry(fault).or_default();
+        count.0 += 1;
+        count.1 += u64::from(took_effect);
+    }
+
+    /// Returns whether there was something for it to befall.
+    fn befall(&mut self, fault: Fault) -> bool {
         let servers = self.alive(|role| matches!(role, Role::Server(_)));
         let workers = self.alive(|role| matches!(role, Role::Worker(_)));
         let both = [servers.clone(), workers.clone()].concat();
@@ -113,60 +120,73 @@ impl World {
         let worker = self.rng.pick(&workers).copied();
         match (fault, any, server, worker) {
             (Fault::Crash, Some(process), ..) | (Fault::CrashWorker, _, _, Some(process)) => {
-                self.crash(process)
+                self.crash(process);
+                true
             }
             (Fault::Pause, Some(process), ..) => {
                 let time = *self.rng.pick(&[30_000, 300_000, 900_000]).unwrap_or(&0);
-                self.pause(process, time);
+                self.pause(process, time)
             }
-            (Fault::Zombie, _, Some(process), _) => {
-                let role = self.processes[process].role;
-                if self.running(role) != Some(process) || self.processes[process].paused {
-                    return;
-                }
-                let time = self.rng.within(800_000, 2_000_000);
-                self.pause(process, time);
-                self.generation += 1;
-                self.processes[process].replaced = true;
-                if self.leader == Some(process) {
-                    self.leader = None;
-                }
-                let process = match role {
-                    Role::Server(index) => index,
-                    _ => return,
-                };
-                self.supersede(process);
-            }
+            (Fault::Zombie, _, Some(process), _) => self.leave_for_dead(process),
             (Fault::Disconnect, Some(process), ..) => self.disconnect(process),
             (Fault::Partition, Some(process), Some(server), _) => {
-                let time = self.now + self.rng.within(1_000, 1_200_000);
-                self.partitions.push((process, server, time));
-                self.disturbed = self.disturbed.max(time);
-                self.links.remove(&(process, server));
-                if let Role::Server(index) = self.processes[server].role {
-                    self.redial(index);
-                }
-                let through = self.processes[process]
-                    .connection
-                    .filter(|id| self.connections[*id].host == server);
-                if through.is_some() {
-                    self.disconnect(process);
-                }
+                self.part(process, server);
+                process != server
             }
             (Fault::DrainWorker, _, _, Some(process))
-            | (Fault::DrainServer, _, Some(process), _) => {
-                self.drain(process);
+            | (Fault::DrainServer, _, Some(process), _) => self.drain(process),
+            (Fault::DrainAll, ..) => {
+                let drained = both.into_iter().map(|process| self.drain(process));
+                drained.filter(|drained| *drained).count() > 0
             }
-            (Fault::DrainAll, ..) => both.into_iter().for_each(|process| self.drain(process)),
             (Fault::Stop, ..) => {
-                if self.stopping.is_none() {
-                    self.stopping = Some(self.now);
-                }
+                let first = self.stopping.is_none();
+                self.stopping.get_or_insert(self.now);
                 let observer = self.spawn(Role::Observer, Kind::Observer);
                 self.after(0, Event::Connect(observer));
+                first
             }
-            (Fault::Scale, ..) => self.scale(),
-            _ => {}
+            (Fault::Scale, ..) => {
+                self.scale();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Pauses a server for so long that the supervisor replaces it before it wakes up.
+    fn leave_for_dead(&mut self, process: Pid) -> bool {
+        let role = self.processes[process].role;
+        let Role::Server(index) = role else {
+            return false;
+        };
+        if self.running(role) != Some(process) || self.processes[process].paused {
+            return false;
+        }
+        let time = self.rng.within(800_000, 2_000_000);
+        self.pause(process, time);
+        self.generation += 1;
+        self.processes[process].replaced = true;
+        if self.leader == Some(process) {
+            self.leader = None;
+        }
+        self.supersede(index);
+        true
+    }
+
+    fn part(&mut self, process: Pid, server: Pid) {
+        let time = self.now + self.rng.within(1_000, 1_200_000);
+        self.partitions.push((process, server, time));
+        self.disturbed = self.disturbed.max(time);
+        self.links.remove(&(process, server));
+        if let Role::Server(index) = self.processes[server].role {
+            self.redial(index);
+        }
+        let through = self.processes[process]
+            .connection
+            .filter(|id| self.connections[*id].host == server);
+        if through.is_some() {
+            self.disconnect(process);
         }
     }
 
@@ -179,24 +199,32 @@ impl World {
         }
     }
 
-    fn pause(&mut self, process: Pid, time: u64) {
-        if !std::mem::replace(&mut self.processes[process].paused, true) {
+    fn pause(&mut self, process: Pid, time: u64) -> bool {
+        let new = !std::mem::replace(&mut self.processes[process].paused, true);
+        if new {
             self.disturbed = self.disturbed.max(self.now + time);
             self.after(time, Event::Resume(process));
         }
+        new
     }
 
-    fn disconnect(&mut self, process: Pid) {
+    fn disconnect(&mut self, process: Pid) -> bool {
         let connection = self.processes[process].connection;
-        if let Some(id) = connection.filter(|id| !self.connections[*id].local) {
+        let breakable = connection.filter(|id| {
+            let connection = &self.connections[*id];
+            !connection.local && !connection.cut
+        });
+        if let Some(id) = breakable {
             self.cut(id, true);
         }
+        breakable.is_some()
     }
 
-    fn drain(&mut self, process: Pid) {
+    fn drain(&mut self, process: Pid) -> bool {
         self.tally.drains += 1;
-        self.processes[process].draining = true;
+        let new = !std::mem::replace(&mut self.processes[process].draining, true);
         self.report(process, ToCoordinator::Drain);
+        new
     }
 
     fn scale(&mut self) {

@@ -1,6 +1,5 @@
 //! What servers and workers do: the shells of the trainer without sockets and threads.
 
-use super::shard::Shard;
 use super::world::{ConnId, Kind, Pid, World};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::Reports;
@@ -22,7 +21,7 @@ impl World {
             facts: worker.then(|| self.toy.facts().into()),
             address: Some(process.to_string()),
             ready: match &this.kind {
-                Kind::Server { shard, .. } => shard.as_ref().map(Shard::version),
+                Kind::Server { shard, .. } => shard.as_ref().map(|shard| shard.version()),
                 _ => None,
             },
         };
@@ -56,12 +55,9 @@ impl World {
                 else {
                     return;
                 };
-                let parts = shard
-                    .range
-                    .clone()
-                    .map(|chunk| parts[chunk as usize].0.clone())
-                    .collect();
-                let notices = shard.restore(version, parts);
+                let chunks = &shard.rules.chunks;
+                let own = chunks.start as usize..chunks.end as usize;
+                let notices = shard.restore(version, &parts[own]);
                 self.notice(process, notices);
             }
             order => self.worker_ordered(process, connection, order),

@@ -37,7 +37,7 @@ impl Reference {
     pub fn run(toy: &Toy) -> Reference {
         let mut this = Reference {
             parameters: vec![toy.initial()],
-            state: vec![toy.optimizer.initial_state(toy.parameters)],
+            state: vec![toy.optimizer.initial_state(toy.layout.len())],
             tallies: Vec::new(),
             epochs: Vec::new(),
             best: None,
@@ -144,7 +144,7 @@ impl Reference {
         let state = &self.state[version as usize];
         let slots = 0..toy.optimizer.slots().len();
         let state = slots.flat_map(|slot| {
-            let offset = slot * toy.parameters;
+            let offset = slot * toy.layout.len();
             state[offset + range.start..offset + range.end]
                 .iter()
                 .copied()

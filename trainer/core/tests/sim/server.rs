@@ -1,12 +1,12 @@
 //! What a server does: the shell of the trainer without sockets and threads.
 
-use super::shard::{Notice, Push, Shard, Snapshot};
-use super::toy::bits;
+use super::shard::{Notice, Sent, Shard};
 use super::world::{Event, Kind, Link, Pid, World};
-use std::rc::Rc;
+use std::sync::Arc;
 use trainyard_core::control::{Role, ToCoordinator};
 use trainyard_core::coordinator::Reports;
 use trainyard_core::manifest::Manifest;
+use trainyard_core::shard::{Push, Snapshot};
 
 impl World {
     pub fn set_up(&mut self, process: Pid, manifest: Option<&Manifest>) {
@@ -19,23 +19,20 @@ impl World {
                 let Some(parts) = self.storage.load(manifest) else {
                     return self.cannot_load(process);
                 };
-                let own = range
-                    .clone()
-                    .map(|chunk| parts[chunk as usize].clone())
-                    .collect();
-                (manifest.step, own)
+                let own = range.start as usize..range.end as usize;
+                (manifest.step, parts[own].to_vec())
             }
             None => {
                 let part = |chunk| {
                     let (parameters, state) = self.reference.chunk(&self.toy, chunk, 0);
-                    (Rc::new(parameters.to_vec()), Rc::new(state))
+                    (Arc::new(parameters.to_vec()), Arc::new(state))
                 };
                 (0, range.clone().map(part).collect())
             }
         };
         self.shut(process);
         let chunks = range.len() as u32;
-        let opened = Shard::new(&self.toy, range, version, parts);
+        let opened = Box::new(Shard::new(self.toy.rules(index), version, &parts));
         if let Kind::Server { shard, reports } = &mut self.processes[process].kind {
             (*shard, *reports) = (Some(opened), Reports::new(&self.toy.plan));
         }
@@ -57,7 +54,7 @@ impl World {
         else {
             return;
         };
-        if shard.range.is_empty() {
+        if shard.rules.chunks.is_empty() {
             return;
         }
         match shard.snapshot(version) {
@@ -108,7 +105,7 @@ impl World {
         self.report(server, message);
     }
 
-    pub fn push(&mut self, link: Link, push: Push) {
+    pub fn push(&mut self, link: Link, push: &Push, values: Vec<f32>) {
         if !self.stands(link) {
             return;
         }
@@ -118,63 +115,64 @@ impl World {
         else {
             return;
         };
-        self.tally.late += u64::from(push.step < shard.version());
-        let notices = shard.push(&self.toy, &self.reference, push);
+        let notices = shard.push(&self.toy, &self.reference, push, values);
         self.notice(link.server, notices);
     }
 
     pub fn notice(&mut self, server: Pid, notices: Vec<Notice>) {
         for notice in notices {
             match notice {
+                Notice::Late => self.tally.late += 1,
                 Notice::Reduced { step, tally } => self.reduced(server, step, tally),
                 Notice::Applied(version) => self.report(server, ToCoordinator::Applied { version }),
                 Notice::Snapshot(snapshot) => self.write(server, snapshot),
-                Notice::Published(chunk) => {
-                    let links = self.links.iter().filter(|((_, s), _)| *s == server);
-                    let links: Vec<_> = links
-                        .map(|((w, s), n)| Link {
-                            worker: *w,
-                            server: *s,
-                            number: *n,
-                        })
-                        .collect();
-                    for link in links {
-                        let delay = self.rng.within(0, 3_000);
-                        self.after(delay, Event::Feed(link, chunk));
-                    }
-                }
+                Notice::Published(chunk) => self.publish(server, chunk),
+            }
+        }
+    }
+
+    fn publish(&mut self, server: Pid, chunk: u32) {
+        let links = self.links.iter().filter(|((_, s), _)| *s == server);
+        let links: Vec<_> = links
+            .map(|((worker, server), number)| Link {
+                worker: *worker,
+                server: *server,
+                number: *number,
+            })
+            .collect();
+        for link in links {
+            let Kind::Server {
+                shard: Some(shard), ..
+            } = &mut self.processes[server].kind
+            else {
+                return;
+            };
+            if shard.offer(link.number, chunk) {
+                let delay = self.rng.within(0, 500);
+                self.after(delay, Event::Feed(link));
             }
         }
     }
 
     /// Sends what a chunk has now; what it had between is never sent.
-    pub fn feed(&mut self, link: Link, chunk: u32) {
+    pub fn feed(&mut self, link: Link) {
         if !self.stands(link) {
             return;
         }
         let Kind::Server {
             shard: Some(shard), ..
-        } = &self.processes[link.server].kind
+        } = &mut self.processes[link.server].kind
         else {
             return;
         };
-        let restored = shard.restored;
-        for (version, values) in shard.versions(chunk) {
-            if restored == Some(version) {
-                let range = self.toy.chunk_range(chunk);
-                let result = &self.reference.parameters[self.reference.result as usize][range];
-                assert_eq!(bits(&values), bits(result), "the restored best");
+        match shard.send(&self.toy, &self.reference, link.number) {
+            Sent::Nothing => {}
+            // The chunk has been sent in its newest version with an offer before this one.
+            Sent::Versions(_, versions) if versions.is_empty() => self.after(0, Event::Feed(link)),
+            Sent::Versions(chunk, versions) => {
+                let delay = self.rng.within(100, 3_000);
+                self.after(delay, Event::Params(link, chunk, versions));
             }
-            let delay = self.rng.within(100, 3_000);
-            self.after(
-                delay,
-                Event::Param {
-                    link,
-                    chunk,
-                    version,
-                    values,
-                },
-            );
         }
     }
 }

@@ -1,45 +1,17 @@
-//! A simulated server's chunks, as `server/shard.rs` of the trainer has them.
+//! A simulated server's shell: the real chunks, progress and feeds, and what must be true of them.
 
-use std::ops::Range;
-use std::rc::Rc;
+use std::collections::BTreeMap;
 
-use trainyard_core::coordinator::checkpoint_due;
-use trainyard_core::round::{Offer, Round, Tally};
-use trainyard_core::tree::Node;
+use trainyard_core::round::Tally;
+use trainyard_core::shard::{
+    Chunk, Feed, Part, Progress, Push, Reached, Rules, Shared, Snapshot, Taken,
+};
 
 use super::reference::Reference;
-use super::toy::{Toy, add, bits};
-
-pub type Values = Rc<Vec<f32>>;
-
-/// Parameters and optimizer state of a chunk.
-pub type Part = (Values, Values);
-
-struct Chunk {
-    version: u64,
-    current: Values,
-    previous: Option<Values>,
-    state: Values,
-    round: Round<Vec<f32>>,
-}
-
-/// Parameters and state of every chunk at a version.
-#[derive(Clone)]
-pub struct Snapshot {
-    pub version: u64,
-    pub parts: Vec<Part>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Push {
-    pub step: u64,
-    pub node: Node,
-    pub chunk: u32,
-    pub tally: Tally,
-    pub values: Vec<f32>,
-}
+use super::toy::{Toy, bits};
 
 pub enum Notice {
+    Late,
     Reduced {
         step: u64,
         tally: Tally,
@@ -50,176 +22,166 @@ pub enum Notice {
     Published(u32),
 }
 
+/// What goes on a bulk connection next.
+pub enum Sent {
+    Nothing,
+    /// Versions of a chunk.
+    Versions(u32, Vec<(u64, Shared)>),
+}
+
 pub struct Shard {
-    pub range: Range<u32>,
-    /// The version that is the restored best, if there is one.
-    pub restored: Option<u64>,
+    pub rules: Rules,
     chunks: Vec<Chunk>,
-    collecting: Option<(u64, Vec<Option<Part>>)>,
+    progress: Progress,
+    /// By the number of the bulk connection, with whether something is under way on it.
+    feeds: BTreeMap<u64, (Feed, bool)>,
+    /// The version that is the restored best, if there is one.
+    restored: Option<u64>,
 }
 
 impl Shard {
-    pub fn new(toy: &Toy, range: Range<u32>, version: u64, parts: Vec<Part>) -> Shard {
-        let chunk = |(current, state)| Chunk {
-            version,
-            current,
-            previous: None,
-            state,
-            round: Round::new(toy.tree),
+    pub fn new(rules: Rules, version: u64, parts: &[Part]) -> Shard {
+        let parameters: Vec<f32> = parts.iter().flat_map(|(p, _)| p.iter().copied()).collect();
+        let slot = |slot: usize| {
+            let part = |(p, s): &Part| s[slot * p.len()..(slot + 1) * p.len()].to_vec();
+            parts.iter().flat_map(part).collect()
         };
+        let state: Vec<Vec<f32>> = (0..rules.optimizer.slots().len()).map(slot).collect();
+        let chunks = rules.chunks_at(version, &parameters, &state).unwrap();
         Shard {
-            range,
+            progress: Progress::new(chunks.len(), version),
+            rules,
+            chunks,
+            feeds: BTreeMap::new(),
             restored: None,
-            chunks: parts.into_iter().map(chunk).collect(),
-            collecting: None,
         }
     }
 
     pub fn version(&self) -> u64 {
-        self.chunks
-            .iter()
-            .map(|chunk| chunk.version)
-            .min()
-            .unwrap_or(0)
+        let slowest = self.chunks.iter().map(Chunk::version).min();
+        let version = self.progress.version();
+        assert!(
+            slowest.is_none_or(|slowest| slowest == version),
+            "{version} is not whole"
+        );
+        version
     }
 
-    /// A chunk's versions, oldest first.
-    pub fn versions(&self, chunk: u32) -> Vec<(u64, Values)> {
-        let chunk = &self.chunks[(chunk - self.range.start) as usize];
-        let previous = chunk
-            .previous
-            .iter()
-            .map(|values| (chunk.version - 1, values.clone()));
-        previous
-            .chain([(chunk.version, chunk.current.clone())])
-            .collect()
+    fn chunk(&mut self, id: u32) -> &mut Chunk {
+        &mut self.chunks[(id - self.rules.chunks.start) as usize]
     }
 
     pub fn snapshot(&self, version: u64) -> Option<Snapshot> {
-        let whole = self.chunks.iter().all(|chunk| chunk.version == version);
-        let parts = self
-            .chunks
-            .iter()
-            .map(|chunk| (chunk.current.clone(), chunk.state.clone()));
-        whole.then(|| Snapshot {
-            version,
-            parts: parts.collect(),
-        })
+        let parts = self.chunks.iter();
+        Snapshot::at(version, parts.map(|chunk| (chunk.version(), chunk.part())))
     }
 
-    pub fn restore(&mut self, version: u64, parts: Vec<Values>) -> Vec<Notice> {
-        let mut notices = Vec::new();
+    pub fn restore(&mut self, version: u64, parts: &[Part]) -> Vec<Notice> {
+        let parameters: Vec<f32> = parts.iter().flat_map(|(p, _)| p.iter().copied()).collect();
         self.restored = Some(version);
-        for (id, values) in self.range.clone().zip(parts) {
-            let chunk = &mut self.chunks[(id - self.range.start) as usize];
-            chunk.previous = Some(std::mem::replace(&mut chunk.current, values));
-            chunk.version = version;
-            notices.push(Notice::Published(id));
+        let mut notices = Vec::new();
+        for chunk in &mut self.chunks {
+            let part = self.rules.part(chunk.id(), &parameters).unwrap();
+            if chunk.replace(version, part) {
+                let reached = self.progress.replaced(chunk);
+                notices.extend(published(chunk.id(), reached));
+            }
         }
-        if !self.chunks.is_empty() {
-            notices.push(Notice::Applied(version));
-        }
+        let _ = self.version(); // it checks
         notices
     }
 
     /// Takes a push. What becomes of it is checked against the reference at once.
-    pub fn push(&mut self, toy: &Toy, reference: &Reference, push: Push) -> Vec<Notice> {
-        let Push {
-            step,
-            node,
-            chunk: id,
-            tally,
-            values,
-        } = push;
-        let chunk = &mut self.chunks[(id - self.range.start) as usize];
-        if step < chunk.version {
-            return Vec::new(); // late
-        }
-        assert_eq!(
-            step, chunk.version,
-            "a push for a step whose parameters nobody can have"
-        );
-        let (sum, tally) = match chunk.round.offer(node, values, tally, &mut add) {
-            Offer::Complete { sum, tally, .. } => (sum, tally),
-            Offer::Invalid(_) => panic!("node {node:?} is not in the tree"),
-            Offer::Held { .. } | Offer::Duplicate(_) => return Vec::new(),
+    pub fn push(
+        &mut self,
+        toy: &Toy,
+        reference: &Reference,
+        push: &Push,
+        values: Vec<f32>,
+    ) -> Vec<Notice> {
+        let reached = self.version();
+        let at = (push.chunk - self.rules.chunks.start) as usize;
+        let chunk = &mut self.chunks[at];
+        let taken = chunk.take(&self.rules, reached, push, values, Vec::new);
+        let tally = match taken.unwrap_or_else(|refusal| panic!("{refusal}")) {
+            Taken::Late(_) => return vec![Notice::Late],
+            Taken::Duplicate(_) | Taken::Held { .. } => return Vec::new(),
+            Taken::Applied { tally, .. } => tally,
         };
-        let expected = reference.tallies[step as usize];
-        assert_eq!(tally.rows, expected.rows, "rows of step {step}");
-        assert_eq!(
-            tally.loss.to_bits(),
-            expected.loss.to_bits(),
-            "loss of step {step}"
-        );
-        let mut new = vec![0.0; chunk.current.len()];
-        let mut state = chunk.state.to_vec();
-        let (rate, weight) = (toy.rate.at(step), tally.rows as f32);
-        toy.optimizer
-            .apply(
-                step,
-                rate,
-                weight,
-                &chunk.current,
-                &sum,
-                &mut state,
-                &mut new,
-            )
-            .unwrap();
-        let (parameters, slots) = reference.chunk(toy, id, step + 1);
-        assert_eq!(
-            bits(&new),
-            bits(parameters),
-            "parameters of chunk {id} after step {step}"
-        );
-        assert_eq!(
-            bits(&state),
-            bits(&slots),
-            "state of chunk {id} after step {step}"
-        );
-        chunk.version += 1;
-        chunk.previous = Some(std::mem::replace(&mut chunk.current, Rc::new(new)));
-        chunk.state = Rc::new(state);
-        let version = chunk.version;
-        self.applied(toy, id, version, tally)
-    }
-
-    fn applied(&mut self, toy: &Toy, id: u32, version: u64, tally: Tally) -> Vec<Notice> {
+        let (id, step) = (push.chunk, push.step);
+        check(toy, reference, chunk, step, tally);
+        let reached = self.progress.applied(&self.rules, chunk);
         let mut notices = Vec::new();
-        if checkpoint_due(&toy.plan, toy.every, toy.early.is_some(), version) {
-            notices.extend(self.collect(id, version).map(Notice::Snapshot));
-        }
         if id == 0 {
-            notices.push(Notice::Reduced {
-                step: version - 1,
-                tally,
-            });
+            notices.push(Notice::Reduced { step, tally });
         }
-        notices.push(Notice::Published(id));
-        if self.version() == version {
-            notices.push(Notice::Applied(version));
-        }
+        notices.extend(published(id, reached));
+        let _ = self.version(); // it checks
         notices
     }
 
-    fn collect(&mut self, id: u32, version: u64) -> Option<Snapshot> {
-        let empty = || (version, vec![None; self.chunks.len()]);
-        let mut open = self
-            .collecting
-            .take()
-            .filter(|(v, _)| *v == version)
-            .unwrap_or_else(empty);
-        let at = (id - self.range.start) as usize;
-        open.1[at] = Some((
-            self.chunks[at].current.clone(),
-            self.chunks[at].state.clone(),
-        ));
-        if open.1.iter().all(Option::is_some) {
-            return Some(Snapshot {
-                version,
-                parts: open.1.into_iter().flatten().collect(),
-            });
-        }
-        self.collecting = Some(open);
-        None
+    /// A new bulk connection; all that is held is under way on it.
+    pub fn subscribe(&mut self, number: u64) {
+        let feed = Feed::new(self.rules.chunks.clone(), 0, 1);
+        self.feeds.insert(number, (feed, true));
     }
+
+    /// Offers a chunk to a bulk connection; returns whether nothing was under way on it.
+    pub fn offer(&mut self, number: u64, chunk: u32) -> bool {
+        let Some((feed, busy)) = self.feeds.get_mut(&number) else {
+            return false;
+        };
+        feed.offer(chunk);
+        !std::mem::replace(busy, true)
+    }
+
+    /// What is to be sent next on a bulk connection: versions of one chunk.
+    pub fn send(&mut self, toy: &Toy, reference: &Reference, number: u64) -> Sent {
+        let Some((feed, busy)) = self.feeds.get_mut(&number) else {
+            return Sent::Nothing;
+        };
+        let Some(chunk) = feed.take() else {
+            *busy = false;
+            return Sent::Nothing;
+        };
+        let versions = self.chunk(chunk).versions();
+        let (feed, _) = self.feeds.get_mut(&number).unwrap();
+        let unsent = feed.unsent(chunk, versions);
+        let restored = unsent.iter().filter(|(v, _)| self.restored == Some(*v));
+        for (_, values) in restored {
+            let result = &reference.parameters[reference.result as usize];
+            let result = &result[toy.chunk_range(chunk)];
+            assert_eq!(bits(values), bits(result), "the restored best");
+        }
+        Sent::Versions(chunk, unsent)
+    }
+}
+
+/// In the order in which the trainer's shell tells it.
+fn published(chunk: u32, reached: Reached) -> impl Iterator<Item = Notice> {
+    let snapshot = reached.snapshot.map(Notice::Snapshot).into_iter();
+    let whole = reached.whole.map(Notice::Applied);
+    snapshot.chain([Notice::Published(chunk)]).chain(whole)
+}
+
+/// A chunk that has applied `step` has the reference's bits.
+fn check(toy: &Toy, reference: &Reference, chunk: &Chunk, step: u64, tally: Tally) {
+    let expected = reference.tallies[step as usize];
+    assert_eq!(tally.rows, expected.rows, "rows of step {step}");
+    let loss = (tally.loss.to_bits(), expected.loss.to_bits());
+    assert_eq!(loss.0, loss.1, "loss of step {step}");
+    assert_eq!(chunk.version(), step + 1, "a step is applied once");
+    let id = chunk.id();
+    let (ours, slots) = chunk.part();
+    let (parameters, state) = reference.chunk(toy, id, step + 1);
+    assert_eq!(
+        bits(&ours),
+        bits(parameters),
+        "parameters of chunk {id} after step {step}"
+    );
+    assert_eq!(
+        bits(&slots),
+        bits(&state),
+        "state of chunk {id} after step {step}"
+    );
 }

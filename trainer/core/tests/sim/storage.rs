@@ -9,9 +9,9 @@ use trainyard_core::control::RowSet;
 use trainyard_core::coordinator::{Commit, Event, Record, Start};
 use trainyard_core::facts::DataFacts;
 use trainyard_core::manifest::{CoordinatorState, JobIdentity, Manifest, ShardRecord};
+use trainyard_core::shard::{Part, Snapshot};
 
 use super::reference::{Reference, evaluate};
-use super::shard::{Part, Snapshot};
 use super::toy::{Toy, bits};
 
 #[derive(Default)]
@@ -101,7 +101,7 @@ impl Storage {
                 epoch: version / toy.plan.steps_per_epoch(),
                 complete: false,
                 best,
-                floats: toy.parameters as u64,
+                floats: toy.layout.len() as u64,
                 shards,
                 layout_digest: "layout".into(),
                 capability,

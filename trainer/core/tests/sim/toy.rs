@@ -1,18 +1,21 @@
 //! A job small enough to run thousands of times: linear regression in exact f32 bits, with the real
 //! sampling, tree, optimizers, schedules and metrics.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::time::Duration;
 
 use trainyard_core::control::{Block, EVALUATION_BLOCK_ROWS, RowSet};
 use trainyard_core::coordinator::{Config, EarlyStopping};
 use trainyard_core::facts::DataFacts;
+use trainyard_core::layout::{Init, Layout, Param};
 use trainyard_core::metrics::{BlockResult, Metric, Task, TaskKind, squared_error};
 use trainyard_core::optimizer::Optimizer;
 use trainyard_core::round::Tally;
 use trainyard_core::sampling::{Plan, permutation};
 use trainyard_core::schedule::{LearningRate, Schedule};
 use trainyard_core::schema::{ArrayInput, InputKind, InputSchema, Label};
+use trainyard_core::shard::Rules;
 use trainyard_core::tree::{self, Node, Tree, reduce};
 
 use super::rng::{Rng, mix};
@@ -29,8 +32,9 @@ pub struct Toy {
     pub optimizer: Optimizer,
     pub rate: LearningRate,
     pub early: Option<EarlyStopping>,
-    pub parameters: usize,
-    pub chunk: usize,
+    /// One parameter and its padding, in chunks of a few floats.
+    pub layout: Layout,
+    features: usize,
     pub servers: u32,
     pub every: u64,
     pub keep: usize,
@@ -104,6 +108,15 @@ impl Toy {
             schedule,
             total_steps: plan.total_steps(),
         };
+        let features = rng.within(1, 9);
+        let weights = Param {
+            name: "w".into(),
+            shape: vec![features],
+            init: Init::Constant(0.0),
+        };
+        let chunk = *rng.pick(&[2, 3, 4, 5, 6, 8, 16]).unwrap();
+        let layout = Layout::new(vec![weights]).unwrap();
+        let layout = layout.in_chunks_of(NonZeroUsize::new(chunk).unwrap());
         let orders = (0..epochs)
             .map(|epoch| permutation(seed, epoch, rows).unwrap())
             .collect();
@@ -112,8 +125,8 @@ impl Toy {
             optimizer,
             rate,
             early,
-            parameters: rng.within(1, 9) as usize,
-            chunk: rng.within(1, 3) as usize,
+            layout: layout.unwrap(),
+            features: features as usize,
             servers: rng.within(1, 4) as u32,
             every: rng.within(1, 12),
             keep: rng.within(1, 2) as usize,
@@ -145,16 +158,16 @@ impl Toy {
         DataFacts {
             train_rows: self.plan.rows,
             validation_rows: self.validation_rows,
-            input_shape: vec![self.parameters as u64],
+            input_shape: vec![self.features as u64],
             outputs: 1,
             digest: format!("{:x}", self.seed),
             schema: InputSchema {
                 task: Task::Regression,
                 input: InputKind::Array(ArrayInput {
-                    shape: vec![self.parameters as u64],
+                    shape: vec![self.features as u64],
                     dtype: "f4".into(),
-                    mean: vec![0.0; self.parameters],
-                    std: vec![1.0; self.parameters],
+                    mean: vec![0.0; self.features],
+                    std: vec![1.0; self.features],
                 }),
                 label: Label {
                     name: "label".into(),
@@ -166,26 +179,35 @@ impl Toy {
     }
 
     pub fn chunks(&self) -> u32 {
-        self.parameters.div_ceil(self.chunk) as u32
+        self.layout.chunks()
     }
 
     pub fn chunk_range(&self, chunk: u32) -> Range<usize> {
-        let start = chunk as usize * self.chunk;
-        start..(start + self.chunk).min(self.parameters)
+        self.layout.chunk_range(chunk)
     }
 
-    /// Chunks of a server. Chunk 0, with which losses are reduced, is server 0's, however many
-    /// servers there are.
+    /// Chunks of a server.
     pub fn shard(&self, index: u32) -> Range<u32> {
-        let cut = |i: u32| (i * self.chunks()).div_ceil(self.servers);
-        cut(index)..cut(index + 1)
+        self.layout.shard(index, self.servers)
     }
 
     /// Floats of the arena that a server's chunks hold.
     pub fn floats(&self, index: u32) -> Range<usize> {
-        let chunks = self.shard(index);
-        let end = |chunk: u32| (chunk as usize * self.chunk).min(self.parameters);
-        end(chunks.start)..end(chunks.end)
+        self.layout.floats(&self.shard(index))
+    }
+
+    /// What never changes about a server's shard.
+    pub fn rules(&self, index: u32) -> Rules {
+        Rules {
+            layout: self.layout.clone(),
+            chunks: self.shard(index),
+            tree: self.tree,
+            plan: self.plan.clone(),
+            optimizer: self.optimizer.clone(),
+            learning_rate: self.rate.clone(),
+            checkpoint_every: self.every,
+            early_stopping: self.early.is_some(),
+        }
     }
 
     fn unit(&self, what: u64, row: u64, column: u64) -> f32 {
@@ -194,9 +216,11 @@ impl Toy {
     }
 
     pub fn initial(&self) -> Vec<f32> {
-        (0..self.parameters)
+        let mut arena: Vec<f32> = (0..self.features)
             .map(|i| self.unit(1, 0, i as u64))
-            .collect()
+            .collect();
+        arena.resize(self.layout.len(), 0.0);
+        arena
     }
 
     /// Loss of one row and, if asked for, its gradient added to `gradient`.
@@ -210,12 +234,12 @@ impl Toy {
         let x = |i: usize| self.unit(2 + set, row, i as u64);
         let mut output = 0.0_f32;
         let mut label = 0.3 * self.unit(4 + set, row, 0);
-        for (i, p) in parameters.iter().enumerate() {
+        for (i, p) in parameters.iter().take(self.features).enumerate() {
             output += p * x(i);
             label += self.unit(6, 0, i as u64) * x(i);
         }
         if let Some(gradient) = gradient {
-            for (i, g) in gradient.iter_mut().enumerate() {
+            for (i, g) in gradient.iter_mut().take(self.features).enumerate() {
                 *g += 2.0 * (output - label) * x(i);
             }
         }
@@ -232,7 +256,7 @@ impl Toy {
     }
 
     fn leaf(&self, parameters: &[f32], step: u64, leaf: u32) -> Gradient {
-        let mut gradient = vec![0.0; self.parameters];
+        let mut gradient = vec![0.0; self.layout.len()];
         let mut tally = Tally::default();
         for row in self.rows(step, leaf) {
             let (output, label) = self.row(parameters, 0, (*row).into(), Some(&mut gradient));
@@ -249,7 +273,7 @@ impl Toy {
             node,
             &mut |leaf| self.leaf(parameters, step, leaf),
             &mut |left: &mut Gradient, right| {
-                add(&mut left.0, &right.0);
+                tree::add(&mut left.0, &right.0);
                 left.1 = left.1 + right.1;
             },
         )
@@ -267,11 +291,6 @@ impl Toy {
             .unzip();
         BlockResult::from_outputs(TaskKind::Regression, &outputs, &labels).unwrap()
     }
-}
-
-#[allow(clippy::ptr_arg, reason = "a ledger adds buffers")]
-pub fn add(left: &mut Vec<f32>, right: &Vec<f32>) {
-    tree::add(left, right);
 }
 
 pub fn bits(floats: &[f32]) -> Vec<u32> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use trainyard_core::assignment::leaf_range;
 use trainyard_core::control::{Block, View};
+use trainyard_core::shard::Shared;
 
-use super::shard::Values;
 use super::toy::Toy;
 
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub struct Worker {
     pub ready_sent: bool,
     pub computing: bool,
     /// The two newest versions of each chunk.
-    held: Vec<BTreeMap<u64, Values>>,
+    held: Vec<BTreeMap<u64, Shared>>,
     /// Leaves of `step` pushed to each server in this life of the connection.
     pushed: BTreeMap<u32, Vec<bool>>,
     step: u64,
@@ -27,7 +27,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn receive(&mut self, toy: &Toy, chunk: u32, version: u64, values: Values) {
+    pub fn receive(&mut self, toy: &Toy, chunk: u32, version: u64, values: Shared) {
         self.held.resize_with(toy.chunks() as usize, BTreeMap::new);
         let held = &mut self.held[chunk as usize];
         held.insert(version, values);

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_core::control::{Block, FromCoordinator, Role, ToCoordinator};
 use trainyard_core::coordinator::{PeerId, Reports};
+use trainyard_core::shard::{Push, Shared, Snapshot};
 
 use super::faults::Fault;
 use super::host::Host;
 use super::reference::Reference;
 use super::rng::Rng;
-use super::shard::{Push, Shard, Snapshot, Values};
+use super::shard::Shard;
 use super::storage::Storage;
 use super::toy::{HEARTBEAT, TIMEOUT, Toy};
 use super::worker::Worker;
@@ -19,7 +20,7 @@ pub type ConnId = usize;
 
 pub enum Kind {
     Server {
-        shard: Option<Shard>,
+        shard: Option<Box<Shard>>,
         reports: Reports,
     },
     Worker(Worker),
@@ -92,19 +93,14 @@ pub enum Event {
         index: u32,
         generation: u32,
     },
-    Push(Link, Push),
-    Feed(Link, u32),
-    Param {
-        link: Link,
-        chunk: u32,
-        version: u64,
-        values: Values,
-    },
+    Push(Link, Push, Vec<f32>),
+    Feed(Link),
+    Params(Link, u32, Vec<(u64, Shared)>),
     Computed {
         worker: Pid,
         generation: u32,
         step: u64,
-        parameters: Values,
+        parameters: Shared,
         leaves: Vec<bool>,
     },
     Evaluated {
@@ -174,7 +170,8 @@ pub struct Tally {
     pub early: u64,
     pub amended: u64,
     pub late: u64,
-    pub faults: u64,
+    /// Of each fault, how often it occurred and how often it took effect.
+    pub faults: BTreeMap<Fault, (u64, u64)>,
     pub time: u64,
 }
 
@@ -263,7 +260,9 @@ impl World {
                     w.limit,
                     w.view
                 ),
-                Kind::Server { shard, .. } => format!("{:?}", shard.as_ref().map(Shard::version)),
+                Kind::Server { shard, .. } => {
+                    format!("{:?}", shard.as_ref().map(|shard| shard.version()))
+                }
                 Kind::Observer => String::new(),
             };
             format!(
@@ -317,8 +316,8 @@ impl World {
             Event::Dial { worker, .. }
             | Event::Computed { worker, .. }
             | Event::Evaluated { worker, .. } => *worker,
-            Event::Push(link, _) | Event::Feed(link, _) => link.server,
-            Event::Param { link, .. } => link.worker,
+            Event::Push(link, ..) | Event::Feed(link) => link.server,
+            Event::Params(link, ..) => link.worker,
             Event::Written { server, .. } => *server,
             _ => return None,
         })
@@ -348,14 +347,9 @@ impl World {
                 index,
                 generation,
             } => self.dial(worker, index, generation),
-            Event::Push(link, push) => self.push(link, push),
-            Event::Feed(link, chunk) => self.feed(link, chunk),
-            Event::Param {
-                link,
-                chunk,
-                version,
-                values,
-            } => self.param(link, chunk, version, values),
+            Event::Push(link, push, values) => self.push(link, &push, values),
+            Event::Feed(link) => self.feed(link),
+            Event::Params(link, chunk, versions) => self.params(link, chunk, versions),
             Event::Computed {
                 worker,
                 generation,
