@@ -346,8 +346,7 @@ fn versions(old: Option<u64>, new: u64) -> Versions {
 }
 
 fn sent(feed: &mut Feed, chunk: u32, versions: Versions) -> Vec<u64> {
-    let unsent = feed.unsent(chunk, versions);
-    unsent.into_iter().map(|(version, _)| version).collect()
+    numbers(&feed.unsent(chunk, versions))
 }
 
 #[test]

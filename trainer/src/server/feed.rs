@@ -76,7 +76,7 @@ impl FeedStream {
         while let Some(chunk) = self.take() {
             let versions = versions(chunk);
             let unsent = self.state.lock().feed.unsent(chunk, versions);
-            for (version, values) in unsent {
+            for (version, values) in unsent.into_iter().flatten() {
                 let payload = as_bytes(&values);
                 let body = Body::Param {
                     version,

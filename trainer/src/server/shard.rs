@@ -185,9 +185,9 @@ impl Shard {
     }
 
     /// Counts a chunk's new version, under the chunk's lock.
-    fn count(&self, chunk: impl FnOnce(&mut Progress) -> Reached) -> Reached {
+    fn count(&self, change: impl FnOnce(&mut Progress) -> Reached) -> Reached {
         let mut progress = self.progress.lock();
-        let reached = chunk(&mut progress);
+        let reached = change(&mut progress);
         self.version.store(progress.version(), Ordering::Release);
         reached
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::{Shared, Versions};
+use super::Versions;
 
 /// Queues chunks, never payloads: a chunk that changes again before it was sent is sent once, in its
 /// newest versions. So a slow or dead reader costs one chunk in flight.
@@ -59,16 +59,11 @@ impl Feed {
     }
 
     /// Of a chunk's versions, those that the worker has not had; they count as sent.
-    pub fn unsent(&mut self, chunk: u32, versions: Versions) -> Vec<(u64, Shared)> {
+    pub fn unsent(&mut self, chunk: u32, versions: Versions) -> Versions {
         let last = &mut self.sent[(chunk - self.first) as usize];
-        let new: Vec<_> = versions
-            .into_iter()
-            .flatten()
-            .filter(|(version, _)| *last < Some(*version))
-            .collect();
-        if let Some((version, _)) = new.last() {
-            *last = Some(*version);
-        }
-        new
+        let unsent = versions.map(|version| version.filter(|(version, _)| *last < Some(*version)));
+        let newest = unsent.iter().flatten().map(|(version, _)| *version).max();
+        *last = newest.or(*last);
+        unsent
     }
 }

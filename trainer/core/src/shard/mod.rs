@@ -39,7 +39,7 @@ pub type Part = (Shared, Shared);
 
 /// Parameters and optimizer state of a shard at one version, shared with the chunks until they
 /// change.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Snapshot {
     /// The version.
     pub version: u64,

@@ -4,7 +4,7 @@ use super::{Chunk, Part, Rules, Snapshot};
 use crate::coordinator::checkpoint_due;
 
 /// What follows from a chunk's new version.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reached {
     /// The version, if this chunk is the last to reach it.
     pub whole: Option<u64>,

@@ -10,6 +10,16 @@ impl World {
         self.links.get(&(link.worker, link.server)) == Some(&link.number)
     }
 
+    /// The bulk connections that stand, of those that are wanted.
+    pub fn links_where(&self, wanted: impl Fn(&Link) -> bool) -> Vec<Link> {
+        let link = |(&(worker, server), &number)| Link {
+            worker,
+            server,
+            number,
+        };
+        self.links.iter().map(link).filter(wanted).collect()
+    }
+
     /// Shuts all bulk connections of a process.
     pub fn shut(&mut self, process: Pid) {
         self.links
@@ -232,15 +242,8 @@ impl World {
             return;
         };
         worker.computing = false;
-        let links = self.links.range((process, 0)..(process + 1, 0));
-        let links: Vec<_> = links
-            .map(|((w, s), n)| Link {
-                worker: *w,
-                server: *s,
-                number: *n,
-            })
-            .collect();
-        for link in links.into_iter().filter(|_| current) {
+        let links = self.links_where(|link| current && link.worker == process);
+        for link in links {
             let Role::Server(index) = self.processes[link.server].role else {
                 continue;
             };

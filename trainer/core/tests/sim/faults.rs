@@ -104,14 +104,14 @@ impl World {
         if !matches!(fault, Fault::Stop) {
             self.disturbed = self.disturbed.max(self.now);
         }
-        let took_effect = self.befall(fault);
+        let took_effect = self.carry_out_fault(fault);
         let count = self.tally.faults.entry(fault).or_default();
         count.0 += 1;
         count.1 += u64::from(took_effect);
     }
 
-    /// Returns whether there was something for it to befall.
-    fn befall(&mut self, fault: Fault) -> bool {
+    /// Returns whether it took effect.
+    fn carry_out_fault(&mut self, fault: Fault) -> bool {
         let servers = self.alive(|role| matches!(role, Role::Server(_)));
         let workers = self.alive(|role| matches!(role, Role::Worker(_)));
         let both = [servers.clone(), workers.clone()].concat();
@@ -127,17 +127,20 @@ impl World {
                 let time = *self.rng.pick(&[30_000, 300_000, 900_000]).unwrap_or(&0);
                 self.pause(process, time)
             }
-            (Fault::Zombie, _, Some(process), _) => self.leave_for_dead(process),
+            (Fault::Zombie, _, Some(process), _) => self.replace_while_paused(process),
             (Fault::Disconnect, Some(process), ..) => self.disconnect(process),
             (Fault::Partition, Some(process), Some(server), _) => {
-                self.part(process, server);
+                self.partition(process, server);
                 process != server
             }
             (Fault::DrainWorker, _, _, Some(process))
             | (Fault::DrainServer, _, Some(process), _) => self.drain(process),
             (Fault::DrainAll, ..) => {
-                let drained = both.into_iter().map(|process| self.drain(process));
-                drained.filter(|drained| *drained).count() > 0
+                let mut any = false;
+                for process in both {
+                    any |= self.drain(process);
+                }
+                any
             }
             (Fault::Stop, ..) => {
                 let first = self.stopping.is_none();
@@ -155,7 +158,7 @@ impl World {
     }
 
     /// Pauses a server for so long that the supervisor replaces it before it wakes up.
-    fn leave_for_dead(&mut self, process: Pid) -> bool {
+    fn replace_while_paused(&mut self, process: Pid) -> bool {
         let role = self.processes[process].role;
         let Role::Server(index) = role else {
             return false;
@@ -174,7 +177,7 @@ impl World {
         true
     }
 
-    fn part(&mut self, process: Pid, server: Pid) {
+    fn partition(&mut self, process: Pid, server: Pid) {
         let time = self.now + self.rng.within(1_000, 1_200_000);
         self.partitions.push((process, server, time));
         self.disturbed = self.disturbed.max(time);

@@ -1,6 +1,6 @@
 //! What a server does: the shell of the trainer without sockets and threads.
 
-use super::shard::{Notice, Sent, Shard};
+use super::shard::{Notice, Shard};
 use super::world::{Event, Kind, Link, Pid, World};
 use std::sync::Arc;
 use trainyard_core::control::{Role, ToCoordinator};
@@ -132,15 +132,7 @@ impl World {
     }
 
     fn publish(&mut self, server: Pid, chunk: u32) {
-        let links = self.links.iter().filter(|((_, s), _)| *s == server);
-        let links: Vec<_> = links
-            .map(|((worker, server), number)| Link {
-                worker: *worker,
-                server: *server,
-                number: *number,
-            })
-            .collect();
-        for link in links {
+        for link in self.links_where(|link| link.server == server) {
             let Kind::Server {
                 shard: Some(shard), ..
             } = &mut self.processes[server].kind
@@ -166,10 +158,10 @@ impl World {
             return;
         };
         match shard.send(&self.toy, &self.reference, link.number) {
-            Sent::Nothing => {}
+            None => {}
             // The chunk has been sent in its newest version with an offer before this one.
-            Sent::Versions(_, versions) if versions.is_empty() => self.after(0, Event::Feed(link)),
-            Sent::Versions(chunk, versions) => {
+            Some((_, versions)) if versions.is_empty() => self.after(0, Event::Feed(link)),
+            Some((chunk, versions)) => {
                 let delay = self.rng.within(100, 3_000);
                 self.after(delay, Event::Params(link, chunk, versions));
             }

@@ -22,13 +22,6 @@ pub enum Notice {
     Published(u32),
 }
 
-/// What goes on a bulk connection next.
-pub enum Sent {
-    Nothing,
-    /// Versions of a chunk.
-    Versions(u32, Vec<(u64, Shared)>),
-}
-
 pub struct Shard {
     pub rules: Rules,
     chunks: Vec<Chunk>,
@@ -41,7 +34,7 @@ pub struct Shard {
 
 impl Shard {
     pub fn new(rules: Rules, version: u64, parts: &[Part]) -> Shard {
-        let parameters: Vec<f32> = parts.iter().flat_map(|(p, _)| p.iter().copied()).collect();
+        let parameters = parameters(parts);
         let slot = |slot: usize| {
             let part = |(p, s): &Part| s[slot * p.len()..(slot + 1) * p.len()].to_vec();
             parts.iter().flat_map(part).collect()
@@ -58,13 +51,17 @@ impl Shard {
     }
 
     pub fn version(&self) -> u64 {
+        self.progress.version()
+    }
+
+    /// The version that all chunks have reached is counted right.
+    fn check_progress(&self) {
         let slowest = self.chunks.iter().map(Chunk::version).min();
-        let version = self.progress.version();
+        let version = self.version();
         assert!(
             slowest.is_none_or(|slowest| slowest == version),
             "{version} is not whole"
         );
-        version
     }
 
     fn chunk(&mut self, id: u32) -> &mut Chunk {
@@ -77,7 +74,7 @@ impl Shard {
     }
 
     pub fn restore(&mut self, version: u64, parts: &[Part]) -> Vec<Notice> {
-        let parameters: Vec<f32> = parts.iter().flat_map(|(p, _)| p.iter().copied()).collect();
+        let parameters = parameters(parts);
         self.restored = Some(version);
         let mut notices = Vec::new();
         for chunk in &mut self.chunks {
@@ -87,7 +84,7 @@ impl Shard {
                 notices.extend(published(chunk.id(), reached));
             }
         }
-        let _ = self.version(); // it checks
+        self.check_progress();
         notices
     }
 
@@ -116,7 +113,7 @@ impl Shard {
             notices.push(Notice::Reduced { step, tally });
         }
         notices.extend(published(id, reached));
-        let _ = self.version(); // it checks
+        self.check_progress();
         notices
     }
 
@@ -135,26 +132,35 @@ impl Shard {
         !std::mem::replace(busy, true)
     }
 
-    /// What is to be sent next on a bulk connection: versions of one chunk.
-    pub fn send(&mut self, toy: &Toy, reference: &Reference, number: u64) -> Sent {
-        let Some((feed, busy)) = self.feeds.get_mut(&number) else {
-            return Sent::Nothing;
-        };
-        let Some(chunk) = feed.take() else {
-            *busy = false;
-            return Sent::Nothing;
-        };
+    /// What is to be sent next on a bulk connection, if anything: versions of one chunk.
+    pub fn send(
+        &mut self,
+        toy: &Toy,
+        reference: &Reference,
+        number: u64,
+    ) -> Option<(u32, Vec<(u64, Shared)>)> {
+        let (feed, busy) = self.feeds.get_mut(&number)?;
+        let next = feed.take();
+        *busy = next.is_some();
+        let chunk = next?;
         let versions = self.chunk(chunk).versions();
-        let (feed, _) = self.feeds.get_mut(&number).unwrap();
-        let unsent = feed.unsent(chunk, versions);
+        let (feed, _) = self.feeds.get_mut(&number)?;
+        let unsent = feed.unsent(chunk, versions).into_iter().flatten();
+        let unsent: Vec<(u64, Shared)> = unsent.collect();
         let restored = unsent.iter().filter(|(v, _)| self.restored == Some(*v));
         for (_, values) in restored {
             let result = &reference.parameters[reference.result as usize];
             let result = &result[toy.chunk_range(chunk)];
             assert_eq!(bits(values), bits(result), "the restored best");
         }
-        Sent::Versions(chunk, unsent)
+        Some((chunk, unsent))
     }
+}
+
+/// The parameters of chunks, one after the other.
+pub fn parameters(parts: &[Part]) -> Vec<f32> {
+    let chunks = parts.iter();
+    chunks.flat_map(|(p, _)| p.iter().copied()).collect()
 }
 
 /// In the order in which the trainer's shell tells it.

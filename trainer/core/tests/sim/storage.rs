@@ -12,6 +12,7 @@ use trainyard_core::manifest::{CoordinatorState, JobIdentity, Manifest, ShardRec
 use trainyard_core::shard::{Part, Snapshot};
 
 use super::reference::{Reference, evaluate};
+use super::shard;
 use super::toy::{Toy, bits};
 
 #[derive(Default)]
@@ -171,10 +172,7 @@ impl Storage {
                 "state of chunk {chunk} at {version}"
             );
         }
-        parts
-            .iter()
-            .flat_map(|(parameters, _)| parameters.iter().copied())
-            .collect()
+        shard::parameters(&parts)
     }
 
     /// As the trainer's log does: the newest, the best, complete ones, and the shards they name.
