@@ -23,6 +23,7 @@ pub mod round;
 pub mod sampling;
 pub mod schedule;
 pub mod schema;
+pub mod session;
 pub mod shard;
 pub mod tree;
 pub mod wire;

@@ -9,7 +9,7 @@ use trainyard_core::round::Tally;
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::{LearningRate, Schedule};
 use trainyard_core::shard::{
-    Chunk, Feed, Part, Progress, Push, Refusal, Rules, Shared, Snapshot, Taken, Versions,
+    Chunk, Feed, Held, Part, Progress, Push, Refusal, Rules, Shared, Snapshot, Taken, Versions,
 };
 use trainyard_core::tree::{Node, Tree};
 
@@ -351,7 +351,7 @@ fn sent(feed: &mut Feed, chunk: u32, versions: Versions) -> Vec<u64> {
 
 #[test]
 fn t22_a_feed_sends_its_chunks_in_turn_and_a_chunk_that_changed_again_once() {
-    let mut feed = Feed::new(3..9, 1, 2);
+    let mut feed = Feed::new(3..9, 1, 2, &Held::default());
     let taken: Vec<u32> = std::iter::from_fn(|| feed.take()).collect();
     assert_eq!(taken, [3, 5, 7], "what there is when it connects");
     assert!(!feed.offer(4), "of another connection");
@@ -367,7 +367,7 @@ fn t22_a_feed_sends_its_chunks_in_turn_and_a_chunk_that_changed_again_once() {
 
 #[test]
 fn t22_a_feed_sends_each_version_once() {
-    let mut feed = Feed::new(0..2, 0, 1);
+    let mut feed = Feed::new(0..2, 0, 1, &Held::default());
     assert_eq!(sent(&mut feed, 0, versions(Some(4), 5)), [4, 5]);
     assert_eq!(sent(&mut feed, 0, versions(Some(4), 5)), [0; 0]);
     assert_eq!(sent(&mut feed, 0, versions(Some(5), 6)), [6]);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
-use trainyard_core::shard::{Feed, Versions};
+use trainyard_core::shard::{Feed, Held, Versions};
 use trainyard_core::wire::{Body, as_bytes};
 use trainyard_runtime::net::{Identity, write_frame};
 
@@ -23,11 +23,11 @@ struct State {
 }
 
 impl FeedStream {
-    /// A stream of the chunks `c` of `chunks` with `c % of == index`.
-    pub fn new(chunks: Range<u32>, index: u32, of: u32) -> Self {
+    /// A stream of the chunks `c` of `chunks` with `c % of == index`, to a worker that holds some.
+    pub fn new(chunks: Range<u32>, index: u32, of: u32, held: &Held) -> Self {
         FeedStream {
             state: Mutex::new(State {
-                feed: Feed::new(chunks, index, of),
+                feed: Feed::new(chunks, index, of, held),
                 closed: false,
             }),
             filled: Condvar::new(),

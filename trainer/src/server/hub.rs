@@ -15,6 +15,7 @@ use trainyard_runtime::net::{
 };
 
 use super::coordination::Input;
+use super::feed::FeedStream;
 use super::shard::Shard;
 
 /// Connections that may be waiting to introduce themselves.
@@ -137,7 +138,10 @@ impl Hub {
         };
         let result = match hello.channel {
             Channel::Push => receive(&shard, identity, connection.reader),
-            Channel::Pull { index, of } => send(&shard, identity, connection, index, of),
+            Channel::Pull { index, of, held } => {
+                let feed = shard.subscribe(index, of, &held);
+                send(&shard, identity, connection, &feed)
+            }
             Channel::Control => Ok(()),
         };
         self.end(number);
@@ -228,11 +232,9 @@ fn send(
     shard: &Arc<Shard>,
     identity: Identity,
     connection: Connection,
-    index: u32,
-    of: u32,
+    feed: &Arc<FeedStream>,
 ) -> io::Result<()> {
     let (mut writer, closer) = (connection.writer, connection.closer);
-    let feed = shard.subscribe(index, of);
     std::thread::scope(|scope| {
         // The peer never writes here.
         let watching = std::thread::Builder::new().spawn_scoped(scope, || {
@@ -243,7 +245,7 @@ fn send(
         let count = &shard.counters.sent;
         let result = watching.and_then(|_| feed.run(identity, &mut writer, versions, count));
         closer.close();
-        shard.unsubscribe(&feed);
+        shard.unsubscribe(feed);
         result
     })
 }

@@ -220,7 +220,7 @@ impl Server {
             match net::connect(
                 &self.options.coordinator,
                 tenure.identity,
-                hello,
+                hello.clone(),
                 &self.options.timing,
             ) {
                 Ok(connection) => match self.attend(connection, &mut tenure)? {

@@ -13,7 +13,7 @@ use trainyard_core::layout::CHUNK;
 use trainyard_core::optimizer::LengthError;
 use trainyard_core::round::Tally;
 use trainyard_core::shard::{
-    Chunk, Progress, Push, Reached, Refusal, Rules, Snapshot, Taken, Versions,
+    Chunk, Held, Progress, Push, Reached, Refusal, Rules, Snapshot, Taken, Versions,
 };
 
 use super::feed::FeedStream;
@@ -242,10 +242,10 @@ impl Shard {
         Snapshot::at(version, parts)
     }
 
-    /// Connects a feed: it gets every version from now on, and those that are held.
-    pub fn subscribe(&self, index: u32, of: u32) -> Arc<FeedStream> {
+    /// Connects a feed: it gets every version from now on, and those that the worker does not hold.
+    pub fn subscribe(&self, index: u32, of: u32, held: &Held) -> Arc<FeedStream> {
         let mut feeds = self.feeds.write();
-        let feed = Arc::new(FeedStream::new(self.chunks(), index, of));
+        let feed = Arc::new(FeedStream::new(self.chunks(), index, of, held));
         feeds.push(Arc::clone(&feed));
         feed
     }

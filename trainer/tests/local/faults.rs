@@ -5,11 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::common::reference;
-use crate::common::wire::{identity, introduced};
+use crate::common::wire::{identity, introduced, pull};
 use crate::common::{Ended, Random, Run, Spec, example, folder, resident, send, sha};
 use rustix::process::Signal;
 use serde_json::Value;
-use trainyard_runtime::net::Channel;
 
 /// A job of 15 steps an epoch that checkpoints often.
 fn job(epochs: u64) -> Spec {
@@ -419,8 +418,7 @@ fn t14_readers_that_never_read_do_not_make_a_server_grow() {
     let server = roster.pid("server", 0).expect("a server");
     let before = resident(server).expect("it runs");
     let identity = identity(&spec, &roster);
-    let open =
-        |_| introduced(&roster, identity, Channel::Pull { index: 0, of: 1 }).expect("a connection");
+    let open = |_| introduced(&roster, identity, pull()).expect("a connection");
     let readers: Vec<_> = (0..16).map(open).collect();
     let mut most = 0;
     let target = step(&begin) + 60;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 
-use crate::common::wire::{header, identity, introduced};
+use crate::common::wire::{header, identity, introduced, pull};
 use crate::common::{Run, Spec, example, folder, reference, send, sha};
 use rustix::process::Signal;
 use trainyard_core::tree::Node;
@@ -98,8 +98,7 @@ fn t13_untrue_pushes_for_the_current_step_stop_nothing() {
     let mut open = Vec::new();
     // What the workers had sent before they stood still may still be counted during the first looks.
     run.until("refusals", |run| {
-        let (step, len) =
-            newest(introduced(&roster, ours, Channel::Pull { index: 0, of: 1 }).ok()?);
+        let (step, len) = newest(introduced(&roster, ours, pull()).ok()?);
         // Of the 455 rows a step takes 32, the last of an epoch 7: none of this is true at any of them, and
         // nothing that was on its way completes so many steps meanwhile.
         for (ahead, node, rows) in [(0, 1, 9), (0, 2, 15), (0, 3, 0), (0, 5, 64), (150, 1, 32)] {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::Versions;
+use super::{Held, Versions};
 
 /// Queues chunks, never payloads: a chunk that changes again before it was sent is sent once, in its
 /// newest versions. So a slow or dead reader costs one chunk in flight.
@@ -14,13 +14,14 @@ pub struct Feed {
     of: u32,
     queue: VecDeque<u32>,
     waiting: Vec<bool>,
-    /// For each chunk of the shard the newest version that the worker was sent.
+    /// For each chunk of the shard the newest version that the worker has or was sent.
     sent: Vec<Option<u64>>,
 }
 
 impl Feed {
-    /// A feed of the chunks `c` of `chunks` with `c % of == index`. All are waiting to be sent.
-    pub fn new(chunks: Range<u32>, index: u32, of: u32) -> Self {
+    /// A feed of the chunks `c` of `chunks` with `c % of == index`. All are waiting to be sent, in
+    /// versions newer than the one held.
+    pub fn new(chunks: Range<u32>, index: u32, of: u32, held: &Held) -> Self {
         let mut feed = Feed {
             first: chunks.start,
             index,
@@ -29,8 +30,11 @@ impl Feed {
             waiting: vec![false; chunks.len()],
             sent: vec![None; chunks.len()],
         };
+        let mut held = held.versions();
         for chunk in chunks {
-            feed.offer(chunk);
+            if feed.offer(chunk) {
+                feed.sent[(chunk - feed.first) as usize] = held.next().flatten();
+            }
         }
         feed
     }

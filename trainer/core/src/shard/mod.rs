@@ -11,6 +11,7 @@
 
 mod chunk;
 mod feed;
+mod held;
 mod progress;
 mod push;
 
@@ -25,6 +26,7 @@ use crate::tree::Tree;
 
 pub use chunk::{Chunk, Taken};
 pub use feed::Feed;
+pub use held::Held;
 pub use progress::{Progress, Reached};
 pub use push::{Push, Refusal};
 

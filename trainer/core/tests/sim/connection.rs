@@ -10,7 +10,12 @@ impl World {
         }
         let reachable = self
             .leader
-            .filter(|leader| !self.is_blocked(process, *leader));
+            .filter(|leader| !self.is_blocked(process, *leader))
+            .filter(|_| {
+                self.astray
+                    .get(&process)
+                    .is_none_or(|until| *until <= self.now)
+            });
         let Some(host) = reachable.filter(|leader| self.hosts.contains_key(leader)) else {
             let delay = self.rng.within(5_000, 30_000);
             return self.after(delay, Event::Connect(process));
@@ -124,7 +129,7 @@ impl World {
         this.connection = None;
         this.welcomed = false;
         if let Kind::Worker(worker) = &mut this.kind {
-            worker.orphan();
+            worker.session.orphaned();
         }
         if this.role == Role::Observer {
             return self.end(process, false);

@@ -2,7 +2,7 @@
 
 use trainyard_core::control::{Role, ToCoordinator};
 
-use super::world::{Event, Kind, Pid, World};
+use super::world::{Event, Kind, Link, Pid, World};
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -14,8 +14,10 @@ pub enum Fault {
     Pause,
     /// A server is paused, taken for dead, replaced, and wakes up.
     Zombie,
-    /// A control connection breaks.
+    /// A control connection breaks, perhaps for a while in which the others stand.
     Disconnect,
+    /// A bulk connection breaks, one of many, and sooner or later it is noticed.
+    Break,
     /// Two processes cannot reach each other for a while.
     Partition,
     /// A worker is asked to terminate.
@@ -28,9 +30,18 @@ pub enum Fault {
     Stop,
     /// One more worker, or one less.
     Scale,
+    /// Storage cannot be had for a while: by nobody, by one server, or by who commits.
+    StorageAway,
 }
 
-const FAULTS: [Fault; 14] = [
+/// To whom storage is away.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Client {
+    Server(u32),
+    Committer,
+}
+
+const FAULTS: [Fault; 16] = [
     Fault::Crash,
     Fault::Crash,
     Fault::CrashWorker,
@@ -40,11 +51,13 @@ const FAULTS: [Fault; 14] = [
     Fault::Zombie,
     Fault::Disconnect,
     Fault::Disconnect,
+    Fault::Break,
     Fault::Partition,
     Fault::DrainWorker,
     Fault::DrainServer,
     Fault::Stop,
     Fault::Scale,
+    Fault::StorageAway,
 ];
 
 impl World {
@@ -69,6 +82,12 @@ impl World {
         if self.rng.chance(10) {
             let time = self.rng.within(0, window);
             self.at(time, Event::Fault(Fault::DrainAll));
+        }
+        // Bulk connections are many, and a break concerns few steps.
+        let breaks = *self.rng.pick(&[0, 3, 30]).unwrap_or(&0);
+        for _ in 0..breaks {
+            let time = self.rng.within(0, window);
+            self.at(time, Event::Fault(Fault::Break));
         }
     }
 
@@ -101,7 +120,8 @@ impl World {
 
     pub fn inflict(&mut self, fault: Fault) {
         self.trace(|| format!("fault {fault:?}"));
-        if !matches!(fault, Fault::Stop) {
+        // A job that is stopped while bulk connections break is saved all the same.
+        if !matches!(fault, Fault::Stop | Fault::Break) {
             self.disturbed = self.disturbed.max(self.now);
         }
         let took_effect = self.carry_out_fault(fault);
@@ -128,7 +148,13 @@ impl World {
                 self.pause(process, time)
             }
             (Fault::Zombie, _, Some(process), _) => self.replace_while_paused(process),
-            (Fault::Disconnect, Some(process), ..) => self.disconnect(process),
+            (Fault::Disconnect, Some(process), ..) => {
+                let time = *self.rng.pick(&[0, 50_000, 600_000]).unwrap_or(&0);
+                let until = self.now + time;
+                self.astray.insert(process, until);
+                self.disturbed = self.disturbed.max(until);
+                self.disconnect(process)
+            }
             (Fault::Partition, Some(process), Some(server), _) => {
                 self.partition(process, server);
                 process != server
@@ -149,12 +175,46 @@ impl World {
                 self.after(0, Event::Connect(observer));
                 first
             }
+            (Fault::Break, ..) => {
+                let links: Vec<Link> = self.links.values().copied().collect();
+                let link = self.rng.pick(&links).copied();
+                let delay = *self.rng.pick(&[1_000, 20_000, 400_000]).unwrap_or(&0);
+                if let Some(link) = link {
+                    self.sever(link, delay);
+                }
+                link.is_some()
+            }
             (Fault::Scale, ..) => {
                 self.scale();
                 true
             }
+            (Fault::StorageAway, ..) => {
+                let time = *self.rng.pick(&[1_000, 100_000, 1_000_000]).unwrap_or(&0);
+                let index = self.rng.within(0, u64::from(self.toy.servers) - 1) as u32;
+                let one = [None, Some(Client::Committer), Some(Client::Server(index))];
+                let client = self.rng.pick(&one).copied().flatten();
+                let until = self.now + time;
+                self.disturbed = self.disturbed.max(until);
+                self.away.push((client, until));
+                false // until somebody asks for it
+            }
             _ => false,
         }
+    }
+
+    /// Whether storage cannot be had by somebody who asks for it now.
+    pub fn storage_is_away(&mut self, client: Client) -> bool {
+        let now = self.now;
+        self.away.retain(|(_, until)| *until > now);
+        let concerns = |(who, _): &(Option<Client>, u64)| who.is_none_or(|who| who == client);
+        let away = self.away.iter().any(concerns);
+        if away {
+            self.trace(|| format!("no storage for {client:?}"));
+            self.refused = true;
+            let count = self.tally.faults.entry(Fault::StorageAway).or_default();
+            count.1 = count.0.min(count.1 + 1);
+        }
+        away
     }
 
     /// Pauses a server for so long that the supervisor replaces it before it wakes up.
@@ -181,9 +241,11 @@ impl World {
         let time = self.now + self.rng.within(1_000, 1_200_000);
         self.partitions.push((process, server, time));
         self.disturbed = self.disturbed.max(time);
-        self.links.remove(&(process, server));
-        if let Role::Server(index) = self.processes[server].role {
-            self.redial(index);
+        let between = |link: &&Link| link.worker == process && link.server == server;
+        let links: Vec<Link> = self.links.values().filter(between).copied().collect();
+        for link in links {
+            let delay = self.rng.within(1_000, 600_000);
+            self.sever(link, delay);
         }
         let through = self.processes[process]
             .connection

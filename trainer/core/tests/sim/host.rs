@@ -7,6 +7,7 @@ use trainyard_core::control::{FromCoordinator, Role, ToCoordinator};
 use trainyard_core::coordinator::{Action, Commit, Coordinator, Event as Input, Outcome, PeerId};
 use trainyard_core::round::Tally;
 
+use super::faults::Client;
 use super::toy::TIMEOUT;
 use super::world::{ConnId, Event, Kind, Pid, World};
 
@@ -36,6 +37,13 @@ impl World {
         let generation = self.processes[process].generation;
         if self.storage.claim.0 > generation {
             return self.replaced(process);
+        }
+        if self.storage_is_away(Client::Committer) {
+            // The log cannot be opened.
+            return match self.processes[process].replaced {
+                true => self.replaced(process),
+                false => self.run_ends(),
+            };
         }
         self.lives += 1;
         self.storage.claim = (generation, self.lives);
@@ -213,7 +221,7 @@ impl World {
                 // The committer finishes what it has been given.
                 let claim = (host.generation, host.life);
                 for work in std::mem::take(&mut host.work) {
-                    self.storage.commit(&self.toy, &self.reference, claim, work);
+                    self.commit(claim, work);
                 }
                 self.end_life(process);
                 self.processes[process].generation = generation;
@@ -235,10 +243,9 @@ impl World {
         let Some(work) = host.work.pop_front() else {
             return;
         };
-        let event = self
-            .storage
-            .commit(&self.toy, &self.reference, (host.generation, life), work);
-        if !host.work.is_empty() {
+        let (claim, more) = ((host.generation, life), !host.work.is_empty());
+        let event = self.commit(claim, work);
+        if more {
             let delay = self.rng.within(500, self.storage_delay);
             self.after(
                 delay,
@@ -250,6 +257,33 @@ impl World {
         }
         self.tally.fenced += u64::from(matches!(event, Input::Fenced));
         self.feed_coordinator(process, event);
+    }
+
+    /// Carries out a commit, if storage can be had. Where it cannot, an answer may be all that is lost.
+    fn commit(&mut self, claim: (u32, u64), commit: Commit) -> Input {
+        let away = self.storage_is_away(Client::Committer);
+        if away && self.rng.chance(50) {
+            let message = "storage is away".into();
+            return Input::CommitFailed { message };
+        }
+        match self
+            .storage
+            .commit(&self.toy, &self.reference, claim, commit)
+        {
+            Input::Committed(_) | Input::Completed if away => {
+                let message = "there was no answer".into();
+                Input::CommitFailed { message }
+            }
+            event => event,
+        }
+    }
+
+    /// All processes end, and the user starts the job again.
+    fn run_ends(&mut self) {
+        (0..self.processes.len()).for_each(|process| self.end(process, true));
+        let delay = self.rng.within(10_000, 400_000);
+        self.disturbed = self.disturbed.max(self.now + delay);
+        self.after(delay, Event::StartAll);
     }
 
     fn finished(&mut self, process: Pid, outcome: Outcome) {
@@ -264,7 +298,12 @@ impl World {
                 self.tally.early = record.stopped_early.into();
                 self.done = true;
             }
-            Outcome::Failed(message) => panic!("the job failed: {message}"),
+            Outcome::Failed(message) => {
+                let refused = std::mem::replace(&mut self.refused, false);
+                assert!(refused, "the job failed: {message}");
+                self.stopping = None;
+                self.run_ends();
+            }
             Outcome::Drained => self.leave(process),
             Outcome::Stopped { saved } => {
                 let asked = self.stopping.take();
@@ -278,10 +317,7 @@ impl World {
                 if saved && calm {
                     assert_eq!(committed, record.step, "the step of the stop is saved");
                 }
-                // The run is over, and so are its processes.
-                (0..self.processes.len()).for_each(|process| self.end(process, true));
-                let delay = self.rng.within(10_000, 400_000);
-                self.after(delay, Event::StartAll);
+                self.run_ends();
             }
         }
     }

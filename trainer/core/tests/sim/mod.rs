@@ -1,4 +1,4 @@
-//! A simulation of a whole job: the real coordinator, shards, sampling and optimizers in a
+//! A simulation of a whole job: the real coordinator, shards, sessions, sampling and optimizers in a
 //! made-up world of processes, connections and storage, under a virtual clock.
 
 mod computing;

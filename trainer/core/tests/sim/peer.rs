@@ -1,5 +1,6 @@
 //! What servers and workers do: the shells of the trainer without sockets and threads.
 
+use super::worker::Worker;
 use super::world::{ConnId, Kind, Pid, World};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::Reports;
@@ -46,8 +47,8 @@ impl World {
             FromCoordinator::Open { manifest, .. } => self.set_up(process, manifest.as_deref()),
             FromCoordinator::Snapshot { version } => self.snapshot(process, version),
             FromCoordinator::Restore { version, manifest } => {
-                let Some(parts) = self.storage.load(&manifest) else {
-                    return self.cannot_load(process);
+                let Some(parts) = self.load(process, &manifest) else {
+                    return;
                 };
                 let Kind::Server {
                     shard: Some(shard), ..
@@ -85,7 +86,13 @@ impl World {
                 }));
                 said.extend(reports.repeat());
             }
-            Kind::Worker(worker) if rolled_back => worker.roll_back(),
+            // Its computing thread may still be about what was before.
+            Kind::Worker(worker) if rolled_back => {
+                let busy = worker.busy;
+                **worker = Worker::new(&self.toy);
+                worker.busy = busy;
+            }
+            Kind::Worker(worker) => worker.session.welcomed(),
             _ => {}
         }
         if this.draining {

@@ -1,12 +1,13 @@
 //! What a server does: the shell of the trainer without sockets and threads.
 
+use super::faults::Client;
 use super::shard::{Notice, Shard};
-use super::world::{Event, Kind, Link, Pid, World};
+use super::world::{Event, Kind, Link, Pid, Way, World};
 use std::sync::Arc;
 use trainyard_core::control::{Role, ToCoordinator};
 use trainyard_core::coordinator::Reports;
 use trainyard_core::manifest::Manifest;
-use trainyard_core::shard::{Push, Snapshot};
+use trainyard_core::shard::{Part, Push, Snapshot};
 
 impl World {
     pub fn set_up(&mut self, process: Pid, manifest: Option<&Manifest>) {
@@ -16,8 +17,8 @@ impl World {
         let range = self.toy.shard(index);
         let (version, parts) = match manifest {
             Some(manifest) => {
-                let Some(parts) = self.storage.load(manifest) else {
-                    return self.cannot_load(process);
+                let Some(parts) = self.load(process, manifest) else {
+                    return;
                 };
                 let own = range.start as usize..range.end as usize;
                 (manifest.step, parts[own].to_vec())
@@ -41,10 +42,19 @@ impl World {
         self.report(process, ToCoordinator::Ready { version, chunks });
     }
 
-    /// Fails the job, unless this is an order of the past to a process that is replaced.
-    pub fn cannot_load(&mut self, process: Pid) {
-        let message = "the checkpoint is gone".into();
-        self.report(process, ToCoordinator::Failed { message });
+    /// What a manifest holds. Where that cannot be had the job fails, unless this is an order of the
+    /// past to a process that is replaced.
+    pub fn load(&mut self, process: Pid, manifest: &Manifest) -> Option<Vec<Part>> {
+        let Role::Server(index) = self.processes[process].role else {
+            panic!("only servers load");
+        };
+        let away = self.storage_is_away(Client::Server(index));
+        let parts = self.storage.load(manifest).filter(|_| !away);
+        if parts.is_none() {
+            let message = "the checkpoint cannot be loaded".into();
+            self.report(process, ToCoordinator::Failed { message });
+        }
+        parts
     }
 
     pub fn snapshot(&mut self, process: Pid, version: u64) {
@@ -92,13 +102,18 @@ impl World {
             return;
         };
         let version = snapshot.version;
-        // What was being written when the generation ended is there in the end.
-        let floats = self.toy.floats(index);
-        let record = self.storage.write(generation, index, floats, snapshot);
+        let message = if self.storage_is_away(Client::Server(index)) {
+            let message = "storage is away".into();
+            ToCoordinator::ShardFailed { version, message }
+        } else {
+            // What was being written when the generation ended is there in the end.
+            let floats = self.toy.floats(index);
+            let record = self.storage.write(generation, index, floats, snapshot);
+            ToCoordinator::ShardWritten { version, record }
+        };
         if self.processes[server].generation != generation {
             return; // it is said to the uplink of that generation, which goes nowhere
         }
-        let message = ToCoordinator::ShardWritten { version, record };
         if let Kind::Server { reports, .. } = &mut self.processes[server].kind {
             reports.keep(version, message.clone());
         }
@@ -106,7 +121,11 @@ impl World {
     }
 
     pub fn push(&mut self, link: Link, push: &Push, values: Vec<f32>) {
-        if !self.stands(link) {
+        if !self.stands(link) && !self.draining.contains(&link.number) {
+            return;
+        }
+        // To the server it is of another generation by now.
+        if self.processes[link.server].generation != link.generation {
             return;
         }
         let Kind::Server {
@@ -132,7 +151,8 @@ impl World {
     }
 
     fn publish(&mut self, server: Pid, chunk: u32) {
-        for link in self.links_where(|link| link.server == server) {
+        let pulls = |link: &Link| link.server == server && link.way == Way::Pull;
+        for link in self.links_where(pulls) {
             let Kind::Server {
                 shard: Some(shard), ..
             } = &mut self.processes[server].kind

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use trainyard_core::round::Tally;
 use trainyard_core::shard::{
-    Chunk, Feed, Part, Progress, Push, Reached, Rules, Shared, Snapshot, Taken,
+    Chunk, Feed, Held, Part, Progress, Push, Reached, Rules, Shared, Snapshot, Taken,
 };
 
 use super::reference::Reference;
@@ -118,8 +118,8 @@ impl Shard {
     }
 
     /// A new bulk connection; all that is held is under way on it.
-    pub fn subscribe(&mut self, number: u64) {
-        let feed = Feed::new(self.rules.chunks.clone(), 0, 1);
+    pub fn subscribe(&mut self, number: u64, index: u32, of: u32, held: &Held) {
+        let feed = Feed::new(self.rules.chunks.clone(), index, of, held);
         self.feeds.insert(number, (feed, true));
     }
 
@@ -128,8 +128,7 @@ impl Shard {
         let Some((feed, busy)) = self.feeds.get_mut(&number) else {
             return false;
         };
-        feed.offer(chunk);
-        !std::mem::replace(busy, true)
+        feed.offer(chunk) && !std::mem::replace(busy, true)
     }
 
     /// What is to be sent next on a bulk connection, if anything: versions of one chunk.

@@ -36,6 +36,8 @@ pub struct Toy {
     pub layout: Layout,
     features: usize,
     pub servers: u32,
+    /// Lanes from a worker to a server, at most.
+    pub connections: u32,
     pub every: u64,
     pub keep: usize,
     pub validation_rows: u64,
@@ -128,6 +130,7 @@ impl Toy {
             layout: layout.unwrap(),
             features: features as usize,
             servers: rng.within(1, 4) as u32,
+            connections: rng.within(1, 3) as u32,
             every: rng.within(1, 12),
             keep: rng.within(1, 2) as usize,
             validation_rows,

@@ -1,134 +1,95 @@
-//! A simulated worker's memory: what it holds, what it has begun, what it has pushed.
+//! A simulated worker's shell: the real session, two arenas, and what is under way on its lanes.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
-use trainyard_core::assignment::leaf_range;
-use trainyard_core::control::{Block, View};
+use trainyard_core::session::{Admission, Lane, Session};
 use trainyard_core::shard::Shared;
 
 use super::toy::Toy;
+use super::world::Link;
 
-#[derive(Default)]
+/// A version of a chunk on its way into an arena.
+pub struct Arrival {
+    pub chunk: u32,
+    pub version: u64,
+    pub values: Shared,
+}
+
+/// A lane's connections, as far as the worker knows.
+pub struct Wire {
+    pub lane: Lane,
+    /// The connection for gradients, and which life of the lane it is.
+    pub push: Option<(Link, u64)>,
+    pub pull: Option<Link>,
+    /// What was read from the connection for parameters; the first may be half in its arena.
+    pub arrivals: VecDeque<Arrival>,
+    pub receiving: bool,
+}
+
 pub struct Worker {
-    pub view: Option<View>,
-    /// Steps from here on may not be begun.
-    pub limit: u64,
-    /// First step not begun.
-    pub next: u64,
-    pub ready_sent: bool,
-    pub computing: bool,
-    /// The two newest versions of each chunk.
-    held: Vec<BTreeMap<u64, Shared>>,
-    /// Leaves of `step` pushed to each server in this life of the connection.
-    pushed: BTreeMap<u32, Vec<bool>>,
-    step: u64,
-    /// Blocks to evaluate: pass, version, blocks.
-    pub evaluations: Vec<(u64, u64, Vec<Block>)>,
+    pub session: Session,
+    pub wires: Vec<Wire>,
+    pub servers: Vec<String>,
+    /// What is not received is no number.
+    arenas: [Vec<f32>; 2],
+    /// The computing thread.
+    pub busy: bool,
 }
 
 impl Worker {
-    pub fn receive(&mut self, toy: &Toy, chunk: u32, version: u64, values: Shared) {
-        self.held.resize_with(toy.chunks() as usize, BTreeMap::new);
-        let held = &mut self.held[chunk as usize];
-        held.insert(version, values);
-        if held.len() > 2 {
-            held.pop_first();
+    pub fn new(toy: &Toy) -> Worker {
+        let arena = || vec![f32::NAN; toy.layout.len()];
+        Worker {
+            session: Session::new(toy.tree, toy.chunks()),
+            wires: Vec::new(),
+            servers: Vec::new(),
+            arenas: [arena(), arena()],
+            busy: false,
         }
     }
 
-    /// The newest version held whole.
-    pub fn version(&self) -> Option<u64> {
-        let (first, others) = self.held.split_first()?;
-        first
-            .keys()
-            .rev()
-            .copied()
-            .find(|v| others.iter().all(|held| held.contains_key(v)))
+    /// What a computation on `version` reads; were it written meanwhile, the bits would be others.
+    pub fn parameters(&self, version: u64) -> &[f32] {
+        &self.arenas[(version % 2) as usize]
     }
 
-    pub fn parameters(&self, version: u64) -> Option<Vec<f32>> {
-        let chunks = self.held.iter().map(|held| held.get(&version));
-        let chunks: Option<Vec<_>> = chunks.collect();
-        Some(
-            chunks?
-                .into_iter()
-                .flat_map(|values| values.iter().copied())
-                .collect(),
-        )
-    }
-
-    /// Forgets what a server was told: the connection broke, and pushes may be lost with it.
-    pub fn forget(&mut self, server: u32) {
-        self.pushed.remove(&server);
-    }
-
-    /// The step to work on now and the leaves that some server has not been told, if there are any.
-    pub fn work(&mut self, toy: &Toy) -> Option<(u64, Vec<bool>)> {
-        let step = self.version()?;
-        let view = self.view.as_ref()?;
-        let rank = view.rank?;
-        if step >= self.next {
-            if step >= self.limit {
-                return None;
+    /// Begins to receive what comes next on a lane; returns whether that is under way, or nothing is left
+    /// to receive.
+    pub fn begin(&mut self, toy: &Toy, lane: usize) -> Receiving {
+        loop {
+            let wire = &mut self.wires[lane];
+            let Some(Arrival { chunk, version, .. }) = wire.arrivals.front() else {
+                return Receiving::Nothing;
+            };
+            match self.session.admit(*version, *chunk) {
+                Admission::Write(parity) => {
+                    wire.receiving = true;
+                    self.arenas[parity][toy.chunk_range(*chunk)].fill(f32::NAN);
+                    return Receiving::UnderWay;
+                }
+                Admission::Wait => return Receiving::Waits,
+                Admission::Discard | Admission::Over => {
+                    wire.arrivals.pop_front();
+                }
             }
-            self.next = step + 1;
         }
-        if step + 1 != self.next {
-            return None; // a version beyond the last step
-        }
-        if step != self.step {
-            self.step = step;
-            self.pushed.clear();
-        }
-        let leaves = toy.tree.leaves();
-        let mine = leaf_range(leaves, view.members as usize, rank as usize);
-        let missing: Vec<bool> = (0..leaves)
-            .map(|leaf| {
-                mine.contains(&leaf)
-                    && (0..toy.servers).any(|server| !self.has_pushed(toy, server, leaf))
-            })
-            .collect();
-        missing.contains(&true).then_some((step, missing))
     }
 
-    fn has_pushed(&self, toy: &Toy, server: u32, leaf: u32) -> bool {
-        toy.shard(server).is_empty()
-            || self
-                .pushed
-                .get(&server)
-                .is_some_and(|pushed| pushed[leaf as usize])
-    }
-
-    /// Of these leaves, those that a server has not been told; from now on it has.
-    pub fn push(&mut self, toy: &Toy, server: u32, leaves: &[bool]) -> Vec<bool> {
-        let pushed = self
-            .pushed
-            .entry(server)
-            .or_insert_with(|| vec![false; toy.tree.leaves() as usize]);
-        let new: Vec<bool> = leaves
-            .iter()
-            .zip(pushed.iter())
-            .map(|(leaf, pushed)| *leaf && !pushed)
-            .collect();
-        pushed
-            .iter_mut()
-            .zip(&new)
-            .for_each(|(pushed, new)| *pushed |= new);
-        new
-    }
-
-    /// A newer generation: nothing held is worth anything.
-    pub fn roll_back(&mut self) {
-        *self = Worker {
-            computing: self.computing,
-            ..Worker::default()
+    /// The first arrival of a lane is here whole.
+    pub fn received(&mut self, toy: &Toy, lane: usize) {
+        let wire = &mut self.wires[lane];
+        wire.receiving = false;
+        let Some(arrival) = wire.arrivals.pop_front() else {
+            return;
         };
+        let arena = &mut self.arenas[(arrival.version % 2) as usize];
+        arena[toy.chunk_range(arrival.chunk)].copy_from_slice(&arrival.values);
+        self.session.received(arrival.version, arrival.chunk);
     }
+}
 
-    /// The control stream is gone: begin nothing until a coordinator says so.
-    pub fn orphan(&mut self) {
-        self.limit = 0;
-        self.ready_sent = false;
-        self.evaluations.clear();
-    }
+pub enum Receiving {
+    Nothing,
+    UnderWay,
+    Waits,
 }

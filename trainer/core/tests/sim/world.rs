@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use trainyard_core::control::{Block, FromCoordinator, Role, ToCoordinator};
 use trainyard_core::coordinator::{PeerId, Reports};
 use trainyard_core::shard::{Push, Shared, Snapshot};
+use trainyard_core::tree::Node;
 
-use super::faults::Fault;
+use super::faults::{Client, Fault};
 use super::host::Host;
 use super::reference::Reference;
 use super::rng::Rng;
@@ -23,7 +24,7 @@ pub enum Kind {
         shard: Option<Box<Shard>>,
         reports: Reports,
     },
-    Worker(Worker),
+    Worker(Box<Worker>),
     Observer,
 }
 
@@ -65,11 +66,24 @@ pub struct Connection {
     pub heard: u64,
 }
 
+/// Which way data goes on a bulk connection.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Gradients, to the server.
+    Push,
+    /// Parameters, to the worker.
+    Pull,
+}
+
 /// A bulk connection, told from its successors by a number.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub worker: Pid,
     pub server: Pid,
+    /// Which of the worker's lanes.
+    pub lane: usize,
+    pub way: Way,
+    pub generation: u32,
     pub number: u64,
 }
 
@@ -90,9 +104,12 @@ pub enum Event {
     Connect(Pid),
     Dial {
         worker: Pid,
-        index: u32,
+        lane: usize,
+        way: Way,
         generation: u32,
     },
+    Broken(Link),
+    Received(Link),
     Push(Link, Push, Vec<f32>),
     Feed(Link),
     Params(Link, u32, Vec<(u64, Shared)>),
@@ -100,12 +117,18 @@ pub enum Event {
         worker: Pid,
         generation: u32,
         step: u64,
-        parameters: Shared,
         leaves: Vec<bool>,
+    },
+    Pushed {
+        worker: Pid,
+        generation: u32,
+        step: u64,
+        /// Lanes, their lives, and nodes.
+        written: Vec<(usize, u64, Node)>,
     },
     Evaluated {
         worker: Pid,
-        connection: ConnId,
+        generation: u32,
         id: u64,
         version: u64,
         blocks: Vec<Block>,
@@ -131,8 +154,19 @@ pub struct World {
     queue: BTreeMap<(u64, u64), Event>,
     pub processes: Vec<Process>,
     pub connections: Vec<Connection>,
-    pub links: BTreeMap<(Pid, Pid), u64>,
+    /// Bulk connections that stand, by number.
+    pub links: BTreeMap<u64, Link>,
+    /// Those that are broken, on which what was under way still arrives.
+    pub draining: BTreeSet<u64>,
+    /// When the last push on each arrives.
+    pub sent: BTreeMap<u64, u64>,
     pub last_number: u64,
+    /// Processes that do not find a coordinator, until when.
+    pub astray: BTreeMap<Pid, u64>,
+    /// Who does not have storage, until when.
+    pub away: Vec<(Option<Client>, u64)>,
+    /// Somebody did not have it since the job was last started.
+    pub refused: bool,
     /// Pairs of processes that cannot reach each other, until when.
     pub partitions: Vec<(Pid, Pid, u64)>,
     pub hosts: BTreeMap<Pid, Host>,
@@ -205,7 +239,12 @@ impl World {
             processes: Vec::new(),
             connections: Vec::new(),
             links: BTreeMap::new(),
+            draining: BTreeSet::new(),
+            sent: BTreeMap::new(),
             last_number: 0,
+            astray: BTreeMap::new(),
+            away: Vec::new(),
+            refused: false,
             partitions: Vec::new(),
             hosts: BTreeMap::new(),
             leader: None,
@@ -253,13 +292,7 @@ impl World {
             .collect();
         let processes = self.processes.iter().filter(|p| p.alive).map(|p| {
             let held = match &p.kind {
-                Kind::Worker(w) => format!(
-                    "{:?} next {} limit {} {:?}",
-                    w.version(),
-                    w.next,
-                    w.limit,
-                    w.view
-                ),
+                Kind::Worker(w) => format!("busy {} {:?}", w.busy, w.session),
                 Kind::Server { shard, .. } => {
                     format!("{:?}", shard.as_ref().map(|shard| shard.version()))
                 }
@@ -315,9 +348,10 @@ impl World {
             Event::Beat(process) | Event::Connect(process) => *process,
             Event::Dial { worker, .. }
             | Event::Computed { worker, .. }
+            | Event::Pushed { worker, .. }
             | Event::Evaluated { worker, .. } => *worker,
             Event::Push(link, ..) | Event::Feed(link) => link.server,
-            Event::Params(link, ..) => link.worker,
+            Event::Params(link, ..) | Event::Broken(link) | Event::Received(link) => link.worker,
             Event::Written { server, .. } => *server,
             _ => return None,
         })
@@ -344,9 +378,12 @@ impl World {
             Event::Connect(process) => self.connect(process),
             Event::Dial {
                 worker,
-                index,
+                lane,
+                way,
                 generation,
-            } => self.dial(worker, index, generation),
+            } => self.dial(worker, lane, way, generation),
+            Event::Broken(link) => self.broken(link),
+            Event::Received(link) => self.received(link),
             Event::Push(link, push, values) => self.push(link, &push, values),
             Event::Feed(link) => self.feed(link),
             Event::Params(link, chunk, versions) => self.params(link, chunk, versions),
@@ -354,19 +391,24 @@ impl World {
                 worker,
                 generation,
                 step,
-                parameters,
                 leaves,
             } => {
-                self.computed(worker, generation, step, &parameters, &leaves);
+                self.computed(worker, generation, step, &leaves);
             }
+            Event::Pushed {
+                worker,
+                generation,
+                step,
+                written,
+            } => self.pushed(worker, generation, step, &written),
             Event::Evaluated {
                 worker,
-                connection,
+                generation,
                 id,
                 version,
                 blocks,
             } => {
-                self.evaluated(worker, connection, id, version, &blocks);
+                self.evaluated(worker, generation, id, version, &blocks);
             }
             Event::Written {
                 server,
@@ -388,7 +430,13 @@ impl World {
             self.connections[id].heard = self.now;
         }
         for event in std::mem::take(&mut self.processes[process].inbox) {
-            self.dispatch(event);
+            // What it was computing stood still too.
+            if matches!(event, Event::Computed { .. } | Event::Evaluated { .. }) {
+                let delay = self.rng.within(100, 50_000);
+                self.after(delay, event);
+            } else {
+                self.dispatch(event);
+            }
         }
     }
 
@@ -442,7 +490,10 @@ impl World {
 
     pub fn start_worker(&mut self, index: u32) {
         if self.workers.contains(&index) && self.running(Role::Worker(index)).is_none() {
-            let process = self.spawn(Role::Worker(index), Kind::Worker(Worker::default()));
+            let process = self.spawn(
+                Role::Worker(index),
+                Kind::Worker(Box::new(Worker::new(&self.toy))),
+            );
             self.after(0, Event::Connect(process));
         }
     }
@@ -482,14 +533,9 @@ impl World {
         self.end_life(process);
         self.processes[process].alive = false;
         self.processes[process].inbox.clear();
-        self.links
-            .retain(|(worker, server), _| *worker != process && *server != process);
+        self.shut(process);
         if self.leader == Some(process) {
             self.leader = None;
-        }
-        // Bulk connections to a server that ended are made anew to its successor.
-        if let Role::Server(index) = self.processes[process].role {
-            self.redial(index);
         }
     }
 

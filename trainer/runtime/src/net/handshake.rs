@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use trainyard_core::control::Role;
+use trainyard_core::shard::Held;
 use trainyard_core::wire::{Body, Fence, Limits};
 
 use super::address::Address;
@@ -15,8 +16,11 @@ use super::socket::Socket;
 use super::until::Until;
 use super::{Identity, Timing, refused};
 
+/// Most bytes of a hello.
+const HELLO_BYTES: u32 = 16 << 10;
+
 /// What a connection is for.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Channel {
     /// Messages to and from the coordinator.
@@ -29,11 +33,14 @@ pub enum Channel {
         index: u32,
         /// How many there are.
         of: u32,
+        /// What the worker holds of these chunks.
+        #[serde(default, skip_serializing_if = "Held::is_empty")]
+        held: Held,
     },
 }
 
 /// Payload of the first frame of a connection.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hello {
     /// What the connection is for.
@@ -89,7 +96,10 @@ pub fn accept(
 fn introduction(connection: &mut Connection, ours: Identity, timing: &Timing) -> io::Result<Hello> {
     let end = Instant::now() + timing.connect;
     let mut until = Until::new(&mut connection.reader, end);
-    let header = read_header(&mut until, &Limits { control: 4096 })?;
+    let limits = Limits {
+        control: HELLO_BYTES,
+    };
+    let header = read_header(&mut until, &limits)?;
     let Body::Hello { len } = header.body else {
         return Err(refused("the first frame is no hello"));
     };
@@ -99,7 +109,7 @@ fn introduction(connection: &mut Connection, ours: Identity, timing: &Timing) ->
     let fence = header.fence(ours.job, ours.generation);
     // A newer generation on a control stream is news for the coordinator, an older one is told so.
     let allowed = matches!(
-        (hello.channel, fence),
+        (&hello.channel, fence),
         (_, Fence::Current) | (Channel::Control, Fence::Newer | Fence::Older)
     );
     if !allowed {

@@ -26,7 +26,7 @@ pub fn listeners() -> [(Listener, Option<tempfile::TempDir>); 2] {
 pub fn pair(listener: &Listener, channel: Channel, timing: &Timing) -> (Connection, Connection) {
     let role = Role::Worker(0);
     let hello = Hello { channel, role };
-    let ours = connect(listener.address(), IDENTITY, hello, timing).expect("connected");
+    let ours = connect(listener.address(), IDENTITY, hello.clone(), timing).expect("connected");
     let incoming = listener.accept().expect("a connection");
     let (theirs, met) = accept(incoming, IDENTITY, timing).expect("introduced");
     assert_eq!(met, hello);

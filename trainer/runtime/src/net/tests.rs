@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{self, Timeout};
 use trainyard_core::control::Role;
+use trainyard_core::shard::Held;
 use trainyard_core::wire::Body;
 
 use super::address::Kind;
@@ -19,15 +20,21 @@ use super::*;
 /// No wait is longer than this.
 const LIMIT: Duration = Duration::from_secs(60);
 
-const CHANNELS: [Channel; 3] = [
-    Channel::Control,
-    Channel::Push,
-    Channel::Pull { index: 0, of: 1 },
-];
+fn pull() -> Channel {
+    Channel::Pull {
+        index: 0,
+        of: 1,
+        held: Held::default(),
+    }
+}
+
+fn channels() -> [Channel; 3] {
+    [Channel::Control, Channel::Push, pull()]
+}
 
 /// Both ends of a connection of each kind.
 fn pairs(channel: Channel, timing: &Timing) -> [(Connection, Connection); 2] {
-    listeners().map(|(listener, _folder)| pair(&listener, channel, timing))
+    listeners().map(|(listener, _folder)| pair(&listener, channel.clone(), timing))
 }
 
 /// A stream that has said nothing.
@@ -109,8 +116,8 @@ fn t22_a_vanished_host_is_noticed_about_as_soon_as_a_silent_one() {
         ..Timing::default()
     };
     let [(tcp, _), _] = listeners();
-    for channel in CHANNELS {
-        let (ours, theirs) = pair(&tcp, channel, &timing);
+    for channel in channels() {
+        let (ours, theirs) = pair(&tcp, channel.clone(), &timing);
         let sockets = [&ours, &theirs].map(|connection| connection.reader.0.fd());
         for socket in sockets {
             assert!(sockopt::tcp_nodelay(socket).expect("an option"));
@@ -150,8 +157,8 @@ fn t22_what_a_hung_process_does_not_read_is_given_up() {
         ..Timing::default()
     };
     let [_, (unix, _folder)] = listeners();
-    for channel in CHANNELS {
-        let (mut ours, mut theirs) = pair(&unix, channel, &timing);
+    for channel in channels() {
+        let (mut ours, mut theirs) = pair(&unix, channel.clone(), &timing);
         let begin = Instant::now();
         let error = fill(&mut ours.writer);
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{channel:?}: {error}");
@@ -175,7 +182,7 @@ fn t22_what_a_hung_process_does_not_read_is_given_up() {
 /// The system closes what a process had open when it ends, however it ends.
 #[test]
 fn t22_a_process_that_is_gone_is_noticed_at_once() {
-    for channel in CHANNELS {
+    for channel in channels() {
         for (mut ours, theirs) in pairs(channel, &Timing::default()) {
             let closer = ours.closer.clone();
             let watching = std::thread::spawn(move || closer.wait_for_end());
@@ -202,7 +209,7 @@ fn t22_a_process_that_is_gone_is_noticed_at_once() {
 
 #[test]
 fn a_closer_ends_what_other_threads_wait_for() {
-    for (mut ours, mut theirs) in pairs(Channel::Pull { index: 0, of: 1 }, &Timing::default()) {
+    for (mut ours, mut theirs) in pairs(pull(), &Timing::default()) {
         let closer = theirs.closer.clone();
         let threads = [
             std::thread::spawn(move || closer.wait_for_end().is_ok()),

@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use trainyard_core::control::Role;
 use trainyard_core::layout::{CHUNK, Layout};
 use trainyard_core::round::Tally;
+use trainyard_core::shard::Held;
 use trainyard_core::tree::{self, Node, Tree};
 use trainyard_core::wire::{Body, Fence, Limits, as_bytes, as_bytes_mut};
 use trainyard_runtime::net::{
@@ -170,7 +171,8 @@ impl Links {
                 let open =
                     |channel| net::connect(&server, identity, Hello { channel, role }, timing);
                 let push = open(Channel::Push)?;
-                let pull = open(Channel::Pull { index, of })?;
+                let held = Held::default();
+                let pull = open(Channel::Pull { index, of, held })?;
                 watched.push(push.closer.clone());
                 closers.extend([push.closer, pull.closer]);
                 lanes.push(Lane {
