@@ -16,13 +16,15 @@ use trainyard_core::optimizer::Optimizer;
 use trainyard_core::round::Tally;
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::{LearningRate, Schedule};
+use trainyard_core::session::Next;
 use trainyard_core::shard::Rules;
 use trainyard_core::tree::Tree;
 use trainyard_runtime::net::{Address, Identity, Listener, Timing};
 use trainyard_torch::arena::Arena;
 use trainyard_torch::engine::Gradient;
-use trainyard_torch::worker::board::{Board, Next};
-use trainyard_torch::worker::link::{Links, Push};
+use trainyard_torch::worker::board::Board;
+use trainyard_torch::worker::link::{Caller, Links};
+use trainyard_torch::worker::push::Push;
 
 use crate::bare::{Bare, Echo};
 use crate::machine;
@@ -204,14 +206,19 @@ impl Worker {
             limit: u64::MAX,
             servers: servers.clone(),
         }));
-        let links = Links::connect(
-            self.layout.clone(),
+        let caller = Caller {
+            identity: IDENTITY,
+            role: Role::Worker(self.index),
+            timing: Timing::default(),
+        };
+        let layout = self.layout.clone();
+        let links = Links::new(
+            layout,
             self.tree,
-            IDENTITY,
-            Role::Worker(self.index),
+            caller,
             &servers,
             self.connections,
-            &Timing::default(),
+            Arc::default(),
         )?;
         let node = self.tree.leaf(self.index);
         let tally = Tally {
@@ -224,31 +231,24 @@ impl Worker {
             tally,
         }];
         std::thread::scope(|scope| {
+            let _end = board.end_on_drop();
             links.start(scope, &board, &arenas);
             let mut begin = Instant::now();
-            let result = loop {
+            loop {
                 match board.next() {
-                    Next::Compute { step, leaves } => {
+                    Next::Compute { step, .. } => {
                         let _ = told.send(Ok((begin, Instant::now())));
                         if go.recv().is_err() {
                             break Ok(());
                         }
                         begin = Instant::now();
-                        board.computed(step, &leaves);
-                        match links.push(Push { step, node, parts }) {
-                            Ok(sent) => parts = sent,
-                            Err(error) => break Err(error.into()),
-                        }
+                        board.computed();
+                        parts = links.push(&board, Push { step, node, parts });
                     }
                     Next::End(ending) => break Err(anyhow::Error::msg(format!("{ending:?}"))),
                     _ => {}
                 }
-            };
-            board.end(trainyard_torch::worker::board::Ending::Lost(
-                "the bench is over".into(),
-            ));
-            links.close();
-            result
+            }
         })
     }
 }

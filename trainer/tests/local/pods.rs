@@ -9,8 +9,9 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::common::relay::Breaking;
 use crate::common::wire::Losing;
-use crate::common::{example, get, reference};
+use crate::common::{Random, example, get, reference};
 use pod::{Cluster, Pod, inspect};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -77,6 +78,53 @@ fn t02_a_push_that_is_lost_with_its_connection_is_pushed_again() {
     assert_eq!(relay.lost(), 3, "{}", worker.log());
     let message: Value = serde_json::from_str(&server.message()).expect("JSON");
     assert_eq!(message["modelSha256"], reference::train(&cluster.spec).sha);
+}
+
+/// Two hundred times one of the connections between two workers and two servers ends, wherever it is.
+/// Nobody else is disturbed, no worker joins again, and what arrived before is not sent again.
+#[test]
+fn t02_a_broken_connection_costs_what_was_on_its_way() {
+    const BREAKS: u32 = 200;
+    // With biases. In 99 chunks, on two servers.
+    const FLOATS: u64 = 65 * 2048 + 2049 * 2048 + 2049 * 1024 + 1025 * 10;
+    let spec = example("digits/mlp.yaml")
+        .set("model.mlp.hidden", "[2048, 2048, 1024]")
+        .set("training.optimizer", "{sgd: {learningRate: 0.01}}")
+        .set("training.epochs", "4")
+        .set("training.batchSize", "96")
+        .every(1_000);
+    let cluster = Cluster::new(spec, 2);
+    // To and from two workers in each of 60 steps: all breaks come in the first half.
+    let traffic = 60 * 4 * 4 * FLOATS;
+    let random = Random::new("t02_breaks");
+    let relay = Breaking::new(random, BREAKS, traffic / 2 / u64::from(BREAKS));
+    let mut servers: Vec<Pod> = (0..2)
+        .map(|index| cluster.server_behind_relay(index, &relay))
+        .collect();
+    let mut workers = [cluster.worker(0), cluster.worker(1)];
+    servers[0].until("all breaks", |_| (relay.breaks() == BREAKS).then_some(()));
+    for worker in &workers {
+        assert_eq!(
+            worker.metric("sessions_total"),
+            Some(1.0),
+            "{}",
+            worker.log()
+        );
+    }
+    for pod in servers.iter_mut().chain(&mut workers) {
+        assert_eq!(pod.code(), Some(0), "{}", pod.log());
+    }
+    let message: Value = serde_json::from_str(&servers[0].message()).expect("JSON");
+    assert_eq!(message["modelSha256"], reference::train(&cluster.spec).sha);
+    let model = (4 * FLOATS) as f64;
+    let steps = message["totalSteps"].as_f64().expect("a number");
+    let again = relay.to_workers() as f64 - 2.0 * (steps + 1.0) * model;
+    let part = again / model / f64::from(BREAKS);
+    println!(
+        "{:.3} % of the model was sent again for each break",
+        100.0 * part
+    );
+    assert!(part <= 0.01, "{part}");
 }
 
 /// As above, with checkpoints and data in a store that the environment names, as the operator does.

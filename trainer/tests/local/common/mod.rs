@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod reference;
+pub mod relay;
 pub mod wire;
 
 use std::io::{BufRead, BufReader, Read, Write};

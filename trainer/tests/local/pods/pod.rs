@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use trainyard_contract::pod::JOB_FILE;
 use trainyard_contract::{ExportReport, FinisherArgs, MemberArgs, ServerArgs, WorkerArgs};
 
+use crate::common::relay::Breaking;
 use crate::common::{LIMIT, Spec, folder, get, send};
 
 /// A job, and what its pods share.
@@ -133,6 +134,22 @@ impl Cluster {
 
     /// A server that tells workers to find its bulk port at `advertised`, if that is given.
     pub fn server_behind(&self, index: u32, generation: u32, advertised: Option<&str>) -> Pod {
+        self.server_advertised(index, generation, |address| {
+            advertised.map_or(address, str::to_owned)
+        })
+    }
+
+    /// A server, generation 1, that workers reach through a relay.
+    pub fn server_behind_relay(&self, index: u32, relay: &Breaking) -> Pod {
+        self.server_advertised(index, 1, |address| relay.before(address))
+    }
+
+    fn server_advertised(
+        &self,
+        index: u32,
+        generation: u32,
+        advertised: impl FnOnce(String) -> String,
+    ) -> Pod {
         let own = (index > 0).then(Port::reserve);
         let address = own.as_ref().unwrap_or(&self.port).on("127.0.0.1");
         let name = format!("server-{index}-{generation}");
@@ -142,7 +159,7 @@ impl Cluster {
             servers: self.servers,
             generation,
             storage: self.storage.clone(),
-            advertise: Some(advertised.unwrap_or(&address).into()),
+            advertise: Some(advertised(address.clone())),
             listen: Some(address),
             ..ServerArgs::default()
         };

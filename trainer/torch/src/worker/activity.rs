@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::Router;
 use trainyard_runtime::http::{self, Metrics};
 
+use super::link::Traffic;
+
 /// Counted by the worker's threads, read by HTTP's.
 #[derive(Debug, Default)]
 pub struct Activity {
@@ -19,6 +21,8 @@ pub struct Activity {
     pub steps: AtomicU64,
     /// Leaves computed.
     pub leaves: AtomicU64,
+    /// On the connections to the servers.
+    pub traffic: Arc<Traffic>,
 }
 
 impl Activity {
@@ -49,6 +53,16 @@ impl Activity {
             "leaves_computed_total",
             "Leaves computed.",
             read(&self.leaves),
+        );
+        metrics.counter(
+            "bulk_connections_total",
+            "Connections made for gradients and for parameters.",
+            read(&self.traffic.connections),
+        );
+        metrics.counter(
+            "parameter_bytes_received_total",
+            "Bytes of parameters received.",
+            read(&self.traffic.received),
         );
         metrics
     }

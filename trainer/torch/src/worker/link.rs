@@ -2,118 +2,73 @@
 //!
 //! Every connection carries data one way. The halves of a node that different threads computed are
 //! added chunk by chunk on the way out, while the chunk is in the cache.
+//!
+//! A connection that breaks is made again. What that costs is what was on its way: the server is told
+//! which parameters are held, and the open step's gradients are pushed again on that connection alone.
 
 use std::io::{self, Read};
-use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 use trainyard_core::control::Role;
 use trainyard_core::layout::{CHUNK, Layout};
-use trainyard_core::round::Tally;
-use trainyard_core::shard::Held;
-use trainyard_core::tree::{self, Node, Tree};
+use trainyard_core::session::{Admission, Ending, FEW_CHUNKS, Lane};
+use trainyard_core::tree::Tree;
 use trainyard_core::wire::{Body, Fence, Limits, as_bytes, as_bytes_mut};
 use trainyard_runtime::net::{
-    self, Address, Channel, Closer, Hello, Identity, ReadHalf, Timing, WriteHalf, read_header,
-    write_frame,
+    self, Address, Channel, Closer, Connection, Hello, Identity, ReadHalf, Timing, WriteHalf,
+    read_header, write_frame,
 };
 
-use super::board::{Admission, Board, Ending};
+use super::board::Board;
+use super::push::Push;
 use crate::arena::Arena;
 use crate::engine::Gradient;
 
-/// Models up to this many chunks are pushed by the computing thread itself: waking another takes
-/// longer than sending.
-const INLINE_CHUNKS: u32 = 4;
+/// Shortest and longest wait before a connection is made again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// A node's gradient on its way out, in the parts it was computed in.
-#[derive(Debug)]
-pub struct Push {
-    /// The step.
-    pub step: u64,
-    /// The node.
-    pub node: Node,
-    /// Disjoint nodes that make up `node`.
-    pub parts: Vec<Gradient>,
+/// How often a thread that waits for a connection looks whether the session is over.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Who opens the connections, and how long they may take.
+#[derive(Copy, Clone, Debug)]
+pub struct Caller {
+    /// This process.
+    pub identity: Identity,
+    /// Its role.
+    pub role: Role,
+    /// Bounds on waiting.
+    pub timing: Timing,
 }
 
-impl Push {
-    /// Rows and loss of the node, added in the tree's order.
-    fn tally(&self, tree: Tree, node: Node) -> Tally {
-        if let Some(part) = self.parts.iter().find(|part| part.node == node) {
-            return part.tally;
-        }
-        if tree.span(node).len() < 2 {
-            return Tally::default();
-        }
-        let (left, right) = node.children();
-        self.tally(tree, left) + self.tally(tree, right)
-    }
-
-    /// The node's sum over a range of the arena, if it is there in one part.
-    fn whole(&self, range: &Range<usize>) -> Option<&[f32]> {
-        let part = self.parts.iter().find(|part| part.node == self.node)?;
-        part.sum.get(range.clone())
-    }
-
-    /// Adds the parts below `node` over a range of the arena, in the tree's order.
-    fn add_up(&self, tree: Tree, node: Node, range: &Range<usize>, out: &mut Vec<f32>) {
-        out.clear();
-        if let Some(part) = self.parts.iter().find(|part| part.node == node) {
-            out.extend_from_slice(&part.sum[range.clone()]);
-            return;
-        }
-        if tree.span(node).len() < 2 {
-            return; // not reached: parts cover the node
-        }
-        let (left, right) = node.children();
-        self.add_up(tree, left, range, out);
-        let part = |node| self.parts.iter().find(|part| part.node == node);
-        let mut other = Vec::new();
-        let right = match part(right) {
-            Some(part) => &part.sum[range.clone()],
-            None => {
-                self.add_up(tree, right, range, &mut other);
-                &other
-            }
-        };
-        tree::add(out, right);
-    }
+/// Counted for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Connections made.
+    pub connections: AtomicU64,
+    /// Bytes of parameters received, chunks that were not needed among them.
+    pub received: AtomicU64,
 }
 
-/// One push connection with the chunks that travel on it.
-struct Lane {
-    writer: WriteHalf,
-    chunks: Vec<u32>,
+/// A lane and its connections as they are now.
+struct Line {
+    lane: Lane,
+    address: Address,
+    out: Mutex<Out>,
+    /// Of the connections for gradients and for parameters.
+    push: Mutex<Option<Closer>>,
+    pull: Mutex<Option<Closer>>,
+}
+
+#[derive(Default)]
+struct Out {
+    /// Of the connection for gradients, while there is one.
+    writer: Option<WriteHalf>,
     sum: Vec<f32>,
-}
-
-impl Lane {
-    fn send(
-        &mut self,
-        push: &Push,
-        layout: &Layout,
-        tree: Tree,
-        identity: Identity,
-    ) -> io::Result<()> {
-        let tally = push.tally(tree, push.node);
-        for &chunk in &self.chunks {
-            let range = layout.chunk_range(chunk);
-            let payload = match push.whole(&range) {
-                Some(sum) => sum,
-                None => {
-                    push.add_up(tree, push.node, &range, &mut self.sum);
-                    &self.sum
-                }
-            };
-            let bytes = as_bytes(payload);
-            let body = Body::push(push.step, push.node, chunk, bytes.len() as u32, tally)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-            write_frame(&mut self.writer, &identity.header(body), bytes)?;
-        }
-        Ok(())
-    }
 }
 
 #[derive(Default)]
@@ -121,7 +76,6 @@ struct Outbox {
     /// What is being sent, and a number that tells it from the one before.
     push: Option<(u64, Arc<Push>)>,
     sending: usize,
-    failed: Option<String>,
     closed: bool,
 }
 
@@ -129,109 +83,177 @@ struct Outbox {
 pub struct Links {
     layout: Layout,
     tree: Tree,
-    identity: Identity,
+    caller: Caller,
+    traffic: Arc<Traffic>,
+    lines: Vec<Line>,
     outbox: Mutex<Outbox>,
     posted: Condvar,
     sent: Condvar,
-    closers: Vec<Closer>,
-    lanes: Mutex<Vec<Lane>>,
-    /// Of the push connections, to be watched.
-    watched: Mutex<Vec<Closer>>,
-    pulls: Mutex<Vec<ReadHalf>>,
-    inline: bool,
-    threads: usize,
 }
 
 impl Links {
-    /// Connects to every server, `connections` times in each direction.
+    /// Lanes to `servers`, at most `connections` to each; [`Links::start`] connects them.
     ///
     /// # Errors
-    /// If a server cannot be reached.
-    pub fn connect(
+    /// If one of `servers` is no address.
+    pub fn new(
         layout: Layout,
         tree: Tree,
-        identity: Identity,
-        role: Role,
+        caller: Caller,
         servers: &[String],
         connections: u32,
-        timing: &Timing,
+        traffic: Arc<Traffic>,
     ) -> io::Result<Self> {
-        let inline = layout.chunks() <= INLINE_CHUNKS;
-        let of = if inline { 1 } else { connections.max(1) };
-        let (mut lanes, mut pulls, mut closers) = (Vec::new(), Vec::new(), Vec::new());
-        let mut watched = Vec::new();
-        for (k, server) in servers.iter().enumerate() {
-            let server: Address = server.parse().map_err(io::Error::other)?;
-            let owned = layout.shard(k as u32, servers.len() as u32);
-            for index in 0..of {
-                let chunks: Vec<u32> = owned.clone().filter(|chunk| chunk % of == index).collect();
-                if chunks.is_empty() {
-                    continue;
-                }
-                let open =
-                    |channel| net::connect(&server, identity, Hello { channel, role }, timing);
-                let push = open(Channel::Push)?;
-                let held = Held::default();
-                let pull = open(Channel::Pull { index, of, held })?;
-                watched.push(push.closer.clone());
-                closers.extend([push.closer, pull.closer]);
-                lanes.push(Lane {
-                    writer: push.writer,
-                    chunks,
-                    sum: Vec::new(),
-                });
-                pulls.push(pull.reader);
-            }
-        }
+        let line = |lane: Lane| {
+            let address = servers[lane.server as usize].parse();
+            Ok(Line {
+                address: address.map_err(io::Error::other)?,
+                lane,
+                out: Mutex::default(),
+                push: Mutex::default(),
+                pull: Mutex::default(),
+            })
+        };
+        let lanes = Lane::all(&layout, servers.len() as u32, connections);
         Ok(Links {
-            threads: if inline { 0 } else { lanes.len() },
+            lines: lanes.into_iter().map(line).collect::<io::Result<_>>()?,
             layout,
             tree,
-            identity,
+            caller,
+            traffic,
             outbox: Mutex::default(),
             posted: Condvar::new(),
             sent: Condvar::new(),
-            closers,
-            lanes: Mutex::new(lanes),
-            watched: Mutex::new(watched),
-            pulls: Mutex::new(pulls),
-            inline,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock()
+    /// Whether the thread that computes sends by itself.
+    fn inline(&self) -> bool {
+        self.layout.chunks() <= FEW_CHUNKS
     }
 
-    /// Starts the threads that send and receive; they end with [`Links::close`].
+    /// Starts the threads that keep the connections, send and receive. They end with the board's
+    /// session.
     pub fn start<'scope>(
         &'scope self,
         scope: &'scope std::thread::Scope<'scope, '_>,
         board: &'scope Board,
         arenas: &'scope [Arena; 2],
     ) {
-        for reader in take(&self.pulls) {
+        board.connect(self.lines.len());
+        for (number, line) in self.lines.iter().enumerate() {
             scope.spawn(move || {
-                if let Err(error) = self.receive(reader, board, arenas) {
-                    board.end(Ending::Lost(format!(
-                        "a server's parameters ended: {error}"
-                    )));
-                }
+                self.keep(
+                    board,
+                    line,
+                    &line.push,
+                    || Channel::Push,
+                    |connection| push_on(board, number, line, connection),
+                );
             });
+            scope.spawn(move || {
+                let channel = || Channel::Pull {
+                    index: line.lane.index,
+                    of: line.lane.of,
+                    held: board.held(&line.lane.chunks),
+                };
+                self.keep(board, line, &line.pull, channel, |connection| {
+                    self.receive(connection.reader, board, &line.lane, arenas)
+                });
+            });
+            if !self.inline() {
+                scope.spawn(move || self.serve(board, number));
+            }
         }
-        for closer in take(&self.watched) {
-            scope.spawn(move || board.end(Ending::Lost(watch(&closer))));
+        scope.spawn(move || {
+            board.wait_for_end(None);
+            self.close();
+        });
+    }
+
+    /// Makes a connection again and again until the session ends; ends it when there has been none
+    /// for as long as a silent peer is waited for.
+    fn keep(
+        &self,
+        board: &Board,
+        line: &Line,
+        closer: &Mutex<Option<Closer>>,
+        channel: impl Fn() -> Channel,
+        live: impl Fn(Connection) -> io::Result<()>,
+    ) {
+        let Timing {
+            heartbeat_interval,
+            heartbeat_timeout,
+            ..
+        } = self.caller.timing;
+        let (mut since, mut pause) = (Instant::now(), RETRY.0);
+        loop {
+            let ended = self.open(board, line, channel()).and_then(|connection| {
+                *closer.lock() = Some(connection.closer.clone());
+                if board.is_over() {
+                    return Ok(()); // closers were called before this one was there
+                }
+                let opened = Instant::now();
+                let ended = live(connection);
+                // One that a server has refused at once is no end of the trouble.
+                if opened.elapsed() >= heartbeat_interval {
+                    (since, pause) = (Instant::now(), RETRY.0);
+                }
+                ended
+            });
+            let why = match ended {
+                Ok(()) => "it was closed".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            let server = line.lane.server;
+            if since.elapsed() >= heartbeat_timeout {
+                return board.end(Ending::Lost(format!(
+                    "no connection to server {server}: {why}"
+                )));
+            }
+            if board.wait_for_end(Some(pause)) {
+                return;
+            }
+            tracing::debug!(server, why, "a bulk connection is made again");
+            pause = (2 * pause).min(RETRY.1);
         }
-        if !self.inline {
-            for lane in take(&self.lanes) {
-                scope.spawn(move || self.serve(lane));
+    }
+
+    /// Opens a connection, on a thread of its own: the end of the session does not wait for a server
+    /// that is gone.
+    fn open(&self, board: &Board, line: &Line, channel: Channel) -> io::Result<Connection> {
+        let Caller {
+            identity,
+            role,
+            timing,
+        } = self.caller;
+        let (address, hello) = (line.address.clone(), Hello { channel, role });
+        let (sender, opened) = sync_channel(1);
+        std::thread::Builder::new().spawn(move || {
+            let _ = sender.send(net::connect(&address, identity, hello, &timing));
+        })?;
+        loop {
+            match opened.recv_timeout(LOOK) {
+                Ok(connection) => {
+                    self.traffic.connections.fetch_add(1, Ordering::Relaxed);
+                    return connection;
+                }
+                Err(RecvTimeoutError::Timeout) if !board.is_over() => {}
+                Err(_) => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
         }
     }
 
     /// Receives versions into the arenas until the connection ends.
-    fn receive(&self, mut reader: ReadHalf, board: &Board, arenas: &[Arena; 2]) -> io::Result<()> {
+    fn receive(
+        &self,
+        mut reader: ReadHalf,
+        board: &Board,
+        lane: &Lane,
+        arenas: &[Arena; 2],
+    ) -> io::Result<()> {
         let refused = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+        let identity = self.caller.identity;
         let mut scratch = vec![0.0; CHUNK];
         loop {
             let header = read_header(&mut reader, &Limits::default())?;
@@ -243,34 +265,39 @@ impl Links {
             else {
                 return Err(refused("a frame that is no parameters"));
             };
-            if header.fence(self.identity.job, self.identity.generation) != Fence::Current {
+            if header.fence(identity.job, identity.generation) != Fence::Current {
                 return Err(refused("parameters of another generation"));
             }
+            if lane.chunks.binary_search(&chunk).is_err() {
+                return Err(refused("parameters of another connection"));
+            }
             let range = self.layout.chunk_range(chunk);
-            if range.is_empty() || len as usize != 4 * range.len() {
+            if len as usize != 4 * range.len() {
                 return Err(refused("parameters that do not fit their chunk"));
             }
             match board.admit(version, chunk) {
-                None => return Ok(()),
-                Some(Admission::Discard) => {
+                Admission::Discard => {
                     reader.read_exact(as_bytes_mut(&mut scratch[..range.len()]))?;
                 }
-                Some(Admission::Write(parity)) => {
-                    // SAFETY: the board has granted this chunk of this arena to us alone until
-                    // `received`; the same chunk always comes on the same connection.
+                Admission::Write(parity) => {
+                    // SAFETY: the board has granted this chunk of this arena until `received`, and
+                    // only this thread asks for the chunks of its lane.
                     let target = unsafe { arenas[parity].chunk_mut(range) };
                     reader.read_exact(as_bytes_mut(target))?;
                     board.received(version, chunk);
                 }
+                Admission::Over | Admission::Wait => return Ok(()),
             }
+            let received = &self.traffic.received;
+            received.fetch_add(len.into(), Ordering::Relaxed);
         }
     }
 
     /// Sends every push that is posted, over one lane.
-    fn serve(&self, mut lane: Lane) {
+    fn serve(&self, board: &Board, number: usize) {
         let mut done = 0;
         loop {
-            let mut outbox = self.lock();
+            let mut outbox = self.outbox.lock();
             let push = loop {
                 if outbox.closed {
                     return;
@@ -286,12 +313,9 @@ impl Links {
                 }
             };
             drop(outbox);
-            let result = lane.send(&push, &self.layout, self.tree, self.identity);
+            self.send(board, number, &push);
             drop(push);
-            let mut outbox = self.lock();
-            if let Err(error) = result {
-                outbox.failed.get_or_insert(error.to_string());
-            }
+            let mut outbox = self.outbox.lock();
             outbox.sending -= 1;
             if outbox.sending == 0 {
                 self.sent.notify_all();
@@ -299,32 +323,56 @@ impl Links {
         }
     }
 
-    /// Sends a push over all lanes; returns its buffers when all have sent it.
-    ///
-    /// # Errors
-    /// If a connection fails.
-    pub fn push(&self, push: Push) -> io::Result<Vec<Gradient>> {
-        if self.inline {
-            let mut lanes = self.lanes.lock();
-            for lane in lanes.iter_mut() {
-                lane.send(&push, &self.layout, self.tree, self.identity)?;
-            }
-            return Ok(push.parts);
+    /// Sends a push over a lane that it is owed on. A connection that fails ends, and who keeps it does
+    /// the rest.
+    fn send(&self, board: &Board, number: usize, push: &Push) {
+        let line = &self.lines[number];
+        let mut out = line.out.lock();
+        let Some(life) = board.owes(number, push.step, push.node) else {
+            return;
+        };
+        match self.write(&mut out, &line.lane, push) {
+            Ok(()) => board.pushed(number, life, push.step, push.node),
+            Err(_) => close(&line.push),
         }
-        let mut outbox = self.lock();
+    }
+
+    fn write(&self, out: &mut Out, lane: &Lane, push: &Push) -> io::Result<()> {
+        let Out { writer, sum } = out;
+        let writer = writer.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        let tally = push.tally(self.tree, push.node);
+        for &chunk in &lane.chunks {
+            let range = self.layout.chunk_range(chunk);
+            let payload: &[f32] = match push.whole(&range) {
+                Some(whole) => whole,
+                None => {
+                    push.add_up(self.tree, push.node, &range, sum);
+                    sum
+                }
+            };
+            let bytes = as_bytes(payload);
+            let body = Body::push(push.step, push.node, chunk, bytes.len() as u32, tally)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+            write_frame(writer, &self.caller.identity.header(body), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a push over all lanes that it is owed on; returns its buffers when that is over. What could
+    /// not be sent the board knows, and asks for again.
+    pub fn push(&self, board: &Board, push: Push) -> Vec<Gradient> {
+        if self.inline() {
+            (0..self.lines.len()).for_each(|number| self.send(board, number, &push));
+            return push.parts;
+        }
+        let mut outbox = self.outbox.lock();
         let number = outbox.push.as_ref().map_or(0, |(number, _)| *number) + 1;
         let push = Arc::new(push);
         outbox.push = Some((number, Arc::clone(&push)));
-        outbox.sending = self.threads;
+        outbox.sending = self.lines.len();
         self.posted.notify_all();
         while outbox.sending > 0 && !outbox.closed {
             self.sent.wait(&mut outbox);
-        }
-        if let Some(error) = &outbox.failed {
-            return Err(io::Error::other(error.clone()));
-        }
-        if outbox.closed {
-            return Err(io::ErrorKind::ConnectionAborted.into());
         }
         // Our own reference stays as the number; the buffers go back to the caller.
         let empty = Push {
@@ -334,31 +382,39 @@ impl Links {
         };
         outbox.push = Some((number, Arc::new(empty)));
         drop(outbox);
-        Ok(Arc::into_inner(push).map_or_else(Vec::new, |push| push.parts))
+        Arc::into_inner(push).map_or_else(Vec::new, |push| push.parts)
     }
 
     /// Ends every connection and thread.
-    pub fn close(&self) {
-        self.lock().closed = true;
+    fn close(&self) {
+        self.outbox.lock().closed = true;
         self.posted.notify_all();
         self.sent.notify_all();
-        for closer in &self.closers {
-            closer.close();
+        for line in &self.lines {
+            close(&line.push);
+            close(&line.pull);
         }
     }
 }
 
-/// Waits for the end of a push connection, on which a server never writes; tells why.
-///
-/// A push that was written may be lost with its connection, and its leaves count as pushed: were
-/// the end noticed by the next write alone, a step that waits for this very push would wait for ever.
-fn watch(closer: &Closer) -> String {
-    match closer.wait_for_end() {
-        Ok(()) => "a server has closed the connection for gradients".into(),
-        Err(error) => format!("the connection for gradients broke: {error}"),
+fn close(closer: &Mutex<Option<Closer>>) {
+    if let Some(closer) = &*closer.lock() {
+        closer.close();
     }
 }
 
-fn take<T>(list: &Mutex<Vec<T>>) -> Vec<T> {
-    std::mem::take(&mut *list.lock())
+/// A connection for gradients, until it ends. A server never writes on it.
+///
+/// A push that was written may be lost with its connection, and its leaves count as pushed: were the
+/// end noticed by the next write alone, a step that waits for this very push would wait for ever.
+fn push_on(board: &Board, number: usize, line: &Line, connection: Connection) -> io::Result<()> {
+    let mut out = line.out.lock();
+    let life = board.push_opened(number);
+    out.writer = Some(connection.writer);
+    drop(out);
+    let ended = connection.closer.wait_for_end();
+    connection.closer.close(); // who is writing on it fails, and lets go of the writer
+    board.push_lost(number, life);
+    line.out.lock().writer = None;
+    ended
 }

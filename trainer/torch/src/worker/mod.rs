@@ -5,20 +5,23 @@ pub mod board;
 pub mod crew;
 pub mod link;
 mod messages;
+pub mod push;
 mod shift;
+mod uplink;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::thread::{Scope, ScopedJoinHandle};
 
 use anyhow::{Result, anyhow};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
+use trainyard_core::session::Ending;
 use trainyard_object::Connection;
 use trainyard_runtime::exit::{self, BadInput, ExitCode, TryAgain};
 use trainyard_runtime::files;
+use trainyard_runtime::heartbeat;
 use trainyard_runtime::http;
 use trainyard_runtime::job::Job;
 use trainyard_runtime::leaves_side_by_side;
@@ -31,13 +34,10 @@ use crate::capability;
 use crate::engine::{Engine, Workload, pin_to_one_thread};
 use crate::network::Network;
 use activity::Activity;
-use board::{Board, Ending};
+use board::Board;
 use crew::Crew;
 use shift::Shift;
-
-/// How long the coordinator's word may take after a server's connection has ended: servers and workers
-/// are released at once, and a server may be faster.
-const LAST_WORD: Duration = Duration::from_millis(500);
+use uplink::Uplink;
 
 /// How a worker is started.
 pub struct Options {
@@ -118,65 +118,76 @@ struct Worker {
     terminate: trainyard_runtime::signals::Termination,
 }
 
+/// What a coordinator says to a join.
+enum Joined {
+    Welcome(u32, Arc<ControlSender>, ControlReceiver),
+    Released(Release),
+    Lost(String),
+}
+
 impl Worker {
-    /// Joins, works, and joins again when a connection is lost.
+    /// Joins and works, and joins again when the coordinator is lost. The session goes on meanwhile,
+    /// and with the same coordinator it stays the same.
     fn work_until_released(&self) -> Result<ExitCode> {
-        let mut search = net::Search::new(&self.options.timing);
-        let mut generation = 0;
-        loop {
-            let ended = self.session(&mut generation)?;
-            self.activity.generation.store(0, Ordering::Relaxed);
-            match ended {
-                Ended::Released(release) => return exit::of_release(release),
-                Ended::Lost { welcomed, why } => {
-                    if welcomed {
+        std::thread::scope(|scope| {
+            let mut search = net::Search::new(&self.options.timing);
+            let mut session: Option<Session<'_>> = None;
+            let mut generation = 0;
+            let interval = self.options.timing.heartbeat_interval;
+            loop {
+                let why = match self.join(generation)? {
+                    Joined::Released(release) => return exit::of_release(release),
+                    Joined::Lost(why) => why,
+                    Joined::Welcome(current, sender, receiver) => {
                         search = net::Search::new(&self.options.timing);
+                        generation = current;
+                        // First: the session before may have to finish a leaf.
+                        let _beating = heartbeat::start(Arc::clone(&sender), interval);
+                        session = session.filter(|session| session.is_of(current));
+                        let session =
+                            session.get_or_insert_with(|| Session::start(scope, self, current));
+                        let ending = self.follow(session, sender, receiver);
+                        match ending {
+                            Ending::Released(release) => return exit::of_release(release),
+                            Ending::Lost(why) => why,
+                        }
                     }
-                    search.failed(why);
+                };
+                if self.terminate.requested() {
+                    return Ok(ExitCode::Done); // nobody waits for us
                 }
+                search.failed(why);
+                search.wait(&self.options.coordinator)?;
             }
-            if self.terminate.requested() {
-                return Ok(ExitCode::Done); // nobody waits for us
-            }
-            search.wait(&self.options.coordinator)?;
-        }
+        })
     }
 
-    fn session(&self, generation: &mut u32) -> Result<Ended> {
-        let lost = |why: String| {
-            Ok(Ended::Lost {
-                welcomed: false,
-                why,
-            })
-        };
-        let mut identity = Identity {
-            job: self.options.job.id,
-            generation: *generation,
-            incarnation: self.incarnation,
-        };
+    /// Asks the coordinator to be let in.
+    fn join(&self, generation: u32) -> Result<Joined> {
+        let lost = |error: std::io::Error| Ok(Joined::Lost(error.to_string()));
+        let Options {
+            index,
+            coordinator,
+            timing,
+            ..
+        } = &self.options;
         let hello = Hello {
             channel: Channel::Control,
-            role: Role::Worker(self.options.index),
+            role: Role::Worker(*index),
         };
-        let connection = match net::connect(
-            &self.options.coordinator,
-            identity,
-            hello,
-            &self.options.timing,
-        ) {
+        let connection = match net::connect(coordinator, self.identity(generation), hello, timing) {
             Ok(connection) => connection,
-            Err(error) => return lost(error.to_string()),
+            Err(error) => return lost(error),
         };
-        let patience = self.options.timing.heartbeat_timeout;
-        let (sender, mut receiver) = connection.control(identity, patience)?;
-        let sender = Arc::new(sender);
-        if let Err(error) = sender.send(&ToCoordinator::Join(self.join(*generation))) {
-            return lost(error.to_string());
+        let patience = timing.heartbeat_timeout;
+        let (sender, mut receiver) = connection.control(self.identity(generation), patience)?;
+        if let Err(error) = sender.send(&ToCoordinator::Join(self.request(generation))) {
+            return lost(error);
         }
-        match receiver.receive() {
-            Ok(FromCoordinator::Welcome {
-                generation: current,
-            }) => *generation = current,
+        Ok(match receiver.receive() {
+            Ok(FromCoordinator::Welcome { generation }) => {
+                Joined::Welcome(generation, Arc::new(sender), receiver)
+            }
             Ok(FromCoordinator::Refused { reason, again }) => {
                 let message = format!("the join was refused: {reason}");
                 return Err(match again {
@@ -184,19 +195,21 @@ impl Worker {
                     false => anyhow!(message),
                 });
             }
-            Ok(FromCoordinator::Release(release)) => return Ok(Ended::Released(release)),
-            Ok(_) => return lost("an unexpected message".into()),
-            Err(error) => return lost(error.to_string()),
-        }
-        identity.generation = *generation;
-        self.activity
-            .generation
-            .store((*generation).into(), Ordering::Relaxed);
-        self.activity.sessions.fetch_add(1, Ordering::Relaxed);
-        Ok(self.take_part(identity, sender, receiver))
+            Ok(FromCoordinator::Release(release)) => Joined::Released(release),
+            Ok(_) => Joined::Lost("an unexpected message".into()),
+            Err(error) => return lost(error),
+        })
     }
 
-    fn join(&self, generation: u32) -> Join {
+    fn identity(&self, generation: u32) -> Identity {
+        Identity {
+            job: self.options.job.id,
+            generation,
+            incarnation: self.incarnation,
+        }
+    }
+
+    fn request(&self, generation: u32) -> Join {
         Join {
             role: Role::Worker(self.options.index),
             incarnation: self.incarnation,
@@ -210,13 +223,50 @@ impl Worker {
         }
     }
 
-    fn take_part(
+    /// Passes on what the coordinator says, until it or the session is gone.
+    fn follow(
         &self,
-        identity: Identity,
+        session: &Session<'_>,
         sender: Arc<ControlSender>,
         mut receiver: ControlReceiver,
-    ) -> Ended {
-        let board = Board::new(self.work.tree, self.work.layout.chunks());
+    ) -> Ending {
+        let Activity {
+            generation,
+            sessions,
+            ..
+        } = &*self.activity;
+        generation.store(session.generation.into(), Ordering::Relaxed);
+        sessions.fetch_add(1, Ordering::Relaxed);
+        self.terminate.send_drain(Arc::clone(&sender));
+        let board = &session.board;
+        session.uplink.set(Arc::clone(&sender));
+        // A session that has ended before could not close this stream.
+        if board.is_over() {
+            sender.close();
+        }
+        board.welcomed();
+        let error = loop {
+            match receiver.receive() {
+                Ok(FromCoordinator::Release(release)) => {
+                    board.end(Ending::Released(release.clone()));
+                    break Ending::Released(release);
+                }
+                Ok(message) => {
+                    if let Some(answer) = board.take(message) {
+                        session.uplink.send(&answer);
+                    }
+                }
+                Err(error) => break Ending::Lost(format!("the coordinator is gone: {error}")),
+            }
+        };
+        generation.store(0, Ordering::Relaxed);
+        self.terminate.clear();
+        board.orphaned();
+        board.ending().unwrap_or(error)
+    }
+
+    /// A session's work, on a thread of its own.
+    fn work(&self, generation: u32, board: &Board, uplink: &Uplink) {
         let crew = Crew::default();
         let length = self.work.layout.len();
         let mut arenas = [Arena::new(length), Arena::new(length)];
@@ -230,12 +280,13 @@ impl Worker {
         };
         let assistants: Vec<Engine> = (1..self.threads).map(|_| engine()).collect();
         let engine = engine();
-        let beating = trainyard_runtime::heartbeat::start(
-            Arc::clone(&sender),
-            self.options.timing.heartbeat_interval,
-        );
-        self.terminate.send_drain(Arc::clone(&sender));
-        let ended = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
+            // Be it by a panic: neither the assistants nor the coordinator wait for what is not to come.
+            scopeguard::defer! {
+                crew.close();
+                uplink.close();
+            }
+            let _end = board.end_on_drop();
             for mut assistant in assistants {
                 let crew = &crew;
                 scope.spawn(move || {
@@ -243,58 +294,62 @@ impl Worker {
                     crew.assist(|order, buffer| crew::carry_out(&mut assistant, order, buffer));
                 });
             }
-            let (listening, answers) = (&board, Arc::clone(&sender));
-            let (released, release) = channel();
-            scope.spawn(move || listen(&mut receiver, listening, &answers, &released));
             let shift = Shift {
                 worker: self,
-                identity,
-                sender: &sender,
-                board: &board,
+                identity: self.identity(generation),
+                uplink,
+                board,
                 crew: &crew,
                 engine,
             };
-            let mut ended = shift.run(&arenas);
-            crew.close();
-            if matches!(ended, Ended::Lost { .. })
-                && let Ok(release) = release.recv_timeout(LAST_WORD)
-            {
-                ended = Ended::Released(release);
-            }
-            sender.close();
-            ended
+            shift.run(&arenas);
         });
-        drop(beating);
-        self.terminate.clear();
-        ended
     }
 }
 
-/// Feeds the board from the control stream, and passes a release on.
-fn listen(
-    receiver: &mut ControlReceiver,
-    board: &Board,
-    answers: &ControlSender,
-    released: &Sender<Release>,
-) {
-    loop {
-        match receiver.receive() {
-            Ok(message) => {
-                if let FromCoordinator::Release(release) = &message {
-                    let _ = released.send(release.clone());
-                }
-                if let Some((id, next)) = board.take(message) {
-                    let _ = answers.send(&ToCoordinator::Halted { id, next });
-                }
-            }
-            Err(error) => {
-                return board.end(Ending::Lost(format!("the coordinator is gone: {error}")));
-            }
+/// A worker's part in a generation: its board, its way to the coordinator, and its thread. It ends when
+/// it is dropped.
+struct Session<'scope> {
+    generation: u32,
+    board: Arc<Board>,
+    uplink: Arc<Uplink>,
+    thread: Option<ScopedJoinHandle<'scope, ()>>,
+}
+
+impl<'scope> Session<'scope> {
+    fn start(scope: &'scope Scope<'scope, '_>, worker: &'scope Worker, generation: u32) -> Self {
+        let Workload { tree, layout, .. } = &*worker.work;
+        let board = Arc::new(Board::new(*tree, layout.chunks()));
+        let uplink = Arc::new(Uplink::default());
+        let thread = {
+            let (board, uplink) = (Arc::clone(&board), Arc::clone(&uplink));
+            scope.spawn(move || {
+                pin_to_one_thread();
+                worker.work(generation, &board, &uplink);
+            })
+        };
+        Session {
+            generation,
+            board,
+            uplink,
+            thread: Some(thread),
         }
     }
+
+    /// Whether it goes on with the coordinator of this generation.
+    fn is_of(&self, generation: u32) -> bool {
+        self.generation == generation && !self.board.is_over()
+    }
 }
 
-enum Ended {
-    Released(Release),
-    Lost { welcomed: bool, why: String },
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.board.end(Ending::Lost("the session is over".into()));
+        let ended = self.thread.take().map(ScopedJoinHandle::join);
+        if let Some(Err(panic)) = ended
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
 }

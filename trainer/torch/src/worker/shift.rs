@@ -1,16 +1,19 @@
 //! A worker's part in a session: what the board says, on the computing thread.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result};
-use trainyard_core::control::{Role, ToCoordinator};
+use trainyard_core::control::{Block, Role, ToCoordinator};
+use trainyard_core::session::{Ending, Next};
 use trainyard_core::tree::Node;
-use trainyard_runtime::net::{ControlSender, Identity};
+use trainyard_runtime::net::Identity;
 
-use super::board::{Board, Ending, Next};
+use super::board::Board;
 use super::crew::{self, Crew, Order, Product};
-use super::link::{Links, Push};
-use super::{Ended, Options, Worker, messages};
+use super::link::{Caller, Links};
+use super::push::Push;
+use super::uplink::Uplink;
+use super::{Options, Worker, messages};
 use crate::arena::Arena;
 use crate::engine::{Engine, EngineError, Gradient};
 
@@ -18,19 +21,33 @@ use crate::engine::{Engine, EngineError, Gradient};
 pub(super) struct Shift<'a> {
     pub worker: &'a Worker,
     pub identity: Identity,
-    pub sender: &'a ControlSender,
+    pub uplink: &'a Uplink,
     pub board: &'a Board,
     pub crew: &'a Crew,
     pub engine: Engine,
 }
 
 impl Shift<'_> {
-    pub fn run(mut self, arenas: &[Arena; 2]) -> Ended {
+    /// Works until the session ends.
+    pub fn run(mut self, arenas: &[Arena; 2]) {
+        let Some(links) = self.links() else {
+            return;
+        };
+        std::thread::scope(|scope| {
+            let _end = self.board.end_on_drop();
+            links.start(scope, self.board, arenas);
+            self.work(&links);
+        });
+    }
+
+    /// The lanes to the servers, when it is known where they are.
+    fn links(&self) -> Option<Links> {
         let servers = loop {
             match self.board.next() {
                 Next::Connect(servers) => break servers,
-                Next::End(ending) => return ended(ending),
-                _ => {}
+                Next::Tell(message) => self.uplink.send(&message),
+                Next::End(_) => return None,
+                Next::Compute { .. } | Next::Evaluate { .. } => {}
             }
         };
         let Options {
@@ -40,72 +57,40 @@ impl Shift<'_> {
             ..
         } = &self.worker.options;
         let work = &self.worker.work;
-        let role = Role::Worker(*index);
-        let links = match Links::connect(
-            work.layout.clone(),
-            work.tree,
-            self.identity,
-            role,
-            &servers,
-            *connections,
-            timing,
-        ) {
-            Ok(links) => links,
-            Err(error) => {
-                return Ended::Lost {
-                    welcomed: true,
-                    why: error.to_string(),
-                };
-            }
+        let caller = Caller {
+            identity: self.identity,
+            role: Role::Worker(*index),
+            timing: *timing,
         };
-        std::thread::scope(|scope| {
-            links.start(scope, self.board, arenas);
-            // The computing thread may be waiting for a server that has ceased to read.
-            let board = self.board;
-            let links = &links;
-            scope.spawn(move || {
-                board.wait_for_end();
-                links.close();
-            });
-            let ended = self.work(links);
-            // Threads that wait for the board must see that it is over.
-            self.board.end(Ending::Lost("the session is over".into()));
-            links.close();
-            ended
-        })
+        let traffic = Arc::clone(&self.worker.activity.traffic);
+        let (layout, tree) = (work.layout.clone(), work.tree);
+        match Links::new(layout, tree, caller, &servers, *connections, traffic) {
+            Ok(links) => Some(links),
+            Err(error) => {
+                self.board.end(Ending::Lost(error.to_string()));
+                None
+            }
+        }
     }
 
-    fn work(&mut self, links: &Links) -> Ended {
+    fn work(&mut self, links: &Links) {
         loop {
-            let done = match self.board.next() {
-                Next::Ready(version) => {
-                    self.send(&ToCoordinator::Ready { version, chunks: 0 });
-                    Ok(())
-                }
-                Next::Connect(_) => Ok(()),
+            match self.board.next() {
+                Next::Tell(message) => self.uplink.send(&message),
+                Next::Connect(_) => {}
                 Next::Compute { step, leaves } => self.compute(links, step, &leaves),
                 Next::Evaluate {
                     id,
                     version,
                     blocks,
                 } => self.evaluate(id, version, &blocks),
-                Next::End(ending) => return ended(ending),
-            };
-            if let Err(error) = done {
-                return Ended::Lost {
-                    welcomed: true,
-                    why: format!("{error:#}"),
-                };
+                Next::End(_) => return,
             }
         }
     }
 
-    fn send(&self, message: &ToCoordinator) {
-        messages::send(message, |message| self.sender.send(message));
-    }
-
     /// Computes leaves and pushes each node as soon as it is there: with many nodes, few are held.
-    fn compute(&mut self, links: &Links, step: u64, leaves: &[bool]) -> Result<()> {
+    fn compute(&mut self, links: &Links, step: u64, leaves: &[bool]) {
         let tree = self.worker.work.tree;
         let nodes = tree.cover_set(leaves);
         let parts = crew::split(tree, &nodes, self.worker.threads);
@@ -113,7 +98,7 @@ impl Shift<'_> {
         let activity = &self.worker.activity;
         let (board, crew, engine) = (self.board, self.crew, &mut self.engine);
         let computed = || {
-            board.computed(step, leaves);
+            board.computed();
             activity.steps.fetch_add(1, Ordering::Relaxed);
             let count = leaves.iter().filter(|leaf| **leaf).count();
             activity.leaves.fetch_add(count as u64, Ordering::Relaxed);
@@ -141,24 +126,21 @@ impl Shift<'_> {
                 node,
                 parts: parts.collect(),
             };
-            let parts = links.push(push).context("a server's connection broke")?;
+            let parts = links.push(board, push);
             crew.recycle(parts.into_iter().map(|part| part.sum));
             Ok(())
         };
         let work = |order, buffer| crew::carry_out(engine, order, buffer);
-        let result = crew.produce::<anyhow::Error>(work, orders.collect(), each);
+        let result = crew.produce::<EngineError>(work, orders.collect(), each);
         if left > 0 {
             computed();
         }
-        result.or_else(|error| self.report(step, error))
+        if let Err(error) = result {
+            self.failed(step, error);
+        }
     }
 
-    fn evaluate(
-        &mut self,
-        id: u64,
-        version: u64,
-        blocks: &[trainyard_core::control::Block],
-    ) -> Result<()> {
+    fn evaluate(&mut self, id: u64, version: u64, blocks: &[Block]) {
         let orders = blocks.iter().map(|block| Order::Block(version, *block));
         let (engine, mut results) = (&mut self.engine, Vec::new());
         let work = |order, buffer| crew::carry_out(engine, order, buffer);
@@ -168,22 +150,20 @@ impl Shift<'_> {
             }
             Ok(())
         };
-        let result = self
-            .crew
-            .produce::<anyhow::Error>(work, orders.collect(), each);
-        self.board.computed(u64::MAX, &[]);
+        let crew = self.crew;
+        let result = crew.produce::<EngineError>(work, orders.collect(), each);
+        self.board.computed();
         if let Err(error) = result {
-            return self.report(version, error);
+            return self.failed(version, error);
         }
         for results in messages::batches(results) {
-            self.send(&ToCoordinator::Blocks { id, results });
+            self.uplink.send(&ToCoordinator::Blocks { id, results });
         }
-        Ok(())
     }
 
-    /// Tells the coordinator what went wrong in computing; it ends the job. Other errors end the session.
-    fn report(&self, step: u64, error: anyhow::Error) -> Result<()> {
-        self.send(&match error.downcast::<EngineError>()? {
+    /// What went wrong in computing ends the job, as soon as a coordinator hears of it.
+    fn failed(&self, step: u64, error: EngineError) {
+        self.board.failed(match error {
             EngineError::NonFinite { place, value } => {
                 ToCoordinator::NonFinite { step, place, value }
             }
@@ -191,16 +171,5 @@ impl Shift<'_> {
                 message: format!("worker {}: {message}", self.worker.options.index),
             },
         });
-        Ok(())
-    }
-}
-
-fn ended(ending: Ending) -> Ended {
-    match ending {
-        Ending::Released(release) => Ended::Released(release),
-        Ending::Lost(why) => Ended::Lost {
-            welcomed: true,
-            why,
-        },
     }
 }
