@@ -312,6 +312,28 @@ fn o39_what_the_user_sets_survives() {
 }
 
 #[test]
+fn t30_workers_are_given_the_threads_of_a_leaf_and_nobody_else() {
+    let yaml = FULL.replace("microBatches: 4", "microBatches: 4\n    threadsPerLeaf: 2");
+    let yaml = yaml.replace("OMP_NUM_THREADS", "OTHER");
+    let job = valid(&yaml);
+    let env = |member| pod(&job, member)["spec"]["containers"][0]["env"].to_string();
+    let worker = env(Member::worker(0));
+    for (name, value) in [
+        ("OMP_NUM_THREADS", "2"),
+        ("MKL_NUM_THREADS", "2"),
+        ("OMP_DYNAMIC", "FALSE"),
+        ("MKL_DYNAMIC", "FALSE"),
+    ] {
+        let set = json!({"name": name, "value": value}).to_string();
+        assert!(worker.contains(&set), "{set} in {worker}");
+    }
+    let finisher = env(Member::FINISHER);
+    let one = json!({"name": "OMP_NUM_THREADS", "value": "1"}).to_string();
+    assert!(finisher.contains(&one), "{finisher}");
+    assert!(!finisher.contains("DYNAMIC"), "{finisher}");
+}
+
+#[test]
 fn o39_reserved_names_are_refused_with_their_field() {
     let cases = [
         (

@@ -23,6 +23,11 @@ pub struct Training {
         extend("x-kubernetes-validations" = crate::rules::micro_batches())
     )]
     pub micro_batches: u32,
+    /// Threads that compute a leaf together, each on a processor of its own if there are enough; 1 unless told otherwise. It is part of what the
+    /// model is, as the number of leaves is: an operation's parts are added in an order that depends on it. Evaluation and inference use one.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1, max = 64))]
+    pub threads_per_leaf: u32,
     /// Seed of everything random: initialization, shuffling, dropout, the validation split.
     #[serde(default)]
     #[schemars(range(max = 9_007_199_254_740_991_u64))]
@@ -46,6 +51,15 @@ pub struct Training {
 
 fn default_micro_batches() -> u32 {
     4
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// One thread is what jobs had before the field was there: they keep their digests.
+fn is_one(threads: &u32) -> bool {
+    *threads == 1
 }
 
 /// How steps of different workers relate.

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use trainyard_contract::env::{GRACE_SECONDS, ONE_THREAD, POD_IP};
+use trainyard_contract::env::{GRACE_SECONDS, POD_IP, pinned_threads};
 use trainyard_contract::pod::{
     CONTAINER, DATA_FOLDER, HEALTH_PAGE, HTTP_PORT, JOB_FOLDER, JOB_PATH, PROTOCOL_PORT,
     STORAGE_FOLDER, TEMPORARY_FOLDER, TERMINATION_MESSAGE_PATH,
@@ -213,14 +213,15 @@ fn env(job: &Job, role: Role, settings: &PodSettings) -> Vec<EnvVar> {
             env.extend(storage_env(job));
         }
         Role::Worker => {
-            env.extend(one_thread(settings));
+            let threads = job.object.spec.training.threads_per_leaf;
+            env.extend(threads_of_operations(settings, threads));
             if let Some(s3) = &job.object.spec.data.s3 {
                 let secret = s3.credentials_secret.as_deref();
                 env.extend(s3_env(s3.endpoint.as_deref(), &s3.region, secret));
             }
         }
         Role::Finisher => {
-            env.extend(one_thread(settings));
+            env.extend(threads_of_operations(settings, 1));
             env.extend(storage_env(job));
         }
     }
@@ -228,11 +229,12 @@ fn env(job: &Job, role: Role, settings: &PodSettings) -> Vec<EnvVar> {
     env
 }
 
-/// What the trainer would pin by starting itself again: one thread in each of libtorch's operations.
-fn one_thread(settings: &PodSettings) -> impl Iterator<Item = EnvVar> {
+/// What the trainer would pin by starting itself again: the threads of each of libtorch's operations.
+fn threads_of_operations(settings: &PodSettings, threads: u32) -> impl Iterator<Item = EnvVar> {
     let set = |name: &str| settings.env.iter().any(|env| env.name == name);
-    let pinned = ONE_THREAD.iter().filter(move |(name, _)| !set(name));
-    pinned.map(|(name, value)| plain(name, value))
+    let pinned = pinned_threads(threads).into_iter();
+    let pinned = pinned.filter(move |(name, _)| !set(name));
+    pinned.map(|(name, value)| plain(name, &value))
 }
 
 fn storage_env(job: &Job) -> Vec<EnvVar> {

@@ -11,7 +11,6 @@ use trainyard_contract::pod::JOB_FILE;
 use trainyard_contract::{MAX_THREADS, MemberArgs, ServerArgs, WorkerArgs, env};
 use trainyard_runtime::job::Job;
 
-use crate::machine;
 use crate::ratio::{Pace, ms};
 
 /// How often a job is asked how far it is, at first.
@@ -67,7 +66,7 @@ impl Processes {
             listen: Some(listen.to_string()),
             ..ServerArgs::default()
         };
-        let threads = machine::cores().min(job.tree.leaves() as usize);
+        let threads = trainyard_runtime::leaves_side_by_side(job, 1);
         let worker = WorkerArgs {
             member,
             data: data.display().to_string(),

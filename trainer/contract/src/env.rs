@@ -9,6 +9,15 @@ pub const GRACE_SECONDS: &str = "TRAINYARD_GRACE_SECONDS";
 /// What is logged, as a filter of the `tracing-subscriber` crate: `debug`, `trainyard=trace,info`.
 pub const LOG: &str = "TRAINYARD_LOG";
 
-/// Pins each operation of libtorch to one thread. A worker needs it, because the bits of a sum depend on how it is split, and
+/// Pins each operation of libtorch to a number of threads. A worker needs it, because the bits of a sum depend on how it is split, and
 /// starts itself again if it is missing.
-pub const ONE_THREAD: [(&str, &str); 2] = [("OMP_NUM_THREADS", "1"), ("MKL_NUM_THREADS", "1")];
+pub fn pinned_threads(threads: u32) -> Vec<(&'static str, String)> {
+    let numbers = ["OMP_NUM_THREADS", "MKL_NUM_THREADS"].map(|name| (name, threads.to_string()));
+    // As many as are asked for, on however few processors.
+    let exact = ["OMP_DYNAMIC", "MKL_DYNAMIC"].map(|name| (name, "FALSE".to_owned()));
+    let exact = exact.into_iter().filter(|_| threads > 1);
+    numbers.into_iter().chain(exact).collect()
+}
+
+/// Variables that would change the number of threads all the same: a worker starts itself again without them.
+pub const UNPINNED_THREADS: [&str; 2] = ["OMP_THREAD_LIMIT", "MKL_DOMAIN_NUM_THREADS"];

@@ -31,7 +31,8 @@ pub fn incarnation() -> u64 {
 /// How many of a job's leaves one of `workers` workers of this machine may compute side by side.
 ///
 /// The machine's processors are those that this process may use, so that a container's limit counts.
-pub fn leaves_side_by_side(leaves: u32, workers: u32) -> usize {
+pub fn leaves_side_by_side(job: &job::Job, workers: u32) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    (cores / workers.max(1) as usize).clamp(1, leaves.max(1) as usize)
+    let threads = job.manifest.spec.training.threads_per_leaf.max(1) * workers.max(1);
+    (cores / threads as usize).clamp(1, job.tree.leaves() as usize)
 }

@@ -106,7 +106,7 @@ impl<'a> Supervisor<'a> {
         let workers = options.workers.unwrap_or(spec.workers.replicas).max(1);
         let threads = options
             .threads
-            .unwrap_or_else(|| trainyard_runtime::leaves_side_by_side(job.tree.leaves(), workers));
+            .unwrap_or_else(|| trainyard_runtime::leaves_side_by_side(job, workers));
         let sockets = match options.transport {
             Transport::Unix => Some(Arc::new(SocketFolder::create(servers)?)),
             Transport::Tcp => None,

@@ -1,6 +1,7 @@
 //! The promise: the model does not depend on who computed it. Real processes against one loop.
 
 mod pytorch;
+mod threads;
 
 use crate::common::reference::{self, Reference};
 use crate::common::{Spec, example, sha};

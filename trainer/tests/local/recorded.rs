@@ -11,7 +11,7 @@ use serde_json::Value;
 use trainyard_crds::training_job::CpuCapability;
 use trainyard_runtime::artifact::PROVENANCE;
 use trainyard_torch::capability;
-use trainyard_torch::engine::pin_to_one_thread;
+use trainyard_torch::engine::use_threads;
 
 use crate::common::{Spec, example, folder, sha};
 
@@ -63,10 +63,10 @@ fn spec(file: &str, sets: &[String]) -> Spec {
 /// Whether bits can be compared here: the machine has the kernels, and the libtorch is the one that
 /// was recorded. Says so where they cannot.
 fn comparable(libtorch: &str) -> bool {
-    pin_to_one_thread(); // the linker leaves out a libtorch that nobody calls
+    use_threads(1); // the linker leaves out a libtorch that nobody calls
     let reason = if !is_x86_feature_detected!("avx2") {
         "this CPU has no AVX2"
-    } else if !capability::describe(Some(CpuCapability::Avx2)).contains(libtorch) {
+    } else if !capability::describe(Some(CpuCapability::Avx2), 1).contains(libtorch) {
         "this is another build of libtorch"
     } else {
         return true;

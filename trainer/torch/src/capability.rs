@@ -16,7 +16,7 @@ use object::read::ReadCache;
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, elf};
 use serde_json::Value;
-use trainyard_contract::env::ONE_THREAD;
+use trainyard_contract::env::{UNPINNED_THREADS, pinned_threads};
 use trainyard_crds::training_job::CpuCapability;
 use trainyard_runtime::THIS_PROGRAM;
 
@@ -42,13 +42,15 @@ fn pins(capability: CpuCapability) -> [(&'static str, &'static str); 3] {
 ///
 /// # Errors
 /// If the program cannot be started again.
-pub fn pin(capability: Option<CpuCapability>) -> Result<()> {
-    let mut wanted = ONE_THREAD.to_vec();
-    wanted.extend(capability.map(pins).into_iter().flatten());
-    if wanted
+pub fn pin(capability: Option<CpuCapability>, threads_per_leaf: u32) -> Result<()> {
+    let mut wanted = pinned_threads(threads_per_leaf);
+    let kernels = capability.map(pins).into_iter().flatten();
+    wanted.extend(kernels.map(|(name, value)| (name, value.to_owned())));
+    let pinned = wanted
         .iter()
-        .all(|(name, value)| std::env::var(name).is_ok_and(|is| is == *value))
-    {
+        .all(|(name, value)| std::env::var(name).is_ok_and(|is| is == *value));
+    let unpinned = |name: &str| std::env::var_os(name).is_some();
+    if pinned && !UNPINNED_THREADS.iter().any(|name| unpinned(name)) {
         return Ok(());
     }
     let mut again = Command::new(THIS_PROGRAM);
@@ -56,6 +58,9 @@ pub fn pin(capability: Option<CpuCapability>) -> Result<()> {
         .arg0("trainyard")
         .args(std::env::args_os().skip(1))
         .envs(wanted);
+    for name in UNPINNED_THREADS {
+        again.env_remove(name);
+    }
     Err(again.exec().into()) // returns only if it failed
 }
 
@@ -76,9 +81,9 @@ pub fn pin_if_supported(wanted: Option<CpuCapability>) -> Result<()> {
             eprintln!(
                 "warning: this CPU lacks the kernels that the job has asked for; the last digits may differ"
             );
-            pin(None)
+            pin(None, 1)
         }
-        wanted => pin(wanted),
+        wanted => pin(wanted, 1),
     }
 }
 
@@ -99,7 +104,7 @@ fn is_supported(capability: CpuCapability) -> bool {
 }
 
 /// The capability of this process, in words: equal words compute equal bits.
-pub fn describe(capability: Option<CpuCapability>) -> String {
+pub fn describe(capability: Option<CpuCapability>, threads_per_leaf: u32) -> String {
     let set = |name: &str| std::env::var(name).ok();
     let kernels = set("ATEN_CPU_CAPABILITY").unwrap_or_else(|| detected().into());
     let mkl = set("MKL_CBWR").unwrap_or_else(|| match capability {
@@ -108,9 +113,13 @@ pub fn describe(capability: Option<CpuCapability>) -> String {
         Some(_) => "unset".into(),
     });
     let dnn = set("ONEDNN_MAX_CPU_ISA").map_or(String::new(), |isa| format!(", oneDNN {isa}"));
+    let threads = match threads_per_leaf {
+        1 => String::new(),
+        threads => format!(", {threads} threads a leaf"),
+    };
     let arch = std::env::consts::ARCH;
     format!(
-        "libtorch {LIBTORCH_VERSION} (build {}) on {arch}, {} kernels, MKL {mkl}{dnn}",
+        "libtorch {LIBTORCH_VERSION} (build {}) on {arch}, {} kernels, MKL {mkl}{dnn}{threads}",
         loaded_build("libtorch_cpu.so").unwrap_or_else(|| "unknown".into()),
         kernels.to_lowercase()
     )
@@ -189,9 +198,9 @@ mod tests {
     #[test]
     fn the_build_of_the_loaded_libtorch_is_named_and_the_same_again() {
         // The linker leaves out what no test calls.
-        crate::engine::pin_to_one_thread();
+        crate::engine::use_threads(1);
         let begin = std::time::Instant::now();
-        let words = describe(None);
+        let words = describe(None, 1);
         println!("{words}, found in {:?}", begin.elapsed());
         let (_, rest) = words.split_once("(build ").expect("a build");
         let (build, _) = rest.split_once(')').expect("its end");
@@ -199,7 +208,8 @@ mod tests {
             build.len() == 12 && build.bytes().all(|b| b.is_ascii_hexdigit()),
             "{words}"
         );
-        assert_eq!(describe(None), words);
+        assert_eq!(describe(None, 1), words);
+        assert_eq!(describe(None, 2), format!("{words}, 2 threads a leaf"));
     }
 
     /// A file with one segment of notes: `notes` are (name, kind, value).

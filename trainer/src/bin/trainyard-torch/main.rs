@@ -59,7 +59,8 @@ fn main() -> std::process::ExitCode {
 
 fn be_worker(args: WorkerArgs) -> Result<Ended> {
     let job = role::begin(&args.member.job, args.member.supervised)?;
-    capability::pin(job.manifest.spec.training.cpu_capability)?;
+    let training = &job.manifest.spec.training;
+    capability::pin(training.cpu_capability, training.threads_per_leaf)?;
     let exit = worker::run(worker::Options {
         job,
         index: args.member.index,

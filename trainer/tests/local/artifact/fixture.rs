@@ -15,7 +15,7 @@ use trainyard_core::manifest::{CoordinatorState, FinalMetrics};
 use trainyard_core::metrics::{Metrics, summarize};
 use trainyard_data::{Dataset, Folder, load};
 use trainyard_runtime::job::Job;
-use trainyard_torch::engine::{evaluate_table, pin_to_one_thread};
+use trainyard_torch::engine::{evaluate_table, use_threads};
 use trainyard_torch::network::Network;
 
 /// A run's folder.
@@ -204,7 +204,7 @@ impl Run {
 
     /// What a worker would report of these parameters, block by block.
     fn metrics(&self, arena: &[f32]) -> Metrics {
-        pin_to_one_thread();
+        use_threads(1);
         let facts = &self.data.facts;
         let (architecture, layout) = (
             self.job.architecture(facts).expect("a model"),

@@ -1,4 +1,4 @@
-//! The same training in one process and one thread, written a second time: plain tensors instead of
+//! The same training in one process, written a second time: plain tensors instead of
 //! an arena, updates parameter by parameter instead of chunk by chunk, its own cut into leaves, its
 //! own tree, its own epochs. It shares with the program what defines the job (layers, losses, data,
 //! random streams) and the optimizers' kernels, which other tests compare with PyTorch.
@@ -48,7 +48,6 @@ struct Trainer {
 
 /// Trains the job of `spec`.
 pub fn train(spec: &Spec) -> Reference {
-    tch::set_num_threads(1);
     let job = trainyard::run::read_job(&spec.file, &spec.sets).expect("a good manifest");
     let folder = Folder::new(spec.file.parent().expect("a folder"));
     let data =
@@ -161,6 +160,8 @@ impl Trainer {
     }
 
     fn leaf(&self, step: u64, batch: &[u32], leaf: usize) -> Leaf {
+        let threads = self.job.manifest.spec.training.threads_per_leaf;
+        tch::set_num_threads(threads as i32);
         let training = &self.job.manifest.spec.training;
         let leaves = training.micro_batches as usize;
         let rows = &batch[leaf * batch.len() / leaves..(leaf + 1) * batch.len() / leaves];
@@ -245,6 +246,7 @@ impl Trainer {
     }
 
     fn evaluate(&self, table: &Table) -> Metrics {
+        tch::set_num_threads(1);
         let kind = self.job.task.kind(self.data.facts.outputs);
         let block = |start: usize| {
             let rows = start..(start + 1024).min(table.rows);

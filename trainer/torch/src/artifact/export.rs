@@ -21,7 +21,7 @@ use trainyard_runtime::job::Job;
 use super::model::tensors as to_torch;
 use super::script;
 use crate::capability::LIBTORCH_VERSION;
-use crate::engine::pin_to_one_thread;
+use crate::engine::use_threads;
 use crate::network::Network;
 
 /// What was exported.
@@ -57,7 +57,7 @@ pub struct ArtifactInfo {
 pub fn export(storage: Arc<dyn Storage>, manifest: &Manifest, out: &Path) -> Result<ArtifactInfo> {
     let source = Source::read(storage.as_ref(), manifest)?;
     let draft = Draft::new(out)?;
-    pin_to_one_thread();
+    use_threads(1);
     source.write_model(&draft)?;
     source.write_tensors(&draft)?;
     source.write_script(&draft)?;

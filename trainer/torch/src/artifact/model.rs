@@ -11,7 +11,7 @@ use trainyard_core::metrics::{BlockResult, Metrics, TaskKind, summarize};
 use trainyard_data::Table;
 use trainyard_runtime::artifact::{ModelFile, ModelFiles};
 
-use crate::engine::{outputs, pin_to_one_thread};
+use crate::engine::{outputs, use_threads};
 use crate::network::Network;
 
 /// A model that can predict.
@@ -25,14 +25,14 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    /// Reads `model.json` and the parameters, and checks their digest. Pins libtorch to one thread,
-    /// as in training: the bits of an output depend on it.
+    /// Reads `model.json` and the parameters, and checks their digest. Has libtorch use one
+    /// thread, as in evaluation: the bits of an output depend on it.
     ///
     /// # Errors
     /// As [`ModelFiles::read`], or of libtorch.
     pub fn open(path: &Path) -> Result<Self> {
         let files = ModelFiles::read(path)?;
-        pin_to_one_thread();
+        use_threads(1);
         Ok(Artifact {
             kind: files.kind(),
             network: Network::new(&files.architecture, &files.layout),

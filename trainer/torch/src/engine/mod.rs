@@ -6,9 +6,9 @@ mod train;
 pub use infer::{evaluate_rows, evaluate_table, outputs};
 pub use train::{Engine, Gradient, Workload};
 
-/// Pins libtorch to one thread for work on the calling thread; the bits depend on it.
-pub fn pin_to_one_thread() {
-    tch::set_num_threads(1);
+/// Has libtorch use so many threads for work that begins on the calling thread; the bits depend on it.
+pub fn use_threads(threads: u32) {
+    tch::set_num_threads(threads.try_into().unwrap_or(1));
 }
 
 /// Why a leaf or block has no result.

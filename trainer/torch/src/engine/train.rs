@@ -1,4 +1,4 @@
-//! Gradients of leaves and results of evaluation blocks, on one thread.
+//! Gradients of leaves and results of evaluation blocks.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use trainyard_core::sampling::{Plan, permutation};
 use trainyard_core::tree::{self, Node, Tree};
 use trainyard_data::Dataset;
 
-use super::EngineError;
 use super::infer::evaluate_rows;
+use super::{EngineError, use_threads};
 use crate::arena::floats;
 use crate::network::{DropoutKey, Network, summed_loss};
 
@@ -27,6 +27,8 @@ pub struct Workload {
     pub plan: Plan,
     /// The arena's layout.
     pub layout: Layout,
+    /// Threads that compute a leaf.
+    pub threads_per_leaf: u32,
     /// The network.
     pub network: Network,
     /// The data.
@@ -44,7 +46,8 @@ pub struct Gradient {
     pub tally: Tally,
 }
 
-/// One thread's share of libtorch: variables over both arenas and scratch memory.
+/// A computing thread's share of libtorch: variables over both arenas and scratch memory. Where a leaf
+/// has several threads, libtorch keeps the others.
 #[derive(Debug)]
 pub struct Engine {
     work: Arc<Workload>,
@@ -79,6 +82,7 @@ impl Engine {
         node: Node,
         mut out: Vec<f32>,
     ) -> Result<Gradient, EngineError> {
+        use_threads(self.work.threads_per_leaf);
         out.resize(self.work.layout.len(), 0.0);
         let tally = self.subtree(step, node, &mut out)?;
         Ok(Gradient {
@@ -186,6 +190,7 @@ impl Engine {
     /// # Errors
     /// If its loss is not finite.
     pub fn evaluate(&mut self, version: u64, block: Block) -> Result<BlockResult, EngineError> {
+        use_threads(1);
         let Block(set, number) = block;
         let work = Arc::clone(&self.work);
         let (table, name) = match set {

@@ -31,7 +31,7 @@ use trainyard_runtime::net::{
 
 use crate::arena::Arena;
 use crate::capability;
-use crate::engine::{Engine, Workload, pin_to_one_thread};
+use crate::engine::{Engine, Workload};
 use crate::network::Network;
 use activity::Activity;
 use board::Board;
@@ -71,8 +71,8 @@ pub fn run(mut options: Options) -> Result<ExitCode> {
     if let Some(listener) = options.http.take() {
         http::serve(listener, activity.pages())?;
     }
-    pin_to_one_thread();
     let job = &options.job;
+    let training = &job.manifest.spec.training;
     let load = job.load_options()?;
     let sources = files::Sources::new(&options.data, Connection::default());
     let data = trainyard_data::load(&sources, &load).map_err(files::failed)?;
@@ -86,20 +86,20 @@ pub fn run(mut options: Options) -> Result<ExitCode> {
     let work = Arc::new(Workload {
         task: job.task,
         tree: job.tree,
+        threads_per_leaf: training.threads_per_leaf,
         plan: job.plan(data.facts.train_rows)?,
         network: Network::new(&architecture, &layout),
         layout,
         data,
     });
-    let leaves = job.tree.leaves();
     terminate.clear();
     let worker = Worker {
         threads: options
             .threads
-            .unwrap_or_else(|| leaves_side_by_side(leaves, 1))
+            .unwrap_or_else(|| leaves_side_by_side(job, 1))
             .max(1),
         activity,
-        capability: capability::describe(job.manifest.spec.training.cpu_capability),
+        capability: capability::describe(training.cpu_capability, training.threads_per_leaf),
         incarnation: trainyard_runtime::incarnation(),
         terminate,
         options,
@@ -290,7 +290,6 @@ impl Worker {
             for mut assistant in assistants {
                 let crew = &crew;
                 scope.spawn(move || {
-                    pin_to_one_thread();
                     crew.assist(|order, buffer| crew::carry_out(&mut assistant, order, buffer));
                 });
             }
@@ -324,7 +323,6 @@ impl<'scope> Session<'scope> {
         let thread = {
             let (board, uplink) = (Arc::clone(&board), Arc::clone(&uplink));
             scope.spawn(move || {
-                pin_to_one_thread();
                 worker.work(generation, &board, &uplink);
             })
         };
