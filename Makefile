@@ -69,7 +69,7 @@ demo-cluster: kind-up images ## Train the breast-cancer example on a kind cluste
 world: ## Simulate 10,000 random schedules around the operator (WORLD_SEEDS=number)
 	WORLD_SEEDS=$(or $(WORLD_SEEDS),10000) cargo test $(LOCKED) --package trainyard-operator --test world o40
 
-sim: ## Simulate 10,000 random jobs of the real coordinator and shards under faults (SIM_SEEDS=number)
+sim: ## Simulate 10,000 random jobs of the real coordinator, shards and sessions under faults (SIM_SEEDS=number)
 	SIM_SEEDS=$(or $(SIM_SEEDS),10000) cargo test $(LOCKED) --package trainyard-core --test sim_membership t22 -- --nocapture
 
 bench: libtorch ## Measure speed beside references in the same run (PARTS=exchange: one part)

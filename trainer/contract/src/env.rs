@@ -19,5 +19,9 @@ pub fn pinned_threads(threads: u32) -> Vec<(&'static str, String)> {
     numbers.into_iter().chain(exact).collect()
 }
 
-/// Variables that would change the number of threads all the same: a worker starts itself again without them.
-pub const UNPINNED_THREADS: [&str; 2] = ["OMP_THREAD_LIMIT", "MKL_DOMAIN_NUM_THREADS"];
+/// Variables that limit the number of threads all the same: a worker starts itself again without them.
+pub const THREAD_LIMITS: [&str; 3] = [
+    "OMP_THREAD_LIMIT",
+    "OMP_MAX_ACTIVE_LEVELS",
+    "MKL_DOMAIN_NUM_THREADS",
+];

@@ -298,3 +298,16 @@ fn lanes_cover_each_chunk_once_and_small_models_have_one_to_a_server() {
     assert_eq!(Lane::all(&layout(5), 2, 2), large);
     assert_eq!(Lane::all(&layout(1), 2, 0), [lane(0, 0, 1, &[0])]);
 }
+
+#[test]
+fn t12_a_release_stands_over_a_loss() {
+    let released = FromCoordinator::Release(Release::Done);
+    let mut session = session(1, 9);
+    session.end(Ending::Lost("no connection".into()));
+    session.end(Ending::Lost("the session is over".into()));
+    assert_eq!(session.ended(), Some(&Ending::Lost("no connection".into())));
+    session.take(released);
+    assert_eq!(session.ended(), Some(&Ending::Released(Release::Done)));
+    session.end(Ending::Lost("the session is over".into()));
+    assert_eq!(session.ended(), Some(&Ending::Released(Release::Done)));
+}

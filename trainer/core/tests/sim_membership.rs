@@ -61,7 +61,7 @@ fn t22_any_membership_ends_with_the_bits_of_a_plain_loop() {
     let sum = |of: fn(&Tally) -> u64| all.iter().map(of).sum::<u64>();
     println!(
         "{seeds} seeds: {} events, {} generations, {} stops ({} unsaved), {} drains, {} fenced, \
-         {} missed snapshots, {} restores, {} stopped early, {} amended, {} late pushes",
+         {} missed snapshots, {} restores, {} stopped early, {} amended, {} late pushes, {} sessions lost",
         sum(|t| t.events),
         sum(|t| t.generations),
         sum(|t| t.stops),
@@ -73,6 +73,7 @@ fn t22_any_membership_ends_with_the_bits_of_a_plain_loop() {
         sum(|t| t.early),
         sum(|t| t.amended),
         sum(|t| t.late),
+        sum(|t| t.lost),
     );
     let mut faults = BTreeMap::new();
     for (fault, (occurred, took_effect)) in all.iter().flat_map(|t| &t.faults) {

@@ -139,8 +139,8 @@ impl Hub {
         let result = match hello.channel {
             Channel::Push => receive(&shard, identity, connection.reader),
             Channel::Pull { index, of, held } => {
-                let feed = shard.subscribe(index, of, &held);
-                send(&shard, identity, connection, &feed)
+                let feed = shard.subscribe(index, of, &held).map_err(refused);
+                feed.and_then(|feed| send(&shard, identity, connection, &feed))
             }
             Channel::Control => Ok(()),
         };
@@ -171,9 +171,12 @@ impl Hub {
     }
 }
 
+fn refused(why: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.to_string())
+}
+
 /// Receives pushes until the connection ends.
 fn receive(shard: &Shard, identity: Identity, mut reader: ReadHalf) -> io::Result<()> {
-    let refused = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     let limits = Limits::default();
     let mut buffer = shard.buffer();
     loop {
@@ -197,9 +200,7 @@ fn receive(shard: &Shard, identity: Identity, mut reader: ReadHalf) -> io::Resul
         if fence != Fence::Current {
             return Err(refused(format!("a push of {fence:?} origin")));
         }
-        let expected = shard
-            .chunk_len(chunk)
-            .map_err(|error| refused(error.to_string()))?;
+        let expected = shard.chunk_len(chunk).map_err(refused)?;
         if len as usize != 4 * expected {
             return Err(refused(format!(
                 "chunk {chunk} has {} bytes, the push {len}",
@@ -221,9 +222,7 @@ fn receive(shard: &Shard, identity: Identity, mut reader: ReadHalf) -> io::Resul
                 loss,
             },
         };
-        buffer = shard
-            .push(push, buffer)
-            .map_err(|error| refused(error.to_string()))?;
+        buffer = shard.push(push, buffer).map_err(refused)?;
     }
 }
 

@@ -243,11 +243,27 @@ impl Shard {
     }
 
     /// Connects a feed: it gets every version from now on, and those that the worker does not hold.
-    pub fn subscribe(&self, index: u32, of: u32, held: &Held) -> Arc<FeedStream> {
+    ///
+    /// # Errors
+    /// [`Refusal::Held`] if the worker holds what this shard has not come to. Its parameters may be
+    /// another's, and it would wait for ever for newer ones.
+    pub fn subscribe(&self, index: u32, of: u32, held: &Held) -> Result<Arc<FeedStream>, Refusal> {
+        let chunks = self.chunks().zip(&self.chunks);
+        let ours = chunks.filter(|(id, _)| id % of.max(1) == index);
+        for ((id, slot), held) in ours.zip(held.versions()) {
+            let version = slot.lock().version();
+            if let Some(held) = held.filter(|held| *held > version) {
+                return Err(Refusal::Held {
+                    chunk: id,
+                    held,
+                    version,
+                });
+            }
+        }
         let mut feeds = self.feeds.write();
         let feed = Arc::new(FeedStream::new(self.chunks(), index, of, held));
         feeds.push(Arc::clone(&feed));
-        feed
+        Ok(feed)
     }
 
     /// Disconnects a feed.

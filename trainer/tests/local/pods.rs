@@ -73,6 +73,9 @@ fn t02_a_push_that_is_lost_with_its_connection_is_pushed_again() {
     let relay = Losing::start(cluster.address(), 25, 3);
     let mut server = cluster.server_behind(0, 1, Some(&relay.address));
     let mut worker = cluster.worker(0);
+    worker.until("three losses", |_| (relay.lost() == 3).then_some(()));
+    let welcomes = worker.until("a metric", |pod| pod.metric("sessions_total"));
+    assert_eq!(welcomes, 1.0, "it has not joined again");
     assert_eq!(server.code(), Some(0), "{}", server.log());
     assert_eq!(worker.code(), Some(0), "{}", worker.log());
     assert_eq!(relay.lost(), 3, "{}", worker.log());
@@ -80,7 +83,30 @@ fn t02_a_push_that_is_lost_with_its_connection_is_pushed_again() {
     assert_eq!(message["modelSha256"], reference::train(&cluster.spec).sha);
 }
 
-/// Two hundred times one of the connections between two workers and two servers ends, wherever it is.
+/// The stream to the coordinator ends several times. The worker joins again and goes on with what it
+/// holds, on the connections that it has.
+#[test]
+fn t02_a_worker_that_loses_the_coordinator_alone_keeps_its_connections() {
+    const BREAKS: u32 = 3;
+    let mut cluster = Cluster::new(example("breast-cancer/job.yaml").epochs(100), 1);
+    // A join and a welcome take some hundred bytes, each step a view.
+    let relay = Breaking::new(Random::new("t02_alone"), BREAKS, 20_000);
+    cluster.coordinator = Some(relay.before(cluster.address()));
+    let mut server = cluster.server(0, 1);
+    let mut worker = cluster.worker(0);
+    let seen = worker.until("all breaks, and a welcome after the last", |pod| {
+        let welcomes = pod.metric("sessions_total")?;
+        let connections = pod.metric("bulk_connections_total")?;
+        (welcomes > f64::from(BREAKS)).then_some((welcomes, connections))
+    });
+    assert_eq!(seen, (f64::from(BREAKS + 1), 2.0), "{}", worker.log());
+    assert_eq!(server.code(), Some(0), "{}", server.log());
+    assert_eq!(worker.code(), Some(0), "{}", worker.log());
+    let message: Value = serde_json::from_str(&server.message()).expect("JSON");
+    assert_eq!(message["modelSha256"], reference::train(&cluster.spec).sha);
+}
+
+/// Two hundred times one of the connections between two workers and two servers ends, at any byte.
 /// Nobody else is disturbed, no worker joins again, and what arrived before is not sent again.
 #[test]
 fn t02_a_broken_connection_costs_what_was_on_its_way() {
@@ -103,13 +129,9 @@ fn t02_a_broken_connection_costs_what_was_on_its_way() {
         .collect();
     let mut workers = [cluster.worker(0), cluster.worker(1)];
     servers[0].until("all breaks", |_| (relay.breaks() == BREAKS).then_some(()));
-    for worker in &workers {
-        assert_eq!(
-            worker.metric("sessions_total"),
-            Some(1.0),
-            "{}",
-            worker.log()
-        );
+    for worker in &mut workers {
+        let welcomes = worker.until("a metric", |pod| pod.metric("sessions_total"));
+        assert_eq!(welcomes, 1.0, "{}", worker.log());
     }
     for pod in servers.iter_mut().chain(&mut workers) {
         assert_eq!(pod.code(), Some(0), "{}", pod.log());
@@ -124,7 +146,8 @@ fn t02_a_broken_connection_costs_what_was_on_its_way() {
         "{:.3} % of the model was sent again for each break",
         100.0 * part
     );
-    assert!(part <= 0.01, "{part}");
+    // Were a session lost after the look above, one model for both would be a hundredth each.
+    assert!(part <= 0.006, "{part}");
 }
 
 /// As above, with checkpoints and data in a store that the environment names, as the operator does.

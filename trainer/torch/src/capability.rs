@@ -16,7 +16,7 @@ use object::read::ReadCache;
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, elf};
 use serde_json::Value;
-use trainyard_contract::env::{UNPINNED_THREADS, pinned_threads};
+use trainyard_contract::env::{THREAD_LIMITS, pinned_threads};
 use trainyard_crds::training_job::CpuCapability;
 use trainyard_runtime::THIS_PROGRAM;
 
@@ -49,8 +49,8 @@ pub fn pin(capability: Option<CpuCapability>, threads_per_leaf: u32) -> Result<(
     let pinned = wanted
         .iter()
         .all(|(name, value)| std::env::var(name).is_ok_and(|is| is == *value));
-    let unpinned = |name: &str| std::env::var_os(name).is_some();
-    if pinned && !UNPINNED_THREADS.iter().any(|name| unpinned(name)) {
+    let set = |name: &&str| std::env::var_os(name).is_some();
+    if pinned && !THREAD_LIMITS.iter().any(set) {
         return Ok(());
     }
     let mut again = Command::new(THIS_PROGRAM);
@@ -58,7 +58,7 @@ pub fn pin(capability: Option<CpuCapability>, threads_per_leaf: u32) -> Result<(
         .arg0("trainyard")
         .args(std::env::args_os().skip(1))
         .envs(wanted);
-    for name in UNPINNED_THREADS {
+    for name in THREAD_LIMITS {
         again.env_remove(name);
     }
     Err(again.exec().into()) // returns only if it failed

@@ -49,7 +49,7 @@ impl Lane {
 /// What went on a lane's connection for gradients.
 #[derive(Clone, Debug, Default)]
 struct Told {
-    /// Counts connections: what is said of one that is gone is of no matter.
+    /// Counts connections, to tell what concerns a former one.
     life: u64,
     open: bool,
     /// Leaves of the open step.

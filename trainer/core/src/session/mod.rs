@@ -9,7 +9,7 @@
 //! the leaves of the open step are computed again and pushed on that connection alone. Where one for
 //! parameters breaks, the server is told what is held and sends the rest. Where the control stream
 //! breaks, nothing new is begun until a coordinator of the same generation says so. A newer generation
-//! is another session.
+//! is another session, and so is the next one where a server could not be reached for long.
 
 mod arenas;
 mod lanes;
@@ -100,19 +100,21 @@ impl Session {
         }
     }
 
-    /// Ends the session; the first reason stands.
+    /// Ends the session. The first reason stands, but a release is the coordinator's last word.
     pub fn end(&mut self, ending: Ending) {
-        self.ended.get_or_insert(ending);
+        let stands = match &self.ended {
+            None => false,
+            Some(Ending::Released(_)) => true,
+            Some(Ending::Lost(_)) => matches!(ending, Ending::Lost(_)),
+        };
+        if !stands {
+            self.ended = Some(ending);
+        }
     }
 
     /// How it ended, if it has.
     pub fn ended(&self) -> Option<&Ending> {
         self.ended.as_ref()
-    }
-
-    /// The first step that was not begun.
-    pub fn begun(&self) -> u64 {
-        self.begun
     }
 
     /// Takes a message of the coordinator. The answer, if it wants one, is to be sent.
@@ -156,8 +158,8 @@ impl Session {
         }
     }
 
-    /// What the coordinator of this generation has welcomed this worker on; orphans it first, for it may
-    /// not have been noticed that the stream before is gone.
+    /// A coordinator of this generation has welcomed this worker on a new stream. That the stream before
+    /// is gone may not have been noticed.
     pub fn welcomed(&mut self) {
         self.orphaned();
     }
@@ -203,7 +205,7 @@ impl Session {
 
     fn step(&mut self, step: u64) -> Option<Next> {
         let view = self.view.as_ref()?;
-        // Nor is a step computed again that the coordinator has not said is still to be finished.
+        // That holds for a step that was begun before, too: it may be over.
         if step >= self.limit {
             return None;
         }

@@ -3,7 +3,7 @@
 use crate::round::Tally;
 use crate::tree::Node;
 
-/// Why a push is refused; its sender is dropped.
+/// Why a push, or a worker, is refused; its connection is closed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Not one of ours.
@@ -29,6 +29,17 @@ pub enum Refusal {
         chunk: u32,
         /// The push's step.
         step: u64,
+        /// The chunk's version.
+        version: u64,
+    },
+    /// A worker says that it holds a version that the chunk has not reached: it comes from another run of
+    /// the job, before this server was set up.
+    #[error("a worker holds version {held} of chunk {chunk}, which is at version {version}")]
+    Held {
+        /// The chunk.
+        chunk: u32,
+        /// What the worker says.
+        held: u64,
         /// The chunk's version.
         version: u64,
     },

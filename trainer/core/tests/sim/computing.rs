@@ -5,7 +5,7 @@ use trainyard_core::session::{Ending, Lane, Next};
 use trainyard_core::shard::{Push, Shared};
 use trainyard_core::tree::Node;
 
-use super::toy::bits;
+use super::toy::{TIMEOUT, bits};
 use super::worker::{Arrival, Receiving, Wire, Worker};
 use super::world::{ConnId, Event, Kind, Link, Pid, Way, World};
 
@@ -48,12 +48,14 @@ impl World {
 
     /// A worker notices that a bulk connection is gone.
     pub fn broken(&mut self, link: Link) {
+        let now = self.now;
         let Some(worker) = self.worker(link.worker) else {
             return;
         };
         let Some(wire) = worker.wires.get_mut(link.lane) else {
             return;
         };
+        wire.without[link.way as usize] = now;
         match link.way {
             Way::Push => {
                 let Some((_, life)) = wire.push.take_if(|(here, _)| *here == link) else {
@@ -105,11 +107,15 @@ impl World {
             return;
         };
         let (index, of) = (wire.lane.index, wire.lane.of);
+        let without = wire.without[way as usize];
         let held = worker.session.held(&wire.lane.chunks);
         if there {
             return;
         }
         if !self.reachable(process, server, generation) {
+            if self.now - without >= TIMEOUT {
+                return self.lost(process);
+            }
             return self.dial_later(process, lane, way, 30_000);
         }
         self.last_number += 1;
@@ -144,6 +150,20 @@ impl World {
             }
         }
         self.proceed(process);
+    }
+
+    /// A server could not be reached for so long that the session is over: others compute its leaves.
+    fn lost(&mut self, process: Pid) {
+        let connection = self.processes[process].connection;
+        if let Some(worker) = self.worker(process) {
+            let why = "no connection to a server".to_owned();
+            worker.session.end(Ending::Lost(why));
+        }
+        self.tally.lost += 1;
+        if let Some(id) = connection {
+            self.cut(id, false);
+            self.down_closed(id);
+        }
     }
 
     fn reachable(&self, worker: Pid, server: Pid, generation: u32) -> bool {
@@ -259,15 +279,14 @@ impl World {
                         },
                     );
                 }
-                Some(Next::End(Ending::Lost(why))) => panic!("{why}"),
-                Some(Next::End(Ending::Released(_))) => return,
+                Some(Next::End(_)) => return,
             }
         }
     }
 
     fn connect_to(&mut self, process: Pid, servers: Vec<String>) {
         let lanes = Lane::all(&self.toy.layout, self.toy.servers, self.toy.connections);
-        let count = lanes.len();
+        let (count, now) = (lanes.len(), self.now);
         let Some(worker) = self.worker(process) else {
             return;
         };
@@ -277,6 +296,7 @@ impl World {
             pull: None,
             arrivals: Default::default(),
             receiving: false,
+            without: [now; 2],
         };
         worker.session.connect(count);
         worker.wires = lanes.into_iter().map(wire).collect();
@@ -290,10 +310,11 @@ impl World {
     /// The computing thread is done. Whether with work of this generation, is told.
     fn done(&mut self, process: Pid, generation: u32) -> bool {
         let current = self.processes[process].generation == generation;
-        if let Some(worker) = self.worker(process) {
-            worker.busy = false;
-        }
-        current
+        let Some(worker) = self.worker(process) else {
+            return false;
+        };
+        worker.busy = false;
+        !std::mem::take(&mut worker.stale) && current
     }
 
     /// What waited for the arena may be received.
@@ -329,7 +350,7 @@ impl World {
         let Kind::Worker(worker) = &self.processes[process].kind else {
             return;
         };
-        if !current {
+        if worker.stale || !current {
             return self.pushed(process, generation, step, &[]);
         }
         let parameters = self.computed_on(worker, step);

@@ -1,6 +1,5 @@
 //! What servers and workers do: the shells of the trainer without sockets and threads.
 
-use super::worker::Worker;
 use super::world::{ConnId, Kind, Pid, World};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::Reports;
@@ -75,7 +74,7 @@ impl World {
         );
         this.welcomed = true;
         this.generation = generation;
-        let mut said = Vec::new();
+        let (mut said, mut anew) = (Vec::new(), rolled_back);
         match &mut this.kind {
             Kind::Server { shard, reports } if rolled_back => {
                 (*shard, *reports) = (None, Reports::new(&self.toy.plan));
@@ -86,11 +85,9 @@ impl World {
                 }));
                 said.extend(reports.repeat());
             }
-            // Its computing thread may still be about what was before.
-            Kind::Worker(worker) if rolled_back => {
-                let busy = worker.busy;
-                **worker = Worker::new(&self.toy);
-                worker.busy = busy;
+            Kind::Worker(worker) if rolled_back || worker.session.ended().is_some() => {
+                worker.begin_anew(&self.toy);
+                anew = true;
             }
             Kind::Worker(worker) => worker.session.welcomed(),
             _ => {}
@@ -101,7 +98,7 @@ impl World {
         if this.role == Role::Observer {
             said.push(ToCoordinator::Stop);
         }
-        if rolled_back {
+        if anew {
             self.shut(process);
         }
         for report in said {

@@ -119,6 +119,10 @@ impl Shard {
 
     /// A new bulk connection; all that is held is under way on it.
     pub fn subscribe(&mut self, number: u64, index: u32, of: u32, held: &Held) {
+        let chunks = self.chunks.iter().filter(|chunk| chunk.id() % of == index);
+        for (chunk, held) in chunks.zip(held.versions()) {
+            assert!(held <= Some(chunk.version()), "it holds what never was");
+        }
         let feed = Feed::new(self.rules.chunks.clone(), index, of, held);
         self.feeds.insert(number, (feed, true));
     }

@@ -24,6 +24,8 @@ pub struct Wire {
     /// What was read from the connection for parameters; the first may be half in its arena.
     pub arrivals: VecDeque<Arrival>,
     pub receiving: bool,
+    /// Since when there has been no connection for gradients, and for parameters, if there is none.
+    pub without: [u64; 2],
 }
 
 pub struct Worker {
@@ -34,6 +36,8 @@ pub struct Worker {
     arenas: [Vec<f32>; 2],
     /// The computing thread.
     pub busy: bool,
+    /// It is still about what the session before has asked for.
+    pub stale: bool,
 }
 
 impl Worker {
@@ -45,7 +49,15 @@ impl Worker {
             servers: Vec::new(),
             arenas: [arena(), arena()],
             busy: false,
+            stale: false,
         }
+    }
+
+    /// A new session. It begins when the computing thread is done with what was before.
+    pub fn begin_anew(&mut self, toy: &Toy) {
+        let busy = self.busy;
+        *self = Worker::new(toy);
+        (self.busy, self.stale) = (busy, busy);
     }
 
     /// What a computation on `version` reads; were it written meanwhile, the bits would be others.

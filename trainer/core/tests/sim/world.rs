@@ -204,6 +204,8 @@ pub struct Tally {
     pub early: u64,
     pub amended: u64,
     pub late: u64,
+    /// Sessions that ended for want of a connection.
+    pub lost: u64,
     /// Of each fault, how often it occurred and how often it took effect.
     pub faults: BTreeMap<Fault, (u64, u64)>,
     pub time: u64,

@@ -113,10 +113,15 @@ fn introduction(connection: &mut Connection, ours: Identity, timing: &Timing) ->
         (_, Fence::Current) | (Channel::Control, Fence::Newer | Fence::Older)
     );
     if !allowed {
-        return Err(refused(format!(
-            "a connection of {fence:?} origin: {:?} {:?}",
-            hello.role, hello.channel
-        )));
+        let Hello { role, channel } = &hello;
+        let error = refused(format!(
+            "a connection of {fence:?} origin: {role:?} {channel:?}"
+        ));
+        // Whoever has not heard yet of a newer generation is no stranger.
+        return Err(match fence {
+            Fence::Older => io::Error::new(io::ErrorKind::ConnectionRefused, error),
+            _ => error,
+        });
     }
     Ok(hello)
 }

@@ -12,10 +12,10 @@ use crate::exit::TryAgain;
 /// Shortest and longest wait before another attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
-/// A search that has had no success yet.
+/// A search that has had no success yet. Its time counts from the first failure.
 #[derive(Debug)]
 pub struct Search {
-    begin: Instant,
+    begin: Option<Instant>,
     patience: Duration,
     backoff: Duration,
     last: String,
@@ -25,7 +25,7 @@ impl Search {
     /// Begins a search.
     pub fn new(timing: &Timing) -> Self {
         Search {
-            begin: Instant::now(),
+            begin: None,
             patience: timing.orphaned,
             backoff: BACKOFF.0,
             last: String::new(),
@@ -35,6 +35,7 @@ impl Search {
     /// An attempt has failed.
     pub fn failed(&mut self, why: impl Display) {
         let why = why.to_string();
+        self.begin.get_or_insert_with(Instant::now);
         tracing::debug!(why, "no coordinator");
         if self.last.is_empty() {
             tracing::info!(why, "looking for the coordinator");
@@ -47,7 +48,10 @@ impl Search {
     /// # Errors
     /// [`TryAgain`] if the search has taken too long.
     pub fn wait(&mut self, coordinator: &Address) -> Result<(), TryAgain> {
-        if self.begin.elapsed() > self.patience {
+        if self
+            .begin
+            .is_some_and(|begin| begin.elapsed() > self.patience)
+        {
             return Err(TryAgain(format!(
                 "no coordinator at {coordinator} for {} seconds: {}",
                 self.patience.as_secs(),
@@ -108,10 +112,10 @@ mod tests {
             ..Timing::default()
         };
         let mut search = Search::new(&timing);
+        let here = "here:1".parse().expect("an address");
+        search.wait(&here).expect("nothing has failed so far");
         search.failed("connection refused");
-        let error = search
-            .wait(&"here:1".parse().expect("an address"))
-            .expect_err("its time is over");
+        let error = search.wait(&here).expect_err("its time is over");
         assert_eq!(
             error.to_string(),
             "no coordinator at here:1 for 0 seconds: connection refused"

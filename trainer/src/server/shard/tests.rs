@@ -217,3 +217,22 @@ fn t22_every_version_is_told_however_the_connections_run() {
     told.sort_unstable();
     assert!(told.into_iter().eq(1..=STEPS));
 }
+
+/// A server that was set up anew at an older version, under the generation that the worker knows.
+#[test]
+fn t13_a_worker_that_holds_what_never_was_is_refused() {
+    let (shard, _notices) = shard();
+    let subscribe = |held: [Option<u64>; 2]| shard.subscribe(0, 1, &Held::of(held)).map(drop);
+    assert_eq!(subscribe([None, Some(0)]), Ok(()));
+    let refusal = Refusal::Held {
+        chunk: 1,
+        held: 1,
+        version: 0,
+    };
+    assert_eq!(subscribe([Some(0), Some(1)]), Err(refusal));
+    push(&shard, 0, 1, 1, ROWS).expect("a whole step");
+    assert_eq!(subscribe([Some(0), Some(1)]), Ok(()));
+    // Of two connections, the second brings chunk 1.
+    let second = shard.subscribe(1, 2, &Held::of([Some(2)])).map(drop);
+    assert!(matches!(second, Err(Refusal::Held { chunk: 1, .. })));
+}

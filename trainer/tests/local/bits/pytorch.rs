@@ -123,7 +123,7 @@ fn check(case: &Case) {
 
 #[test]
 fn t06_losses_and_gradients_equal_pytorchs() {
-    tch::set_num_threads(1);
+    trainyard_torch::engine::use_threads(1);
     let cases: Vec<Case> =
         serde_json::from_str(include_str!("gradients.json")).expect("the fixture");
     assert_eq!(cases.len(), 6);

@@ -11,6 +11,7 @@ use trainyard_core::metrics::{self, BlockResult, Metrics};
 use trainyard_core::sampling::permutation;
 use trainyard_data::{Dataset, Folder, Table};
 use trainyard_runtime::job::Job;
+use trainyard_torch::engine::use_threads;
 use trainyard_torch::network::{DropoutKey, Network, summed_loss};
 
 use super::Spec;
@@ -161,7 +162,7 @@ impl Trainer {
 
     fn leaf(&self, step: u64, batch: &[u32], leaf: usize) -> Leaf {
         let threads = self.job.manifest.spec.training.threads_per_leaf;
-        tch::set_num_threads(threads as i32);
+        use_threads(threads);
         let training = &self.job.manifest.spec.training;
         let leaves = training.micro_batches as usize;
         let rows = &batch[leaf * batch.len() / leaves..(leaf + 1) * batch.len() / leaves];
@@ -246,7 +247,7 @@ impl Trainer {
     }
 
     fn evaluate(&self, table: &Table) -> Metrics {
-        tch::set_num_threads(1);
+        use_threads(1);
         let kind = self.job.task.kind(self.data.facts.outputs);
         let block = |start: usize| {
             let rows = start..(start + 1024).min(table.rows);

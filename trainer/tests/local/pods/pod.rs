@@ -26,6 +26,8 @@ pub struct Cluster {
     port: Port,
     pub storage: String,
     servers: u32,
+    /// Where pods look for the coordinator, if it is not at server 0's own address.
+    pub coordinator: Option<String>,
     /// What every pod's program is wrapped in.
     pub wrapper: Vec<String>,
     /// The environment of every pod.
@@ -78,6 +80,7 @@ impl Cluster {
             storage,
             servers,
             folder,
+            coordinator: None,
             wrapper: Vec::new(),
             env: Vec::new(),
         }
@@ -85,10 +88,11 @@ impl Cluster {
 
     /// What every pod is told; `http` is its port for that.
     fn member(&self, name: &str, index: u32, http: &Port) -> MemberArgs {
+        let own = self.coordinator.clone();
         MemberArgs {
             job: self.path(JOB_FILE),
             index,
-            coordinator: self.port.on("localhost"),
+            coordinator: own.unwrap_or_else(|| self.port.on("localhost")),
             http: Some(http.on("127.0.0.1")),
             termination_message: Some(self.path(&format!("{name}.message"))),
             supervised: None,

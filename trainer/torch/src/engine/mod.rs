@@ -8,6 +8,8 @@ pub use train::{Engine, Gradient, Workload};
 
 /// Has libtorch use so many threads for work that begins on the calling thread; the bits depend on it.
 pub fn use_threads(threads: u32) {
+    // A thread's first use of libtorch takes the number that any thread has set last: let that be over.
+    let _ = tch::get_num_threads();
     tch::set_num_threads(threads.try_into().unwrap_or(1));
 }
 

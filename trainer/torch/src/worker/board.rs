@@ -13,7 +13,7 @@ use trainyard_core::tree::{Node, Tree};
 pub struct Board {
     session: Mutex<Session>,
     changed: Condvar,
-    /// Apart from the other, whose waiters run many times a step.
+    /// Not the same as `changed`, whose waiters are woken many times a step.
     ended: Condvar,
 }
 
@@ -43,11 +43,11 @@ impl Board {
         self.change(|session| session.end(ending));
     }
 
-    /// Ends the session when what is returned is dropped, be it by a panic: threads that wait for it
-    /// must see that nobody goes on.
+    /// Ends the session when what is returned is dropped, after a panic too: other threads must not wait
+    /// for this one.
     pub fn end_on_drop(&self) -> impl Drop {
         scopeguard::guard(self, |board| {
-            board.end(Ending::Lost("nobody works at it".into()));
+            board.end(Ending::Lost("its thread has ended".into()));
         })
     }
 

@@ -8,7 +8,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -59,9 +59,25 @@ struct Line {
     lane: Lane,
     address: Address,
     out: Mutex<Out>,
-    /// Of the connections for gradients and for parameters.
-    push: Mutex<Option<Closer>>,
-    pull: Mutex<Option<Closer>>,
+    push: Way,
+    pull: Way,
+}
+
+/// One of the two connections of a lane.
+#[derive(Default)]
+struct Way {
+    /// Ends the connection as it is now.
+    closer: Mutex<Option<Closer>>,
+    /// Something was sent or received on it.
+    used: AtomicBool,
+}
+
+impl Way {
+    fn close(&self) {
+        if let Some(closer) = &*self.closer.lock() {
+            closer.close();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -110,8 +126,8 @@ impl Links {
                 address: address.map_err(io::Error::other)?,
                 lane,
                 out: Mutex::default(),
-                push: Mutex::default(),
-                pull: Mutex::default(),
+                push: Way::default(),
+                pull: Way::default(),
             })
         };
         let lanes = Lane::all(&layout, servers.len() as u32, connections);
@@ -158,7 +174,7 @@ impl Links {
                     held: board.held(&line.lane.chunks),
                 };
                 self.keep(board, line, &line.pull, channel, |connection| {
-                    self.receive(connection.reader, board, &line.lane, arenas)
+                    self.receive(connection.reader, board, line, arenas)
                 });
             });
             if !self.inline() {
@@ -177,7 +193,7 @@ impl Links {
         &self,
         board: &Board,
         line: &Line,
-        closer: &Mutex<Option<Closer>>,
+        way: &Way,
         channel: impl Fn() -> Channel,
         live: impl Fn(Connection) -> io::Result<()>,
     ) {
@@ -189,14 +205,16 @@ impl Links {
         let (mut since, mut pause) = (Instant::now(), RETRY.0);
         loop {
             let ended = self.open(board, line, channel()).and_then(|connection| {
-                *closer.lock() = Some(connection.closer.clone());
+                *way.closer.lock() = Some(connection.closer.clone());
                 if board.is_over() {
-                    return Ok(()); // closers were called before this one was there
+                    return Ok(()); // the others were closed before this one was there
                 }
                 let opened = Instant::now();
                 let ended = live(connection);
-                // One that a server has refused at once is no end of the trouble.
-                if opened.elapsed() >= heartbeat_interval {
+                way.close();
+                // A server that closes each connection at once is as good as none.
+                let used = way.used.swap(false, Ordering::Relaxed);
+                if used || opened.elapsed() >= heartbeat_interval {
                     (since, pause) = (Instant::now(), RETRY.0);
                 }
                 ended
@@ -214,7 +232,9 @@ impl Links {
             if board.wait_for_end(Some(pause)) {
                 return;
             }
-            tracing::debug!(server, why, "a bulk connection is made again");
+            if pause == RETRY.0 {
+                tracing::info!(server, why, "connecting again");
+            }
             pause = (2 * pause).min(RETRY.1);
         }
     }
@@ -235,7 +255,8 @@ impl Links {
         loop {
             match opened.recv_timeout(LOOK) {
                 Ok(connection) => {
-                    self.traffic.connections.fetch_add(1, Ordering::Relaxed);
+                    let made = u64::from(connection.is_ok());
+                    self.traffic.connections.fetch_add(made, Ordering::Relaxed);
                     return connection;
                 }
                 Err(RecvTimeoutError::Timeout) if !board.is_over() => {}
@@ -249,7 +270,7 @@ impl Links {
         &self,
         mut reader: ReadHalf,
         board: &Board,
-        lane: &Lane,
+        line: &Line,
         arenas: &[Arena; 2],
     ) -> io::Result<()> {
         let refused = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
@@ -268,7 +289,7 @@ impl Links {
             if header.fence(identity.job, identity.generation) != Fence::Current {
                 return Err(refused("parameters of another generation"));
             }
-            if lane.chunks.binary_search(&chunk).is_err() {
+            if line.lane.chunks.binary_search(&chunk).is_err() {
                 return Err(refused("parameters of another connection"));
             }
             let range = self.layout.chunk_range(chunk);
@@ -285,6 +306,7 @@ impl Links {
                     let target = unsafe { arenas[parity].chunk_mut(range) };
                     reader.read_exact(as_bytes_mut(target))?;
                     board.received(version, chunk);
+                    line.pull.used.store(true, Ordering::Relaxed);
                 }
                 Admission::Over | Admission::Wait => return Ok(()),
             }
@@ -332,8 +354,11 @@ impl Links {
             return;
         };
         match self.write(&mut out, &line.lane, push) {
-            Ok(()) => board.pushed(number, life, push.step, push.node),
-            Err(_) => close(&line.push),
+            Ok(()) => {
+                line.push.used.store(true, Ordering::Relaxed);
+                board.pushed(number, life, push.step, push.node);
+            }
+            Err(_) => line.push.close(),
         }
     }
 
@@ -391,15 +416,9 @@ impl Links {
         self.posted.notify_all();
         self.sent.notify_all();
         for line in &self.lines {
-            close(&line.push);
-            close(&line.pull);
+            line.push.close();
+            line.pull.close();
         }
-    }
-}
-
-fn close(closer: &Mutex<Option<Closer>>) {
-    if let Some(closer) = &*closer.lock() {
-        closer.close();
     }
 }
 

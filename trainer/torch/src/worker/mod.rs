@@ -126,8 +126,8 @@ enum Joined {
 }
 
 impl Worker {
-    /// Joins and works, and joins again when the coordinator is lost. The session goes on meanwhile,
-    /// and with the same coordinator it stays the same.
+    /// Joins and works, and joins again when the coordinator is lost. The session goes on meanwhile, and
+    /// ends when a coordinator of a newer generation has welcomed this worker.
     fn work_until_released(&self) -> Result<ExitCode> {
         std::thread::scope(|scope| {
             let mut search = net::Search::new(&self.options.timing);
@@ -141,7 +141,7 @@ impl Worker {
                     Joined::Welcome(current, sender, receiver) => {
                         search = net::Search::new(&self.options.timing);
                         generation = current;
-                        // First: the session before may have to finish a leaf.
+                        // First: the session before may have to finish what it computes.
                         let _beating = heartbeat::start(Arc::clone(&sender), interval);
                         session = session.filter(|session| session.is_of(current));
                         let session =
@@ -245,24 +245,25 @@ impl Worker {
             sender.close();
         }
         board.welcomed();
-        let error = loop {
+        let gone = loop {
             match receiver.receive() {
-                Ok(FromCoordinator::Release(release)) => {
-                    board.end(Ending::Released(release.clone()));
-                    break Ending::Released(release);
-                }
                 Ok(message) => {
+                    let last = matches!(message, FromCoordinator::Release(_));
                     if let Some(answer) = board.take(message) {
                         session.uplink.send(&answer);
                     }
+                    if last {
+                        break "the coordinator has released this worker".to_owned();
+                    }
                 }
-                Err(error) => break Ending::Lost(format!("the coordinator is gone: {error}")),
+                Err(error) => break format!("the coordinator is gone: {error}"),
             }
         };
+        session.uplink.close();
         generation.store(0, Ordering::Relaxed);
         self.terminate.clear();
         board.orphaned();
-        board.ending().unwrap_or(error)
+        board.ending().unwrap_or(Ending::Lost(gone))
     }
 
     /// A session's work, on a thread of its own.
@@ -281,7 +282,7 @@ impl Worker {
         let assistants: Vec<Engine> = (1..self.threads).map(|_| engine()).collect();
         let engine = engine();
         std::thread::scope(|scope| {
-            // Be it by a panic: neither the assistants nor the coordinator wait for what is not to come.
+            // After a panic too: the assistants and the coordinator must not wait for this thread.
             scopeguard::defer! {
                 crew.close();
                 uplink.close();

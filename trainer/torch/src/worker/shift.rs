@@ -17,6 +17,19 @@ use super::{Options, Worker, messages};
 use crate::arena::Arena;
 use crate::engine::{Engine, EngineError, Gradient};
 
+/// Why no more is computed.
+enum Stop {
+    /// The session is over: nobody needs it.
+    Over,
+    Failed(EngineError),
+}
+
+impl From<EngineError> for Stop {
+    fn from(error: EngineError) -> Self {
+        Stop::Failed(error)
+    }
+}
+
 /// The computing thread of a session.
 pub(super) struct Shift<'a> {
     pub worker: &'a Worker,
@@ -47,7 +60,8 @@ impl Shift<'_> {
                 Next::Connect(servers) => break servers,
                 Next::Tell(message) => self.uplink.send(&message),
                 Next::End(_) => return None,
-                Next::Compute { .. } | Next::Evaluate { .. } => {}
+                // There are no parameters without a connection.
+                Next::Compute { .. } | Next::Evaluate { .. } => self.board.computed(),
             }
         };
         let Options {
@@ -108,6 +122,9 @@ impl Shift<'_> {
             let Product::Gradient(gradient) = product else {
                 return Ok(());
             };
+            if board.is_over() {
+                return Err(Stop::Over);
+            }
             left -= 1;
             if left == 0 {
                 computed(); // the arena is free while the last is being pushed
@@ -131,11 +148,11 @@ impl Shift<'_> {
             Ok(())
         };
         let work = |order, buffer| crew::carry_out(engine, order, buffer);
-        let result = crew.produce::<EngineError>(work, orders.collect(), each);
+        let result = crew.produce::<Stop>(work, orders.collect(), each);
         if left > 0 {
             computed();
         }
-        if let Err(error) = result {
+        if let Err(Stop::Failed(error)) = result {
             self.failed(step, error);
         }
     }
