@@ -351,7 +351,7 @@ fn sent(feed: &mut Feed, chunk: u32, versions: Versions) -> Vec<u64> {
 
 #[test]
 fn t22_a_feed_sends_its_chunks_in_turn_and_a_chunk_that_changed_again_once() {
-    let mut feed = Feed::new(3..9, 1, 2, &Held::default());
+    let mut feed = Feed::new(3..9, 1, 2, &Held::default(), |_| 0).unwrap();
     let taken: Vec<u32> = std::iter::from_fn(|| feed.take()).collect();
     assert_eq!(taken, [3, 5, 7], "what there is when it connects");
     assert!(!feed.offer(4), "of another connection");
@@ -367,7 +367,7 @@ fn t22_a_feed_sends_its_chunks_in_turn_and_a_chunk_that_changed_again_once() {
 
 #[test]
 fn t22_a_feed_sends_each_version_once() {
-    let mut feed = Feed::new(0..2, 0, 1, &Held::default());
+    let mut feed = Feed::new(0..2, 0, 1, &Held::default(), |_| 0).unwrap();
     assert_eq!(sent(&mut feed, 0, versions(Some(4), 5)), [4, 5]);
     assert_eq!(sent(&mut feed, 0, versions(Some(4), 5)), [0; 0]);
     assert_eq!(sent(&mut feed, 0, versions(Some(5), 6)), [6]);

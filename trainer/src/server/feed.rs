@@ -1,11 +1,10 @@
 //! One connection on which a worker receives parameters.
 
 use std::io::Write;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
-use trainyard_core::shard::{Feed, Held, Versions};
+use trainyard_core::shard::{Feed, Versions};
 use trainyard_core::wire::{Body, as_bytes};
 use trainyard_runtime::net::{Identity, write_frame};
 
@@ -23,13 +22,11 @@ struct State {
 }
 
 impl FeedStream {
-    /// A stream of the chunks `c` of `chunks` with `c % of == index`, to a worker that holds some.
-    pub fn new(chunks: Range<u32>, index: u32, of: u32, held: &Held) -> Self {
+    /// A stream of what a feed says.
+    pub fn new(feed: Feed) -> Self {
+        let closed = false;
         FeedStream {
-            state: Mutex::new(State {
-                feed: Feed::new(chunks, index, of, held),
-                closed: false,
-            }),
+            state: Mutex::new(State { feed, closed }),
             filled: Condvar::new(),
         }
     }

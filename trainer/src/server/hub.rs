@@ -12,6 +12,7 @@ use trainyard_core::shard::Push;
 use trainyard_core::wire::{Body, Fence, Limits, as_bytes_mut};
 use trainyard_runtime::net::{
     self, Channel, Closer, Connection, Identity, Incoming, Listener, ReadHalf, Timing, read_header,
+    refused,
 };
 
 use super::coordination::Input;
@@ -169,10 +170,6 @@ impl Hub {
             closer.close();
         }
     }
-}
-
-fn refused(why: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why.to_string())
 }
 
 /// Receives pushes until the connection ends.

@@ -13,7 +13,7 @@ use trainyard_core::layout::CHUNK;
 use trainyard_core::optimizer::LengthError;
 use trainyard_core::round::Tally;
 use trainyard_core::shard::{
-    Chunk, Held, Progress, Push, Reached, Refusal, Rules, Snapshot, Taken, Versions,
+    Chunk, Feed, Held, Progress, Push, Reached, Refusal, Rules, Snapshot, Taken, Versions,
 };
 
 use super::feed::FeedStream;
@@ -245,25 +245,14 @@ impl Shard {
     /// Connects a feed: it gets every version from now on, and those that the worker does not hold.
     ///
     /// # Errors
-    /// [`Refusal::Held`] if the worker holds what this shard has not come to. Its parameters may be
-    /// another's, and it would wait for ever for newer ones.
+    /// As [`Feed::new`].
     pub fn subscribe(&self, index: u32, of: u32, held: &Held) -> Result<Arc<FeedStream>, Refusal> {
-        let chunks = self.chunks().zip(&self.chunks);
-        let ours = chunks.filter(|(id, _)| id % of.max(1) == index);
-        for ((id, slot), held) in ours.zip(held.versions()) {
-            let version = slot.lock().version();
-            if let Some(held) = held.filter(|held| *held > version) {
-                return Err(Refusal::Held {
-                    chunk: id,
-                    held,
-                    version,
-                });
-            }
-        }
-        let mut feeds = self.feeds.write();
-        let feed = Arc::new(FeedStream::new(self.chunks(), index, of, held));
-        feeds.push(Arc::clone(&feed));
-        Ok(feed)
+        let first = self.rules.chunks.start;
+        let version = |chunk: u32| self.chunks[(chunk - first) as usize].lock().version();
+        let feed = Feed::new(self.chunks(), index, of, held, version)?;
+        let stream = Arc::new(FeedStream::new(feed));
+        self.feeds.write().push(Arc::clone(&stream));
+        Ok(stream)
     }
 
     /// Disconnects a feed.

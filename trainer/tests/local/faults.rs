@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::common::reference;
-use crate::common::wire::{identity, introduced, pull};
+use crate::common::wire::{identity, introduced};
 use crate::common::{Ended, Random, Run, Spec, example, folder, resident, send, sha};
 use rustix::process::Signal;
 use serde_json::Value;
+use trainyard_runtime::net::testing::pull;
 
 /// A job of 15 steps an epoch that checkpoints often.
 fn job(epochs: u64) -> Spec {

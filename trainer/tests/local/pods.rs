@@ -71,7 +71,7 @@ fn t01_roles_that_nobody_watches_train_the_same_model() {
 fn t02_a_push_that_is_lost_with_its_connection_is_pushed_again() {
     let cluster = Cluster::new(example("breast-cancer/job.yaml").epochs(20), 1);
     let relay = Losing::start(cluster.address(), 25, 3);
-    let mut server = cluster.server_behind(0, 1, Some(&relay.address));
+    let mut server = cluster.server_behind(0, 1, |_| relay.address.clone());
     let mut worker = cluster.worker(0);
     worker.until("three losses", |_| (relay.lost() == 3).then_some(()));
     let welcomes = worker.until("a metric", |pod| pod.metric("sessions_total"));
@@ -125,7 +125,7 @@ fn t02_a_broken_connection_costs_what_was_on_its_way() {
     let random = Random::new("t02_breaks");
     let relay = Breaking::new(random, BREAKS, traffic / 2 / u64::from(BREAKS));
     let mut servers: Vec<Pod> = (0..2)
-        .map(|index| cluster.server_behind_relay(index, &relay))
+        .map(|index| cluster.server_behind(index, 1, |own| relay.before(own)))
         .collect();
     let mut workers = [cluster.worker(0), cluster.worker(1)];
     servers[0].until("all breaks", |_| (relay.breaks() == BREAKS).then_some(()));

@@ -3,11 +3,12 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 
-use crate::common::wire::{header, identity, introduced, pull};
+use crate::common::wire::{header, identity, introduced};
 use crate::common::{Run, Spec, example, folder, reference, send, sha};
 use rustix::process::Signal;
 use trainyard_core::tree::Node;
 use trainyard_core::wire::{Body, Limits};
+use trainyard_runtime::net::testing::pull;
 use trainyard_runtime::net::{Channel, Connection, read_header};
 
 /// A job that goes on for as long as the test needs it.

@@ -5,9 +5,8 @@ use std::ops::Range;
 use crate::layout::Layout;
 use crate::tree::{Node, Tree};
 
-/// Models up to this many chunks have one lane to each server, and are pushed by the computing thread
-/// itself: waking another takes longer than sending.
-pub const FEW_CHUNKS: u32 = 4;
+/// Models up to this many chunks are small.
+const FEW_CHUNKS: u32 = 4;
 
 /// A pair of connections to a server, one for gradients and one for parameters, and the chunks that
 /// travel on them.
@@ -24,9 +23,15 @@ pub struct Lane {
 }
 
 impl Lane {
+    /// Whether a model is so small that it has one lane to each server, and is pushed by the computing
+    /// thread itself: waking another takes longer than sending.
+    pub fn is_small(layout: &Layout) -> bool {
+        layout.chunks() <= FEW_CHUNKS
+    }
+
     /// All lanes to `servers` servers, at most `connections` to each; none without chunks.
     pub fn all(layout: &Layout, servers: u32, connections: u32) -> Vec<Lane> {
-        let of = match layout.chunks() <= FEW_CHUNKS {
+        let of = match Self::is_small(layout) {
             true => 1,
             false => connections.max(1),
         };

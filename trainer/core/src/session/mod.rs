@@ -23,8 +23,8 @@ use crate::tree::{Node, Tree};
 
 pub use arenas::Admission;
 use arenas::Arenas;
+pub use lanes::Lane;
 use lanes::Ledger;
-pub use lanes::{FEW_CHUNKS, Lane};
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::{Held, Versions};
+use super::{Held, Refusal, Versions};
 
 /// Queues chunks, never payloads: a chunk that changes again before it was sent is sent once, in its
 /// newest versions. So a slow or dead reader costs one chunk in flight.
@@ -20,8 +20,18 @@ pub struct Feed {
 
 impl Feed {
     /// A feed of the chunks `c` of `chunks` with `c % of == index`. All are waiting to be sent, in
-    /// versions newer than the one held.
-    pub fn new(chunks: Range<u32>, index: u32, of: u32, held: &Held) -> Self {
+    /// versions newer than the one held; `version` tells the one that a chunk has reached.
+    ///
+    /// # Errors
+    /// [`Refusal::Held`] if the worker holds what its chunk has not come to. Its parameters may be
+    /// another's, and it would wait for ever for newer ones.
+    pub fn new(
+        chunks: Range<u32>,
+        index: u32,
+        of: u32,
+        held: &Held,
+        version: impl Fn(u32) -> u64,
+    ) -> Result<Self, Refusal> {
         let mut feed = Feed {
             first: chunks.start,
             index,
@@ -32,11 +42,23 @@ impl Feed {
         };
         let mut held = held.versions();
         for chunk in chunks {
-            if feed.offer(chunk) {
-                feed.sent[(chunk - feed.first) as usize] = held.next().flatten();
+            if !feed.offer(chunk) {
+                continue;
             }
+            let Some(held) = held.next().flatten() else {
+                continue;
+            };
+            let version = version(chunk);
+            if held > version {
+                return Err(Refusal::Held {
+                    chunk,
+                    held,
+                    version,
+                });
+            }
+            feed.sent[(chunk - feed.first) as usize] = Some(held);
         }
-        feed
+        Ok(feed)
     }
 
     /// Says that a chunk has a new version; returns whether it was not waiting yet.

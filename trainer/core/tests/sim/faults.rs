@@ -176,7 +176,7 @@ impl World {
                 first
             }
             (Fault::Break, ..) => {
-                let links: Vec<Link> = self.links.values().copied().collect();
+                let links = self.links_where(|_| true);
                 let link = self.rng.pick(&links).copied();
                 let delay = *self.rng.pick(&[1_000, 20_000, 400_000]).unwrap_or(&0);
                 if let Some(link) = link {
@@ -241,9 +241,8 @@ impl World {
         let time = self.now + self.rng.within(1_000, 1_200_000);
         self.partitions.push((process, server, time));
         self.disturbed = self.disturbed.max(time);
-        let between = |link: &&Link| link.worker == process && link.server == server;
-        let links: Vec<Link> = self.links.values().filter(between).copied().collect();
-        for link in links {
+        let between = |link: &Link| link.worker == process && link.server == server;
+        for link in self.links_where(between) {
             let delay = self.rng.within(1_000, 600_000);
             self.sever(link, delay);
         }

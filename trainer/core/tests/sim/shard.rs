@@ -119,11 +119,10 @@ impl Shard {
 
     /// A new bulk connection; all that is held is under way on it.
     pub fn subscribe(&mut self, number: u64, index: u32, of: u32, held: &Held) {
-        let chunks = self.chunks.iter().filter(|chunk| chunk.id() % of == index);
-        for (chunk, held) in chunks.zip(held.versions()) {
-            assert!(held <= Some(chunk.version()), "it holds what never was");
-        }
-        let feed = Feed::new(self.rules.chunks.clone(), index, of, held);
+        let chunks = self.rules.chunks.clone();
+        let version = |chunk: u32| self.chunks[(chunk - chunks.start) as usize].version();
+        let feed = Feed::new(chunks.clone(), index, of, held, version);
+        let feed = feed.unwrap_or_else(|refusal| panic!("{refusal}"));
         self.feeds.insert(number, (feed, true));
     }
 

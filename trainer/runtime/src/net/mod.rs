@@ -83,6 +83,7 @@ impl Identity {
     }
 }
 
-fn refused(why: impl std::fmt::Display) -> io::Error {
+/// The error for what a peer may not say: [`io::ErrorKind::InvalidData`].
+pub fn refused(why: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.to_string())
 }

@@ -1,6 +1,7 @@
 //! Connections for tests, over TCP and over Unix sockets.
 
 use trainyard_core::control::Role;
+use trainyard_core::shard::Held;
 
 use super::{Address, Channel, Connection, Hello, Identity, Listener, Timing, accept, connect};
 
@@ -20,6 +21,15 @@ pub fn listeners() -> [(Listener, Option<tempfile::TempDir>); 2] {
         (Listener::bind(&tcp).expect("a free port"), None),
         (Listener::bind(&path).expect("a new path"), Some(folder)),
     ]
+}
+
+/// For all parameters of a server, to somebody who holds none.
+pub fn pull() -> Channel {
+    Channel::Pull {
+        index: 0,
+        of: 1,
+        held: Held::default(),
+    }
 }
 
 /// Both ends of a connection that is introduced as `channel`: ours has called.

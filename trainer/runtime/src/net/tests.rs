@@ -8,25 +8,16 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{self, Timeout};
 use trainyard_core::control::Role;
-use trainyard_core::shard::Held;
 use trainyard_core::wire::Body;
 
 use super::address::Kind;
 use super::socket::Socket;
-use super::testing::{IDENTITY, listeners, pair};
+use super::testing::{IDENTITY, listeners, pair, pull};
 use super::until::Until;
 use super::*;
 
 /// No wait is longer than this.
 const LIMIT: Duration = Duration::from_secs(60);
-
-fn pull() -> Channel {
-    Channel::Pull {
-        index: 0,
-        of: 1,
-        held: Held::default(),
-    }
-}
 
 fn channels() -> [Channel; 3] {
     [Channel::Control, Channel::Push, pull()]

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use trainyard_core::control::Role;
-use trainyard_core::shard::Held;
 use trainyard_core::wire::{Body, Header, Limits};
 use trainyard_runtime::net::{Channel, Connection, Hello, Identity, Timing, connect, read_header};
 
@@ -31,15 +30,6 @@ pub fn stranger(roster: &Roster) -> io::Result<Box<dyn Write>> {
         Some(path) => Box::new(UnixStream::connect(path)?),
         None => Box::new(TcpStream::connect(address)?),
     })
-}
-
-/// For all parameters of a server, to somebody who holds none.
-pub fn pull() -> Channel {
-    Channel::Pull {
-        index: 0,
-        of: 1,
-        held: Held::default(),
-    }
 }
 
 /// A connection that is introduced as a worker's.

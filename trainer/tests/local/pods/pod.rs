@@ -15,7 +15,6 @@ use tempfile::TempDir;
 use trainyard_contract::pod::JOB_FILE;
 use trainyard_contract::{ExportReport, FinisherArgs, MemberArgs, ServerArgs, WorkerArgs};
 
-use crate::common::relay::Breaking;
 use crate::common::{LIMIT, Spec, folder, get, send};
 
 /// A job, and what its pods share.
@@ -128,7 +127,7 @@ impl Cluster {
     }
 
     pub fn server(&self, index: u32, generation: u32) -> Pod {
-        self.server_behind(index, generation, None)
+        self.server_behind(index, generation, |own| own)
     }
 
     /// Server 0's address for everything.
@@ -136,19 +135,8 @@ impl Cluster {
         self.port.on("127.0.0.1")
     }
 
-    /// A server that tells workers to find its bulk port at `advertised`, if that is given.
-    pub fn server_behind(&self, index: u32, generation: u32, advertised: Option<&str>) -> Pod {
-        self.server_advertised(index, generation, |address| {
-            advertised.map_or(address, str::to_owned)
-        })
-    }
-
-    /// A server, generation 1, that workers reach through a relay.
-    pub fn server_behind_relay(&self, index: u32, relay: &Breaking) -> Pod {
-        self.server_advertised(index, 1, |address| relay.before(address))
-    }
-
-    fn server_advertised(
+    /// A server that tells workers to find its bulk port where `advertised` says, given its own address.
+    pub fn server_behind(
         &self,
         index: u32,
         generation: u32,

@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use trainyard_core::control::Role;
 use trainyard_core::layout::{CHUNK, Layout};
-use trainyard_core::session::{Admission, Ending, FEW_CHUNKS, Lane};
+use trainyard_core::session::{Admission, Ending, Lane};
 use trainyard_core::tree::Tree;
 use trainyard_core::wire::{Body, Fence, Limits, as_bytes, as_bytes_mut};
 use trainyard_runtime::net::{
     self, Address, Channel, Closer, Connection, Hello, Identity, ReadHalf, Timing, WriteHalf,
-    read_header, write_frame,
+    read_header, refused, write_frame,
 };
 
 use super::board::Board;
@@ -143,11 +143,6 @@ impl Links {
         })
     }
 
-    /// Whether the thread that computes sends by itself.
-    fn inline(&self) -> bool {
-        self.layout.chunks() <= FEW_CHUNKS
-    }
-
     /// Starts the threads that keep the connections, send and receive. They end with the board's
     /// session.
     pub fn start<'scope>(
@@ -177,7 +172,7 @@ impl Links {
                     self.receive(connection.reader, board, line, arenas)
                 });
             });
-            if !self.inline() {
+            if !Lane::is_small(&self.layout) {
                 scope.spawn(move || self.serve(board, number));
             }
         }
@@ -273,7 +268,6 @@ impl Links {
         line: &Line,
         arenas: &[Arena; 2],
     ) -> io::Result<()> {
-        let refused = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
         let identity = self.caller.identity;
         let mut scratch = vec![0.0; CHUNK];
         loop {
@@ -386,7 +380,7 @@ impl Links {
     /// Sends a push over all lanes that it is owed on; returns its buffers when that is over. What could
     /// not be sent the board knows, and asks for again.
     pub fn push(&self, board: &Board, push: Push) -> Vec<Gradient> {
-        if self.inline() {
+        if Lane::is_small(&self.layout) {
             (0..self.lines.len()).for_each(|number| self.send(board, number, &push));
             return push.parts;
         }

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use anyhow::{Result, anyhow};
-use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
+use trainyard_core::control::{FromCoordinator, Join, Role, ToCoordinator};
 use trainyard_core::session::Ending;
 use trainyard_object::Connection;
 use trainyard_runtime::exit::{self, BadInput, ExitCode, TryAgain};
@@ -118,12 +118,8 @@ struct Worker {
     terminate: trainyard_runtime::signals::Termination,
 }
 
-/// What a coordinator says to a join.
-enum Joined {
-    Welcome(u32, Arc<ControlSender>, ControlReceiver),
-    Released(Release),
-    Lost(String),
-}
+/// A coordinator's welcome: its generation, and the control stream.
+struct Welcome(u32, Arc<ControlSender>, ControlReceiver);
 
 impl Worker {
     /// Joins and works, and joins again when the coordinator is lost. The session goes on meanwhile, and
@@ -135,10 +131,9 @@ impl Worker {
             let mut generation = 0;
             let interval = self.options.timing.heartbeat_interval;
             loop {
-                let why = match self.join(generation)? {
-                    Joined::Released(release) => return exit::of_release(release),
-                    Joined::Lost(why) => why,
-                    Joined::Welcome(current, sender, receiver) => {
+                let ending = match self.join(generation)? {
+                    Err(ending) => ending,
+                    Ok(Welcome(current, sender, receiver)) => {
                         search = net::Search::new(&self.options.timing);
                         generation = current;
                         // First: the session before may have to finish what it computes.
@@ -146,12 +141,12 @@ impl Worker {
                         session = session.filter(|session| session.is_of(current));
                         let session =
                             session.get_or_insert_with(|| Session::start(scope, self, current));
-                        let ending = self.follow(session, sender, receiver);
-                        match ending {
-                            Ending::Released(release) => return exit::of_release(release),
-                            Ending::Lost(why) => why,
-                        }
+                        self.follow(session, sender, receiver)
                     }
+                };
+                let why = match ending {
+                    Ending::Released(release) => return exit::of_release(release),
+                    Ending::Lost(why) => why,
                 };
                 if self.terminate.requested() {
                     return Ok(ExitCode::Done); // nobody waits for us
@@ -162,9 +157,9 @@ impl Worker {
         })
     }
 
-    /// Asks the coordinator to be let in.
-    fn join(&self, generation: u32) -> Result<Joined> {
-        let lost = |error: std::io::Error| Ok(Joined::Lost(error.to_string()));
+    /// Asks the coordinator to be let in; it may say that the worker's part is over.
+    fn join(&self, generation: u32) -> Result<Result<Welcome, Ending>> {
+        let lost = |error: std::io::Error| Ok(Err(Ending::Lost(error.to_string())));
         let Options {
             index,
             coordinator,
@@ -186,7 +181,7 @@ impl Worker {
         }
         Ok(match receiver.receive() {
             Ok(FromCoordinator::Welcome { generation }) => {
-                Joined::Welcome(generation, Arc::new(sender), receiver)
+                Ok(Welcome(generation, Arc::new(sender), receiver))
             }
             Ok(FromCoordinator::Refused { reason, again }) => {
                 let message = format!("the join was refused: {reason}");
@@ -195,8 +190,8 @@ impl Worker {
                     false => anyhow!(message),
                 });
             }
-            Ok(FromCoordinator::Release(release)) => Joined::Released(release),
-            Ok(_) => Joined::Lost("an unexpected message".into()),
+            Ok(FromCoordinator::Release(release)) => Err(Ending::Released(release)),
+            Ok(_) => Err(Ending::Lost("an unexpected message".into())),
             Err(error) => return lost(error),
         })
     }
