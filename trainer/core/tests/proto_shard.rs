@@ -374,3 +374,24 @@ fn t22_a_feed_sends_each_version_once() {
     assert_eq!(sent(&mut feed, 0, versions(Some(7), 8)), [7, 8]);
     assert_eq!(sent(&mut feed, 1, versions(None, 0)), [0]);
 }
+
+#[test]
+fn t13_a_feed_is_refused_to_who_holds_what_never_was() {
+    let feed =
+        |held: [Option<u64>; 2]| Feed::new(3..7, 1, 2, &Held::of(held), |chunk| chunk.into());
+    let held = |chunk, held| Refusal::Held {
+        chunk,
+        held,
+        version: chunk.into(),
+    };
+    assert!(feed([Some(3), Some(5)]).is_ok(), "of chunks 3 and 5");
+    assert_eq!(feed([Some(4), None]).unwrap_err(), held(3, 4));
+    assert_eq!(feed([None, Some(6)]).unwrap_err(), held(5, 6));
+    let mut feed = feed([Some(3), Some(4)]).unwrap();
+    assert_eq!(
+        sent(&mut feed, 3, versions(Some(2), 3)),
+        [0; 0],
+        "it is here"
+    );
+    assert_eq!(sent(&mut feed, 5, versions(Some(4), 5)), [5]);
+}
