@@ -89,7 +89,8 @@ fn t02_a_push_that_is_lost_with_its_connection_is_pushed_again() {
 fn t02_a_worker_that_loses_the_coordinator_alone_keeps_its_connections() {
     const BREAKS: u32 = 3;
     let mut cluster = Cluster::new(example("breast-cancer/job.yaml").epochs(100), 1);
-    // A join and a welcome take some hundred bytes, each step a view.
+    // A join and a welcome, 5 kB, are never broken; an epoch takes 2 kB, so all breaks come in the first
+    // half of them.
     let relay = Breaking::new(Random::new("t02_alone"), BREAKS, 20_000);
     cluster.coordinator = Some(relay.before(cluster.address()));
     let mut server = cluster.server(0, 1);

@@ -38,7 +38,7 @@ impl Plan {
         }
         let passed = next.bytes as usize;
         next.breaks += 1;
-        next.bytes = 1 + next.random.below(2 * self.every);
+        next.bytes = self.every / 2 + next.random.below(self.every);
         passed.min(bytes - 1)
     }
 }
@@ -49,7 +49,8 @@ impl Plan {
 pub struct Breaking(Arc<Plan>);
 
 impl Breaking {
-    /// Ends `times` connections, with `every` bytes between two of them on average.
+    /// Ends `times` connections, with `every` bytes between two of them on average: never fewer than half
+    /// of that, nor more than one and a half.
     pub fn new(random: Random, times: u32, every: u64) -> Self {
         let next = Next {
             random,
