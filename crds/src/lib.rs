@@ -5,6 +5,7 @@
 //!
 //! The schema that users install is made from these types by [`schema::crds`]; the copy in `crds/yaml/` is checked to be current by a test.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "manifest")]

@@ -4,6 +4,7 @@
 //! cannot tell) -> **plan** ([`plan`], pure: every decision is there) -> **apply** ([`apply`], the only place that writes). The
 //! status in a plan is written before any of its steps is taken.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
 pub mod apply;

@@ -1,5 +1,6 @@
 //! The operator's process: arguments, signals, HTTP, leader election; the work is in the library.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
@@ -70,6 +71,7 @@ fn log(format: LogFormat) {
         .unwrap_or_else(|_| EnvFilter::new("info,kube_lease_manager=warn"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .log_internal_errors(false) // they would be printed, and panic where the log cannot be written
         .with_writer(std::io::stderr);
     match format {
         // The spans of kube's own loop repeat what the fields say.

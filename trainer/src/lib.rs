@@ -2,6 +2,8 @@
 //! libtorch is in a second program beside it, which this one starts ([`torch_program`]).
 //! See `ARCHITECTURE.md`.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 pub mod commands;
 pub mod run;
 pub mod server;

@@ -1,5 +1,7 @@
 //! `trainyard`: train, and use what was trained. What needs libtorch is in the program beside it.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use trainyard::{commands, run, server, torch_program};
 use trainyard_contract::{DEFAULT_CONNECTIONS, MAX_THREADS, MemberCommand, ServerArgs};
 use trainyard_runtime::exit;
 use trainyard_runtime::net::Timing;
+use trainyard_runtime::output;
 use trainyard_runtime::role;
 use trainyard_runtime::termination::{self, Ended};
 
@@ -88,7 +91,7 @@ fn main() -> std::process::ExitCode {
         }
     };
     let exit = result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        output::say_error(&error);
         exit::of_error(&error)
     });
     exit.into()
@@ -106,6 +109,7 @@ fn run_job(args: RunArgs) -> std::process::ExitCode {
         threads: args.threads.map(usize::from),
         connections: args.connections,
         transport: args.transport,
+        arguments: std::env::args_os().collect(),
     };
     let exit = run::run(options, &mut ui).unwrap_or_else(|error| {
         ui.failed(&format!("{error:#}"));

@@ -9,6 +9,8 @@
 //! The order of a checkpoint: all servers write their shards, each durable when its
 //! [`ShardRecord`] is returned; then the coordinator commits the manifest that names them, and
 //! cleans. A crash anywhere leaves shards that no manifest names, which a later cleaning removes.
+
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
 pub mod digest;

@@ -17,6 +17,8 @@
 //! environment variable. What is read may come from another version too: fields of [`Progress`] and [`Report`] that are
 //! missing have defaults, and unknown ones are passed over.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 /// Version of this contract. A job's status has the version under which its image was chosen; absent, it is 1.
 ///
 /// 1. Server 0 exports the artifact, and its report names it.

@@ -4,6 +4,8 @@
 //! random state, no libtorch. Time and seeds are handed in, so that each decision can be tested
 //! by properties and replayed by a seeded simulation. `ARCHITECTURE.md` at the root has the
 //! picture and the invariants.
+
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
 pub mod assignment;

@@ -7,6 +7,8 @@
 //!
 //! Every operation is bounded in time: [`Patience`] says how long it is tried. Errors name bucket and
 //! key, what is wrong, and what to do.
+
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
 mod address;

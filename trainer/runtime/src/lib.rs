@@ -1,6 +1,8 @@
 //! What every process of a job needs, whatever its role: the job itself, connections, storage,
 //! the files of an artifact, signals and exit codes. Nothing here links libtorch.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 pub mod arch;
 pub mod artifact;
 pub mod exit;
@@ -9,6 +11,7 @@ pub mod heartbeat;
 pub mod http;
 pub mod job;
 pub mod net;
+pub mod output;
 pub mod role;
 pub mod signals;
 pub mod storage;

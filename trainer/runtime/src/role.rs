@@ -28,6 +28,7 @@ pub fn begin(job: &str, supervisor: Option<u32>) -> Result<Job> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
+        .log_internal_errors(false) // they would be printed, and panic where the log cannot be written
         .with_writer(std::io::stderr)
         .init();
     let text =

@@ -9,6 +9,7 @@ pub mod process;
 mod sockets;
 mod supervisor;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -58,7 +59,11 @@ pub struct Options {
     pub connections: u32,
     /// What carries data and control.
     pub transport: Transport,
+    /// The command line of this process, the program first.
+    pub arguments: Vec<OsString>,
 }
+
+const RESUME: &str = "--resume";
 
 /// Reads a manifest as `run` does.
 ///
@@ -119,7 +124,7 @@ pub fn run(options: Options, ui: &mut Ui) -> Result<ExitCode> {
                     .log(&job)?
                     .latest()
                     .is_some_and(|manifest| manifest.step == step);
-                ui.stopped(step, total, saved, &resume_command(&options));
+                ui.stopped(step, total, saved, &resume_command(&options.arguments));
                 return Ok(ExitCode::Interrupted);
             }
         }
@@ -133,7 +138,7 @@ pub fn run(options: Options, ui: &mut Ui) -> Result<ExitCode> {
         format!(
             "the job is complete and its checkpoint is in {place}, but the artifact cannot be exported \
              (fix this, then go on with {})",
-            resume_command(&options)
+            resume_command(&options.arguments)
         )
     })?;
     ui.finished(&summary(&job, manifest, &place, begin.elapsed())?);
@@ -157,15 +162,17 @@ fn shown(checkpoints: &Checkpoints, out: &Path) -> Location {
     }
 }
 
-fn resume_command(options: &Options) -> String {
-    let mut command = format!("trainyard run {}", options.file.display());
-    for set in &options.set {
-        command += &format!(" --set '{set}'");
-    }
-    if let Some(out) = &options.out {
-        command += &format!(" --out {}", out.display());
-    }
-    command + " --resume"
+/// The command line that goes on with a run: the one that began it, with `--resume`, quoted so that it
+/// can be pasted into a shell.
+fn resume_command(arguments: &[OsString]) -> String {
+    let words = arguments.iter().map(|word| word.to_string_lossy());
+    let mut words: Vec<_> = words.filter(|word| word != RESUME).collect();
+    // Behind `--` it would be another file.
+    let end = words.iter().position(|word| word == "--");
+    words.insert(end.unwrap_or(words.len()), RESUME.into());
+    // Only a NUL cannot be quoted, and no argument has one.
+    let quoted = words.iter().filter_map(|word| shlex::try_quote(word).ok());
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 fn summary(job: &Job, manifest: &Manifest, place: &Location, elapsed: Duration) -> Result<Summary> {
@@ -206,4 +213,30 @@ fn describe(job: &Job) -> String {
         ),
     };
     format!("{task}, {model}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t25_the_command_that_resumes_can_be_pasted_and_loses_no_option() {
+        let command = |line: &str| {
+            let words = shlex::split(line).expect("a command line");
+            let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+            resume_command(&words)
+        };
+        let same = "bin/trainyard run 'my data/my job.yaml' --out 'out dir' --servers 2 --set 'spec.x={a: \"b\"}'";
+        assert_eq!(command(same), format!("{same} --resume"));
+        let resumed = format!("{same} --resume");
+        assert_eq!(command(&resumed), resumed, "once");
+        assert_eq!(
+            command("trainyard run -- --odd.yaml"),
+            "trainyard run --resume -- --odd.yaml"
+        );
+        assert_eq!(
+            command("trainyard run it\\'s.yaml"),
+            "trainyard run \"it's.yaml\" --resume"
+        );
+    }
 }

@@ -18,7 +18,7 @@ use object::{Endianness, elf};
 use serde_json::Value;
 use trainyard_contract::env::{THREAD_LIMITS, pinned_threads};
 use trainyard_crds::training_job::CpuCapability;
-use trainyard_runtime::THIS_PROGRAM;
+use trainyard_runtime::{THIS_PROGRAM, output};
 
 /// The libtorch that this version of tch is built against.
 pub const LIBTORCH_VERSION: &str = "2.13.0";
@@ -78,8 +78,8 @@ pub fn of_spec(manifest: &Value) -> Option<CpuCapability> {
 pub fn pin_if_supported(wanted: Option<CpuCapability>) -> Result<()> {
     match wanted {
         Some(wanted) if !is_supported(wanted) => {
-            eprintln!(
-                "warning: this CPU lacks the kernels that the job has asked for; the last digits may differ"
+            output::warn(
+                "this CPU lacks the kernels that the job has asked for; the last digits may differ",
             );
             pin(None, 1)
         }
@@ -199,9 +199,7 @@ mod tests {
     fn the_build_of_the_loaded_libtorch_is_named_and_the_same_again() {
         // The linker leaves out what no test calls.
         crate::engine::use_threads(1);
-        let begin = std::time::Instant::now();
         let words = describe(None, 1);
-        println!("{words}, found in {:?}", begin.elapsed());
         let (_, rest) = words.split_once("(build ").expect("a build");
         let (build, _) = rest.split_once(')').expect("its end");
         assert!(

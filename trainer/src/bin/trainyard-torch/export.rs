@@ -7,6 +7,7 @@ use trainyard::commands::{ExportArgs, open_log, print};
 use trainyard::ui::format::thousands;
 use trainyard_checkpoint::{Check, Error, Log, Manifest};
 use trainyard_runtime::exit::{BadInput, ExitCode};
+use trainyard_runtime::output;
 use trainyard_runtime::storage::Location;
 use trainyard_torch::{artifact, capability};
 
@@ -65,7 +66,10 @@ fn choose<'a>(log: &'a Log, shown: &Location, step: Option<u64>) -> Result<&'a M
     match log.newest_loadable(Check::Digests) {
         Ok(Some(loadable)) => {
             for skipped in &loadable.skipped {
-                eprintln!("warning: passed over {}: {}", skipped.key, skipped.reason);
+                output::warn(format_args!(
+                    "passed over {}: {}",
+                    skipped.key, skipped.reason
+                ));
             }
             Ok(loadable.manifest)
         }

@@ -1,6 +1,8 @@
 //! `trainyard-torch`: what of Trainyard needs libtorch. `trainyard` starts it, with the arguments that
 //! it was given itself.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod export;
 mod finisher;
 mod predict;
@@ -13,6 +15,7 @@ use trainyard::commands::{ExportArgs, PredictArgs};
 use trainyard_contract::{DEFAULT_CONNECTIONS, FinisherArgs, WorkerArgs};
 use trainyard_runtime::exit;
 use trainyard_runtime::net::Timing;
+use trainyard_runtime::output;
 use trainyard_runtime::role;
 use trainyard_runtime::termination::{self, Ended};
 use trainyard_torch::{capability, worker};
@@ -51,7 +54,7 @@ fn main() -> std::process::ExitCode {
         }
     };
     let exit = result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        output::say_error(&error);
         exit::of_error(&error)
     });
     exit.into()
