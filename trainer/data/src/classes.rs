@@ -39,6 +39,9 @@ impl Interner {
     }
 }
 
+/// The code of a row without a label. There are fewer classes.
+const NO_LABEL: u32 = u32::MAX;
+
 /// Labels of a source, row by row.
 #[derive(Clone, Debug)]
 pub(crate) enum RawLabels {
@@ -56,6 +59,14 @@ impl RawLabels {
                 codes: Vec::new(),
             },
             Task::Regression => Self::Targets(Vec::new()),
+        }
+    }
+
+    /// Adds a row without a label.
+    pub(crate) fn push_none(&mut self) {
+        match self {
+            Self::Codes { codes, .. } => codes.push(NO_LABEL),
+            Self::Targets(targets) => targets.push(f64::NAN),
         }
     }
 
@@ -93,7 +104,7 @@ impl RawLabels {
         }
     }
 
-    /// Encodes the labels of some rows.
+    /// Encodes the labels of some rows; NaN where a row has none.
     pub(crate) fn encode(&self, label: &Label, rows: &[u32]) -> Result<Vec<f32>, UnknownLabel> {
         match self {
             Self::Targets(targets) => Ok(rows
@@ -105,13 +116,12 @@ impl RawLabels {
                 let classes: Vec<Option<f32>> =
                     names.names().iter().map(|name| index.find(name)).collect();
                 rows.iter()
-                    .map(|&row| {
-                        let code = codes[row as usize] as usize;
-                        let value = &names.names()[code];
-                        classes[code].ok_or_else(|| UnknownLabel {
+                    .map(|&row| match codes[row as usize] {
+                        NO_LABEL => Ok(f32::NAN),
+                        code => classes[code as usize].ok_or_else(|| UnknownLabel {
                             row,
-                            value: value.clone(),
-                        })
+                            value: names.names()[code as usize].clone(),
+                        }),
                     })
                     .collect()
             }

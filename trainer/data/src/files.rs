@@ -1,10 +1,11 @@
 //! Where bytes come from.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{DataError, ErrorKind};
+use crate::kind;
 
 /// Opens the files that a job names, in a [`Folder`] or an object store.
 pub trait Files {
@@ -35,12 +36,15 @@ impl Folder {
         // Readers of an object store take what begins with s3:// before it comes here.
         if uri.contains("://") {
             return refuse(
-                "only paths of files and s3:// URIs are supported; give a path relative to the data volume",
+                "only paths of files and s3:// URIs are supported; give a path relative to the data volume (in a local run, to the manifest's folder)",
             );
         }
         let path = Path::new(uri);
         if path.components().any(|part| part == Component::ParentDir) {
-            return refuse("the path must not contain \"..\"; put the file below the data volume");
+            return refuse(
+                "the path must not contain \"..\"; put the file below the data volume (in a local run, beside the \
+                 manifest), or in a local run give its absolute path",
+            );
         }
         // An absolute path replaces the folder.
         Ok(self.0.join(path))
@@ -77,20 +81,28 @@ pub(crate) fn open(files: &dyn Files, uri: &str, limit: u64) -> Result<Box<dyn R
 }
 
 /// The decompressed bytes of `reader`, at most `limit` of them.
+///
+/// # Errors
+/// Of the reader; also if the bytes begin as those of some other kind of file do.
 pub(crate) fn plain<'a>(
     reader: impl Read + 'a,
     limit: u64,
 ) -> Result<Box<dyn Read + 'a>, DataError> {
     let mut reader = BufReader::with_capacity(1 << 16, reader);
     let head = fill(&mut reader).map_err(|e| cannot("read", &e))?;
-    if head.starts_with(&[0x1f, 0x8b]) {
-        let inner = flate2::bufread::MultiGzDecoder::new(reader);
-        return Ok(Box::new(Bounded { inner, left: limit }));
-    }
-    Ok(Box::new(Bounded {
-        inner: reader,
-        left: limit,
-    }))
+    let inner: Box<dyn Read + 'a> = match head.starts_with(&[0x1f, 0x8b]) {
+        true => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
+        false => Box::new(reader),
+    };
+    let mut bounded = Bounded { inner, left: limit };
+    let mut head = Vec::with_capacity(kind::HEAD);
+    let first = bounded
+        .by_ref()
+        .take(kind::HEAD as u64)
+        .read_to_end(&mut head);
+    first.map_err(|e| cannot("read", &e))?;
+    kind::refuse(&head)?;
+    Ok(Box::new(Cursor::new(head).chain(bounded)))
 }
 
 fn fill<R: Read>(reader: &mut BufReader<R>) -> io::Result<&[u8]> {

@@ -10,6 +10,8 @@
 //! Everything here is a function of the bytes read and of the options: no clock, no randomness but
 //! the seed of the split, no threads. Nothing is allocated because a header says so, only because
 //! bytes arrived, and [`Limits`] bounds even that.
+
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
 mod array;
@@ -18,6 +20,7 @@ mod columns;
 mod digest;
 mod error;
 mod files;
+mod kind;
 mod load;
 mod number;
 mod options;

@@ -27,7 +27,8 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
     let limits = &options.limits;
     let source = Source::read(files, &options.train, options.task, limits)?;
     let (train_rows, validation_rows) = split(&source, options)?;
-    let mut warnings = Vec::new();
+    let named = |warning: &String| format!("{}: {warning}", source.file());
+    let mut warnings: Vec<String> = source.warnings().iter().map(named).collect();
 
     let label = source.fit_label(options.task)?;
     let unseen = source.unseen_classes(&label, &train_rows);

@@ -14,8 +14,8 @@ use crate::table::{Encoded, Table};
 
 /// Encodes a CSV file for prediction, with the bits that training would give the same rows.
 ///
-/// Columns are found by name, others are ignored; the label column may be absent, and then
-/// the table has no labels. `name` stands for the file in errors.
+/// Columns are found by name, others are ignored. The label column may be absent, and then the table has
+/// no labels; where a row's is blank, it is NaN. `name` stands for the file in errors.
 ///
 /// # Errors
 /// As [`load`](crate::load()); also if the model's inputs are an array.

@@ -247,6 +247,14 @@ impl Source {
         })
     }
 
+    /// What reading it has shown that a user should know.
+    pub(crate) fn warnings(&self) -> &[String] {
+        match &self.inputs {
+            Inputs::Columns { frame, .. } => &frame.warnings,
+            Inputs::Array(_) => &[],
+        }
+    }
+
     /// For text, the lines of the rows and of those left out.
     pub(crate) fn into_lines(self) -> (Vec<u64>, Vec<u64>) {
         match self.inputs {

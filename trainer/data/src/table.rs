@@ -16,7 +16,7 @@ pub struct Table {
     /// within a row.
     pub features: Vec<f32>,
     /// One label a row: 0 or 1 (binary), the index of the class (multiclass), the target
-    /// (regression). Empty where a source for prediction holds none.
+    /// (regression). Empty where a source for prediction holds none, NaN where one of its rows has none.
     pub labels: Vec<f32>,
 }
 

@@ -67,7 +67,8 @@ impl<'a> Records<'a> {
                     return Err(DataError::data(problem, UTF8_REMEDY).on_line(line));
                 }
             };
-            if !names.insert(name) {
+            // Columns without a name are left out.
+            if !name.is_empty() && !names.insert(name) {
                 let problem = format!("two columns are named {}", quoted(name));
                 return Err(DataError::data(problem, "rename one of them").on_line(line));
             }
@@ -155,10 +156,10 @@ struct Strict<R> {
 
 impl<R: Read> Strict<R> {
     fn new(mut inner: R, delimiter: u8, limits: &Limits) -> io::Result<Self> {
-        let mut head = Vec::with_capacity(3);
-        inner.by_ref().take(3).read_to_end(&mut head)?;
-        if head == b"\xef\xbb\xbf" {
-            head.clear();
+        let mut head = Vec::with_capacity(6);
+        inner.by_ref().take(6).read_to_end(&mut head)?;
+        if head.starts_with(b"\xef\xbb\xbf") {
+            head.drain(..3);
         }
         let mut strict = Self {
             inner,
@@ -179,6 +180,14 @@ impl<R: Read> Strict<R> {
         };
         if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
             strict.fail(1, "the file is UTF-16", UTF8_REMEDY);
+        }
+        if head.starts_with(b"\x93NUMPY") {
+            let remedy = "name it as npy features, or write it as CSV";
+            strict.fail(1, "the file is an NPY array", remedy);
+        }
+        if head.starts_with(b"\0\0") {
+            let remedy = "it may be an IDX array (name it as idx images), or no data at all";
+            strict.fail(1, "the file begins with NUL bytes", remedy);
         }
         strict.head = head.into();
         Ok(strict)

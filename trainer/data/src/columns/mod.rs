@@ -26,6 +26,8 @@ pub(crate) struct Frame {
     pub lines: Vec<u64>,
     /// Lines of the rows left out for a missing value.
     pub dropped: Vec<u64>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
 }
 
 /// One input column.
@@ -103,6 +105,7 @@ impl Frame {
             labels: plan.label.as_ref().map(|_| RawLabels::new(plan.task)),
             lines: Vec::new(),
             dropped: Vec::new(),
+            warnings: plan.warnings.clone(),
         }
     }
 
@@ -127,6 +130,10 @@ impl Frame {
         (|| {
             let text = records.field(*index)?;
             if number::is_missing(text) {
+                if plan.blank_labels {
+                    labels.push_none();
+                    return Ok(true);
+                }
                 return match plan.missing {
                     Missing::DropRow => Ok(false),
                     _ => Err(missing_label(plan.task)),

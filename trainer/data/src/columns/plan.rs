@@ -13,8 +13,12 @@ pub(crate) struct Plan {
     pub columns: Vec<PlannedColumn>,
     /// Position and name of the label column.
     pub label: Option<(usize, String)>,
+    /// Whether rows may lack the label.
+    pub blank_labels: bool,
     pub missing: Missing,
     pub task: Task,
+    /// What the user should know.
+    pub warnings: Vec<String>,
 }
 
 /// One input column.
@@ -57,17 +61,14 @@ impl Plan {
         {
             return both(name, "both `exclude` and `categorical`");
         }
-        let mut columns = Vec::new();
+        let (mut columns, mut unnamed) = (Vec::new(), Vec::new());
         for (index, name) in header.iter().enumerate() {
             if index == label || excluded.contains(name.as_str()) {
                 continue;
             }
             if name.is_empty() {
-                let problem = format!("column {} has no name", index + 1);
-                return Err(DataError::data(
-                    problem,
-                    "name it (pandas writes its index without a name unless told index=False)",
-                ));
+                unnamed.push((index + 1).to_string());
+                continue;
             }
             let categorical = categorical.contains(name.as_str());
             columns.push(PlannedColumn {
@@ -86,8 +87,10 @@ impl Plan {
         Ok(Self {
             columns,
             label: Some((label, options.label.clone())),
+            blank_labels: false,
             missing: options.missing,
             task,
+            warnings: left_out(&unnamed).into_iter().collect(),
         })
     }
 
@@ -125,13 +128,30 @@ impl Plan {
         Ok(Self {
             columns,
             label,
+            blank_labels: matches!(rule, LabelColumn::Optional),
             missing: input.missing,
             task,
+            warnings: Vec::new(),
         })
     }
 }
 
-/// Whether a file must have its label column.
+/// What is said about columns without a name, of which pandas, R and spreadsheets write some.
+fn left_out(unnamed: &[String]) -> Option<String> {
+    const SHOWN: usize = 5;
+    let numbers = unnamed[..unnamed.len().min(SHOWN)].join(", ");
+    let (columns, more) = match unnamed.len() {
+        0 => return None,
+        1 => ("column", ""),
+        2..=SHOWN => ("columns", ""),
+        _ => ("columns", " and others"),
+    };
+    Some(format!(
+        "{columns} {numbers}{more} without a name in the header, left out; to learn from it, name it"
+    ))
+}
+
+/// Whether a file must have its label column, and each row a label.
 #[derive(Clone, Copy)]
 pub(crate) enum LabelColumn {
     Required,

@@ -119,8 +119,22 @@ const BINARY: &[(&str, &[u8], &[&str])] = &[
     ),
     (
         "no name",
-        b",a,y\n0,1,0\n",
-        &["a.csv:1:", "column 1 has no name", "index=False"],
+        b",y,\n0,1,0\n",
+        &["a.csv:1:", "no column is left to learn from"],
+    ),
+    (
+        "an array",
+        b"\x93NUMPY\x01\x00",
+        &["a.csv:1:", "the file is an NPY array", "npy"],
+    ),
+    (
+        "a workbook",
+        b"PK\x03\x04\x14\x00",
+        &[
+            "a.csv: ",
+            "a ZIP archive or a spreadsheet's workbook",
+            "save the sheet as CSV",
+        ],
     ),
     (
         "only the label",

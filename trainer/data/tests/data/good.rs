@@ -2,10 +2,13 @@
 
 use std::io::Write;
 
-use trainyard_data::{CsvOptions, Missing, Normalization, SourceSpec, Task, Validation, load};
+use trainyard_data::{
+    CsvOptions, Missing, Normalization, SourceSpec, Task, Validation, encode_csv, load,
+};
 
 use crate::common::{
-    Memory, csv_options, edit, f32s, idx, load_csv, load_npy, npy, npy_options, npy_raw, options,
+    Memory, assert_error, csv_options, edit, f32s, idx, load_csv, load_npy, npy, npy_options,
+    npy_raw, options,
 };
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -282,4 +285,56 @@ fn gather_copies_the_rows_named() {
     table.gather_labels(&[2, 0, 2], &mut labels);
     assert_eq!(features, [5.0, 6.0, 1.0, 2.0, 5.0, 6.0]);
     assert_eq!(labels, [2.5, 0.5, 2.5]);
+}
+
+#[test]
+fn columns_without_a_name_are_left_out_and_told() {
+    let options = csv_options(Task::Binary);
+    let plain = load_csv("a,b,y\n1,2,u\n3,5,v\n", &options).unwrap();
+    assert_eq!(plain.warnings, [""; 0]);
+    // As R and pandas write an index, and as spreadsheets save empty columns.
+    let index = load_csv(",a,b,y\n0,1,2,u\n1,3,5,v\n", &options).unwrap();
+    let empty = load_csv("a,b,y,, ,\n1,2,u,,,\n3,5,v,,x,\n", &options).unwrap();
+    for (data, columns) in [(index, "column 1 "), (empty, "columns 4, 5, 6 ")] {
+        assert_eq!((&data.train, &data.facts), (&plain.train, &plain.facts));
+        let [warning] = &data.warnings[..] else {
+            panic!("{:?}", data.warnings)
+        };
+        assert!(
+            warning.starts_with(&format!("a.csv: {columns}without a name")),
+            "{warning}"
+        );
+    }
+}
+
+#[test]
+fn rows_for_prediction_may_lack_their_label() {
+    for (task, labels) in [
+        (Task::Binary, ["u", "v"]),
+        (Task::Regression, ["1.5", "2.5"]),
+    ] {
+        for missing in [Missing::Error, Missing::Mean, Missing::DropRow] {
+            let mut options = csv_options(task);
+            edit(&mut options, |csv| csv.missing = missing);
+            let [first, second] = labels;
+            let text = format!("a,y\n1,{first}\n2,{second}\n");
+            let schema = load_csv(text, &options).unwrap().facts.schema;
+            let rows = format!("a,y\n1,\n2,{second}\n3,NA\n");
+            let encoded = encode_csv(&schema, "rows", rows.as_bytes(), &options.limits).unwrap();
+            assert_eq!(encoded.table.rows, 3, "{missing:?}");
+            let known: Vec<bool> = encoded
+                .table
+                .labels
+                .iter()
+                .map(|label| !label.is_nan())
+                .collect();
+            assert_eq!(known, [false, true, false]);
+        }
+    }
+    // Where the model learns or is judged, a label is needed.
+    assert_error(
+        "blank",
+        load_csv("a,y\n1,\n", &csv_options(Task::Binary)),
+        &["the label is missing"],
+    );
 }

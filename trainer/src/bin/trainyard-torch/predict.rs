@@ -17,6 +17,7 @@ use trainyard_data::{
 };
 use trainyard_runtime::artifact;
 use trainyard_runtime::exit::{BadInput, ExitCode};
+use trainyard_runtime::output;
 use trainyard_runtime::storage::Location;
 use trainyard_torch::artifact::Artifact;
 use trainyard_torch::capability;
@@ -29,10 +30,9 @@ const TABLE_ROWS: usize = 10_000;
 /// # Errors
 /// [`BadInput`] for a damaged artifact or an unsuitable file, naming the place.
 pub fn run(args: PredictArgs) -> Result<ExitCode> {
-    pin(&args.artifact)?;
-    let files = args
-        .artifact
-        .fetch(&[artifact::MODEL, artifact::PARAMETERS])?;
+    let place = artifact_at(&args.artifact)?;
+    pin(&place)?;
+    let files = place.fetch(&[artifact::MODEL, artifact::PARAMETERS])?;
     let artifact = Artifact::open(files.path())?;
     let encoded = encode(&artifact, &args)?;
     warn(&encoded);
@@ -44,10 +44,33 @@ pub fn run(args: PredictArgs) -> Result<ExitCode> {
         (false, false) => predictions.write_table(out),
     })?;
     if let (false, Some(metrics)) = (args.json, &predictions.metrics) {
-        let rows = thousands(encoded.table.rows as u64);
-        eprintln!("metrics on {rows} rows: {}", print::metrics(metrics));
+        let metrics = print::metrics(metrics);
+        let (labelled, total) = (predictions.labelled as u64, predictions.total as u64);
+        let rows = match total - labelled {
+            0 => format!("{} rows", thousands(total)),
+            blank => format!(
+                "the {} of {} rows that have a label ({} have none)",
+                thousands(labelled),
+                thousands(total),
+                thousands(blank)
+            ),
+        };
+        output::say(format_args!("metrics on {rows}: {metrics}"));
     }
     Ok(exit)
+}
+
+/// The artifact at a place, or that of the run at it.
+fn artifact_at(place: &Location) -> Result<Location> {
+    let holds = |place: &Location| -> Result<bool> {
+        let files = place.fetch(&[artifact::MODEL])?;
+        Ok(files.path().join(artifact::MODEL).exists())
+    };
+    let inner = place.artifact();
+    Ok(match !holds(place)? && holds(&inner)? {
+        true => inner,
+        false => place.clone(),
+    })
 }
 
 /// Pins the kernels of the job, so that a row gets the bits that training gave it.
@@ -114,13 +137,13 @@ fn data_error(error: DataError) -> anyhow::Error {
 
 fn warn(encoded: &Encoded) {
     for warning in &encoded.warnings {
-        eprintln!("warning: {warning}");
+        output::warn(warning);
     }
     if let Some(first) = encoded.dropped.first() {
         let count = encoded.dropped.len();
-        eprintln!(
-            "warning: {count} rows with missing values are left out, as in training; the first is on line {first}"
-        );
+        output::warn(format_args!(
+            "{count} rows with missing values are left out, as in training; the first is on line {first}"
+        ));
     }
 }
 
@@ -140,13 +163,14 @@ struct Predictions<'a> {
     place: &'static str,
     rows: Vec<Row>,
     total: usize,
+    labelled: usize,
     metrics: Option<Metrics>,
 }
 
 impl<'a> Predictions<'a> {
     fn compute(artifact: &'a Artifact, encoded: &Encoded, limit: Option<usize>) -> Result<Self> {
         let (table, kind) = (&encoded.table, artifact.kind());
-        let labelled = table.labels.len() == table.rows && table.rows > 0;
+        let labelled = table.labels.iter().filter(|label| !label.is_nan()).count();
         let limit = limit.unwrap_or(usize::MAX);
         let (mut rows, mut blocks) = (Vec::new(), Vec::new());
         for block in artifact.outputs(table) {
@@ -160,12 +184,17 @@ impl<'a> Predictions<'a> {
                     rows.push(Row {
                         place,
                         prediction: Prediction::of(kind, outputs),
-                        label: table.labels.get(row).copied(),
+                        label: table
+                            .labels
+                            .get(row)
+                            .copied()
+                            .filter(|label| !label.is_nan()),
                     });
                 }
             }
-            if labelled {
-                blocks.push(artifact.score(&outputs, &table.labels[range])?);
+            if labelled > 0 {
+                let (outputs, labels) = with_labels(&outputs, &table.labels[range]);
+                blocks.push(artifact.score(&outputs, &labels)?);
             } else if range.end >= limit {
                 break;
             }
@@ -179,7 +208,8 @@ impl<'a> Predictions<'a> {
             },
             rows,
             total: table.rows,
-            metrics: labelled.then(|| artifact.summarize(&blocks)),
+            labelled,
+            metrics: (labelled > 0).then(|| artifact.summarize(&blocks)),
         })
     }
 
@@ -216,7 +246,9 @@ impl<'a> Predictions<'a> {
             }
             None => cells.push(number(row.prediction.answer())),
         }
-        cells.extend(self.label(row));
+        if self.metrics.is_some() {
+            cells.push(self.label(row).unwrap_or_default());
+        }
         cells
     }
 
@@ -253,7 +285,11 @@ impl<'a> Predictions<'a> {
             writeln!(out, "{}", serde_json::to_string(&self.line(row))?)?;
         }
         if let Some(metrics) = &self.metrics {
-            writeln!(out, "{}", json!({ "rows": self.total, "metrics": metrics }))?;
+            writeln!(
+                out,
+                "{}",
+                json!({ "rows": self.total, "labelled": self.labelled, "metrics": metrics })
+            )?;
         }
         Ok(())
     }
@@ -293,6 +329,17 @@ impl<'a> Predictions<'a> {
             },
         }
     }
+}
+
+/// The outputs and labels of the rows that have a label.
+fn with_labels(outputs: &[f32], labels: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let width = outputs.len().checked_div(labels.len()).unwrap_or(0).max(1);
+    let rows = outputs.chunks_exact(width).zip(labels);
+    let (outputs, labels): (Vec<&[f32]>, Vec<f32>) = rows
+        .filter(|(_, label)| !label.is_nan())
+        .map(|(outputs, label)| (outputs, *label))
+        .unzip();
+    (outputs.concat(), labels)
 }
 
 /// A row as a line of JSON.
