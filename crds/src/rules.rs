@@ -71,7 +71,7 @@ pub(crate) fn spec() -> Vec<Rule> {
         rule_at(
             ".training.batchSize",
             "self.training.batchSize >= self.training.microBatches",
-            "batchSize must be at least microBatches, so that each of the parts of a batch has a row",
+            "batchSize must be at least microBatches (4 unless set), so that each of the parts of a batch has a row",
         ),
         rule_at(
             ".training.earlyStopping",

@@ -96,7 +96,7 @@ fn unknown_fields_and_rules_are_told_together() {
     let text = MINIMAL.replace("batchSize: 32", "batchSize: 1\n    sed: 1");
     assert_eq!(
         messages(&text, &[]),
-        "job.yaml:11:5: spec.training.batchSize: batchSize must be at least microBatches, so that each of the parts of a batch has a row\n\
+        "job.yaml:11:5: spec.training.batchSize: batchSize must be at least microBatches (4 unless set), so that each of the parts of a batch has a row\n\
          job.yaml:12:5: spec.training.sed: unknown field; did you mean `seed`?"
     );
     // A misspelt field or alternative is one mistake, not two.

@@ -293,11 +293,14 @@ fn hint(schema: &Value, name: &str) -> String {
     }
 }
 
+/// As within a sentence; acronyms stay as they are.
 fn lower_first(text: &str) -> String {
     let mut characters = text.chars();
-    match characters.next() {
-        Some(first) => first.to_lowercase().chain(characters).collect(),
-        None => String::new(),
+    let first = characters.next();
+    match (first, characters.clone().next()) {
+        (Some(_), Some(second)) if second.is_uppercase() => text.to_owned(),
+        (Some(first), _) => first.to_lowercase().chain(characters).collect(),
+        (None, _) => String::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! From the path of a field to its place in the file.
 
 use super::error::Place;
-use super::node::{Kind, Node};
+use super::node::{Entry, Kind, Node};
 
 /// The steps of a path such as `spec.model.cnn.blocks[0].groups`.
 fn steps(path: &str) -> impl Iterator<Item = &str> {
@@ -34,32 +34,26 @@ pub(super) fn place(root: &Node, path: &str) -> Place {
     place
 }
 
-/// Names of the fields at `path` that have a value, with their places.
-pub(super) fn fields<'a>(root: &'a Node, path: &str) -> Vec<(&'a str, Place)> {
-    let mut node = root;
-    for step in steps(path) {
-        let next = match &node.kind {
-            Kind::Map(entries) => entries
-                .iter()
-                .find(|entry| entry.name == step)
-                .map(|entry| &entry.node),
-            Kind::List(items) => step
-                .parse::<usize>()
-                .ok()
-                .and_then(|index| items.get(index)),
-            _ => None,
-        };
-        match next {
-            Some(next) => node = next,
-            None => return Vec::new(),
+/// What is at `path`, if it is in the file.
+fn at<'a>(root: &'a Node, path: &str) -> Option<&'a Node> {
+    steps(path).try_fold(root, |node, step| match &node.kind {
+        Kind::Map(entries) => {
+            let entry = entries.iter().find(|entry| entry.name == step);
+            entry.map(|entry| &entry.node)
         }
-    }
-    match &node.kind {
-        Kind::Map(entries) => entries
-            .iter()
-            .filter(|entry| !matches!(entry.node.kind, Kind::Null))
-            .map(|entry| (entry.name.as_str(), entry.place))
-            .collect(),
-        _ => Vec::new(),
-    }
+        Kind::List(items) => items.get(step.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+/// Names of the fields at `path`, with their places: those that have a value, or those that have none.
+pub(super) fn fields<'a>(root: &'a Node, path: &str, with_value: bool) -> Vec<(&'a str, Place)> {
+    let Some(Kind::Map(entries)) = at(root, path).map(|node| &node.kind) else {
+        return Vec::new();
+    };
+    let wanted = |entry: &&Entry| matches!(entry.node.kind, Kind::Null) != with_value;
+    let wanted = entries.iter().filter(wanted);
+    wanted
+        .map(|entry| (entry.name.as_str(), entry.place))
+        .collect()
 }

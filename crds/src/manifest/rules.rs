@@ -40,9 +40,20 @@ pub(super) fn evaluate(value: &Value, root: &Node, report: &mut Report) {
 
 /// Not exactly one alternative: the second one found is the place to look at.
 fn choice(path: &str, message: String, root: &Node, report: &mut Report) {
-    let found = locate::fields(root, path);
+    let found = locate::fields(root, path, true);
     match found.as_slice() {
-        [] | [_] => report.add(locate::place(root, path), path, message, "none is set"),
+        [] | [_] => {
+            let blank = locate::fields(root, path, false);
+            let (place, remedy) = match blank.first() {
+                // `{a}` is a map too: of `a` to nothing.
+                Some((name, place)) => (
+                    *place,
+                    format!("`{name}` has no value: write `{name}: {{}}`"),
+                ),
+                None => (locate::place(root, path), "none is set".into()),
+            };
+            report.add(place, path, message, remedy);
+        }
         [.., (_, place)] => {
             let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
             report.add(

@@ -5,10 +5,28 @@ use serde_json::Value;
 /// Most valid names that are listed where none is near.
 const MAX_LISTED: usize = 12;
 
+/// What other programs call our fields.
+const OTHER_NAMES: [(&str, &str); 12] = [
+    ("path", "uri"),
+    ("file", "uri"),
+    ("filename", "uri"),
+    ("url", "uri"),
+    ("source", "uri"),
+    ("target", "label"),
+    ("sep", "delimiter"),
+    ("separator", "delimiter"),
+    ("lr", "learningRate"),
+    ("batch", "batchSize"),
+    ("layers", "hidden"),
+    ("count", "replicas"),
+];
+
 /// The field of an object with `schema` that `name` was probably meant to be.
 pub(super) fn meant<'s>(name: &str, schema: &'s Value) -> Option<&'s str> {
     let names: Vec<&str> = properties(schema).map(|(name, _)| name).collect();
-    nearest(name, &names)
+    let other = OTHER_NAMES.iter().find(|(other, _)| *other == name);
+    let ours = other.and_then(|(_, ours)| names.iter().find(|name| *name == ours));
+    ours.copied().or_else(|| nearest(name, &names))
 }
 
 /// The remedy for an unknown field of an object with `schema` that is near to none, where `root` is the schema of the whole document.
