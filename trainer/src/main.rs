@@ -52,12 +52,16 @@ struct RunArgs {
     /// Number of servers, instead of the manifest's.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     servers: Option<u32>,
-    /// Folder for checkpoints, logs and the artifact [default: runs/NAME].
+    /// Folder for checkpoints, logs and the artifact [default: runs/NAME, or runs/NAME-2 and so on where
+    /// another job of that name has checkpoints].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on from the newest checkpoint in the folder.
     #[arg(long)]
     resume: bool,
+    /// Delete what an earlier run has left in the folder, and begin anew.
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
     /// Change a field of the manifest, such as spec.training.epochs=3. May be repeated.
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
@@ -106,6 +110,7 @@ fn run_job(args: RunArgs) -> std::process::ExitCode {
         servers: args.servers,
         out: args.out,
         resume: args.resume,
+        overwrite: args.overwrite,
         threads: args.threads.map(usize::from),
         connections: args.connections,
         transport: args.transport,

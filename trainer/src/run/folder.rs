@@ -1,10 +1,11 @@
 //! The folder of a run: one run at a time, one job for ever.
 
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 use trainyard_checkpoint::{Error, Log, Storage, spec_differences};
 use trainyard_runtime::exit::BadInput;
@@ -13,6 +14,46 @@ use trainyard_runtime::storage::Location;
 
 /// Differences of a job that are named.
 const SHOWN: usize = 3;
+
+const LOCK: &str = ".lock";
+
+/// What a run leaves in its folder, beside the lock.
+const OURS: [&str; 6] = [
+    "artifact",
+    "checkpoints",
+    "log",
+    "logs",
+    "job.json",
+    "run.json",
+];
+
+/// Folders that are tried for a run that was not told where to go.
+const NUMBERS: u32 = 9999;
+
+/// The folder for a run of `job` that was told none: `base`, or the first of `base-2`, `base-3`, ... in
+/// which no other job has trained. So a manifest can be changed and run again and again.
+pub fn choose(base: &Path, job: &Job) -> PathBuf {
+    let numbered = (2..=NUMBERS).map(|number| {
+        let mut name = base.as_os_str().to_owned();
+        name.push(format!("-{number}"));
+        PathBuf::from(name)
+    });
+    let mut candidates = std::iter::once(base.to_owned()).chain(numbered);
+    let free = candidates.find(|path| !holds_another(path, job));
+    free.unwrap_or_else(|| base.to_owned())
+}
+
+/// Whether another job has checkpoints in a folder.
+fn holds_another(path: &Path, job: &Job) -> bool {
+    let storage = Location::Folder(path.to_owned()).open_existing();
+    let log = storage.ok().and_then(|storage| Log::open_any(storage).ok());
+    log.is_some_and(|log| *log.identity() != job.identity() && !is_empty(&log))
+}
+
+/// Whether nothing was ever saved in a log.
+fn is_empty(log: &Log) -> bool {
+    log.latest().is_none() && log.damaged().is_empty()
+}
 
 /// What differs between the job in the storage and this one, field by field.
 fn differences(storage: Arc<dyn Storage>, job: &Job) -> Option<String> {
@@ -53,15 +94,22 @@ impl Folder {
     /// Creates or takes over `path` for `job`.
     ///
     /// # Errors
-    /// If another run is in it, or it cannot be written.
+    /// If another run is in it, or something that is no run, or it cannot be written.
     pub fn open(path: &Path) -> Result<Self> {
+        if let Some(name) = strange(path) {
+            return Err(BadInput(format!(
+                "{} is no run's folder, but holds {name}: choose a new or empty folder with --out",
+                path.display()
+            ))
+            .into());
+        }
         let create = || {
             fs::create_dir_all(path.join("logs"))?;
             File::options()
                 .create(true)
                 .truncate(false)
                 .write(true)
-                .open(path.join(".lock"))
+                .open(path.join(LOCK))
         };
         let lock = create().map_err(|error| {
             BadInput(format!(
@@ -84,6 +132,28 @@ impl Folder {
         Ok(Folder { path, _lock: lock })
     }
 
+    /// Deletes what earlier runs have left here.
+    ///
+    /// # Errors
+    /// If something cannot be deleted.
+    pub fn clear(&self) -> Result<()> {
+        for name in OURS {
+            let path = self.path.join(name);
+            let removed = match path.is_dir() {
+                true => fs::remove_dir_all(&path),
+                false => fs::remove_file(&path),
+            };
+            match removed {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error)
+                        .with_context(|| format!("{} cannot be deleted", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(fs::create_dir_all(self.path.join("logs"))?)
+    }
+
     /// Writes a JSON file that is whole whenever it is read.
     ///
     /// # Errors
@@ -97,6 +167,23 @@ impl Folder {
         fs::rename(&part, &file)?;
         Ok(())
     }
+}
+
+/// The name of something in a folder that no run has made, if no run has ever been there. Hidden files do
+/// not count: systems and editors leave some everywhere.
+fn strange(path: &Path) -> Option<String> {
+    if path.join(LOCK).exists() {
+        return None;
+    }
+    let entries = fs::read_dir(path).ok()?.flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| !name.starts_with('.')).min()
+}
+
+/// Whether another job has begun in a storage, and has saved nothing.
+pub fn is_abandoned(storage: &Arc<dyn Storage>, job: &Job) -> bool {
+    let log = Log::open_any(Arc::clone(storage));
+    log.is_ok_and(|log| *log.identity() != job.identity() && is_empty(&log))
 }
 
 /// The commit log of `job` in a storage.

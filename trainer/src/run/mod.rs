@@ -21,7 +21,7 @@ use trainyard_runtime::exit::{BadInput, ExitCode};
 use trainyard_runtime::job::Job;
 use trainyard_runtime::storage::Location;
 
-use crate::ui::{Summary, Ui};
+use crate::ui::{Note, Summary, Ui};
 use finisher::Finisher;
 use folder::{Folder, elsewhere};
 use places::Checkpoints;
@@ -53,6 +53,8 @@ pub struct Options {
     pub out: Option<PathBuf>,
     /// Go on from the newest checkpoint.
     pub resume: bool,
+    /// Delete what an earlier run has left in the folder.
+    pub overwrite: bool,
     /// Threads of a worker; the cores shared evenly if none.
     pub threads: Option<usize>,
     /// Bulk connections of a worker to each server, in each direction.
@@ -64,6 +66,7 @@ pub struct Options {
 }
 
 const RESUME: &str = "--resume";
+const OVERWRITE: &str = "--overwrite";
 
 /// Reads a manifest as `run` does.
 ///
@@ -88,16 +91,32 @@ pub fn read_job(file: &Path, set: &[String]) -> Result<Job> {
 ///
 /// # Errors
 /// [`BadInput`] for what the user must mend, anything else if the job has failed.
-pub fn run(options: Options, ui: &mut Ui) -> Result<ExitCode> {
+pub fn run(mut options: Options, ui: &mut Ui) -> Result<ExitCode> {
     let begin = Instant::now();
     let job = read_job(&options.file, &options.set)?;
-    let out = options
-        .out
-        .clone()
-        .unwrap_or_else(|| Path::new("runs").join(&job.name));
+    let out = match &options.out {
+        Some(out) => out.clone(),
+        None => folder::choose(&Path::new("runs").join(&job.name), &job),
+    };
+    options.out = Some(out.clone());
     let folder = Folder::open(&out)?;
     let checkpoints = Checkpoints::open(&job, &folder.path)?;
+    if options.overwrite {
+        checkpoints.may_be_overwritten()?;
+        folder.clear()?;
+    } else if checkpoints.are_abandoned(&job) {
+        // A run that came to nothing, of a manifest that was changed since.
+        folder.clear()?;
+    }
     let log = checkpoints.log(&job)?;
+    if options.resume && log.latest().is_none() {
+        ui.note(&Note::Warning {
+            message: format!(
+                "there is nothing to resume in {}: the job begins at its first step",
+                shown(&checkpoints, &out)
+            ),
+        });
+    }
     if let Some(latest) = log.latest().filter(|_| !options.resume) {
         let message = format!(
             "{} already holds a run of this job up to step {}: go on with --resume, or {}",
@@ -166,7 +185,9 @@ fn shown(checkpoints: &Checkpoints, out: &Path) -> Location {
 /// can be pasted into a shell.
 fn resume_command(arguments: &[OsString]) -> String {
     let words = arguments.iter().map(|word| word.to_string_lossy());
-    let mut words: Vec<_> = words.filter(|word| word != RESUME).collect();
+    let mut words: Vec<_> = words
+        .filter(|word| word != RESUME && word != OVERWRITE)
+        .collect();
     // Behind `--` it would be another file.
     let end = words.iter().position(|word| word == "--");
     words.insert(end.unwrap_or(words.len()), RESUME.into());
@@ -230,6 +251,7 @@ mod tests {
         assert_eq!(command(same), format!("{same} --resume"));
         let resumed = format!("{same} --resume");
         assert_eq!(command(&resumed), resumed, "once");
+        assert_eq!(command(&format!("{same} --overwrite")), resumed);
         assert_eq!(
             command("trainyard run -- --odd.yaml"),
             "trainyard run --resume -- --odd.yaml"

@@ -46,6 +46,26 @@ impl Checkpoints {
         Ok(Checkpoints { location, storage })
     }
 
+    /// Whether what is here can be deleted for a new run.
+    ///
+    /// # Errors
+    /// [`BadInput`] if it is in a bucket: others may be using it.
+    pub fn may_be_overwritten(&self) -> Result<()> {
+        match &self.location {
+            Location::Folder(_) => Ok(()),
+            Location::S3(..) => bail!(BadInput(format!(
+                "--overwrite deletes no checkpoints in a bucket: {}",
+                folder::elsewhere(&self.location)
+            ))),
+        }
+    }
+
+    /// Whether another job has begun here, in a folder that is this run's, and has saved nothing.
+    pub fn are_abandoned(&self, job: &Job) -> bool {
+        let ours = matches!(self.location, Location::Folder(_));
+        ours && folder::is_abandoned(&self.storage, job)
+    }
+
     /// The commit log.
     ///
     /// # Errors

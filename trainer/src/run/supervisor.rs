@@ -102,6 +102,7 @@ impl<'a> Supervisor<'a> {
         ui: &'a mut Ui,
     ) -> Result<Self> {
         let spec = &job.manifest.spec;
+        let out = options.out.as_deref().unwrap_or(&folder.path);
         let servers = options.servers.unwrap_or(spec.servers.replicas).max(1);
         let workers = options.workers.unwrap_or(spec.workers.replicas).max(1);
         let threads = options
@@ -157,12 +158,7 @@ impl<'a> Supervisor<'a> {
             servers,
             workers,
             leaves: job.tree.leaves(),
-            out: options
-                .out
-                .clone()
-                .unwrap_or_else(|| Path::new("runs").join(&job.name))
-                .display()
-                .to_string(),
+            out: out.display().to_string(),
             status_url: format!("http://{http}/status"),
             resumed_from: log.latest().map(|manifest| manifest.step),
         });
