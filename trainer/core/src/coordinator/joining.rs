@@ -145,7 +145,20 @@ impl Coordinator {
             ));
         }
         match &self.facts {
-            Some(ours) if ours != facts => Err(peers::describe_difference(ours, facts)),
+            Some(ours) if ours != facts => {
+                let (what, ours, theirs) = peers::difference(ours, facts);
+                Err(match &self.start {
+                    // Nobody has trained on other data since: the files have changed.
+                    Some(start) => format!(
+                        "the data differ from those of the checkpoint of step {}: {what} were {ours} and are {theirs} \
+                         now; restore the files, or begin anew elsewhere",
+                        start.step
+                    ),
+                    None => format!(
+                        "{what} differ: this job has {ours}, the joining worker {theirs}; all workers must read the same files"
+                    ),
+                })
+            }
             _ => Ok(()),
         }
     }

@@ -392,7 +392,7 @@ fn schema_text(facts: &DataFacts) -> String {
 }
 
 /// Names what differs between two sets of facts.
-pub fn describe_difference(ours: &DataFacts, theirs: &DataFacts) -> String {
+pub fn difference(ours: &DataFacts, theirs: &DataFacts) -> (&'static str, String, String) {
     let pairs = [
         (
             "training rows",
@@ -417,10 +417,6 @@ pub fn describe_difference(ours: &DataFacts, theirs: &DataFacts) -> String {
         ("data digest", ours.digest.clone(), theirs.digest.clone()),
         ("schema", schema_text(ours), schema_text(theirs)),
     ];
-    match pairs.into_iter().find(|(_, a, b)| a != b) {
-        Some((what, ours, theirs)) => format!(
-            "{what} differ: this job has {ours}, the joining worker {theirs}; all workers must read the same files"
-        ),
-        None => "data facts differ".into(),
-    }
+    let different = pairs.into_iter().find(|(_, ours, theirs)| ours != theirs);
+    different.unwrap_or_default()
 }

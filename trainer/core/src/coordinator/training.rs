@@ -34,9 +34,13 @@ impl Coordinator {
     }
 
     pub(super) fn not_finite(&mut self, step: u64, place: &str, value: &str) {
+        let kept = match &self.committed {
+            Some(manifest) => format!("the checkpoint of step {} is kept", manifest.step),
+            None => "no checkpoint was saved".into(),
+        };
         self.fail(format!(
-            "the loss is {value} at step {step}, {place}: lower the learning rate or check the data; \
-             the last good checkpoint is kept"
+            "the loss is {value} at step {step}, {place}: check the data or lower the learning rate, and begin anew \
+             (no job is resumed with other settings; {kept})"
         ));
     }
 
