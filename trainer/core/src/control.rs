@@ -13,6 +13,7 @@ use crate::facts::DataFacts;
 use crate::json;
 use crate::manifest::{Manifest, ShardRecord};
 use crate::metrics::BlockResult;
+use crate::record::EpochRecord;
 
 /// Rows in one block of an evaluation pass. Fixed, because the bits of a forward pass may depend
 /// on the number of rows in it.
@@ -239,6 +240,12 @@ pub enum FromCoordinator {
     Release(Release),
     /// To an observer: where the job is.
     Progress(Box<Progress>),
+    /// To an observer: epochs that were finished, each once on a connection, in order. An observer that
+    /// joins hears of those of before too, as far as the record keeps them.
+    Epochs {
+        /// The epochs, oldest first.
+        epochs: Vec<EpochRecord>,
+    },
 }
 
 #[cfg(test)]
@@ -252,5 +259,26 @@ mod tests {
         assert_eq!(json(Role::Server(1)), r#"{"kind":"server","index":1}"#);
         assert_eq!(json(Role::Worker(3)), r#"{"kind":"worker","index":3}"#);
         assert_eq!(json(Role::Observer), r#"{"kind":"observer"}"#);
+    }
+
+    #[test]
+    fn what_observers_are_told_can_be_written_and_read() {
+        let record = EpochRecord {
+            epoch: 1,
+            step: 30,
+            train_loss: 0.5,
+            validation: None,
+        };
+        let messages = [
+            FromCoordinator::Epochs {
+                epochs: vec![record],
+            },
+            FromCoordinator::Progress(Box::default()),
+        ];
+        for message in messages {
+            let text = serde_json::to_string(&message).expect("JSON");
+            let read: FromCoordinator = serde_json::from_str(&text).expect("a message");
+            assert_eq!(read, message);
+        }
     }
 }

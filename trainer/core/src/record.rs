@@ -133,6 +133,19 @@ impl Record {
         }
     }
 
+    /// The finished epochs from number `from` on, of those that are kept. If `validated`, an epoch is
+    /// finished when its validation pass is.
+    pub fn finished(&self, from: u64, validated: bool) -> &[EpochRecord] {
+        let pending = validated
+            && self
+                .history
+                .last()
+                .is_some_and(|last| last.validation.is_none());
+        let end = self.history.len() - usize::from(pending);
+        let start = self.history.partition_point(|record| record.epoch < from);
+        self.history.get(start..end).unwrap_or_default()
+    }
+
     /// Mean training loss of the epoch in progress, or of the last finished one.
     pub fn loss(&self) -> Option<f64> {
         if self.epoch_samples > 0 {

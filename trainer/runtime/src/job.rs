@@ -130,15 +130,15 @@ impl Job {
         Ok(Layout::new(self.architecture(facts)?.params)?)
     }
 
-    /// The learning rate over the job's steps.
-    pub fn learning_rate(&self, plan: &Plan) -> LearningRate {
+    /// The learning rate over the job's `total_steps`.
+    pub fn learning_rate(&self, total_steps: u64) -> LearningRate {
         let t = self.training();
         let (schedule, warmup_steps) = schedule(&t.schedule);
         LearningRate {
             base: t.optimizer.learning_rate(),
             warmup_steps,
             schedule,
-            total_steps: plan.total_steps(),
+            total_steps,
         }
     }
 

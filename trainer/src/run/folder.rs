@@ -43,11 +43,15 @@ pub fn choose(base: &Path, job: &Job) -> PathBuf {
     free.unwrap_or_else(|| base.to_owned())
 }
 
+/// The commit log in a folder, of whatever job.
+fn any_log(path: &Path) -> Option<Log> {
+    let storage = Location::Folder(path.to_owned()).open_existing();
+    Log::open_any(storage.ok()?).ok()
+}
+
 /// Whether another job has checkpoints in a folder.
 fn holds_another(path: &Path, job: &Job) -> bool {
-    let storage = Location::Folder(path.to_owned()).open_existing();
-    let log = storage.ok().and_then(|storage| Log::open_any(storage).ok());
-    log.is_some_and(|log| *log.identity() != job.identity() && !is_empty(&log))
+    any_log(path).is_some_and(|log| *log.identity() != job.identity() && !is_empty(&log))
 }
 
 /// Whether nothing was ever saved in a log.
@@ -170,9 +174,9 @@ impl Folder {
 }
 
 /// The name of something in a folder that no run has made, if no run has ever been there. Hidden files do
-/// not count: systems and editors leave some everywhere.
+/// not count: systems and editors leave some everywhere, and copies of a run's folder lack them.
 fn strange(path: &Path) -> Option<String> {
-    if path.join(LOCK).exists() {
+    if path.join(LOCK).exists() || any_log(path).is_some() {
         return None;
     }
     let entries = fs::read_dir(path).ok()?.flatten();

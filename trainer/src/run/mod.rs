@@ -198,13 +198,16 @@ fn resume_command(arguments: &[OsString]) -> String {
 
 fn summary(job: &Job, manifest: &Manifest, place: &Location, elapsed: Duration) -> Result<Summary> {
     let CoordinatorState { record, metrics } = manifest.coordinator.clone();
+    let plan = job.plan(manifest.facts.train_rows)?;
+    let epochs = plan.position(record.step).epoch;
+    let best = job.early_stopping().filter(|early| early.restore_best);
+    let best = best.and(record.best.as_ref()).map(|best| best.epoch);
     Ok(Summary {
         job: job.name.clone(),
         steps: record.step,
-        epochs: job
-            .plan(manifest.facts.train_rows)?
-            .position(record.step)
-            .epoch,
+        epochs,
+        stopped_early: record.stopped_early,
+        model_epoch: best.unwrap_or(epochs.saturating_sub(1)),
         metrics: metrics.context("the final checkpoint has no metrics")?,
         model_sha256: manifest.model_sha256.clone().unwrap_or_default(),
         artifact: place.artifact().to_string(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use trainyard_core::control::{FromCoordinator, Join, Progress, Release, Role, ToCoordinator};
+use trainyard_core::record::EpochRecord;
 use trainyard_runtime::net::{self, Address, Channel, ControlSender, Hello, Identity, Timing};
 
 /// What the observer hears.
@@ -13,6 +14,8 @@ use trainyard_runtime::net::{self, Address, Channel, ControlSender, Hello, Ident
 pub enum Heard {
     /// Where the job is.
     Progress(Box<Progress>),
+    /// Epochs that were finished, some of them perhaps once more.
+    Epochs(Vec<EpochRecord>),
     /// How it ended.
     Released(Release),
 }
@@ -102,6 +105,7 @@ impl Observer {
         loop {
             let heard_more = match receiver.receive() {
                 Ok(FromCoordinator::Progress(progress)) => heard(Heard::Progress(progress)),
+                Ok(FromCoordinator::Epochs { epochs }) => heard(Heard::Epochs(epochs)),
                 Ok(FromCoordinator::Release(release)) => heard(Heard::Released(release)),
                 Ok(_) => true,
                 Err(_) => break,

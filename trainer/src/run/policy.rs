@@ -84,7 +84,8 @@ impl<M: Ord> Restarts<M> {
 /// Only server 0 may end the run by leaving. A worker also leaves in order when it is told to and finds
 /// no coordinator, and then server 0 may be in the midst of writing the result.
 pub fn heard_the_end(verdict: Verdict, phase: &str) -> bool {
-    verdict == Verdict::Left && matches!(phase, "Completing" | "Finished")
+    let over = ["Completing", "Finished", "Stopped", "Failed"];
+    verdict == Verdict::Left && over.contains(&phase)
 }
 
 /// Whether somebody else claims the checkpoints: a run hands out every generation of its own, so a

@@ -14,6 +14,7 @@ use serde::Serialize;
 use trainyard_checkpoint::Log;
 use trainyard_contract::{ExitCode, MAX_THREADS, Member, Role, Verdict, judge, pod};
 use trainyard_core::control::{Progress, Release};
+use trainyard_core::record::EpochRecord;
 use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::job::Job;
 use trainyard_runtime::net::{Listener, Timing};
@@ -26,7 +27,7 @@ use super::process::{self, Common, Exited, as_argument, in_words};
 use super::sockets::SocketFolder;
 use super::{Options, Transport, describe};
 use crate::torch_program::TorchProgram;
-use crate::ui::{Note, Started, Ui};
+use crate::ui::{Epoch, Note, Started, Ui};
 
 /// How long processes may take to leave once the job is over.
 const FAREWELL: Duration = Duration::from_secs(25);
@@ -91,6 +92,8 @@ pub(super) struct Supervisor<'a> {
     /// Where the job is, as far as it was heard.
     pub progress: Progress,
     stopping: bool,
+    /// The first epoch that was not shown yet.
+    next_epoch: u64,
 }
 
 impl<'a> Supervisor<'a> {
@@ -197,6 +200,12 @@ impl<'a> Supervisor<'a> {
             begin: now,
             progress: Progress::default(),
             stopping: false,
+            next_epoch: log.latest().map_or(0, |manifest| {
+                let record = &manifest.coordinator.record;
+                let validated = manifest.facts.validation_rows > 0;
+                let finished = record.finished(0, validated).last();
+                finished.map_or(0, |last| last.epoch + 1)
+            }),
         })
     }
 
@@ -210,6 +219,7 @@ impl<'a> Supervisor<'a> {
             let wait = self.next_start().unwrap_or(Duration::from_millis(500));
             match self.inputs.recv_timeout(wait) {
                 Ok(Input::Heard(Heard::Progress(progress))) => self.progressed(*progress),
+                Ok(Input::Heard(Heard::Epochs(epochs))) => self.finished_epochs(&epochs),
                 Ok(Input::Heard(Heard::Released(release))) => match release {
                     Release::Done => return Ok(Over::Done),
                     Release::Stopped => return Ok(Over::Stopped),
@@ -410,6 +420,29 @@ impl<'a> Supervisor<'a> {
         self.ui.progress(self.begin.elapsed(), &self.progress);
     }
 
+    /// Shows epochs that were not shown before: those of a generation that went back to a checkpoint
+    /// come again.
+    fn finished_epochs(&mut self, finished: &[EpochRecord]) {
+        let epochs = self.job.manifest.spec.training.epochs.into();
+        for record in finished
+            .iter()
+            .filter(|record| record.epoch >= self.next_epoch)
+        {
+            let steps = record.step / (record.epoch + 1);
+            let rate = self.job.learning_rate(steps * epochs);
+            self.ui.epoch(&Epoch {
+                epoch: record.epoch,
+                epochs,
+                step: record.step,
+                train_loss: record.train_loss,
+                learning_rate: rate.at(record.step.saturating_sub(1)),
+                validation: record.validation.clone(),
+            });
+        }
+        let last = finished.last().map_or(0, |last| last.epoch + 1);
+        self.next_epoch = self.next_epoch.max(last);
+    }
+
     /// After server 0 has left in order: hears how the job ended, or leaves it to the log.
     fn explained(&mut self) -> Result<Option<Over>> {
         let deadline = Instant::now() + policy::WORD;
@@ -426,6 +459,7 @@ impl<'a> Supervisor<'a> {
                 Input::Exited(exited) => drop(self.places.remove(&exited.member)),
                 // What it saved last is told to the user.
                 Input::Heard(Heard::Progress(progress)) => self.progressed(*progress),
+                Input::Heard(Heard::Epochs(epochs)) => self.finished_epochs(&epochs),
                 Input::Terminate => {}
             }
         }

@@ -205,7 +205,7 @@ impl Tenure {
         };
         let reports = Reports::new(&plan);
         let rules = Rules {
-            learning_rate: job.learning_rate(&plan),
+            learning_rate: job.learning_rate(plan.total_steps()),
             layout,
             chunks,
             tree: job.tree,

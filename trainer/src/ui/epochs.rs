@@ -1,80 +1,29 @@
-//! The epochs that were validated, as they come.
+//! The epochs that were finished, in a table that grows.
 
-use trainyard_core::control::Progress;
-use trainyard_core::metrics::{Metric, Metrics};
+use trainyard_core::metrics::Metric;
 
+use super::event::Epoch;
 use super::format::{metric, thousands};
 use super::text::{Line, Tone};
 
 /// A longer job shows only every second, third, ... epoch, so that it leaves about this many lines.
 const LINES: u64 = 25;
 const COLUMN: usize = 11;
+/// Between what is of training and what is of validation.
+const GAP: usize = 2;
 
-/// An epoch and what validation said.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Validated {
-    /// Epoch, from 0.
-    pub epoch: u64,
-    /// The step at its end.
-    pub step: u64,
-    /// Metrics on the validation rows.
-    pub metrics: Metrics,
-}
-
-/// Finds the validated epochs in a stream of progress.
-#[derive(Clone, Debug, Default)]
-pub struct Epochs {
-    latest: Option<Validated>,
-}
-
-impl Epochs {
-    /// The epoch that was validated since the last call, if its number is beyond doubt; otherwise a
-    /// later call tells it.
-    ///
-    /// Progress has the metrics of the latest pass without its epoch. Around an epoch's end they
-    /// may be that epoch's or those of the one before.
-    pub fn observe(&mut self, progress: &Progress) -> Option<Validated> {
-        let metrics = progress.validation.as_ref()?;
-        let steps = progress
-            .total_steps
-            .checked_div(progress.epochs)
-            .filter(|&steps| steps > 0)?;
-        let finished = match progress.phase.as_str() {
-            "Validating" => progress.epoch.checked_sub(1)?, // this one's metrics are being computed
-            "Training" if !progress.step.is_multiple_of(steps) => progress.epoch,
-            "RestoringBest" | "Evaluating" | "Completing" | "Finished" => progress.epoch,
-            _ => return None,
-        };
-        let epoch = finished.checked_sub(1)?;
-        // After going back to a checkpoint the same epochs come again, with the same metrics.
-        if self
-            .latest
-            .as_ref()
-            .is_some_and(|latest| epoch <= latest.epoch)
-        {
-            return None;
-        }
-        let validated = Validated {
-            epoch,
-            step: finished * steps,
-            metrics: metrics.clone(),
-        };
-        self.latest = Some(validated.clone());
-        Some(validated)
-    }
-}
-
-/// The table of epochs, line by line.
+/// The table of epochs, line by line: the training loss of each, and what validation said.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    columns: Vec<Metric>,
+    /// Metrics of validation; none before the first row.
+    columns: Option<Vec<Metric>>,
     last: Option<u64>,
 }
 
 impl Table {
     /// The lines for an epoch: none, its row, or the header and its row.
-    pub fn row(&mut self, validated: &Validated, epochs: u64, width: Option<usize>) -> Vec<Line> {
-        let done = validated.epoch + 1;
+    pub fn row(&mut self, epoch: &Epoch, width: Option<usize>) -> Vec<Line> {
+        let (done, epochs) = (epoch.epoch + 1, epoch.epochs);
         let stride = epochs.div_ceil(LINES).max(1);
         if self.last.is_some_and(|last| last / stride == done / stride) && done < epochs {
             return Vec::new();
@@ -86,139 +35,83 @@ impl Table {
             thousands(epochs),
             thousands(epochs).len()
         );
-        let first = (number.chars().count() + "epoch ".len()).max("validation".len());
+        let label = format!("  epoch {number}");
         let mut lines = Vec::new();
-        if self.columns.is_empty() {
-            let room = width.unwrap_or(usize::MAX).saturating_sub(1 + 2 + first);
-            self.columns = validated
-                .metrics
-                .iter()
-                .map(|(column, _)| column)
-                .take(room / COLUMN)
-                .collect();
-            let columns: String = self
-                .columns
-                .iter()
-                .map(|column| format!("{:>COLUMN$}", column.name()))
-                .collect();
-            lines.push(
-                Line::default().with(Tone::Quiet, format!("  {:<first$}{columns}", "validation")),
-            );
-        }
-        let label = first - number.chars().count();
+        let columns = self.columns.get_or_insert_with(|| {
+            let room = width
+                .unwrap_or(usize::MAX)
+                .saturating_sub(1 + label.len() + GAP);
+            let metrics = epoch.validation.iter().flat_map(|metrics| metrics.iter());
+            let columns: Vec<_> = metrics.map(|(metric, _)| metric).collect();
+            let shown = columns.len().min((room / COLUMN).saturating_sub(1));
+            let columns = columns[..shown].to_vec();
+            lines = header(label.len(), &columns);
+            columns
+        });
         let mut row = Line::default()
-            .with(Tone::Quiet, format!("  {:<label$}", "epoch"))
+            .with(Tone::Quiet, "  epoch ")
             .with(Tone::Plain, number);
-        for column in &self.columns {
-            let value = validated
-                .metrics
-                .get(*column)
-                .map_or("-".into(), |value| metric(column.name(), value));
-            row = row.with(Tone::Plain, format!("{value:>COLUMN$}"));
+        let validated = columns.iter().map(|column| {
+            let value = epoch.validation.as_ref()?.get(*column)?;
+            Some(metric(column.name(), value))
+        });
+        let trained = metric(Metric::Loss.name(), epoch.train_loss);
+        row = row.with(Tone::Plain, format!("{trained:>COLUMN$}"));
+        for (index, value) in validated.enumerate() {
+            let (value, width) = (value.unwrap_or("-".into()), column(index));
+            row = row.with(Tone::Plain, format!("{value:>width$}"));
         }
         lines.push(row);
         lines
     }
 }
 
+/// Width of a column of validation.
+fn column(index: usize) -> usize {
+    if index == 0 { COLUMN + GAP } else { COLUMN }
+}
+
+/// What the columns are measured on, and what they are.
+fn header(label: usize, columns: &[Metric]) -> Vec<Line> {
+    let mut sets = format!("{:label$}{:>COLUMN$}", "", "training");
+    let mut names = format!("{:label$}{:>COLUMN$}", "", Metric::Loss.name());
+    for (index, name) in columns.iter().enumerate() {
+        let width = column(index);
+        if index == 0 {
+            sets += &format!("{:>width$}", "validation");
+        }
+        names += &format!("{:>width$}", name.name());
+    }
+    [sets, names]
+        .map(|text| Line::default().with(Tone::Quiet, text))
+        .into()
+}
+
 #[cfg(test)]
 mod tests {
+    use trainyard_core::metrics::Metrics;
+
     use super::*;
 
-    fn metrics(loss: f64) -> Metrics {
-        Metrics {
-            loss: Some(loss),
+    fn epoch(done: u64, epochs: u64) -> Epoch {
+        let validation = Metrics {
+            loss: Some(0.121_31),
             accuracy: Some(0.956_14),
             ..Metrics::default()
-        }
-    }
-
-    fn progress(phase: &str, step: u64, loss: f64) -> Progress {
-        Progress {
-            phase: phase.into(),
-            step,
-            total_steps: 300,
-            epoch: step / 15,
-            epochs: 20,
-            validation: Some(metrics(loss)),
-            ..Progress::default()
-        }
-    }
-
-    fn seen(epochs: &mut Epochs, phase: &str, step: u64, loss: f64) -> Option<(u64, u64, f64)> {
-        let validated = epochs.observe(&progress(phase, step, loss))?;
-        Some((validated.epoch, validated.step, validated.metrics.loss?))
-    }
-
-    #[test]
-    fn t23_each_epoch_is_told_once_and_with_its_own_metrics() {
-        let mut epochs = Epochs::default();
-        let none = Progress {
-            validation: None,
-            ..progress("Validating", 15, 0.0)
         };
-        assert_eq!(epochs.observe(&none), None);
-        assert_eq!(seen(&mut epochs, "Training", 15, 0.5), None); // told by the next step
-        assert_eq!(seen(&mut epochs, "Training", 16, 0.5), Some((0, 15, 0.5)));
-        assert_eq!(seen(&mut epochs, "Training", 17, 0.5), None);
-        // Step 30 is applied, but the metrics are still the first epoch's.
-        assert_eq!(seen(&mut epochs, "Training", 30, 0.5), None);
-        assert_eq!(seen(&mut epochs, "Validating", 30, 0.5), None);
-        // The second epoch was missed between two observations; the third is being validated.
-        assert_eq!(seen(&mut epochs, "Validating", 45, 0.4), Some((1, 30, 0.4)));
-        assert_eq!(seen(&mut epochs, "Training", 46, 0.3), Some((2, 45, 0.3)));
-        // Back to a checkpoint, and over the same ground.
-        assert_eq!(seen(&mut epochs, "Training", 20, 0.5), None);
-        assert_eq!(seen(&mut epochs, "Training", 46, 0.3), None);
-        assert_eq!(seen(&mut epochs, "Stopping", 60, 0.3), None);
-        assert_eq!(
-            seen(&mut epochs, "Evaluating", 300, 0.1),
-            Some((19, 300, 0.1))
-        );
-        assert_eq!(seen(&mut epochs, "Completing", 300, 0.1), None);
-    }
-
-    #[test]
-    fn epochs_of_one_step_are_told_while_the_next_is_validated() {
-        let mut epochs = Epochs::default();
-        let at = |phase: &str, step| Progress {
-            total_steps: 20,
-            epoch: step,
-            ..progress(phase, step, 1.0 / step as f64)
-        };
-        assert_eq!(epochs.observe(&at("Training", 3)), None);
-        assert_eq!(
-            epochs
-                .observe(&at("Validating", 4))
-                .map(|validated| validated.epoch),
-            Some(2)
-        );
-    }
-
-    #[test]
-    fn unknown_totals_are_harmless() {
-        let mut epochs = Epochs::default();
-        let odd = |total_steps, epochs| Progress {
-            total_steps,
+        Epoch {
+            epoch: done - 1,
             epochs,
-            ..progress("Training", 7, 0.5)
-        };
-        for (total, count) in [(0, 0), (0, 20), (5, 0), (5, 20)] {
-            assert_eq!(epochs.observe(&odd(total, count)), None);
+            train_loss: 0.25,
+            validation: Some(validation),
+            ..Epoch::default()
         }
     }
 
     fn rows(epochs: u64, width: Option<usize>, done: &[u64]) -> Vec<String> {
         let mut table = Table::default();
         done.iter()
-            .flat_map(|&done| {
-                let validated = Validated {
-                    epoch: done - 1,
-                    step: 0,
-                    metrics: metrics(0.121_31),
-                };
-                table.row(&validated, epochs, width)
-            })
+            .flat_map(|&done| table.row(&epoch(done, epochs), width))
             .map(|line| line.paint(false))
             .collect()
     }
@@ -228,48 +121,61 @@ mod tests {
         assert_eq!(
             rows(20, Some(80), &[9, 10]),
             [
-                "  validation        loss   accuracy",
-                "  epoch  9/20     0.1213     0.9561",
-                "  epoch 10/20     0.1213     0.9561",
+                "                training   validation",
+                "                    loss         loss   accuracy",
+                "  epoch  9/20     0.2500       0.1213     0.9561",
+                "  epoch 10/20     0.2500       0.1213     0.9561",
+            ]
+        );
+    }
+
+    #[test]
+    fn t23_without_validation_the_training_loss_is_shown() {
+        let epoch = Epoch {
+            validation: None,
+            ..epoch(9, 20)
+        };
+        let lines = Table::default().row(&epoch, Some(80));
+        let lines: Vec<String> = lines.iter().map(|line| line.paint(false)).collect();
+        assert_eq!(
+            lines,
+            [
+                "                training",
+                "                    loss",
+                "  epoch  9/20     0.2500",
             ]
         );
     }
 
     #[test]
     fn columns_that_do_not_fit_are_left_out() {
-        assert_eq!(rows(20, Some(30), &[9])[1], "  epoch  9/20     0.1213");
-        assert_eq!(rows(20, Some(0), &[9])[1], "  epoch  9/20");
+        assert_eq!(
+            rows(20, Some(42), &[9])[2],
+            "  epoch  9/20     0.2500       0.1213"
+        );
+        assert_eq!(rows(20, Some(0), &[9])[2], "  epoch  9/20     0.2500");
     }
 
     #[test]
     fn a_long_job_shows_about_25_epochs_and_the_last() {
         let all: Vec<u64> = (1..=1003).collect();
         let shown = rows(1003, None, &all);
-        assert!((25..=29).contains(&shown.len()), "{}", shown.len());
+        assert!((25..=30).contains(&shown.len()), "{}", shown.len());
         assert!(shown.last().is_some_and(|row| row.contains("1,003/1,003")));
-        assert_eq!(rows(20, None, &(1..=20).collect::<Vec<_>>()).len(), 21);
+        assert_eq!(rows(20, None, &(1..=20).collect::<Vec<_>>()).len(), 22);
     }
 
     #[test]
     fn a_metric_that_is_undefined_for_once_leaves_a_dash() {
         let mut table = Table::default();
-        let mut validated = Validated {
-            epoch: 0,
-            step: 15,
-            metrics: metrics(0.5),
-        };
-        table.row(&validated, 20, None);
-        validated = Validated {
-            epoch: 1,
-            metrics: Metrics {
-                accuracy: None,
-                ..metrics(0.5)
-            },
-            ..validated
-        };
+        table.row(&epoch(1, 20), None);
+        let mut undefined = epoch(2, 20);
+        if let Some(metrics) = &mut undefined.validation {
+            metrics.accuracy = None;
+        }
         assert_eq!(
-            table.row(&validated, 20, None)[0].paint(false),
-            "  epoch  2/20     0.5000          -"
+            table.row(&undefined, None)[0].paint(false),
+            "  epoch  2/20     0.2500       0.1213          -"
         );
     }
 }

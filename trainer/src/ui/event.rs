@@ -31,6 +31,25 @@ pub struct Started {
     pub resumed_from: Option<u64>,
 }
 
+/// An epoch that was finished, its validation pass included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Epoch {
+    /// Its number, from 0, as in `progress`.
+    pub epoch: u64,
+    /// Epochs of the whole job.
+    pub epochs: u64,
+    /// The step at its end.
+    pub step: u64,
+    /// Mean loss over its samples, each with the parameters it was used with.
+    pub train_loss: f64,
+    /// Learning rate of its last step.
+    pub learning_rate: f64,
+    /// Metrics on the validation rows at its end, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Metrics>,
+}
+
 /// Something that happened to the run itself. What happens to the training is in its progress.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "camelCase")]
@@ -75,12 +94,7 @@ pub(super) enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         eta_seconds: Option<u64>,
     },
-    /// An epoch was validated. Counted from 0, as in `progress`.
-    Epoch {
-        epoch: u64,
-        step: u64,
-        validation: &'a Metrics,
-    },
+    Epoch(&'a Epoch),
     /// A checkpoint was committed.
     Checkpoint {
         step: u64,

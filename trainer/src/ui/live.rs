@@ -131,7 +131,7 @@ fn facts(live: &Live) -> Vec<Line> {
 /// What the coordinator does when it is not simply training, in words.
 fn activity(phase: &str) -> Option<&str> {
     Some(match phase {
-        "Training" | "Finished" => return None,
+        "Training" | "Finished" | "Stopped" | "Failed" => return None,
         "" => "starting",
         "WaitingForWorkers" => "waiting for workers",
         "WaitingForServers" => "waiting for servers",
@@ -139,7 +139,7 @@ fn activity(phase: &str) -> Option<&str> {
         "RestoringBest" => "restoring the best epoch",
         "Evaluating" => "evaluating",
         "Completing" => "writing the result",
-        "Stopping" => "stopping",
+        "Stopping" | "Replaced" => "stopping",
         other => other,
     })
 }

@@ -22,11 +22,10 @@ mod tests;
 pub mod text;
 pub mod words;
 
-pub use event::{Note, Started};
+pub use event::{Epoch, Note, Started};
 pub use summary::Summary;
 pub use terminal::{Mode, colour_allowed};
 
-use epochs::Epochs;
 use event::Event;
 use live::Live;
 use pace::{Pace, Throttle};
@@ -50,7 +49,6 @@ pub struct Ui {
     bar: Option<ProgressBar>,
     pace: Pace,
     log: Throttle,
-    epochs: Epochs,
     table: epochs::Table,
     workers: u32,
     checkpoint: Option<u64>,
@@ -87,7 +85,6 @@ impl Ui {
             bar: None,
             pace: Pace::default(),
             log: Throttle::new(LOG_INTERVAL),
-            epochs: Epochs::default(),
             table: epochs::Table::default(),
             workers: 0,
             checkpoint: None,
@@ -111,38 +108,25 @@ impl Ui {
         self.changed(progress);
         let first_at_end = trained(progress) && !trained(&self.last);
         self.last = progress.clone();
-        let validated = self.epochs.observe(progress);
         match self.mode {
-            Mode::Terminal => {
-                self.draw();
-                if let Some(validated) = validated {
-                    let rows = self
-                        .table
-                        .row(&validated, progress.epochs, (self.stderr.width)());
-                    self.above(&rows);
-                }
+            Mode::Terminal => self.draw(),
+            Mode::Plain | Mode::Json if self.log.pass(now) || first_at_end => {
+                self.log(&Event::Progress {
+                    progress,
+                    samples_per_second: self.pace.samples_per_second(),
+                    eta_seconds: self.eta().map(|eta| eta.as_secs()),
+                });
             }
-            Mode::Plain | Mode::Json => {
-                if let Some(epochs::Validated {
-                    epoch,
-                    step,
-                    metrics,
-                }) = &validated
-                {
-                    self.log(&Event::Epoch {
-                        epoch: *epoch,
-                        step: *step,
-                        validation: metrics,
-                    });
-                }
-                if self.log.pass(now) || first_at_end {
-                    self.log(&Event::Progress {
-                        progress,
-                        samples_per_second: self.pace.samples_per_second(),
-                        eta_seconds: self.eta().map(|eta| eta.as_secs()),
-                    });
-                }
-            }
+            Mode::Plain | Mode::Json => {}
+        }
+    }
+
+    /// Says that an epoch was finished.
+    pub fn epoch(&mut self, epoch: &Epoch) {
+        self.log(&Event::Epoch(epoch));
+        if self.mode == Mode::Terminal {
+            let rows = self.table.row(epoch, (self.stderr.width)());
+            self.above(&rows);
         }
     }
 
@@ -178,12 +162,7 @@ impl Ui {
     pub fn finished(&mut self, summary: &Summary) {
         self.clear();
         match self.mode {
-            Mode::Json => {
-                // Numbers and text in named fields can always be written.
-                self.stdout
-                    .text(&serde_json::to_string(summary).unwrap_or_default());
-                return;
-            }
+            Mode::Json => return self.log(&Event::Finished(summary)),
             Mode::Plain => self.log(&Event::Finished(summary)),
             Mode::Terminal => self.paragraph(&[]),
         }

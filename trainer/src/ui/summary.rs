@@ -5,10 +5,10 @@ use serde::Serialize;
 use trainyard_core::manifest::FinalMetrics;
 use trainyard_core::metrics::Metric;
 
-use super::format::{count, elapsed, metric};
-use super::text::{Line, Tone, clean};
+use super::format::{count, elapsed, metric, thousands};
+use super::text::{Line, Tone, clean, fold};
 
-/// What a finished job leaves. As JSON it is the last line of `trainyard run --json`.
+/// What a finished job leaves: the `finished` event, the last line of `trainyard run --json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
@@ -18,6 +18,11 @@ pub struct Summary {
     pub steps: u64,
     /// Epochs finished.
     pub epochs: u64,
+    /// Whether early stopping ended the job before its last epoch.
+    pub stopped_early: bool,
+    /// The epoch, from 0, at whose end the parameters are the model's: the best one with early stopping
+    /// and `restoreBest`, otherwise the last.
+    pub model_epoch: u64,
     /// Metrics of the model that was left.
     pub metrics: FinalMetrics,
     /// SHA-256 of the model (hex): equal for equal models.
@@ -44,6 +49,7 @@ pub fn lines(summary: &Summary, width: Option<usize>, fancy: bool) -> Vec<Line> 
     } else {
         vec![head, Line::default().with(Tone::Plain, format!("  {work}"))]
     };
+    lines.extend(course(summary, width));
     lines.push(Line::default());
     lines.extend(table(&summary.metrics, fancy));
     lines.push(Line::default());
@@ -51,6 +57,25 @@ pub fn lines(summary: &Summary, width: Option<usize>, fancy: bool) -> Vec<Line> 
     lines.extend(fact("artifact", &clean(&summary.artifact), width));
     lines.extend(fact("checkpoint", &clean(&summary.checkpoint), width));
     lines
+}
+
+/// That the job ended before its last epoch, or with the model of another.
+fn course(summary: &Summary, width: Option<usize>) -> Vec<Line> {
+    let model = summary.model_epoch + 1;
+    let text = match (summary.stopped_early, model < summary.epochs) {
+        (true, true) => format!(
+            "stopped early; the model is of the best epoch, {}",
+            thousands(model)
+        ),
+        (false, true) => format!("the model is of the best epoch, {}", thousands(model)),
+        (true, false) => "stopped early; the model is of the last epoch".into(),
+        (false, false) => return Vec::new(),
+    };
+    let room = width.map(|width| width.saturating_sub(1));
+    let lines = fold(&format!("  {text}"), room, 2).into_iter();
+    lines
+        .map(|line| Line::default().with(Tone::Plain, line))
+        .collect()
 }
 
 /// Metrics in rows, what they were measured on in columns.
@@ -138,6 +163,8 @@ mod tests {
             job: "breast-cancer".into(),
             steps: 300,
             epochs: 20,
+            stopped_early: false,
+            model_epoch: 19,
             metrics: FinalMetrics { train, validation },
             model_sha256: "0123456789abcdef".repeat(4),
             artifact: "runs/breast-cancer/artifact".into(),
@@ -228,7 +255,7 @@ mod tests {
         assert_eq!(
             serde_json::to_value(&summary).unwrap(),
             json!({
-                "job": "breast-cancer", "steps": 300, "epochs": 20,
+                "job": "breast-cancer", "steps": 300, "epochs": 20, "stoppedEarly": false, "modelEpoch": 19,
                 "metrics": {
                     "train": {"loss": 0.012_344, "accuracy": 0.9978, "auc": 0.9999},
                     "validation": {},

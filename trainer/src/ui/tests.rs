@@ -12,7 +12,7 @@ use trainyard_core::manifest::FinalMetrics;
 use trainyard_core::metrics::Metrics;
 
 use super::terminal::Stream;
-use super::{Mode, Note, Started, Summary, Ui};
+use super::{Epoch, Mode, Note, Started, Summary, Ui};
 
 /// What a terminal shows after everything that was written to it, and all of that raw. Text wraps
 /// as on a real one: a full row continues below only when another character comes.
@@ -208,11 +208,24 @@ fn at(step: u64) -> Progress {
     }
 }
 
+fn epoch(epoch: u64) -> Epoch {
+    Epoch {
+        epoch,
+        epochs: 20,
+        step: (epoch + 1) * 15,
+        train_loss: 0.5,
+        learning_rate: 0.01,
+        validation: Some(metrics(epoch + 1)),
+    }
+}
+
 fn summary() -> Summary {
     Summary {
         job: "breast-cancer".into(),
         steps: 300,
         epochs: 20,
+        model_epoch: 19,
+        stopped_early: false,
         metrics: FinalMetrics {
             train: metrics(300),
             validation: metrics(200),
@@ -229,6 +242,9 @@ fn train(ui: &mut Ui, last: u64) {
     ui.started(&job());
     for step in 0..=last {
         ui.progress(Duration::from_millis(step * 50), &at(step));
+        if step > 0 && step.is_multiple_of(15) {
+            ui.epoch(&epoch(step / 15 - 1));
+        }
         if step == 100 {
             let (member, how) = ("worker 1".into(), "signal 9".into());
             ui.note(&Note::Restarting {
@@ -248,9 +264,10 @@ fn t23_with_json_standard_output_holds_nothing_but_json() {
     drop(ui);
     assert_eq!(err.raw(), "");
     let lines = out.json();
+    let last = lines.last().expect("lines");
     assert_eq!(
-        lines.last(),
-        Some(&serde_json::to_value(summary()).unwrap())
+        (&last["event"], &last["steps"]),
+        (&"finished".into(), &300.into())
     );
     let events = |name: &str| {
         lines
@@ -276,6 +293,8 @@ fn t23_with_json_standard_output_holds_nothing_but_json() {
         (0..20).map(Some).collect::<Vec<_>>()
     );
     assert_eq!(epochs[4]["step"], 75);
+    assert_eq!(epochs[4]["trainLoss"], 0.5);
+    assert_eq!(epochs[4]["learningRate"], 0.01);
     assert_eq!(epochs[4]["validation"]["loss"].as_f64(), metrics(5).loss);
     let progress = events("progress");
     assert_eq!(progress.len(), 16);

@@ -92,6 +92,7 @@ fn t28_an_export_that_is_refused_leaves_the_job_complete() {
     let (spec, folder) = (job(), folder());
     fs::create_dir_all(folder.path().join("artifact")).expect("writable");
     fs::write(folder.path().join("artifact/thesis.txt"), "mine").expect("writable");
+    fs::write(folder.path().join(".lock"), "").expect("writable"); // as a run leaves it
     let ended = spec.start(folder.path()).wait();
     assert_only_the_export_failed(&ended, 2, "is no artifact, so it is not replaced");
     assert!(folder.path().join("artifact/thesis.txt").exists());

@@ -414,14 +414,15 @@ fn t23_json_lines_and_nothing_else() {
         .start(folder.path())
         .wait();
     let events = ended.events();
-    let (last, events) = events.split_last().expect("lines");
-    for event in events {
+    for event in &events {
         assert!(
             event["event"].is_string() && event["time"].is_string(),
             "{event}"
         );
     }
     assert_eq!(events[0]["event"], "started");
+    let last = events.last().expect("lines");
+    assert_eq!(last["event"], "finished");
     let fields: Vec<&str> = last
         .as_object()
         .expect("an object")
@@ -433,10 +434,14 @@ fn t23_json_lines_and_nothing_else() {
         "checkpoint",
         "elapsedSeconds",
         "epochs",
+        "event",
         "job",
         "metrics",
+        "modelEpoch",
         "modelSha256",
         "steps",
+        "stoppedEarly",
+        "time",
     ];
     let mut sorted = fields.clone();
     sorted.sort_unstable();

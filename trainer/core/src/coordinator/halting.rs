@@ -61,7 +61,7 @@ impl Coordinator {
     /// Begins a halt, or widens one: a stop of the job outweighs the leave of a server.
     pub(super) fn halt(&mut self, now: Duration, leaving: Option<u32>) {
         match &mut self.phase {
-            Phase::Over | Phase::Superseded | Phase::Completing => return,
+            Phase::Over(_) | Phase::Superseded | Phase::Completing => return,
             Phase::Halting(halting) => {
                 match leaving {
                     Some(index) if !halting.leaving.is_empty() => {
@@ -196,7 +196,7 @@ impl Coordinator {
         self.phase = Phase::Idle;
         if leaving.contains(&0) {
             self.release_drained();
-            self.phase = Phase::Over;
+            self.phase = Phase::Over("Replaced");
             self.actions.push(Action::Finish(Outcome::Drained));
         }
     }

@@ -32,6 +32,9 @@ pub use interface::{Action, Commit, Config, Event, Outcome, PeerId, Start};
 pub use reports::Reports;
 pub use saving::checkpoint_due;
 
+/// Epochs in a message. It bounds the message.
+const EPOCHS_AT_ONCE: usize = 64;
+
 #[derive(Clone, Debug)]
 enum Phase {
     /// Facts or servers are missing.
@@ -52,8 +55,8 @@ enum Phase {
     Idle,
     /// A newer generation is known.
     Superseded,
-    /// Everyone was released.
-    Over,
+    /// Everyone was released; how it ended, in a word.
+    Over(&'static str),
 }
 
 /// The state machine. See the module's documentation.
@@ -121,7 +124,7 @@ impl Coordinator {
 
     /// Takes one event; returns what to do, in order.
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Action> {
-        if matches!(self.phase, Phase::Over | Phase::Superseded) {
+        if matches!(self.phase, Phase::Over(_) | Phase::Superseded) {
             return self.ended(&event);
         }
         match event {
@@ -138,7 +141,7 @@ impl Coordinator {
                     .take_all()
                     .into_iter()
                     .for_each(|peer| self.actions.push(Action::Close(peer)));
-                self.phase = Phase::Over;
+                self.phase = Phase::Over("Replaced");
                 self.actions.push(Action::Finish(Outcome::Drained));
             }
             Event::Tick => self.tick(now),
@@ -211,7 +214,7 @@ impl Coordinator {
             Phase::Completing => "Completing",
             Phase::Halting(_) | Phase::Idle => "Stopping",
             Phase::Superseded => "RollingBack",
-            Phase::Over => "Finished",
+            Phase::Over(ending) => ending,
         }
     }
 
@@ -323,11 +326,29 @@ impl Coordinator {
             Phase::Restoring => self.finish_restore(),
             Phase::Final(_) => self.finish_final(),
             Phase::Halting(_) => self.advance_halt(now),
-            Phase::Completing | Phase::Idle | Phase::Superseded | Phase::Over => {}
+            Phase::Completing | Phase::Idle | Phase::Superseded | Phase::Over(_) => {}
         }
         self.release_drained();
         self.send_views();
         self.distribute();
+        self.tell_epochs();
+    }
+
+    /// Tells every observer of the epochs that it has not heard of.
+    fn tell_epochs(&mut self) {
+        let validates = self.validates();
+        for (peer, next) in self.peers.observers() {
+            for epochs in self
+                .record
+                .finished(*next, validates)
+                .chunks(EPOCHS_AT_ONCE)
+            {
+                *next = epochs.last().map_or(*next, |last| last.epoch + 1);
+                let epochs = epochs.to_vec();
+                let message = FromCoordinator::Epochs { epochs };
+                self.actions.push(Action::Send(peer, message));
+            }
+        }
     }
 
     /// A terminating worker may go at the end of a step, or when no step is under way.
@@ -343,7 +364,7 @@ impl Coordinator {
     }
 
     fn send_views(&mut self) {
-        let over = matches!(self.phase, Phase::Superseded | Phase::Over);
+        let over = matches!(self.phase, Phase::Superseded | Phase::Over(_));
         if over || self.plan.is_none() || !self.peers.all_servers_ready() {
             return;
         }
@@ -353,7 +374,7 @@ impl Coordinator {
     }
 
     fn fail(&mut self, message: String) {
-        if !matches!(self.phase, Phase::Over) {
+        if !matches!(self.phase, Phase::Over(_)) {
             self.finish(
                 &Release::Failed {
                     message: message.clone(),
@@ -368,7 +389,12 @@ impl Coordinator {
             self.send(peer, FromCoordinator::Release(release.clone()));
             self.actions.push(Action::Close(peer));
         }
-        self.phase = Phase::Over;
+        self.phase = Phase::Over(match outcome {
+            Outcome::Done => "Finished",
+            Outcome::Stopped { .. } => "Stopped",
+            Outcome::Drained => "Replaced",
+            Outcome::Failed(_) => "Failed",
+        });
         self.actions.push(Action::Finish(outcome));
     }
 }

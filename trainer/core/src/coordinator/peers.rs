@@ -17,6 +17,8 @@ struct Peer {
     /// Workers: asked to leave when this many steps were counted.
     draining: Option<u64>,
     view: Option<View>,
+    /// Observers: the first epoch that they have not been told of.
+    next_epoch: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -160,6 +162,7 @@ impl Peers {
             ready: false,
             draining: None,
             view: None,
+            next_epoch: 0,
         };
         self.peers.insert(peer, entry);
         if let Role::Server(index) = join.role
@@ -319,6 +322,15 @@ impl Peers {
             .filter(|(_, p)| worker(p))
             .map(|(id, _)| *id)
             .collect()
+    }
+
+    /// Observers, with the first epoch that each has not been told of.
+    pub fn observers(&mut self) -> impl Iterator<Item = (PeerId, &mut u64)> {
+        let observers = self
+            .peers
+            .iter_mut()
+            .filter(|(_, p)| p.role == Role::Observer);
+        observers.map(|(id, p)| (*id, &mut p.next_epoch))
     }
 
     /// Everybody.

@@ -166,7 +166,7 @@ fn t12_a_worker_out_of_sight_that_goes_on_is_followed() {
     let id = halt_id(&asked, WORKERS[0]);
     bench.event(Event::Closed(WORKERS[1]));
     bench.say(WORKERS[0], ToCoordinator::Halted { id, next: 0 });
-    assert_eq!(bench.phase(), "Finished", "nothing was begun");
+    assert_eq!(bench.phase(), "Stopped", "nothing was begun");
 
     let mut bench = Bench::training(config(), 0);
     bench.step();

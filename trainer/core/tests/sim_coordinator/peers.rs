@@ -132,7 +132,7 @@ fn parts_of_checkpoints_that_nobody_wants_are_not_kept() {
     // What came too early does not count later.
     bench.step();
     bench.step();
-    assert_eq!(bench.step(), []);
+    assert!(committing(&bench.step()).is_empty());
     // The real ones do, each once, and repeats of what is committed do not.
     for version in [2, 4] {
         let actions = bench.written(version);

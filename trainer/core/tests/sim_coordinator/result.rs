@@ -256,3 +256,33 @@ fn records_and_results_survive_json() {
         record
     );
 }
+
+/// The epochs that an observer is told of.
+fn told(actions: &[Action], observer: PeerId) -> Vec<u64> {
+    let messages = sent(actions, observer).into_iter();
+    let epochs = messages.filter_map(|message| match message {
+        FromCoordinator::Epochs { epochs } => Some(epochs.iter().map(|record| record.epoch)),
+        _ => None,
+    });
+    epochs.flatten().collect()
+}
+
+#[test]
+fn t23_observers_hear_of_each_epoch_once_when_it_is_validated() {
+    const LATE: PeerId = PeerId(21);
+    let mut bench = Bench::training(config(), 2);
+    for epoch in 0..2 {
+        assert!(told(&bench.step(), OBSERVER).is_empty());
+        let asked = bench.step();
+        assert!(told(&asked, OBSERVER).is_empty(), "it is being validated");
+        let validated = answer(&mut bench, &asked, 2, 0.5);
+        assert_eq!(told(&validated, OBSERVER), [epoch]);
+    }
+    let joined = bench.say(LATE, ToCoordinator::Join(observer()));
+    assert_eq!(told(&joined, LATE), [0, 1], "what was before");
+    assert!(told(&joined, OBSERVER).is_empty());
+
+    let mut bench = Bench::training(config(), 0);
+    bench.step();
+    assert_eq!(told(&bench.step(), OBSERVER), [0], "nothing to validate");
+}

@@ -80,7 +80,7 @@ fn t07_every_field_of_an_optimizer_reaches_it() {
 fn t07_every_field_of_a_schedule_reaches_it() {
     let rates = |schedule: Value, steps: &[u64]| -> Vec<f64> {
         let job = job(&json!({"sgd": {"learningRate": 0.5}}), &schedule);
-        let rate = job.learning_rate(&job.plan(100).expect("a plan"));
+        let rate = job.learning_rate(job.plan(100).expect("a plan").total_steps());
         steps.iter().map(|step| rate.at(*step)).collect()
     };
     let close = |schedule: Value, expected: &[(u64, f64)]| {

@@ -84,9 +84,8 @@ impl Trainer {
         let training = self.job.manifest.spec.training.clone();
         let rows = self.data.train.rows as u64;
         let batch = u64::from(training.batch_size);
-        let rate = self
-            .job
-            .learning_rate(&self.job.plan(rows).expect("a plan"));
+        let plan = self.job.plan(rows).expect("a plan");
+        let rate = self.job.learning_rate(plan.total_steps());
         let early = self.job.early_stopping();
         let mut best: Option<(f64, Vec<Vec<f32>>)> = None;
         let mut stale = 0;
