@@ -33,6 +33,18 @@ pub fn of(old: &TrainingJobStatus, new: &TrainingJobStatus) -> Vec<Event> {
             events.push(event(EventType::Warning, "Replaced", note, "Replace"));
         }
     }
+    for text in new
+        .warnings
+        .iter()
+        .filter(|text| !old.warnings.contains(text))
+    {
+        events.push(event(
+            EventType::Warning,
+            "TrainingWarning",
+            text.clone(),
+            "Train",
+        ));
+    }
     if let Some(event) = export_failed(old, new) {
         events.push(event);
     }

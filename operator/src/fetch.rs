@@ -210,6 +210,7 @@ fn observed_progress(
         samples_per_second: rate,
         validation: progress.validation.unwrap_or_default(),
         checkpoint: progress.checkpoint,
+        warnings: progress.warnings,
         time: now,
     }
 }

@@ -170,6 +170,8 @@ pub struct ProgressSeen {
     pub validation: Metrics,
     /// Step of the newest checkpoint.
     pub checkpoint: Option<u64>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
     /// When it was read.
     pub time: Timestamp,
 }

@@ -65,7 +65,7 @@ const NOT_REASONS: &[&str] = &[
     "Running",
 ];
 /// Actions of events.
-const ACTIONS: [&str; 4] = ["Create", "Export", "Read", "Replace"];
+const ACTIONS: [&str; 5] = ["Create", "Export", "Read", "Replace", "Train"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -59,6 +59,10 @@ pub struct TrainingJobStatus {
     /// The export of the artifact, once training is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export: Option<ExportStatus>,
+    /// What is worth knowing of the data and the settings, a sentence each, such as rows that are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 512)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub warnings: Vec<String>,
     /// URI of the finished model's artifact, as the pods see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<String>,

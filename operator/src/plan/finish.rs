@@ -31,12 +31,17 @@ impl Planner<'_> {
             time: Some(Time(self.now)),
         });
         self.status.model_sha256.clone_from(&report.model_sha256);
+        self.warn(&report.warnings);
     }
 
     /// Ends a job whose training is complete: with its artifact, or with the reason why there is none.
     pub(super) fn succeed(&mut self, artifact: Result<String, Failure>) {
-        let step = self.status.progress.as_ref().map_or(0, |known| known.step);
+        let known = self.status.progress.as_ref();
+        let (step, total) = known.map_or((0, 0), |known| (known.step, known.total_steps));
         let mut message = format!("trained {step} steps");
+        if step < total {
+            message += &format!(" of {total} (stopped early)");
+        }
         if let Some(digest) = &self.status.model_sha256 {
             message += &format!("; modelSha256 {digest}");
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use trainyard_contract::add_warning;
 use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::{CheckpointStatus, Phase, Progress, RoleStatus, WorkersStatus};
 
@@ -46,6 +47,7 @@ impl Planner<'_> {
             && !self.is_exporting()
             && let Some(seen) = &self.observed.progress
         {
+            self.warn(&seen.warnings);
             self.merge_progress(seen.clone(), old);
         }
     }
@@ -294,6 +296,13 @@ impl Planner<'_> {
             return !answered && self.observed.pods.iter().any(ready);
         }
         self.steps.iter().any(Step::makes)
+    }
+
+    /// Adds what is new to the job's warnings. Each is written once, and so told once.
+    pub(super) fn warn(&mut self, warnings: &[String]) {
+        for text in warnings {
+            add_warning(&mut self.status.warnings, text.clone());
+        }
     }
 
     /// Takes progress over if something else is written anyway, or often enough. It never goes back: after a lost server

@@ -382,7 +382,19 @@ fn o26_events_follow_what_the_status_says_and_are_told_once() {
             (events, cluster.store.log.clone())
         });
         let reasons: Vec<String> = events.iter().map(|event| text(&event["reason"])).collect();
-        for reason in ["Started", "Training", "Replaced", "Complete"] {
+        let warned = events
+            .iter()
+            .find(|event| event["reason"] == "TrainingWarning");
+        let warned = warned.map(|event| (event["type"].clone(), event["note"].clone()));
+        let expected = ("Warning".into(), "a.csv: 2 rows are left out".into());
+        ensure(warned.as_ref() == Some(&expected), &warned)?;
+        for reason in [
+            "Started",
+            "Training",
+            "TrainingWarning",
+            "Replaced",
+            "Complete",
+        ] {
             ensure(
                 reasons.iter().filter(|r| *r == reason).count() == 1,
                 (reason, &reasons),

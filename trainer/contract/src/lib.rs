@@ -47,5 +47,5 @@ pub use exit::ExitCode;
 pub use job_file::{DEFAULTS, JobFile, OtherKind, PodJobMetadata};
 pub use member::{Member, NotAMember, Role};
 pub use metrics::{FinalMetrics, Metric, Metrics};
-pub use progress::Progress;
+pub use progress::{MAX_WARNING_BYTES, MAX_WARNINGS, Progress, add_warning};
 pub use report::{ExportReport, Report, TERMINATION_MESSAGE_LIMIT, cut_termination_message};

@@ -4,6 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Metrics;
 
+/// The most warnings of a job that are kept.
+pub const MAX_WARNINGS: usize = 16;
+/// The most bytes of a warning.
+pub const MAX_WARNING_BYTES: usize = 512;
+
 /// How far a job is, as the coordinator tells it at `/status` and to observers.
 ///
 /// `status.progress` of a `TrainingJob` is made from it: it also has a rate, which takes two answers, and the time at which
@@ -35,6 +40,18 @@ pub struct Progress {
     pub servers: u32,
     /// Step of the newest committed checkpoint.
     pub checkpoint: Option<u64>,
+    /// What the user should know of the data and the job, a sentence each, in the order in which it was found. At most
+    /// [`MAX_WARNINGS`], each of at most [`MAX_WARNING_BYTES`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// Adds a warning to those of a job, cut to its longest, if it is new and there is room.
+pub fn add_warning(warnings: &mut Vec<String>, mut text: String) {
+    text.truncate(text.floor_char_boundary(MAX_WARNING_BYTES));
+    if warnings.len() < MAX_WARNINGS && !warnings.contains(&text) {
+        warnings.push(text);
+    }
 }
 
 #[cfg(test)]
@@ -70,7 +87,22 @@ mod tests {
             workers: 3,
             servers: 2,
             checkpoint: Some(5),
+            warnings: Vec::new(),
         }
+    }
+
+    #[test]
+    fn warnings_are_few_short_and_different() {
+        let mut warnings = Vec::new();
+        let long = "ä".repeat(MAX_WARNING_BYTES);
+        for text in ["one", "two", "one", &long] {
+            add_warning(&mut warnings, text.into());
+        }
+        assert_eq!(warnings, ["one", "two", &long[..MAX_WARNING_BYTES]]);
+        for number in 0..100 {
+            add_warning(&mut warnings, number.to_string());
+        }
+        assert_eq!(warnings.len(), MAX_WARNINGS);
     }
 
     #[test]

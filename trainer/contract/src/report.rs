@@ -36,13 +36,33 @@ pub struct Report {
     /// Metrics of the model; those that are not finite are absent.
     #[serde(default)]
     pub metrics: FinalMetrics,
+    /// The job's warnings, as far as they fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
+
+/// Bytes of the warnings in a report.
+const WARNINGS: usize = 2048;
 
 impl Report {
     /// The message that says this. It is longer than [`TERMINATION_MESSAGE_LIMIT`] only if the artifact's address is.
     pub fn to_message(&self) -> String {
         // Strings, numbers that are finite, and names that are fixed: there is nothing in it that JSON cannot say.
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Adds the warnings that fit into the message.
+    pub fn with_warnings(mut self, warnings: &[String]) -> Self {
+        let mut room = WARNINGS;
+        let bytes = |text: &String| serde_json::to_string(text).map_or(WARNINGS, |json| json.len());
+        let fitting = warnings.iter().take_while(|text| {
+            let needed = bytes(text);
+            let fits = needed <= room;
+            room = room.saturating_sub(needed);
+            fits
+        });
+        self.warnings = fitting.cloned().collect();
+        self
     }
 
     /// The report in a termination message, if it is one.
@@ -112,7 +132,24 @@ mod tests {
                 train,
                 validation: Metrics::default(),
             },
+            warnings: Vec::new(),
         }
+    }
+
+    #[test]
+    fn the_warnings_that_fit_are_told() {
+        let told = |warnings: Vec<String>| {
+            let message = report(None).with_warnings(&warnings).to_message();
+            assert!(
+                message.len() <= TERMINATION_MESSAGE_LIMIT,
+                "{}",
+                message.len()
+            );
+            Report::from_message(&message).expect("a report").warnings
+        };
+        assert_eq!(told(vec!["one".into(), "two".into()]), ["one", "two"]);
+        let quotes = vec!["\"".repeat(500); 16];
+        assert_eq!(told(quotes.clone()), quotes[..2]);
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub struct Join {
     pub capability: Option<String>,
     /// Workers: facts about the data they loaded.
     pub facts: Option<Arc<DataFacts>>,
+    /// Workers: what the user should know of the data and the job, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Servers: where workers reach their bulk port.
     pub address: Option<String>,
     /// Servers whose control stream broke while their state is intact: the version they hold.

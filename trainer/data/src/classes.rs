@@ -7,6 +7,7 @@ use trainyard_core::schema::Label;
 
 use crate::error::{DataError, few, quoted};
 use crate::options::Limits;
+use crate::warnings;
 
 /// Distinct texts, numbered in the order of their first appearance.
 #[derive(Clone, Debug, Default)]
@@ -101,6 +102,14 @@ impl RawLabels {
                 format!("expected two classes, found {found}: {shown}"),
                 "set the task to multiclassClassification or regression, or mend the labels",
             )),
+        }
+    }
+
+    /// What a user should know of the labels.
+    pub(crate) fn warning(&self, label: &Label) -> Option<String> {
+        match self {
+            Self::Codes { names, .. } => warnings::merged(names.names(), label),
+            Self::Targets(targets) => warnings::rounded("labels", targets.iter().copied()),
         }
     }
 

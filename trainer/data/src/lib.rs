@@ -29,6 +29,7 @@ mod scale;
 mod source;
 mod table;
 mod text;
+mod warnings;
 
 pub use error::{DataError, ErrorKind};
 pub use files::{Files, Folder};

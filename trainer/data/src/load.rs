@@ -5,11 +5,12 @@ use trainyard_core::sampling;
 use trainyard_core::schema::InputSchema;
 
 use crate::digest::{digest, schema_json};
-use crate::error::{DataError, few};
+use crate::error::DataError;
 use crate::files::Files;
 use crate::options::{LoadOptions, Validation};
 use crate::source::Source;
 use crate::table::{Dataset, Table};
+use crate::warnings;
 
 /// Reads, splits, fits and encodes what `options` name.
 ///
@@ -27,19 +28,12 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
     let limits = &options.limits;
     let source = Source::read(files, &options.train, options.task, limits)?;
     let (train_rows, validation_rows) = split(&source, options)?;
-    let named = |warning: &String| format!("{}: {warning}", source.file());
-    let mut warnings: Vec<String> = source.warnings().iter().map(named).collect();
-
     let label = source.fit_label(options.task)?;
-    let unseen = source.unseen_classes(&label, &train_rows);
-    if !unseen.is_empty() {
-        warnings.push(format!(
-            "no training row has the class {}; the model cannot learn it (another seed or a \
-             smaller validation fraction may help)",
-            few(&unseen)
-        ));
-    }
     let input = source.fit_input(&train_rows, options.normalization, limits)?;
+    let mut warnings = source.warnings(&label, &input);
+    warnings.extend(source.constant(&input, &train_rows));
+    let unseen = source.unseen_classes(&label, &train_rows);
+    warnings.extend(warnings::unseen("training", &unseen));
     let schema = InputSchema {
         task: options.task,
         input,
@@ -49,12 +43,19 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
     let validation = match &options.validation {
         Validation::None => None,
         Validation::Fraction(_) => {
+            let unseen = source.unseen_classes(&schema.label, &validation_rows);
+            warnings.extend(warnings::unseen("validation", &unseen));
             Some(source.encode(&schema, &validation_rows, limits, &mut warnings)?)
         }
         Validation::Source(spec) => {
             drop(source);
             let source = Source::read_fitted(files, spec, &schema, limits)?;
-            Some(source.encode(&schema, &source.all_rows(), limits, &mut warnings)?)
+            let rows = source.all_rows();
+            warnings.extend(source.warnings(&schema.label, &schema.input));
+            let table = source.encode(&schema, &rows, limits, &mut warnings)?;
+            let unseen = source.unseen_classes(&schema.label, &rows);
+            warnings.extend(warnings::unseen("validation", &unseen));
+            Some(table)
         }
     };
     let facts = facts(schema, &train, validation.as_ref())?;

@@ -33,13 +33,14 @@ pub fn encode_csv(
         .and_then(|source| {
             Frame::read(source, input.delimiter, limits, |header| {
                 let label = (schema.label.name.as_str(), LabelColumn::Optional);
-                Plan::fitted(header, input, label, schema.task)
+                Plan::fitted(header, input, label, &[], schema.task)
             })
         })
         .map_err(|e| e.in_file(name))?;
     let (label, missing) = (schema.label.name.clone(), input.missing);
     let source = Source::of_frame(name, frame, label, input.delimiter, missing);
     let mut encoded = Encoded::default();
+    encoded.warnings.extend(source.filled());
     let rows = source.all_rows();
     encoded.table = source.encode(schema, &rows, limits, &mut encoded.warnings)?;
     (encoded.lines, encoded.dropped) = source.into_lines();

@@ -10,6 +10,7 @@ use crate::error::DataError;
 use crate::files::{Files, open};
 use crate::options::{CsvOptions, Limits, Normalization, SourceSpec};
 use crate::table::Table;
+use crate::warnings;
 
 /// Rows as read, not yet encoded.
 pub(crate) struct Source {
@@ -64,7 +65,7 @@ impl Source {
             (InputKind::Columns(input), SourceSpec::Csv(csv)) => {
                 Self::csv(files, csv, limits, |header| {
                     let label = (csv.label.as_str(), LabelColumn::Required);
-                    Plan::fitted(header, input, label, schema.task)
+                    Plan::fitted(header, input, label, &csv.exclude, schema.task)
                 })
             }
             (InputKind::Array(_), SourceSpec::Npy { .. } | SourceSpec::Idx { .. }) => {
@@ -221,7 +222,11 @@ impl Source {
     ) -> Result<Table, DataError> {
         let features = match (&self.inputs, &schema.input) {
             (Inputs::Columns { frame, .. }, InputKind::Columns(input)) => {
-                frame.encode(input, rows, limits, warnings)
+                let told = warnings.len();
+                let encoded = frame.encode(input, rows, limits, warnings);
+                let own = warnings.iter_mut().skip(told);
+                own.for_each(|text| *text = format!("{}: {text}", self.file));
+                encoded
             }
             (Inputs::Array(array), InputKind::Array(input)) => array.encode(input, rows, limits),
             _ => Err(DataError::options("the source does not fit the schema", "")),
@@ -247,11 +252,50 @@ impl Source {
         })
     }
 
-    /// What reading it has shown that a user should know.
-    pub(crate) fn warnings(&self) -> &[String] {
+    /// What a user should know of the file, a sentence each.
+    pub(crate) fn warnings(&self, label: &Label, input: &InputKind) -> Vec<String> {
+        let mut found = match (&self.inputs, input) {
+            (Inputs::Columns { frame, missing, .. }, InputKind::Columns(input)) => {
+                let mut found = frame.warnings.clone();
+                found.extend(warnings::missing(frame, *missing));
+                found.extend(warnings::rounded_columns(frame, input));
+                found
+            }
+            (Inputs::Array(array), InputKind::Array(input)) => {
+                let layout = warnings::channels_last(&input.shape);
+                layout.into_iter().chain(array.rounded(input)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let labels = self
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.warning(label));
+        found
+            .iter_mut()
+            .for_each(|text| *text = format!("{}: {text}", self.file));
+        found.extend(labels.map(|text| format!("{}: {text}", self.label_file)));
+        found
+    }
+
+    /// Missing values of the file that are filled in.
+    pub(crate) fn filled(&self) -> Option<String> {
         match &self.inputs {
-            Inputs::Columns { frame, .. } => &frame.warnings,
-            Inputs::Array(_) => &[],
+            Inputs::Columns { frame, .. } => {
+                warnings::filled(frame).map(|text| format!("{}: {text}", self.file))
+            }
+            Inputs::Array(_) => None,
+        }
+    }
+
+    /// Columns of a fit that are the same in all of `rows`.
+    pub(crate) fn constant(&self, input: &InputKind, rows: &[u32]) -> Option<String> {
+        match (&self.inputs, input) {
+            (Inputs::Columns { frame, .. }, InputKind::Columns(input)) => {
+                let text = warnings::constant(frame, input, rows)?;
+                Some(format!("{}: {text}", self.file))
+            }
+            _ => None, // the edges of most images are
         }
     }
 

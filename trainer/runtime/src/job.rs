@@ -371,5 +371,7 @@ fn idx_source(idx: &api::IdxSource) -> data::SourceSpec {
     }
 }
 
+mod warnings;
+
 #[cfg(test)]
 mod tests;

@@ -45,6 +45,7 @@ pub fn report(job: &Job, manifest: &Manifest) -> Result<Report> {
         model_sha256: manifest.model_sha256.clone(),
         artifact: None, // not yet
         metrics: metrics.context("the final checkpoint has no metrics")?,
+        warnings: Vec::new(),
     })
 }
 

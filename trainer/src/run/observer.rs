@@ -129,6 +129,7 @@ fn join(incarnation: u64) -> Join {
         spec_digest: String::new(),
         capability: None,
         facts: None,
+        warnings: Vec::new(),
         address: None,
         ready: None,
     }

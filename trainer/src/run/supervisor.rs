@@ -1,6 +1,6 @@
 //! The supervisor of a run: which processes there are, and what follows when one ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -92,6 +92,8 @@ pub(super) struct Supervisor<'a> {
     /// Where the job is, as far as it was heard.
     pub progress: Progress,
     stopping: bool,
+    /// Warnings that were shown.
+    warned: BTreeSet<String>,
     /// The first epoch that was not shown yet.
     next_epoch: u64,
 }
@@ -200,6 +202,7 @@ impl<'a> Supervisor<'a> {
             begin: now,
             progress: Progress::default(),
             stopping: false,
+            warned: BTreeSet::new(),
             next_epoch: log.latest().map_or(0, |manifest| {
                 let record = &manifest.coordinator.record;
                 let validated = manifest.facts.validation_rows > 0;
@@ -415,7 +418,12 @@ impl<'a> Supervisor<'a> {
         ))
     }
 
-    fn progressed(&mut self, progress: Progress) {
+    fn progressed(&mut self, mut progress: Progress) {
+        for message in std::mem::take(&mut progress.warnings) {
+            if self.warned.insert(message.clone()) {
+                self.ui.note(&Note::Warning { message });
+            }
+        }
         self.progress = progress;
         self.ui.progress(self.begin.elapsed(), &self.progress);
     }

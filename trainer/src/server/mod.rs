@@ -147,6 +147,7 @@ impl Server {
             .complete()
             .context("the job has ended without a complete checkpoint")?;
         let report = termination::report(&self.options.job, manifest)?;
+        let report = report.with_warnings(&self.board.read().warnings);
         Ok(termination::Ended::Complete(Box::new(report)))
     }
 

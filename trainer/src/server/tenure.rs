@@ -116,6 +116,7 @@ impl Tenure {
             spec_digest: options.job.spec_digest.clone(),
             capability: None,
             facts: None,
+            warnings: Vec::new(),
             address: Some(self.server.address.clone()),
             ready,
         }

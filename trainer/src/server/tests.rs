@@ -21,6 +21,7 @@ fn worker(generation: u32, server: &Server) -> Join {
         spec_digest: server.options.job.spec_digest.clone(),
         capability: Some("any".into()),
         facts: Some(facts().into()),
+        warnings: Vec::new(),
         address: None,
         ready: None,
     }

@@ -71,6 +71,7 @@ impl Coordinator {
         if self.capability.is_none() {
             self.capability = join.capability;
         }
+        join.warnings.into_iter().for_each(|text| self.warn(text));
         if let (None, Some(facts)) = (&self.facts, join.facts) {
             self.adopt(facts);
         }

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use trainyard_contract::add_warning;
+
 use crate::control::{FromCoordinator, Progress, Release, Role, ToCoordinator};
 use crate::facts::DataFacts;
 use crate::manifest::Manifest;
@@ -86,6 +88,8 @@ pub struct Coordinator {
     /// When peers were last told that we are alive.
     beaten: Duration,
     actions: Vec<Action>,
+    /// What the user should know.
+    warnings: Vec<String>,
 }
 
 impl Coordinator {
@@ -109,6 +113,7 @@ impl Coordinator {
             ticked: Duration::ZERO,
             beaten: Duration::ZERO,
             actions: Vec::new(),
+            warnings: Vec::new(),
         };
         if let Some(Start { manifest, best }) = start {
             this.capability = Some(manifest.capability.clone());
@@ -194,6 +199,7 @@ impl Coordinator {
             workers: self.peers.members().len().min(self.config.leaves as usize) as u32,
             servers: self.peers.servers_ready(),
             checkpoint: self.committed.as_ref().map(|manifest| manifest.step),
+            warnings: self.warnings.clone(),
         }
     }
 
@@ -216,6 +222,10 @@ impl Coordinator {
             Phase::Superseded => "RollingBack",
             Phase::Over(ending) => ending,
         }
+    }
+
+    fn warn(&mut self, text: String) {
+        add_warning(&mut self.warnings, text);
     }
 
     fn send(&mut self, peer: PeerId, message: FromCoordinator) {
@@ -297,6 +307,11 @@ impl Coordinator {
         if matches!(self.phase, Phase::Gathering) && version != start {
             return self.fail(format!(
                 "server {index} holds step {version}, the job begins at step {start}"
+            ));
+        }
+        if chunks == 0 {
+            self.warn(format!(
+                "the model is too small for that many servers: server {index} holds no part of it"
             ));
         }
         self.peers.server_ready(peer, version, chunks);

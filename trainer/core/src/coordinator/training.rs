@@ -123,8 +123,17 @@ impl Coordinator {
         let Some(metrics) = self.summarize(pass) else {
             return;
         };
-        self.record
-            .validated(metrics, self.config.early_stopping.as_ref());
+        let early = self.config.early_stopping.as_ref();
+        let undefined = early.map(|early| early.metric);
+        let undefined = undefined.filter(|metric| metrics.get(*metric).is_none());
+        self.record.validated(metrics, early);
+        if let Some(metric) = undefined {
+            self.warn(format!(
+                "earlyStopping.metric {} is undefined on the validation rows (auc takes rows of both classes, r2 \
+                 rows of different labels); an epoch without it counts as no improvement",
+                metric.name()
+            ));
+        }
         self.save_validated(version);
         self.phase = Phase::Training;
         self.commit_whole();

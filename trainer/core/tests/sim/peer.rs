@@ -19,6 +19,7 @@ impl World {
             spec_digest: "spec".into(),
             capability: worker.then(|| "cpu".into()),
             facts: worker.then(|| self.toy.facts().into()),
+            warnings: Vec::new(),
             address: Some(process.to_string()),
             ready: match &this.kind {
                 Kind::Server { shard, .. } => shard.as_ref().map(|shard| shard.version()),

@@ -130,6 +130,7 @@ pub fn server(index: u32) -> Join {
         spec_digest: "spec".into(),
         capability: None,
         facts: None,
+        warnings: Vec::new(),
         address: Some(format!("server-{index}")),
         ready: None,
     }

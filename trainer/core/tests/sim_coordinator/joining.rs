@@ -305,3 +305,37 @@ fn a_coordinator_that_slept_blames_nobody() {
     );
     assert_eq!(bench.coordinator.progress().workers, 2);
 }
+
+#[test]
+fn t15_what_workers_warn_of_is_told_once_and_bounded() {
+    let mut bench = Bench::new(config());
+    let join = |index, warnings: &[&str]| {
+        let warnings = warnings.iter().map(|text| (*text).to_owned()).collect();
+        let facts = Some(facts(0).into());
+        ToCoordinator::Join(Join {
+            facts,
+            warnings,
+            ..worker(index)
+        })
+    };
+    bench.say(WORKERS[0], join(0, &["one", "two"]));
+    bench.say(WORKERS[1], join(1, &["one", "three"]));
+    let warnings = bench.coordinator.progress().warnings;
+    assert_eq!(warnings, ["one", "two", "three"]);
+    // A server without a part of the model is a mistake too.
+    for (index, peer) in (0..).zip(SERVERS) {
+        bench.say(peer, ToCoordinator::Join(server(index)));
+        bench.say(
+            peer,
+            ToCoordinator::Ready {
+                version: 0,
+                chunks: 1 - index,
+            },
+        );
+    }
+    let warnings = bench.coordinator.progress().warnings;
+    assert!(
+        warnings[3].ends_with("server 1 holds no part of it"),
+        "{warnings:?}"
+    );
+}

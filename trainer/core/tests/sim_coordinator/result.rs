@@ -286,3 +286,21 @@ fn t23_observers_hear_of_each_epoch_once_when_it_is_validated() {
     bench.step();
     assert_eq!(told(&bench.step(), OBSERVER), [0], "nothing to validate");
 }
+
+#[test]
+fn t15_early_stopping_on_a_metric_that_validation_cannot_define_is_told() {
+    let mut early = early(true);
+    if let Some(early) = &mut early.early_stopping {
+        early.metric = Metric::Auc; // of a regression
+    }
+    let mut bench = Bench::training(early, 2);
+    bench.step();
+    let asked = bench.step();
+    answer(&mut bench, &asked, 2, 0.5);
+    let warnings = bench.coordinator.progress().warnings;
+    let told = "earlyStopping.metric auc is undefined on the validation rows";
+    assert!(
+        warnings.iter().any(|text| text.starts_with(told)),
+        "{warnings:?}"
+    );
+}

@@ -7,6 +7,7 @@ use crate::error::DataError;
 use crate::options::{Limits, Normalization};
 use crate::scale::{FirstPass, Scale, SecondPass};
 use crate::table::allocate;
+use crate::warnings;
 
 impl Array {
     /// Shape of one row as the model sees it: `[features]`, or `[channels, height, width]` (with
@@ -49,6 +50,26 @@ impl Array {
             mean: scales.iter().map(|s| s.mean).collect(),
             std: scales.iter().map(|s| s.std).collect(),
         })
+    }
+
+    /// Numbers that enter the model as they are, and do not fit.
+    pub(crate) fn rounded(&self, input: &ArrayInput) -> Option<String> {
+        let scaled =
+            input.std.iter().any(|std| *std != 1.0) || input.mean.iter().any(|mean| *mean != 0.0);
+        if scaled || self.dtype.size() < 4 {
+            return None;
+        }
+        let mut values = Vec::new();
+        let rows = 0..self.rows();
+        let rounded = rows.flat_map(|row| {
+            self.row(row, &mut values);
+            let rounded = values
+                .iter()
+                .copied()
+                .filter(|value| warnings::is_rounded(*value));
+            rounded.collect::<Vec<f64>>()
+        });
+        warnings::rounded("the array", rounded)
     }
 
     fn scales(&self, rows: &[u32], groups: usize) -> Vec<Scale> {

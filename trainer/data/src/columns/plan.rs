@@ -7,6 +7,7 @@ use trainyard_core::schema::{ColumnKind, ColumnsInput, Missing};
 
 use crate::error::{DataError, few, quoted};
 use crate::options::CsvOptions;
+use crate::warnings;
 
 /// What to read from a file.
 pub(crate) struct Plan {
@@ -99,6 +100,7 @@ impl Plan {
         header: &[String],
         input: &ColumnsInput,
         label: (&str, LabelColumn),
+        excluded: &[String],
         task: Task,
     ) -> Result<Self, DataError> {
         let mut columns = Vec::with_capacity(input.columns.len());
@@ -118,6 +120,17 @@ impl Plan {
             });
         }
         let (name, rule) = label;
+        let used: HashSet<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        let unknown = header.iter().filter(|column| {
+            let known = used.contains(column.as_str()) || excluded.contains(column);
+            !known && !column.is_empty() && *column != name
+        });
+        let unknown: Vec<String> = unknown.cloned().collect();
+        // A file to predict may have any.
+        let ignored = match rule {
+            LabelColumn::Required => warnings::ignored(&unknown),
+            LabelColumn::Optional => None,
+        };
         let label = match (positions.get(name), rule) {
             (Some(&index), _) => Some((index, name.to_owned())),
             (None, LabelColumn::Optional) => None,
@@ -131,7 +144,7 @@ impl Plan {
             blank_labels: matches!(rule, LabelColumn::Optional),
             missing: input.missing,
             task,
-            warnings: Vec::new(),
+            warnings: ignored.into_iter().collect(),
         })
     }
 }

@@ -8,3 +8,4 @@ mod good;
 mod normalization;
 mod properties;
 mod schema;
+mod warnings;

@@ -142,3 +142,83 @@ fn a_job_file_of_another_kind_is_refused_by_name() {
         );
     }
 }
+
+#[test]
+fn t15_settings_without_effect_are_told() {
+    let sgd = json!({"sgd": {"learningRate": 0.1}});
+    type Change<'a> = &'a dyn Fn(&mut Job);
+    let told = |schedule: Value, change: Change<'_>, rows: u64, worker: u32| {
+        let mut job = job(&sgd, &schedule);
+        change(&mut job);
+        job.warnings(rows, worker).expect("a plan")
+    };
+    let constant = || json!({"constant": {}});
+    let keep = |_: &mut Job| {};
+    assert_eq!(told(constant(), &keep, 100, 1), [""; 0]);
+    let early = |job: &mut Job| {
+        let early = json!({"metric": "loss", "patience": 5});
+        job.manifest.spec.training.early_stopping = serde_json::from_value(early).ok();
+    };
+    let long = |job: &mut Job| job.manifest.spec.training.epochs = 600;
+    let cases: [(Value, Change<'_>, u64, u32, &str); 8] = [
+        (
+            constant(),
+            &keep,
+            100,
+            2,
+            "at most 2 workers compute at a time",
+        ),
+        (
+            constant(),
+            &keep,
+            9,
+            0,
+            "there are 9 training rows: each step takes all",
+        ),
+        (
+            constant(),
+            &early,
+            100,
+            0,
+            "patience is 5, and there are 5 epochs",
+        ),
+        (constant(), &long, 100, 0, "the last 512 epochs"),
+        (
+            json!({"constant": {"warmupSteps": 50}}),
+            &keep,
+            100,
+            0,
+            "warms up for 50 steps, and the job has 50",
+        ),
+        (
+            json!({"cosine": {"warmupSteps": 60}}),
+            &keep,
+            100,
+            0,
+            "never reached",
+        ),
+        (
+            json!({"step": {"stepSize": 40, "warmupSteps": 10}}),
+            &keep,
+            100,
+            0,
+            "the learning rate never changes",
+        ),
+        (
+            json!({"oneCycle": {"maxLearningRate": 1.0}}),
+            &keep,
+            100,
+            0,
+            "learningRate 0.1 is not used",
+        ),
+    ];
+    for (schedule, change, rows, worker, expected) in cases {
+        let warnings = told(schedule, change, rows, worker);
+        let [warning] = &warnings[..] else {
+            panic!("{expected}: {warnings:?}")
+        };
+        assert!(warning.contains(expected), "{warning}");
+    }
+    let fits = json!({"step": {"stepSize": 39, "warmupSteps": 10}});
+    assert_eq!(told(fits, &keep, 100, 0), [""; 0]);
+}

@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use anyhow::{Result, anyhow};
+use trainyard_contract::add_warning;
 use trainyard_core::control::{FromCoordinator, Join, Role, ToCoordinator};
 use trainyard_core::session::Ending;
 use trainyard_object::Connection;
@@ -77,6 +78,16 @@ pub fn run(mut options: Options) -> Result<ExitCode> {
     let sources = files::Sources::new(&options.data, Connection::default());
     let data = trainyard_data::load(&sources, &load).map_err(files::failed)?;
     messages::check(&data.facts)?;
+    let mut warnings = Vec::new();
+    for text in data
+        .warnings
+        .iter()
+        .cloned()
+        .chain(job.warnings(data.facts.train_rows, options.index)?)
+    {
+        tracing::warn!("{text}");
+        add_warning(&mut warnings, text);
+    }
     let rows = data.facts.train_rows + data.facts.validation_rows;
     activity.rows.store(rows, Ordering::Relaxed);
     let architecture = job
@@ -104,6 +115,7 @@ pub fn run(mut options: Options) -> Result<ExitCode> {
         terminate,
         options,
         work,
+        warnings,
     };
     worker.work_until_released()
 }
@@ -113,6 +125,8 @@ struct Worker {
     threads: usize,
     activity: Arc<Activity>,
     work: Arc<Workload>,
+    /// What the user should know, told to each coordinator.
+    warnings: Vec<String>,
     capability: String,
     incarnation: u64,
     terminate: trainyard_runtime::signals::Termination,
@@ -213,6 +227,7 @@ impl Worker {
             spec_digest: self.options.job.spec_digest.clone(),
             capability: Some(self.capability.clone()),
             facts: Some(Arc::new(self.work.data.facts.clone())),
+            warnings: self.warnings.clone(),
             address: None,
             ready: None,
         }

@@ -1,0 +1,177 @@
+//! What loading does without being asked, in sentences for the user.
+//!
+//! Whatever is left out, filled in, rounded or merged, or cannot be learned from, is told here. Each
+//! function gives one sentence, however many columns or rows it is about, or none.
+
+use trainyard_core::schema::{ColumnKind, ColumnsInput, Label, Missing};
+
+use crate::columns::{Frame, NO_CATEGORY, RawColumn, RawValues};
+use crate::error::few;
+
+/// The first whole number that the next f32 does not follow by one: 2^24.
+const EXACT: f64 = 16_777_216.0;
+
+/// Whether a value is a whole number that becomes another one as f32.
+pub(crate) fn is_rounded(value: f64) -> bool {
+    value.abs() >= EXACT && f64::from(value as f32) != value
+}
+
+/// A value and what it becomes.
+pub(crate) fn rounded(what: &str, values: impl Iterator<Item = f64>) -> Option<String> {
+    let mut rounded = values.filter(|value| is_rounded(*value));
+    let first = rounded.next()?;
+    let (numbers, are) = plural(
+        1 + rounded.count(),
+        "number has",
+        "numbers have",
+        ["is", "are"],
+    );
+    Some(format!(
+        "{what}: {numbers} more digits than a 32-bit float holds and {are} rounded, such as {first} to {}",
+        f64::from(first as f32)
+    ))
+}
+
+/// Rows of a file that were left out for a missing value.
+pub(crate) fn dropped(frame: &Frame) -> Option<String> {
+    let first = frame.dropped.first()?;
+    let rows = frame.dropped.len() + frame.lines.len();
+    let (dropped, are) = plural(frame.dropped.len(), "row has", "rows have", ["is", "are"]);
+    Some(format!(
+        "{dropped} a missing value and {are} left out, of {rows} rows; the first is on line {first}"
+    ))
+}
+
+/// Values that were missing and are filled in.
+pub(crate) fn filled(frame: &Frame) -> Option<String> {
+    let missing = |column: &RawColumn| match &column.values {
+        RawValues::Numbers(values) => values.iter().filter(|value| value.is_nan()).count(),
+        RawValues::Codes { codes, .. } => codes.iter().filter(|code| **code == NO_CATEGORY).count(),
+    };
+    let counts = frame
+        .columns
+        .iter()
+        .map(|column| (&*column.name, missing(column)));
+    let counts: Vec<(&str, usize)> = counts.filter(|(_, count)| *count > 0).collect();
+    let count: usize = counts.iter().map(|(_, count)| count).sum();
+    let names: Vec<&str> = counts.iter().map(|(name, _)| *name).collect();
+    let (values, are) = plural(count, "missing value", "missing values", ["is", "are"]);
+    (count > 0).then(|| {
+        format!(
+            "{values} in {} {are} filled in: a number with the mean of the training rows, a category with none",
+            columns(&names)
+        )
+    })
+}
+
+/// Columns that are the same in every training row.
+pub(crate) fn constant(frame: &Frame, input: &ColumnsInput, rows: &[u32]) -> Option<String> {
+    let is_constant = |column: &RawColumn, kind: &ColumnKind| match (&column.values, kind) {
+        (RawValues::Numbers(values), ColumnKind::Numeric { fill, .. }) => {
+            let mut values = rows.iter().map(|&row| values[row as usize]);
+            values.all(|value| value.is_nan() || value == *fill)
+        }
+        (RawValues::Codes { codes, .. }, ColumnKind::Categorical { categories }) => {
+            categories.len() == 1 && rows.iter().all(|&row| codes[row as usize] != NO_CATEGORY)
+        }
+        _ => false,
+    };
+    let pairs = frame.columns.iter().zip(&input.columns);
+    let constant = pairs.filter(|(column, fitted)| is_constant(column, &fitted.kind));
+    let names: Vec<&str> = constant.map(|(column, _)| &*column.name).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "every training row has the same value in {}: nothing can be learned from it",
+            columns(&names)
+        )
+    })
+}
+
+/// Numbers that enter the model as they are, and do not fit.
+pub(crate) fn rounded_columns(frame: &Frame, input: &ColumnsInput) -> Vec<String> {
+    let pairs = frame.columns.iter().zip(&input.columns);
+    let found = pairs.filter_map(|(column, fitted)| match (&column.values, &fitted.kind) {
+        (RawValues::Numbers(values), ColumnKind::Numeric { mean, std, .. })
+            if (*mean, *std) == (0.0, 1.0) =>
+        {
+            rounded(&columns(&[&column.name]), values.iter().copied())
+        }
+        _ => None,
+    });
+    found.collect()
+}
+
+/// Columns of a validation file that the training file does not have.
+pub(crate) fn ignored(names: &[String]) -> Option<String> {
+    (!names.is_empty()).then(|| {
+        format!(
+            "the training file has no {}: not used",
+            columns(&names.iter().map(String::as_str).collect::<Vec<_>>())
+        )
+    })
+}
+
+/// Names of labels that are one class, because they are the same number.
+pub(crate) fn merged(names: &[String], label: &Label) -> Option<String> {
+    let merged = label.numeric && !label.classes.is_empty() && label.classes.len() < names.len();
+    merged.then(|| {
+        let spelled = names.iter().filter(|name| !label.classes.contains(name));
+        let spelled: Vec<&String> = spelled.collect();
+        format!(
+            "labels that are the same number are one class: {} counts as one of {}",
+            few(&spelled),
+            few(&label.classes)
+        )
+    })
+}
+
+/// Classes without a row in a set.
+pub(crate) fn unseen(set: &str, classes: &[String]) -> Option<String> {
+    let consequence = match set {
+        "training" => "the model cannot learn it",
+        _ => "the metrics say nothing about it",
+    };
+    (!classes.is_empty()).then(|| {
+        format!(
+            "no {set} row has the class {}; {consequence} (another seed or another validation fraction may help)",
+            few(classes)
+        )
+    })
+}
+
+/// Axes that look as if channels came last.
+pub(crate) fn channels_last(shape: &[u64]) -> Option<String> {
+    match *shape {
+        [channels, height, width @ 1..=4] if channels > 4 && height > 4 => Some(format!(
+            "rows of shape {shape:?} are read as {channels} channels of {height} x {width} pixels; if they are \
+             {channels} x {height} pixels of {width} channels, transpose the array: channels come first"
+        )),
+        _ => None,
+    }
+}
+
+/// What a missing-value policy does to a frame.
+pub(crate) fn missing(frame: &Frame, policy: Missing) -> Option<String> {
+    match policy {
+        Missing::DropRow => dropped(frame),
+        Missing::Mean => filled(frame),
+        Missing::Error => None,
+    }
+}
+
+fn columns(names: &[&str]) -> String {
+    let word = if names.len() == 1 {
+        "column"
+    } else {
+        "columns"
+    };
+    format!("{word} {}", few(names))
+}
+
+/// A number with its noun, and one of two verbs.
+fn plural(count: usize, one: &str, many: &str, verbs: [&'static str; 2]) -> (String, &'static str) {
+    match count {
+        1 => (format!("1 {one}"), verbs[0]),
+        _ => (format!("{count} {many}"), verbs[1]),
+    }
+}
