@@ -4,11 +4,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the model learns to predict.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Task {
     /// One of two classes: one output, binary cross-entropy with logits.
-    BinaryClassification {},
+    BinaryClassification {
+        /// The class that the model looks for, as the data names it, such as `churned` or `"1"`: f1 is its f1, and the output is its logit. The class that
+        /// sorts last, by value if both are numbers, if it is absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(min = 1, max = 256))]
+        positive: Option<String>,
+    },
     /// One of several classes: one output a class, softmax cross-entropy.
     MulticlassClassification {},
     /// A number: one output, mean squared error.

@@ -76,6 +76,8 @@ pub struct Cluster {
     pub secret_missing: bool,
     /// Steps that a job trains; the rate is ten a second.
     pub total_steps: u64,
+    /// What the coordinators warn of.
+    pub warnings: Vec<String>,
     pub log: Vec<String>,
     pub violations: Vec<String>,
     agenda: BTreeMap<(Duration, u64), Task>,
@@ -101,6 +103,7 @@ impl Cluster {
             registry_down: false,
             secret_missing: false,
             total_steps: 400,
+            warnings: Vec::new(),
             log: Vec::new(),
             violations: Vec::new(),
             agenda: BTreeMap::new(),

@@ -367,6 +367,7 @@ fn o15_deletion_leaves_nothing_and_nothing_can_hold_it_up() {
 #[test]
 fn o26_events_follow_what_the_status_says_and_are_told_once() {
     play(async |world| {
+        world.with(|cluster| cluster.warnings = vec!["a.csv: 2 rows are left out".into()]);
         world.start_operator();
         world.create_job(job("a", 1, 2));
         world.until_step("a", 50).await?;

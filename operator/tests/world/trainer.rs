@@ -295,7 +295,7 @@ impl Cluster {
                 samples: training.step * 32,
                 loss: Some(f64::NAN),
                 checkpoint: Some(training.checkpoint),
-                warnings: vec!["a.csv: 2 rows are left out".into()],
+                warnings: self.warnings.clone(),
                 ..Progress::default()
             }
         })

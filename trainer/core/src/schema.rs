@@ -135,8 +135,9 @@ pub struct ArrayInput {
 pub struct Label {
     /// Name of the label's column; `label` for arrays.
     pub name: String,
-    /// Names of the classes by index, for binary tasks `[class 0, class 1]`; empty for
-    /// regression. Sorted: by value if all are numbers, else by bytes.
+    /// Names of the classes by index, for binary tasks `[negative, positive]`; empty for
+    /// regression. Sorted, by value if all are numbers, else by bytes, unless a binary job names the
+    /// positive one.
     pub classes: Vec<String>,
     /// Whether all classes are numbers, which then compare by value (`1` and `1.0` are one).
     pub numeric: bool,
@@ -157,6 +158,16 @@ impl InputSchema {
             Task::Binary | Task::Regression => 1,
             Task::Multiclass => self.label.classes.len() as u64,
         }
+    }
+
+    /// The class whose F1 a binary classifier has, and whose logit it puts out.
+    pub fn positive(&self) -> Option<&str> {
+        let binary = self.task == Task::Binary;
+        self.label
+            .classes
+            .get(1)
+            .filter(|_| binary)
+            .map(String::as_str)
     }
 
     /// Checks what no type can say: sizes agree, deviations are positive, names are unique.

@@ -79,7 +79,12 @@ impl RawLabels {
     }
 
     /// Fits the label: which classes there are, and in which order.
-    pub(crate) fn fit(&self, task: Task, name: &str) -> Result<Label, DataError> {
+    pub(crate) fn fit(
+        &self,
+        task: Task,
+        name: &str,
+        positive: Option<&str>,
+    ) -> Result<Label, DataError> {
         let mut label = Label {
             name: name.to_owned(),
             classes: Vec::new(),
@@ -92,7 +97,7 @@ impl RawLabels {
         let shown = few(&label.classes);
         match task {
             Task::Regression => Ok(label),
-            Task::Binary if found == 2 => Ok(label),
+            Task::Binary if found == 2 => with_positive(label, positive),
             Task::Multiclass if found >= 2 => Ok(label),
             _ if found < 2 => Err(DataError::data(
                 format!("expected at least two classes, found only {shown}"),
@@ -156,6 +161,26 @@ impl RawLabels {
     }
 }
 
+/// A binary label whose class 1 is `positive`, if that is given.
+fn with_positive(mut label: Label, positive: Option<&str>) -> Result<Label, DataError> {
+    let Some(positive) = positive else {
+        return Ok(label);
+    };
+    match ClassIndex::new(&label).find(positive) {
+        Some(1.0) => {}
+        Some(_) => label.classes.reverse(),
+        None => {
+            let classes = few(&label.classes);
+            let problem = format!(
+                "`positive` is {}, and the classes are {classes}",
+                quoted(positive)
+            );
+            return Err(DataError::options(problem, "name one of them"));
+        }
+    }
+    Ok(label)
+}
+
 /// A label that is none of the classes.
 #[derive(Debug)]
 pub(crate) struct UnknownLabel {
@@ -215,30 +240,25 @@ fn class_number(name: &str) -> Option<f64> {
 /// Finds classes by name.
 struct ClassIndex<'a> {
     by_name: HashMap<&'a str, usize>,
-    numbers: Option<Vec<f64>>,
+    /// Classes by the bits of their numbers, if all are numbers.
+    by_number: Option<HashMap<u64, usize>>,
 }
 
 impl<'a> ClassIndex<'a> {
     fn new(label: &'a Label) -> Self {
         let names = label.classes.iter().enumerate();
-        let numbers = label
-            .classes
-            .iter()
-            .map(|name| class_number(name))
-            .collect();
+        let number = |(index, name): (usize, &String)| Some((class_number(name)?.to_bits(), index));
+        let by_number = || names.clone().map(number).collect();
         Self {
+            by_number: label.numeric.then(by_number).flatten(),
             by_name: names.map(|(index, name)| (name.as_str(), index)).collect(),
-            numbers: if label.numeric { numbers } else { None },
         }
     }
 
     fn find(&self, name: &str) -> Option<f32> {
-        let index = match &self.numbers {
-            None => self.by_name.get(name).copied()?,
-            Some(numbers) => {
-                let value = class_number(name)?;
-                numbers.binary_search_by(|n| n.total_cmp(&value)).ok()?
-            }
+        let index = match &self.by_number {
+            None => *self.by_name.get(name)?,
+            Some(numbers) => *numbers.get(&class_number(name)?.to_bits())?,
         };
         Some(index as f32)
     }

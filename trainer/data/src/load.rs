@@ -28,7 +28,7 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
     let limits = &options.limits;
     let source = Source::read(files, &options.train, options.task, limits)?;
     let (train_rows, validation_rows) = split(&source, options)?;
-    let label = source.fit_label(options.task)?;
+    let label = source.fit_label(options.task, options.positive.as_deref())?;
     let input = source.fit_input(&train_rows, options.normalization, limits)?;
     let mut warnings = source.warnings(&label, &input);
     warnings.extend(source.constant(&input, &train_rows));

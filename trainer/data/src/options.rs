@@ -111,6 +111,8 @@ impl Default for Limits {
 pub struct LoadOptions {
     /// How labels are read.
     pub task: Task,
+    /// Binary tasks: the class with index 1; the one that sorts last if none.
+    pub positive: Option<String>,
     /// The training rows.
     pub train: SourceSpec,
     /// The validation rows.

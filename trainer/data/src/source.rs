@@ -176,11 +176,11 @@ impl Source {
     }
 
     /// Fits the label on all rows.
-    pub(crate) fn fit_label(&self, task: Task) -> Result<Label, DataError> {
+    pub(crate) fn fit_label(&self, task: Task, positive: Option<&str>) -> Result<Label, DataError> {
         let labels = self.labels.as_ref();
         let labels = labels.ok_or_else(|| DataError::options("the source has no labels", ""))?;
         labels
-            .fit(task, &self.label_name)
+            .fit(task, &self.label_name, positive)
             .map_err(|e| self.label_place(e))
     }
 

@@ -62,7 +62,7 @@ impl Job {
             name,
             spec_digest,
             id,
-            task: task(spec.task),
+            task: task(&spec.task),
             tree,
             optimizer: optimizer(&spec.training.optimizer),
             manifest,
@@ -206,6 +206,10 @@ impl Job {
         };
         Ok(data::LoadOptions {
             task: self.task,
+            positive: match &self.manifest.spec.task {
+                api::Task::BinaryClassification { positive } => positive.clone(),
+                api::Task::MulticlassClassification {} | api::Task::Regression {} => None,
+            },
             train,
             validation,
             normalization: match spec.normalization {
@@ -258,9 +262,9 @@ pub fn determining(spec: &Value) -> Value {
     })
 }
 
-fn task(task: api::Task) -> Task {
+fn task(task: &api::Task) -> Task {
     match task {
-        api::Task::BinaryClassification {} => Task::Binary,
+        api::Task::BinaryClassification { .. } => Task::Binary,
         api::Task::MulticlassClassification {} => Task::Multiclass,
         api::Task::Regression {} => Task::Regression,
     }

@@ -208,6 +208,7 @@ fn summary(job: &Job, manifest: &Manifest, place: &Location, elapsed: Duration) 
         epochs,
         stopped_early: record.stopped_early,
         model_epoch: best.unwrap_or(epochs.saturating_sub(1)),
+        positive: manifest.facts.schema.positive().map(str::to_owned),
         metrics: metrics.context("the final checkpoint has no metrics")?,
         model_sha256: manifest.model_sha256.clone().unwrap_or_default(),
         artifact: place.artifact().to_string(),

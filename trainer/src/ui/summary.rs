@@ -23,6 +23,9 @@ pub struct Summary {
     /// The epoch, from 0, at whose end the parameters are the model's: the best one with early stopping
     /// and `restoreBest`, otherwise the last.
     pub model_epoch: u64,
+    /// The class that `f1` and `auc` are of, for binary classification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub positive: Option<String>,
     /// Metrics of the model that was left.
     pub metrics: FinalMetrics,
     /// SHA-256 of the model (hex): equal for equal models.
@@ -53,6 +56,9 @@ pub fn lines(summary: &Summary, width: Option<usize>, fancy: bool) -> Vec<Line> 
     lines.push(Line::default());
     lines.extend(table(&summary.metrics, fancy));
     lines.push(Line::default());
+    if let Some(positive) = &summary.positive {
+        lines.extend(fact("positive", &clean(positive), width));
+    }
     lines.extend(digest(&clean(&summary.model_sha256), width));
     lines.extend(fact("artifact", &clean(&summary.artifact), width));
     lines.extend(fact("checkpoint", &clean(&summary.checkpoint), width));
@@ -165,6 +171,7 @@ mod tests {
             epochs: 20,
             stopped_early: false,
             model_epoch: 19,
+            positive: Some("M".into()),
             metrics: FinalMetrics { train, validation },
             model_sha256: "0123456789abcdef".repeat(4),
             artifact: "runs/breast-cancer/artifact".into(),
@@ -192,6 +199,7 @@ mod tests {
   accuracy     0.9978       0.9649
   auc          0.9999            -
 
+  positive     M
   modelSha256  {sha}
   artifact     runs/breast-cancer/artifact
   checkpoint   runs/breast-cancer/checkpoints"
@@ -256,6 +264,7 @@ mod tests {
             serde_json::to_value(&summary).unwrap(),
             json!({
                 "job": "breast-cancer", "steps": 300, "epochs": 20, "stoppedEarly": false, "modelEpoch": 19,
+                "positive": "M",
                 "metrics": {
                     "train": {"loss": 0.012_344, "accuracy": 0.9978, "auc": 0.9999},
                     "validation": {},

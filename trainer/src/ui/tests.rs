@@ -225,6 +225,7 @@ fn summary() -> Summary {
         steps: 300,
         epochs: 20,
         model_epoch: 19,
+        positive: Some("M".into()),
         stopped_early: false,
         metrics: FinalMetrics {
             train: metrics(300),

@@ -414,7 +414,21 @@ fn t23_json_lines_and_nothing_else() {
         .start(folder.path())
         .wait();
     let events = ended.events();
+    let documented = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/events.md"));
+    let documented = documented.expect("the page of events");
     for event in &events {
+        let name = event["event"].as_str().expect("a name");
+        let page = documented
+            .split("\n### ")
+            .find(|page| page.starts_with(&format!("`{name}`")));
+        let page = page.unwrap_or_else(|| panic!("docs/events.md has no event {name}"));
+        for field in event.as_object().expect("an object").keys() {
+            let common = field == "event" || field == "time";
+            assert!(
+                common || page.contains(&format!("`{field}`")),
+                "{name}: {field}"
+            );
+        }
         assert!(
             event["event"].is_string() && event["time"].is_string(),
             "{event}"
@@ -439,6 +453,7 @@ fn t23_json_lines_and_nothing_else() {
         "metrics",
         "modelEpoch",
         "modelSha256",
+        "positive",
         "steps",
         "stoppedEarly",
         "time",

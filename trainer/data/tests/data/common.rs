@@ -32,6 +32,7 @@ impl Files for Memory {
 pub fn options(task: Task, train: SourceSpec) -> LoadOptions {
     LoadOptions {
         task,
+        positive: None,
         train,
         validation: Validation::None,
         normalization: Normalization::Standardize,

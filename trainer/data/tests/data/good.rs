@@ -269,6 +269,45 @@ fn an_unknown_category_is_all_zeros_and_told() {
 }
 
 #[test]
+fn t15_the_positive_class_can_be_named() {
+    let fitted = |text: &str, positive: Option<&str>| {
+        let mut options = csv_options(Task::Binary);
+        options.positive = positive.map(str::to_owned);
+        let data = load_csv(text, &options)?;
+        Ok((
+            data.facts.schema.positive().map(str::to_owned),
+            data.train.labels,
+        ))
+    };
+    let words = "a,y\n1,churned\n2,stayed\n3,churned\n";
+    let numbers = "a,y\n1,0\n2,1.0\n3,0.0\n";
+    for (text, positive, class, labels) in [
+        (words, None, "stayed", [0.0, 1.0, 0.0]),
+        (words, Some("stayed"), "stayed", [0.0, 1.0, 0.0]),
+        (words, Some("churned"), "churned", [1.0, 0.0, 1.0]),
+        (numbers, None, "1", [0.0, 1.0, 0.0]),
+        (numbers, Some("0"), "0", [1.0, 0.0, 1.0]),
+        (numbers, Some("0.0"), "0", [1.0, 0.0, 1.0]),
+    ] {
+        let found = fitted(text, positive).expect("a dataset");
+        assert_eq!(
+            found,
+            (Some(class.to_owned()), labels.to_vec()),
+            "{positive:?}"
+        );
+    }
+    assert_error(
+        "no class",
+        fitted(words, Some("Churned")),
+        &[
+            "`positive` is \"Churned\"",
+            "\"churned\", \"stayed\"",
+            "name one of them",
+        ],
+    );
+}
+
+#[test]
 fn gather_copies_the_rows_named() {
     let features = npy(
         "<f4",

@@ -98,6 +98,9 @@ pub struct MetricsFile {
     /// On the validation rows, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Metrics>,
+    /// The class that `f1` and `auc` are of, for binary classification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positive: Option<String>,
     /// How training went.
     pub training: History,
 }
@@ -121,7 +124,7 @@ pub struct History {
 
 impl MetricsFile {
     /// What a checkpoint has of it.
-    pub fn of(state: CoordinatorState) -> Self {
+    pub fn of(state: CoordinatorState, schema: &InputSchema) -> Self {
         let CoordinatorState { record, metrics } = state;
         let (train, validation) = metrics.map(|found| (found.train, found.validation)).unzip();
         let validation = validation.filter(|found| *found != Metrics::default());
@@ -135,6 +138,7 @@ impl MetricsFile {
         MetricsFile {
             train,
             validation: validation.or(latest),
+            positive: schema.positive().map(str::to_owned),
             training: History {
                 steps: record.step,
                 samples: record.samples,

@@ -55,7 +55,9 @@ pub fn run(args: PredictArgs) -> Result<ExitCode> {
                 thousands(blank)
             ),
         };
-        output::say(format_args!("metrics on {rows}: {metrics}"));
+        let positive = predictions.positive;
+        let of = positive.map_or(String::new(), |class| format!(" (positive class: {class})"));
+        output::say(format_args!("metrics on {rows}: {metrics}{of}"));
     }
     Ok(exit)
 }
@@ -159,6 +161,8 @@ struct Row {
 
 struct Predictions<'a> {
     classes: &'a [String],
+    /// The class that f1 and auc are of.
+    positive: Option<&'a str>,
     /// `line` or `row`.
     place: &'static str,
     rows: Vec<Row>,
@@ -201,6 +205,7 @@ impl<'a> Predictions<'a> {
         }
         Ok(Predictions {
             classes: &artifact.model.output.classes,
+            positive: artifact.model.input_schema.positive(),
             place: if encoded.lines.is_empty() {
                 "row"
             } else {
@@ -288,7 +293,9 @@ impl<'a> Predictions<'a> {
             writeln!(
                 out,
                 "{}",
-                json!({ "rows": self.total, "labelled": self.labelled, "metrics": metrics })
+                json!({
+                    "rows": self.total, "labelled": self.labelled, "positive": self.positive, "metrics": metrics,
+                })
             )?;
         }
         Ok(())

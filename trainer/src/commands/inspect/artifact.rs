@@ -177,16 +177,15 @@ impl Report {
     }
 
     fn outputs(&self) -> String {
-        let output = &self.model.output;
-        match output.classes.as_slice() {
-            [] => format!("{} of {}", output.kind, self.model.input_schema.label.name),
-            classes => format!(
-                "{} of {}: {}",
-                output.kind,
-                self.model.input_schema.label.name,
-                few(classes)
-            ),
+        let (output, schema) = (&self.model.output, &self.model.input_schema);
+        let mut text = format!("{} of {}", output.kind, schema.label.name);
+        if !output.classes.is_empty() {
+            text += &format!(": {}", few(&output.classes));
         }
+        if let Some(positive) = schema.positive() {
+            text += &format!(" (positive: {positive})");
+        }
+        text
     }
 
     fn parameters(&self) -> comfy_table::Table {

@@ -22,6 +22,9 @@ pub struct Report {
     path: String,
     job: String,
     spec_digest: String,
+    /// The class that f1 and auc are of, for binary classification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    positive: Option<String>,
     /// Generation of the newest coordinator.
     generation: Option<u64>,
     /// Oldest first.
@@ -75,6 +78,9 @@ impl Report {
         Ok(Report {
             kind: "run",
             path: place.to_string(),
+            positive: log
+                .latest()
+                .and_then(|manifest| manifest.facts.schema.positive().map(str::to_owned)),
             job: log.identity().job.clone(),
             spec_digest: log.identity().spec_digest.clone(),
             generation: log.current_claim().map(|claim| claim.generation),
@@ -108,6 +114,9 @@ impl Report {
         match self.checkpoints.is_empty() {
             true => writeln!(out, "no checkpoint yet")?,
             false => writeln!(out, "\n{}\n", self.table().trim_fmt())?,
+        }
+        if let Some(positive) = &self.positive {
+            writeln!(out, "positive class: {positive}")?;
         }
         for checkpoint in &self.checkpoints {
             if let Some(sha256) = &checkpoint.model_sha256 {
@@ -175,7 +184,7 @@ impl Checkpoint {
     ) -> Result<Self> {
         let state = &manifest.coordinator;
         let loss = state.record.loss().filter(|loss| loss.is_finite());
-        let metrics = MetricsFile::of(state.clone());
+        let metrics = MetricsFile::of(state.clone(), &manifest.facts.schema);
         Ok(Checkpoint {
             step: manifest.step,
             epoch: manifest.epoch,

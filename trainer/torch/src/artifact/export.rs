@@ -61,7 +61,7 @@ pub fn export(storage: Arc<dyn Storage>, manifest: &Manifest, out: &Path) -> Res
     source.write_model(&draft)?;
     source.write_tensors(&draft)?;
     source.write_script(&draft)?;
-    let metrics = MetricsFile::of(manifest.coordinator.clone());
+    let metrics = MetricsFile::of(manifest.coordinator.clone(), &manifest.facts.schema);
     write_json(&draft, METRICS, &metrics)?;
     write_json(&draft, PROVENANCE, &source.provenance(&draft)?)?;
     draft.publish()?;
