@@ -50,7 +50,7 @@ struct RunArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
     /// Number of servers, instead of the manifest's.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     servers: Option<u32>,
     /// Folder for checkpoints, logs and the artifact [default: runs/NAME, or runs/NAME-2 and so on where
     /// another job of that name has checkpoints].
@@ -59,7 +59,7 @@ struct RunArgs {
     /// Go on from the newest checkpoint in the folder.
     #[arg(long)]
     resume: bool,
-    /// Delete what an earlier run has left in the folder, and begin anew.
+    /// Begin anew, and delete what an earlier run has left in the folder once there is a checkpoint.
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
     /// Change a field of the manifest, such as spec.training.epochs=3. May be repeated.

@@ -48,7 +48,9 @@ fn choice(path: &str, message: String, root: &Node, report: &mut Report) {
                 // `{a}` is a map too: of `a` to nothing.
                 Some((name, place)) => (
                     *place,
-                    format!("`{name}` has no value: write `{name}: {{}}`"),
+                    format!(
+                        "`{name}` has no value: give it one, or write `{name}: {{}}` if it needs none"
+                    ),
                 ),
                 None => (locate::place(root, path), "none is set".into()),
             };

@@ -48,7 +48,11 @@ pub struct Progress {
 
 /// Adds a warning to those of a job, cut to its longest, if it is new and there is room.
 pub fn add_warning(warnings: &mut Vec<String>, mut text: String) {
-    text.truncate(text.floor_char_boundary(MAX_WARNING_BYTES));
+    const CUT: &str = "...";
+    if text.len() > MAX_WARNING_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_WARNING_BYTES - CUT.len()));
+        text += CUT;
+    }
     if warnings.len() < MAX_WARNINGS && !warnings.contains(&text) {
         warnings.push(text);
     }
@@ -98,7 +102,8 @@ mod tests {
         for text in ["one", "two", "one", &long] {
             add_warning(&mut warnings, text.into());
         }
-        assert_eq!(warnings, ["one", "two", &long[..MAX_WARNING_BYTES]]);
+        let cut = format!("{}...", &long[..MAX_WARNING_BYTES - 4]);
+        assert_eq!(warnings, ["one", "two", &cut]);
         for number in 0..100 {
             add_warning(&mut warnings, number.to_string());
         }

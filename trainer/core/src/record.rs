@@ -71,7 +71,7 @@ pub struct Record {
     pub best: Option<Best>,
     /// Epochs since the best one.
     pub stale_epochs: u64,
-    /// Whether early stopping has fired.
+    /// Whether early stopping has ended the job before its last epoch.
     pub stopped_early: bool,
 }
 
@@ -105,13 +105,14 @@ impl Record {
             .is_some_and(|last| last.step == self.step && last.validation.is_none())
     }
 
-    /// Stores the validation metrics of the epoch that just ended and applies early stopping.
-    pub fn validated(&mut self, metrics: Metrics, early: Option<&EarlyStopping>) {
-        let Some(last) = self.history.last_mut() else {
+    /// Stores the validation metrics of the epoch that just ended and applies early stopping. `last`
+    /// says that none follows: there is nothing left to stop.
+    pub fn validated(&mut self, metrics: Metrics, early: Option<&EarlyStopping>, last: bool) {
+        let Some(ended) = self.history.last_mut() else {
             return;
         };
-        let (epoch, step) = (last.epoch, last.step);
-        last.validation = Some(metrics.clone());
+        let (epoch, step) = (ended.epoch, ended.step);
+        ended.validation = Some(metrics.clone());
         let Some(early) = early else { return };
         let value = metrics.get(early.metric);
         let improved = match (value, &self.best) {
@@ -129,7 +130,7 @@ impl Record {
             self.stale_epochs = 0;
         } else {
             self.stale_epochs += 1;
-            self.stopped_early = self.stale_epochs >= early.patience;
+            self.stopped_early = self.stale_epochs >= early.patience && !last;
         }
     }
 

@@ -118,6 +118,18 @@ impl RawLabels {
         }
     }
 
+    /// That all of `rows` have the same target, as f32.
+    pub(crate) fn constant(&self, rows: &[u32]) -> Option<String> {
+        let Self::Targets(targets) = self else {
+            return None; // two classes are asked for
+        };
+        let mut values = rows.iter().map(|&row| targets[row as usize] as f32);
+        let first = values.next()?;
+        values.all(|value| value == first).then(|| {
+            format!("every training row has the label {first}: there is nothing to learn, and r2 is undefined")
+        })
+    }
+
     /// Encodes the labels of some rows; NaN where a row has none.
     pub(crate) fn encode(&self, label: &Label, rows: &[u32]) -> Result<Vec<f32>, UnknownLabel> {
         match self {
@@ -142,7 +154,7 @@ impl RawLabels {
         }
     }
 
-    /// Rows of each class among `rows`.
+    /// Classes that none of `rows` has.
     pub(crate) fn unseen(&self, label: &Label, rows: &[u32]) -> Vec<String> {
         let Ok(values) = self.encode(label, rows) else {
             return Vec::new();

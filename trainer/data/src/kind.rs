@@ -9,11 +9,11 @@ const UNPACK: &str = "unpack it, or compress it with gzip instead";
 const AS_CSV: &str = "write it as CSV, or as an NPY array";
 
 /// First bytes, what begins so, and what to do.
-const KINDS: [(&[u8], &str, &str); 22] = [
+const KINDS: [(&[u8], &str, &str); 23] = [
     (
         b"PK\x03\x04",
         "a ZIP archive or a spreadsheet's workbook (XLSX)",
-        "unpack the archive, or save the sheet as CSV",
+        "unpack the archive (arrays of np.savez: save each with np.save), or save the sheet as CSV",
     ),
     (b"PK\x05\x06", "an empty ZIP archive", UNPACK),
     (b"BZh", "compressed with bzip2", UNPACK),
@@ -51,7 +51,8 @@ const KINDS: [(&[u8], &str, &str); 22] = [
         "a pointer of Git LFS, not the file itself",
         "fetch the file with git lfs pull",
     ),
-    (b"<!DOCTYPE", "a web page", "download the file itself"),
+    (b"<!doctype", "a web page", "download the file itself"),
+    (b"<html", "a web page", "download the file itself"),
 ];
 
 /// Names a file that begins with `head` and cannot be data.
@@ -62,16 +63,29 @@ pub(crate) fn refuse(head: &[u8]) -> Result<(), DataError> {
     let found = KINDS.iter().find(|(first, ..)| match *first {
         // Text could begin so.
         b"BZh" => head.starts_with(b"BZh") && head.get(4..10) == Some(b"1AY&SY"),
-        b"ORC" => head.starts_with(b"ORC") && head.get(3).is_some_and(|byte| *byte < 32),
-        b"<!DOCTYPE" => head
-            .get(..9)
-            .is_some_and(|head| head.eq_ignore_ascii_case(b"<!DOCTYPE")),
+        first @ (b"ORC" | b"PAR1" | b"ARROW1") => {
+            let next = head.get(first.len());
+            head.starts_with(first) && next.is_some_and(|byte| !is_text(*byte))
+        }
+        first if first.starts_with(b"<") => {
+            let page = head
+                .strip_prefix(b"\xef\xbb\xbf")
+                .unwrap_or(head)
+                .trim_ascii_start();
+            page.get(..first.len())
+                .is_some_and(|page| page.eq_ignore_ascii_case(first))
+        }
         first => head.starts_with(first),
     });
     match found {
         None => Ok(()),
         Some((_, kind, remedy)) => Err(DataError::data(format!("the file is {kind}"), *remedy)),
     }
+}
+
+/// Whether a byte may stand in a CSV file.
+fn is_text(byte: u8) -> bool {
+    byte >= b' ' || byte.is_ascii_whitespace()
 }
 
 #[cfg(test)]
@@ -85,17 +99,22 @@ mod tests {
             let mut head = first.to_vec();
             match first {
                 b"BZh" => head.extend(b"91AY&SY"),
-                b"ORC" => head.push(3),
+                b"ORC" | b"PAR1" | b"ARROW1" => head.push(3),
                 _ => head.extend(b"rest"),
             }
             assert_eq!(refused(&head), Err(format!("the file is {kind}")));
             assert_eq!(refused(&head[..2]), Ok(()));
         }
-        let data: [&[u8]; 6] = [
+        for page in [&b"\xef\xbb\xbf\n<!DOCTYPE h"[..], b" <HTML>"] {
+            assert_eq!(refused(page), Err("the file is a web page".into()));
+        }
+        let data: [&[u8]; 8] = [
             b"",
             b"a,b\n1,2\n",
             b"BZh,y\n",
             b"ORC,y\n",
+            b"PAR1,PAR2,y\n",
+            b"ARROW1\n1\n",
             b"\x93NUMPY",
             b"PK,x",
         ];

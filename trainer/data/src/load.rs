@@ -32,8 +32,10 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
     let input = source.fit_input(&train_rows, options.normalization, limits)?;
     let mut warnings = source.warnings(&label, &input);
     warnings.extend(source.constant(&input, &train_rows));
+    warnings.extend(source.constant_label(&train_rows));
+    warnings.extend(source.channels_last(&input));
     let unseen = source.unseen_classes(&label, &train_rows);
-    warnings.extend(warnings::unseen("training", &unseen));
+    warnings.extend(warnings::unlearned(&unseen));
     let schema = InputSchema {
         task: options.task,
         input,
@@ -44,7 +46,7 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
         Validation::None => None,
         Validation::Fraction(_) => {
             let unseen = source.unseen_classes(&schema.label, &validation_rows);
-            warnings.extend(warnings::unseen("validation", &unseen));
+            warnings.extend(warnings::unjudged(&unseen));
             Some(source.encode(&schema, &validation_rows, limits, &mut warnings)?)
         }
         Validation::Source(spec) => {
@@ -54,7 +56,7 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
             warnings.extend(source.warnings(&schema.label, &schema.input));
             let table = source.encode(&schema, &rows, limits, &mut warnings)?;
             let unseen = source.unseen_classes(&schema.label, &rows);
-            warnings.extend(warnings::unseen("validation", &unseen));
+            warnings.extend(warnings::unjudged(&unseen));
             Some(table)
         }
     };

@@ -262,8 +262,7 @@ impl Source {
                 found
             }
             (Inputs::Array(array), InputKind::Array(input)) => {
-                let layout = warnings::channels_last(&input.shape);
-                layout.into_iter().chain(array.rounded(input)).collect()
+                array.rounded(input).into_iter().collect()
             }
             _ => Vec::new(),
         };
@@ -276,6 +275,21 @@ impl Source {
             .for_each(|text| *text = format!("{}: {text}", self.file));
         found.extend(labels.map(|text| format!("{}: {text}", self.label_file)));
         found
+    }
+
+    /// That all of `rows` have the same target.
+    pub(crate) fn constant_label(&self, rows: &[u32]) -> Option<String> {
+        let text = self.labels.as_ref()?.constant(rows)?;
+        Some(format!("{}: {text}", self.label_file))
+    }
+
+    /// That the axes of images seem to be in another order.
+    pub(crate) fn channels_last(&self, input: &InputKind) -> Option<String> {
+        let InputKind::Array(input) = input else {
+            return None;
+        };
+        let text = warnings::channels_last(&input.shape)?;
+        Some(format!("{}: {text}", self.file))
     }
 
     /// Missing values of the file that are filled in.

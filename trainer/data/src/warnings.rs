@@ -3,17 +3,22 @@
 //! Whatever is left out, filled in, rounded or merged, or cannot be learned from, is told here. Each
 //! function gives one sentence, however many columns or rows it is about, or none.
 
+use std::collections::HashSet;
+
 use trainyard_core::schema::{ColumnKind, ColumnsInput, Label, Missing};
 
 use crate::columns::{Frame, NO_CATEGORY, RawColumn, RawValues};
-use crate::error::few;
+use crate::error::quoted;
+
+/// Names that a warning shows.
+const SHOWN: usize = 5;
 
 /// The first whole number that the next f32 does not follow by one: 2^24.
 const EXACT: f64 = 16_777_216.0;
 
 /// Whether a value is a whole number that becomes another one as f32.
 pub(crate) fn is_rounded(value: f64) -> bool {
-    value.abs() >= EXACT && f64::from(value as f32) != value
+    value.abs() >= EXACT && value.fract() == 0.0 && f64::from(value as f32) != value
 }
 
 /// A value and what it becomes.
@@ -88,17 +93,22 @@ pub(crate) fn constant(frame: &Frame, input: &ColumnsInput, rows: &[u32]) -> Opt
 }
 
 /// Numbers that enter the model as they are, and do not fit.
-pub(crate) fn rounded_columns(frame: &Frame, input: &ColumnsInput) -> Vec<String> {
+pub(crate) fn rounded_columns(frame: &Frame, input: &ColumnsInput) -> Option<String> {
     let pairs = frame.columns.iter().zip(&input.columns);
-    let found = pairs.filter_map(|(column, fitted)| match (&column.values, &fitted.kind) {
-        (RawValues::Numbers(values), ColumnKind::Numeric { mean, std, .. })
-            if (*mean, *std) == (0.0, 1.0) =>
+    let (mut names, mut numbers) = (Vec::new(), Vec::new());
+    for (column, fitted) in pairs {
+        if let (RawValues::Numbers(values), ColumnKind::Numeric { mean, std, .. }) =
+            (&column.values, &fitted.kind)
+            && (*mean, *std) == (0.0, 1.0)
         {
-            rounded(&columns(&[&column.name]), values.iter().copied())
+            let before = numbers.len();
+            numbers.extend(values.iter().copied().filter(|value| is_rounded(*value)));
+            if numbers.len() > before {
+                names.push(&*column.name);
+            }
         }
-        _ => None,
-    });
-    found.collect()
+    }
+    rounded(&columns(&names), numbers.into_iter())
 }
 
 /// Columns of a validation file that the training file does not have.
@@ -106,35 +116,50 @@ pub(crate) fn ignored(names: &[String]) -> Option<String> {
     (!names.is_empty()).then(|| {
         format!(
             "the training file has no {}: not used",
-            columns(&names.iter().map(String::as_str).collect::<Vec<_>>())
+            columns(&all(names))
         )
     })
 }
 
 /// Names of labels that are one class, because they are the same number.
 pub(crate) fn merged(names: &[String], label: &Label) -> Option<String> {
-    let merged = label.numeric && !label.classes.is_empty() && label.classes.len() < names.len();
-    merged.then(|| {
-        let spelled = names.iter().filter(|name| !label.classes.contains(name));
-        let spelled: Vec<&String> = spelled.collect();
+    if !label.numeric || label.classes.len() >= names.len() {
+        return None;
+    }
+    let classes: HashSet<&String> = label.classes.iter().collect();
+    let spelled = names.iter().filter(|name| !classes.contains(name));
+    let same = spelled.filter_map(|name| {
+        let class = number(name)?.to_string();
+        Some(format!("{} and {}", quoted(&class), quoted(name)))
+    });
+    let same: Vec<String> = same.take(SHOWN).collect();
+    Some(format!(
+        "labels that are the same number are one class, such as {}",
+        same.join(", ")
+    ))
+}
+
+fn number(name: &str) -> Option<f64> {
+    name.parse().ok().map(|value: f64| value + 0.0)
+}
+
+/// Classes that no training row has, which only a split can cause.
+pub(crate) fn unlearned(classes: &[String]) -> Option<String> {
+    (!classes.is_empty()).then(|| {
         format!(
-            "labels that are the same number are one class: {} counts as one of {}",
-            few(&spelled),
-            few(&label.classes)
+            "no training row has {}, which the model cannot learn; another seed or a smaller validation \
+             fraction may help",
+            named(("the class", "the classes"), &all(classes))
         )
     })
 }
 
-/// Classes without a row in a set.
-pub(crate) fn unseen(set: &str, classes: &[String]) -> Option<String> {
-    let consequence = match set {
-        "training" => "the model cannot learn it",
-        _ => "the metrics say nothing about it",
-    };
+/// Classes that no validation row has.
+pub(crate) fn unjudged(classes: &[String]) -> Option<String> {
     (!classes.is_empty()).then(|| {
         format!(
-            "no {set} row has the class {}; {consequence} (another seed or another validation fraction may help)",
-            few(classes)
+            "no validation row has {}, of which the validation metrics say nothing",
+            named(("the class", "the classes"), &all(classes))
         )
     })
 }
@@ -159,17 +184,32 @@ pub(crate) fn missing(frame: &Frame, policy: Missing) -> Option<String> {
     }
 }
 
-fn columns(names: &[&str]) -> String {
-    let word = if names.len() == 1 {
-        "column"
-    } else {
-        "columns"
+fn all(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
+
+pub(crate) fn columns(names: &[&str]) -> String {
+    named(("column", "columns"), names)
+}
+
+/// A noun with some of the names; a warning is short.
+fn named((one, many): (&str, &str), names: &[&str]) -> String {
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| quoted(name)).collect();
+    let noun = if names.len() == 1 { one } else { many };
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
     };
-    format!("{word} {}", few(names))
+    format!("{noun} {}{more}", shown.join(", "))
 }
 
 /// A number with its noun, and one of two verbs.
-fn plural(count: usize, one: &str, many: &str, verbs: [&'static str; 2]) -> (String, &'static str) {
+pub(crate) fn plural(
+    count: usize,
+    one: &str,
+    many: &str,
+    verbs: [&'static str; 2],
+) -> (String, &'static str) {
     match count {
         1 => (format!("1 {one}"), verbs[0]),
         _ => (format!("{count} {many}"), verbs[1]),

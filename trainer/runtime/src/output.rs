@@ -2,7 +2,7 @@
 //!
 //! `eprintln!` panics when its reader has gone or the disk behind it is full. What a command says
 //! beside its result is worth less than the result, so here such a failure is passed over. Clippy
-//! refuses `eprintln!` and `println!` everywhere else.
+//! warns of `eprintln!` and `println!` in the crates that ship.
 
 use std::fmt::Display;
 use std::io::{self, Write};

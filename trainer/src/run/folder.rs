@@ -1,7 +1,7 @@
 //! The folder of a run: one run at a time, one job for ever.
 
 use std::fs::{self, File, TryLockError};
-use std::io::ErrorKind;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,30 +17,26 @@ const SHOWN: usize = 3;
 
 const LOCK: &str = ".lock";
 
-/// What a run leaves in its folder, beside the lock.
-const OURS: [&str; 6] = [
-    "artifact",
-    "checkpoints",
-    "log",
-    "logs",
-    "job.json",
-    "run.json",
-];
-
 /// Folders that are tried for a run that was not told where to go.
 const NUMBERS: u32 = 9999;
 
 /// The folder for a run of `job` that was told none: `base`, or the first of `base-2`, `base-3`, ... in
-/// which no other job has trained. So a manifest can be changed and run again and again.
-pub fn choose(base: &Path, job: &Job) -> PathBuf {
+/// which no other job has trained. So a manifest can be changed and run again and again. A run that
+/// `resumes` goes where its job has trained.
+pub fn choose(base: &Path, job: &Job, resumes: bool) -> PathBuf {
     let numbered = (2..=NUMBERS).map(|number| {
         let mut name = base.as_os_str().to_owned();
         name.push(format!("-{number}"));
         PathBuf::from(name)
     });
     let mut candidates = std::iter::once(base.to_owned()).chain(numbered);
-    let free = candidates.find(|path| !holds_another(path, job));
-    free.unwrap_or_else(|| base.to_owned())
+    let chosen = match resumes {
+        true => candidates
+            .take_while(|path| path.exists())
+            .find(|path| holds(path, |log| *log.identity() == job.identity())),
+        false => candidates.find(|path| !holds(path, |log| *log.identity() != job.identity())),
+    };
+    chosen.unwrap_or_else(|| base.to_owned())
 }
 
 /// The commit log in a folder, of whatever job.
@@ -49,9 +45,14 @@ fn any_log(path: &Path) -> Option<Log> {
     Log::open_any(storage.ok()?).ok()
 }
 
-/// Whether another job has checkpoints in a folder.
-fn holds_another(path: &Path, job: &Job) -> bool {
-    any_log(path).is_some_and(|log| *log.identity() != job.identity() && !is_empty(&log))
+/// Whether a folder has checkpoints of such a job.
+fn holds(path: &Path, such: impl FnOnce(&Log) -> bool) -> bool {
+    any_log(path).is_some_and(|log| such(&log) && !is_empty(&log))
+}
+
+/// Whether a folder has checkpoints.
+pub fn has_checkpoints(path: &Path) -> bool {
+    holds(path, |_| true)
 }
 
 /// Whether nothing was ever saved in a log.
@@ -81,7 +82,7 @@ fn differences(storage: Arc<dyn Storage>, job: &Job) -> Option<String> {
 /// What to do if another run is in a place.
 pub fn elsewhere(location: &Location) -> &'static str {
     match location {
-        Location::Folder(_) => "choose another folder with --out",
+        Location::Folder(_) => "choose another folder with --out, or replace it with --overwrite",
         Location::S3(..) => "choose another prefix in spec.checkpoint.storage.s3",
     }
 }
@@ -108,12 +109,14 @@ impl Folder {
             .into());
         }
         let create = || {
-            fs::create_dir_all(path.join("logs"))?;
-            File::options()
+            fs::create_dir_all(path)?;
+            let lock = File::options()
                 .create(true)
                 .truncate(false)
                 .write(true)
-                .open(path.join(LOCK))
+                .open(path.join(LOCK))?;
+            fs::create_dir_all(path.join("logs"))?;
+            Ok::<_, io::Error>(lock)
         };
         let lock = create().map_err(|error| {
             BadInput(format!(
@@ -136,26 +139,13 @@ impl Folder {
         Ok(Folder { path, _lock: lock })
     }
 
-    /// Deletes what earlier runs have left here.
+    /// Gives up the claim of a run that has saved nothing.
     ///
     /// # Errors
-    /// If something cannot be deleted.
-    pub fn clear(&self) -> Result<()> {
-        for name in OURS {
-            let path = self.path.join(name);
-            let removed = match path.is_dir() {
-                true => fs::remove_dir_all(&path),
-                false => fs::remove_file(&path),
-            };
-            match removed {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(error)
-                        .with_context(|| format!("{} cannot be deleted", path.display()));
-                }
-                _ => {}
-            }
-        }
-        Ok(fs::create_dir_all(self.path.join("logs"))?)
+    /// If it cannot be deleted.
+    pub fn clear_log(&self) -> Result<()> {
+        let log = self.path.join("log");
+        fs::remove_dir_all(&log).with_context(|| format!("{} cannot be deleted", log.display()))
     }
 
     /// Writes a JSON file that is whole whenever it is read.
@@ -176,12 +166,15 @@ impl Folder {
 /// The name of something in a folder that no run has made, if no run has ever been there. Hidden files do
 /// not count: systems and editors leave some everywhere, and copies of a run's folder lack them.
 fn strange(path: &Path) -> Option<String> {
-    if path.join(LOCK).exists() || any_log(path).is_some() {
+    // Other programs have locks of that name; a run's is empty.
+    let locked = fs::metadata(path.join(LOCK)).is_ok_and(|lock| lock.is_file() && lock.len() == 0);
+    if locked || any_log(path).is_some() {
         return None;
     }
     let entries = fs::read_dir(path).ok()?.flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| !name.starts_with('.')).min()
+    let strange = |name: &String| !name.starts_with('.') && name != "lost+found";
+    names.filter(strange).min()
 }
 
 /// Whether another job has begun in a storage, and has saved nothing.
@@ -204,5 +197,32 @@ pub fn log(storage: &Arc<dyn Storage>, location: &Location, job: &Job) -> Result
             Err(BadInput(message).into())
         }
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t25_a_folder_that_is_not_a_runs_is_known() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path();
+        let add = |name: &str, text: &str| fs::write(path.join(name), text).expect("writable");
+        assert_eq!(strange(path), None, "empty");
+        assert_eq!(strange(&path.join("new")), None);
+        add(".DS_Store", "x");
+        fs::create_dir(path.join("lost+found")).expect("writable");
+        assert_eq!(strange(path), None, "not the user's");
+        add("thesis.txt", "x");
+        assert_eq!(strange(path).as_deref(), Some("thesis.txt"));
+        add(LOCK, "pid 7");
+        assert_eq!(
+            strange(path).as_deref(),
+            Some("thesis.txt"),
+            "another's lock"
+        );
+        add(LOCK, "");
+        assert_eq!(strange(path), None);
     }
 }

@@ -1,5 +1,6 @@
 //! `trainyard run`: real server and worker processes on this machine.
 
+mod earlier;
 mod finisher;
 mod folder;
 mod observer;
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use trainyard_contract::pod::JOB_FILE;
 use trainyard_core::manifest::{CoordinatorState, Manifest};
+use trainyard_crds::training_job as api;
+use trainyard_object::Address;
 use trainyard_runtime::exit::{BadInput, ExitCode};
 use trainyard_runtime::job::Job;
 use trainyard_runtime::storage::Location;
@@ -94,53 +97,124 @@ pub fn read_job(file: &Path, set: &[String]) -> Result<Job> {
 pub fn run(mut options: Options, ui: &mut Ui) -> Result<ExitCode> {
     let begin = Instant::now();
     let job = read_job(&options.file, &options.set)?;
+    let base = Path::new("runs").join(&job.name);
     let out = match &options.out {
         Some(out) => out.clone(),
-        None => folder::choose(&Path::new("runs").join(&job.name), &job),
+        None if options.overwrite => base,
+        None => folder::choose(&base, &job, options.resume),
     };
+    if out.to_str().is_some_and(Address::is_meant) {
+        return Err(BadInput(format!(
+            "--out is a folder of this machine, not {}: checkpoints in a bucket are spec.checkpoint.storage.s3",
+            out.display()
+        ))
+        .into());
+    }
+    for message in without_effect(&job) {
+        ui.note(&Note::Warning { message });
+    }
     options.out = Some(out.clone());
     let folder = Folder::open(&out)?;
+    if earlier::exists(&folder.path) {
+        settle(&folder)?; // whoever set something aside has been killed
+    }
     let checkpoints = Checkpoints::open(&job, &folder.path)?;
     if options.overwrite {
         checkpoints.may_be_overwritten()?;
-        folder.clear()?;
+        earlier::set_aside(&folder.path)?;
     } else if checkpoints.are_abandoned(&job) {
-        // A run that came to nothing, of a manifest that was changed since.
-        folder.clear()?;
+        folder.clear_log()?; // of a manifest that was changed since
     }
-    let log = checkpoints.log(&job)?;
+    let ended = train(&options, &job, (&folder, &checkpoints), begin, ui);
+    if earlier::exists(&folder.path) && !settle(&folder)? {
+        let message = "nothing was saved, so the run that was to be overwritten is back".into();
+        ui.note(&Note::Warning { message });
+    }
+    ended
+}
+
+/// What of a manifest only a cluster can do.
+fn without_effect(job: &Job) -> Vec<String> {
+    let spec = &job.manifest.spec;
+    let limits = |settings: &api::PodSettings| {
+        let resources = settings.resources.as_ref();
+        let limits = resources.and_then(|resources| resources.limits.as_ref());
+        limits.is_some_and(|limits| limits.keys().any(|name| name.ends_with("/gpu")))
+    };
+    let gpus = limits(&spec.workers.pod) || limits(&spec.servers.pod);
+    let fields = [
+        (spec.suspend, "spec.suspend"),
+        (
+            spec.active_deadline_seconds.is_some(),
+            "spec.activeDeadlineSeconds",
+        ),
+        (gpus, "a GPU in resources"),
+    ];
+    let set = fields.into_iter().filter(|(set, _)| *set);
+    set.map(|(_, name)| format!("{name} has no effect in a local run"))
+        .collect()
+}
+
+/// What was overwritten comes back if nothing has taken its place. Returns whether something has.
+fn settle(folder: &Folder) -> Result<bool> {
+    let replaced = folder::has_checkpoints(&folder.path);
+    match replaced {
+        true => earlier::delete(&folder.path)?,
+        false => earlier::put_back(&folder.path)?,
+    }
+    Ok(replaced)
+}
+
+/// Trains in a folder that is ready for it.
+fn train(
+    options: &Options,
+    job: &Job,
+    (folder, checkpoints): (&Folder, &Checkpoints),
+    begin: Instant,
+    ui: &mut Ui,
+) -> Result<ExitCode> {
+    let out = options.out.as_deref().unwrap_or(&folder.path);
+    let log = checkpoints.log(job)?;
     if options.resume && log.latest().is_none() {
         ui.note(&Note::Warning {
             message: format!(
                 "there is nothing to resume in {}: the job begins at its first step",
-                shown(&checkpoints, &out)
+                shown(checkpoints, out)
             ),
         });
     }
     if let Some(latest) = log.latest().filter(|_| !options.resume) {
-        let message = format!(
-            "{} already holds a run of this job up to step {}: go on with --resume, or {}",
-            shown(&checkpoints, &out),
-            latest.step,
-            elsewhere(&checkpoints.location)
-        );
+        let (place, step) = (shown(checkpoints, out), latest.step);
+        let elsewhere = elsewhere(&checkpoints.location);
+        let message = match log.complete() {
+            None => format!(
+                "{place} already holds a run of this job up to step {step}: go on with --resume, or {elsewhere}"
+            ),
+            Some(_) => format!(
+                "{place} already holds this job, which is complete: to train it again, {elsewhere}"
+            ),
+        };
         return Err(BadInput(message).into());
+    }
+    if log.complete().is_some() {
+        let message = "the job is complete already: nothing is trained".into();
+        ui.note(&Note::Warning { message });
     }
     folder.write(JOB_FILE, &job.manifest)?;
     let finisher = Finisher::new(folder.path.join(JOB_FILE))?;
     if log.complete().is_none() {
-        let places = (&folder, &checkpoints, &finisher.program);
-        let mut supervisor = Supervisor::new(&options, &job, places, &log, ui)?;
+        let places = (folder, checkpoints, &finisher.program);
+        let mut supervisor = Supervisor::new(options, job, places, &log, ui)?;
         let end = supervisor.supervise();
         supervisor.dismiss();
         match end? {
             Over::Done => {}
-            Over::Stopped if checkpoints.log(&job)?.complete().is_some() => {}
+            Over::Stopped if checkpoints.log(job)?.complete().is_some() => {}
             Over::Stopped => {
                 let step = supervisor.progress.step;
                 let total = supervisor.progress.total_steps;
                 let saved = checkpoints
-                    .log(&job)?
+                    .log(job)?
                     .latest()
                     .is_some_and(|manifest| manifest.step == step);
                 ui.stopped(step, total, saved, &resume_command(&options.arguments));
@@ -148,19 +222,19 @@ pub fn run(mut options: Options, ui: &mut Ui) -> Result<ExitCode> {
             }
         }
     }
-    let log = checkpoints.log(&job)?;
+    let log = checkpoints.log(job)?;
     let manifest = log
         .complete()
         .context("the job has ended without a complete checkpoint")?;
-    let place = shown(&checkpoints, &out);
-    finish(&finisher, &folder, &checkpoints).with_context(|| {
+    let place = shown(checkpoints, out);
+    finish(&finisher, folder, checkpoints).with_context(|| {
         format!(
             "the job is complete and its checkpoint is in {place}, but the artifact cannot be exported \
              (fix this, then go on with {})",
             resume_command(&options.arguments)
         )
     })?;
-    ui.finished(&summary(&job, manifest, &place, begin.elapsed())?);
+    ui.finished(&summary(job, manifest, &place, begin.elapsed())?);
     Ok(ExitCode::Done)
 }
 

@@ -62,8 +62,12 @@ impl Checkpoints {
 
     /// Whether another job has begun here, in a folder that is this run's, and has saved nothing.
     pub fn are_abandoned(&self, job: &Job) -> bool {
-        let ours = matches!(self.location, Location::Folder(_));
-        ours && folder::is_abandoned(&self.storage, job)
+        // An artifact may be all that is left of a run whose checkpoints were deleted.
+        let alone = match &self.location {
+            Location::Folder(path) => !path.join("artifact").exists(),
+            Location::S3(..) => false,
+        };
+        alone && folder::is_abandoned(&self.storage, job)
     }
 
     /// The commit log.

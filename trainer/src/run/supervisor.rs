@@ -19,6 +19,7 @@ use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::job::Job;
 use trainyard_runtime::net::{Listener, Timing};
 
+use super::earlier;
 use super::folder::{Folder, elsewhere};
 use super::observer::{Heard, Observer, relay};
 use super::places::{self, Checkpoints};
@@ -76,8 +77,8 @@ pub(super) struct Supervisor<'a> {
     common: Common<'a>,
     backoff_limit: u32,
     generation: u32,
-    /// Of the protocol and of HTTP, which outlive server 0.
-    listeners: (Listener, TcpListener),
+    /// Of the protocol and of HTTP, which outlive server 0; none once everyone is to leave.
+    listeners: Option<(Listener, TcpListener)>,
     http: SocketAddr,
     places: BTreeMap<Member, Place>,
     restarts: Restarts<Member>,
@@ -186,7 +187,7 @@ impl<'a> Supervisor<'a> {
                 .current_claim()
                 .map_or(0, |claim| claim.generation as u32)
                 + 1,
-            listeners,
+            listeners: Some(listeners),
             http,
             places: members
                 .map(|member| (member, Place::Waiting { until: now }))
@@ -275,12 +276,15 @@ impl<'a> Supervisor<'a> {
         if members.is_empty() {
             return Ok(());
         }
+        let Some((protocol, http)) = &self.listeners else {
+            return Ok(()); // everyone is to leave
+        };
         for member in members {
             let pid = process::start(
                 &self.common,
                 member,
                 self.generation,
-                [self.listeners.0.as_fd(), self.listeners.1.as_fd()],
+                [protocol.as_fd(), http.as_fd()],
                 self.exits.clone(),
             )?;
             self.places
@@ -424,6 +428,10 @@ impl<'a> Supervisor<'a> {
                 self.ui.note(&Note::Warning { message });
             }
         }
+        if progress.checkpoint.is_some() && earlier::exists(&self.folder.path) {
+            // It costs space, and no more: the end of the run tries again.
+            let _ = earlier::delete(&self.folder.path);
+        }
         self.progress = progress;
         self.ui.progress(self.begin.elapsed(), &self.progress);
     }
@@ -478,6 +486,8 @@ impl<'a> Supervisor<'a> {
     /// Sees every process off: time to leave, then the end.
     pub fn dismiss(&mut self) {
         self.observer.close();
+        // Whoever still wants to connect finds nobody, instead of waiting for an answer.
+        self.listeners = None;
         let deadline = Instant::now() + FAREWELL;
         self.places
             .retain(|_, place| matches!(place, Place::Running { .. }));

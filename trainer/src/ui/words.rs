@@ -155,11 +155,39 @@ pub fn stopped(halt: &Halt, resume: &str, width: Option<usize>) -> Vec<Line> {
         lines.push(strong("  ", command));
         return lines;
     }
-    let parts = fold(&command, room, "    ".len() + " \\".len());
+    let parts = fold_command(&command, room, "    ".len() + " \\".len());
     for (index, part) in parts.iter().enumerate() {
         let indent = if index == 0 { "  " } else { "    " };
         let end = if index + 1 < parts.len() { " \\" } else { "" };
         lines.push(strong(indent, format!("{part}{end}")));
+    }
+    lines
+}
+
+/// Breaks a command between its words: within quotes a line break would be part of the word.
+fn fold_command(command: &str, room: Option<usize>, indent: usize) -> Vec<String> {
+    let room = room.map_or(usize::MAX, |room| room.saturating_sub(indent));
+    let (mut quote, mut escaped) = (None, false);
+    let between = |c: char| {
+        let was_escaped = std::mem::take(&mut escaped);
+        match (quote, c) {
+            (None, ' ') => return !was_escaped,
+            (None, '\'' | '"') if !was_escaped => quote = Some(c),
+            (Some(open), c) if open == c && !was_escaped => quote = None,
+            (None | Some('"'), '\\') => escaped = !was_escaped,
+            _ => {}
+        }
+        false
+    };
+    let mut lines: Vec<String> = Vec::new();
+    for word in command.split(between) {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                *line += " ";
+                *line += word;
+            }
+            _ => lines.push(word.into()),
+        }
     }
     lines
 }
@@ -294,6 +322,16 @@ mod tests {
                 "stopped at step 120 of 300; go",
                 "on with",
                 "  trainyard run job.yaml \\",
+                "    --resume",
+            ]
+        );
+        let quoted = "trainyard run 'my data/a job.yaml' --out \"it's here\" --resume";
+        assert_eq!(
+            text(stopped(&halt, quoted, Some(32)))[2..],
+            [
+                "  trainyard run \\",
+                "    'my data/a job.yaml' \\",
+                "    --out \"it's here\" \\",
                 "    --resume",
             ]
         );

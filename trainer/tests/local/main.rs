@@ -9,6 +9,7 @@ mod finisher;
 mod pods;
 mod recorded;
 mod s3;
+mod second;
 mod storage;
 mod strangers;
 mod surface;

@@ -151,12 +151,12 @@ impl Coordinator {
                 Err(match &self.start {
                     // Nobody has trained on other data since: the files have changed.
                     Some(start) => format!(
-                        "the data differ from those of the checkpoint of step {}: {what} were {ours} and are {theirs} \
+                        "the data differ from those of the checkpoint of step {}: {what}: {ours} then, {theirs} \
                          now; restore the files, or begin anew elsewhere",
                         start.step
                     ),
                     None => format!(
-                        "{what} differ: this job has {ours}, the joining worker {theirs}; all workers must read the same files"
+                        "the data differ, {what}: this job has {ours}, the joining worker {theirs}; all workers must read the same files"
                     ),
                 })
             }

@@ -310,9 +310,9 @@ impl Coordinator {
             ));
         }
         if chunks == 0 {
-            self.warn(format!(
-                "the model is too small for that many servers: server {index} holds no part of it"
-            ));
+            self.warn(
+                "the model has fewer parts than there are servers: some hold none of it".into(),
+            );
         }
         self.peers.server_ready(peer, version, chunks);
     }

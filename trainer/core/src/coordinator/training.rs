@@ -126,7 +126,11 @@ impl Coordinator {
         let early = self.config.early_stopping.as_ref();
         let undefined = early.map(|early| early.metric);
         let undefined = undefined.filter(|metric| metrics.get(*metric).is_none());
-        self.record.validated(metrics, early);
+        let last = self
+            .plan
+            .as_ref()
+            .is_some_and(|plan| version >= plan.total_steps());
+        self.record.validated(metrics, early, last);
         if let Some(metric) = undefined {
             self.warn(format!(
                 "earlyStopping.metric {} is undefined on the validation rows (auc takes rows of both classes, r2 \

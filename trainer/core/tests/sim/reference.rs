@@ -89,7 +89,7 @@ impl Reference {
                 stale = 0;
             } else {
                 stale += 1;
-                this.stopped_early = stale >= early.patience;
+                this.stopped_early = stale >= early.patience && version < toy.plan.total_steps();
             }
             if this.stopped_early {
                 break;

@@ -166,7 +166,7 @@ fn start(validated: bool) -> Start {
             loss: Some(0.1),
             ..Metrics::default()
         };
-        record.validated(metrics, early(true).early_stopping.as_ref());
+        record.validated(metrics, early(true).early_stopping.as_ref(), false);
     }
     let manifest = manifest(record, 10);
     Start {

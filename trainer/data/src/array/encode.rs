@@ -2,7 +2,7 @@
 
 use trainyard_core::schema::ArrayInput;
 
-use super::Array;
+use super::{Array, Dtype};
 use crate::error::DataError;
 use crate::options::{Limits, Normalization};
 use crate::scale::{FirstPass, Scale, SecondPass};
@@ -56,7 +56,8 @@ impl Array {
     pub(crate) fn rounded(&self, input: &ArrayInput) -> Option<String> {
         let scaled =
             input.std.iter().any(|std| *std != 1.0) || input.mean.iter().any(|mean| *mean != 0.0);
-        if scaled || self.dtype.size() < 4 {
+        let exact = self.dtype.size() < 4 || self.dtype == Dtype::F32;
+        if scaled || exact {
             return None;
         }
         let mut values = Vec::new();

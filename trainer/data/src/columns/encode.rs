@@ -7,6 +7,7 @@ use crate::error::{DataError, quoted};
 use crate::options::{Limits, Normalization};
 use crate::scale::Scale;
 use crate::table::allocate;
+use crate::warnings::{columns, plural};
 
 impl Frame {
     /// Fits every column on `rows`, which are the training rows.
@@ -37,8 +38,8 @@ impl Frame {
         })
     }
 
-    /// Encodes `rows`, one after the other; adds a sentence to `warnings` for each column with
-    /// categories that the fit does not know.
+    /// Encodes `rows`, one after the other; adds a sentence to `warnings` if there are categories that
+    /// the fit does not know.
     pub(crate) fn encode(
         &self,
         input: &ColumnsInput,
@@ -58,6 +59,7 @@ impl Frame {
         }
         let mut out = allocate(rows.len(), width, limits)?;
         let mut offset = 0;
+        let mut unknowns = Vec::new();
         for (raw, fitted) in self.columns.iter().zip(&input.columns) {
             let cells = out.chunks_exact_mut(width).zip(rows);
             match (&raw.values, &fitted.kind) {
@@ -92,12 +94,13 @@ impl Frame {
                             None => unknown.add(row, code),
                         }
                     }
-                    warnings.extend(unknown.sentence(self, &raw.name, names.names()));
+                    unknowns.extend(unknown.told(&raw.name, names.names()));
                 }
                 _ => return Err(DataError::options("the columns do not fit the schema", "")),
             }
             offset += fitted.kind.width();
         }
+        warnings.extend(self.unknown(&unknowns));
         Ok(out)
     }
 
@@ -169,15 +172,44 @@ impl Unknown {
         self.first.get_or_insert((row, code));
     }
 
-    fn sentence(&self, frame: &Frame, column: &str, names: &[String]) -> Option<String> {
+    /// Of a column, if there are any.
+    fn told<'a>(&self, column: &'a str, names: &'a [String]) -> Option<UnknownIn<'a>> {
         let (row, code) = self.first?;
-        let line = frame.lines.get(row as usize)?;
+        Some(UnknownIn {
+            column,
+            rows: self.rows,
+            first: (row, names.get(code as usize)?),
+        })
+    }
+}
+
+/// Categories of a column that the fit does not know.
+struct UnknownIn<'a> {
+    column: &'a str,
+    rows: usize,
+    /// The first such row and its category.
+    first: (u32, &'a String),
+}
+
+impl Frame {
+    /// One sentence, however many columns.
+    fn unknown(&self, unknowns: &[UnknownIn<'_>]) -> Option<String> {
+        let first = unknowns.first()?;
+        let line = self.lines.get(first.first.0 as usize)?;
+        let names: Vec<&str> = unknowns.iter().map(|unknown| unknown.column).collect();
+        let values: usize = unknowns.iter().map(|unknown| unknown.rows).sum();
+        let (values, are) = plural(
+            values,
+            "value",
+            "values",
+            ["is a category", "are categories"],
+        );
         Some(format!(
-            "column {}: {} rows hold a category that no training row has, the first {} on line \
-             {line}; it is encoded as all zeros",
-            quoted(column),
-            self.rows,
-            quoted(names.get(code as usize)?),
+            "{values} of {} {are} that no training row has, the first {} in {} on line {line}; all such are encoded \
+             as zeros",
+            columns(&names),
+            quoted(first.first.1),
+            columns(&[first.column]),
         ))
     }
 }

@@ -82,7 +82,7 @@ impl Frame {
                 0 => DataError::data("the file has a header but no rows", "add rows"),
                 n => DataError::data(
                     format!("each of the {n} rows has a missing value"),
-                    "fill them in, exclude the column, or set the missing-value policy to mean",
+                    "fill them in, exclude the column, or set `missing` to Mean",
                 ),
             });
         }
@@ -193,14 +193,14 @@ impl RawValues {
 fn missing_value() -> DataError {
     DataError::data(
         "the value is missing",
-        "fill it in, set the missing-value policy to mean or dropRow, or exclude the column",
+        "fill it in, set `missing` to Mean or DropRow, or exclude the column",
     )
 }
 
 fn missing_label(task: Task) -> DataError {
     let remedy = match task {
-        Task::Regression => "fill it in, or set the missing-value policy to dropRow",
-        _ => "fill it in (a class cannot be called NA or NaN), or set the policy to dropRow",
+        Task::Regression => "fill it in, or set `missing` to DropRow",
+        _ => "fill it in (a class cannot be called NA or NaN), or set `missing` to DropRow",
     };
     DataError::data("the label is missing", remedy)
 }

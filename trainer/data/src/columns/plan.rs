@@ -159,8 +159,14 @@ fn left_out(unnamed: &[String]) -> Option<String> {
         2..=SHOWN => ("columns", ""),
         _ => ("columns", " and others"),
     };
+    let (have, them) = if unnamed.len() == 1 {
+        ("has", "it")
+    } else {
+        ("have", "them")
+    };
     Some(format!(
-        "{columns} {numbers}{more} without a name in the header, left out; to learn from it, name it"
+        "{columns} {numbers}{more} {have} no name in the header and {are} left out; to learn from {them}, give a name",
+        are = if unnamed.len() == 1 { "is" } else { "are" },
     ))
 }
 

@@ -70,12 +70,12 @@ const BINARY: &[(&str, &[u8], &[&str])] = &[
     (
         "missing",
         b"a,b,y\n1,2,0\n1,,1\n",
-        &["a.csv:3:", "column \"b\"", "missing", "dropRow"],
+        &["a.csv:3:", "column \"b\"", "missing", "DropRow"],
     ),
     (
         "NaN",
         b"a,y\n1,0\nNaN,1\n",
-        &["a.csv:3:", "column \"a\"", "missing", "mean"],
+        &["a.csv:3:", "column \"a\"", "missing", "Mean"],
     ),
     (
         "infinity",

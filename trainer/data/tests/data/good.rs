@@ -263,7 +263,12 @@ fn an_unknown_category_is_all_zeros_and_told() {
     assert_eq!(validation.features, [0.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
     assert_eq!(validation.labels, [1.0, 0.0, 0.0]);
     let told = data.warnings.last().expect("warnings");
-    for fragment in ["v.csv: ", "\"c\"", "2 rows", "\"w\" on line 3", "zeros"] {
+    for fragment in [
+        "v.csv: ",
+        "2 values of column \"c\"",
+        "\"w\" in column \"c\" on line 3",
+        "zeros",
+    ] {
         assert!(told.contains(fragment), "{told}");
     }
 }
@@ -334,13 +339,13 @@ fn columns_without_a_name_are_left_out_and_told() {
     // As R and pandas write an index, and as spreadsheets save empty columns.
     let index = load_csv(",a,b,y\n0,1,2,u\n1,3,5,v\n", &options).unwrap();
     let empty = load_csv("a,b,y,, ,\n1,2,u,,,\n3,5,v,,x,\n", &options).unwrap();
-    for (data, columns) in [(index, "column 1 "), (empty, "columns 4, 5, 6 ")] {
+    for (data, columns) in [(index, "column 1 has "), (empty, "columns 4, 5, 6 have ")] {
         assert_eq!((&data.train, &data.facts), (&plain.train, &plain.facts));
         let [warning] = &data.warnings[..] else {
             panic!("{:?}", data.warnings)
         };
         assert!(
-            warning.starts_with(&format!("a.csv: {columns}without a name")),
+            warning.starts_with(&format!("a.csv: {columns}no name")),
             "{warning}"
         );
     }

@@ -72,7 +72,7 @@ fn t15_labels_that_are_merged_are_told() {
     let data = csv(Task::Binary, "a,y\n1,1\n2,1.0\n3,0\n", |_| {});
     assert_eq!(
         told(data),
-        "a.csv: labels that are the same number are one class: \"1.0\" counts as one of \"0\", \"1\""
+        "a.csv: labels that are the same number are one class, such as \"1\" and \"1.0\""
     );
     // Other spellings without a double are only spellings.
     assert_eq!(
@@ -122,9 +122,40 @@ fn t15_numbers_that_are_rounded_are_told() {
 #[test]
 fn t15_classes_without_rows_are_told() {
     let data = validated("a,y\n1,u\n2,v\n", "a,y\n1,u\n", |_| {});
-    let told = told(data);
+    assert_eq!(
+        told(data),
+        "no validation row has the class \"v\", of which the validation metrics say nothing"
+    );
+    // One of each in ten, and half of the rows are left to learn from.
+    let rows: String = (0..10).map(|row| format!("{row},c{row}\n")).collect();
+    let mut options = csv_options(Task::Multiclass);
+    options.validation = Validation::Fraction(0.5);
+    let data = load_csv(format!("a,y\n{rows}"), &options).expect("a dataset");
+    let [learn, judge] = &data.warnings[..] else {
+        panic!("{:?}", data.warnings)
+    };
     assert!(
-        told.starts_with("no validation row has the class \"v\"; the metrics say nothing"),
+        learn.starts_with("no training row has the classes \"c"),
+        "{learn}"
+    );
+    assert!(
+        learn.contains("which the model cannot learn; another seed"),
+        "{learn}"
+    );
+    assert!(
+        judge.starts_with("no validation row has the classes \"c"),
+        "{judge}"
+    );
+}
+
+#[test]
+fn t15_a_warning_names_few_of_many_columns() {
+    let names: Vec<String> = (0..9).map(|column| format!("c{column}")).collect();
+    let row = |value: &str| [value; 9].join(",");
+    let text = format!("{},y\n{},u\n{},v\n", names.join(","), row("1"), row("1"));
+    let told = told(csv(Task::Binary, &text.replace(",y\n1", ",y\n2"), |_| {}));
+    assert!(
+        told.contains("in columns \"c1\", \"c2\", \"c3\", \"c4\", \"c5\" and 3 more"),
         "{told}"
     );
 }
@@ -163,4 +194,13 @@ fn t15_channels_that_seem_to_come_last_are_told() {
     );
     assert!(text.ends_with("channels come first"), "{text}");
     assert_eq!(image("(2, 3, 8, 6)", 144).warnings, [""; 0]);
+}
+
+#[test]
+fn t15_a_target_that_never_changes_is_told() {
+    let data = csv(Task::Regression, "a,y\n1,5\n2,5.0\n", |_| {});
+    assert_eq!(
+        told(data),
+        "a.csv: every training row has the label 5: there is nothing to learn, and r2 is undefined"
+    );
 }

@@ -160,7 +160,7 @@ fn t15_settings_without_effect_are_told() {
         job.manifest.spec.training.early_stopping = serde_json::from_value(early).ok();
     };
     let long = |job: &mut Job| job.manifest.spec.training.epochs = 600;
-    let cases: [(Value, Change<'_>, u64, u32, &str); 8] = [
+    let cases: [(Value, Change<'_>, u64, u32, &str); 10] = [
         (
             constant(),
             &keep,
@@ -203,6 +203,20 @@ fn t15_settings_without_effect_are_told() {
             100,
             0,
             "the learning rate never changes",
+        ),
+        (
+            json!({"exponential": {"gamma": 1e-9}}),
+            &keep,
+            100,
+            0,
+            "lowers the learning rate to 0",
+        ),
+        (
+            json!({"cosine": {"minLearningRate": 0.5}}),
+            &keep,
+            100,
+            0,
+            "above the learning rate 0.1, which rises",
         ),
         (
             json!({"oneCycle": {"maxLearningRate": 1.0}}),

@@ -38,8 +38,7 @@ impl Job {
         }
         if training.epochs as usize > HISTORY_LIMIT {
             warnings.push(format!(
-                "training.epochs is {}: metrics.json will have the last {HISTORY_LIMIT} epochs (the events of \
-                 trainyard run --json have all)",
+                "training.epochs is {}: metrics.json will have the last {HISTORY_LIMIT} epochs",
                 training.epochs
             ));
         }
@@ -56,7 +55,21 @@ impl Job {
                  is never reached"
             ));
         }
+        let rate = self.learning_rate(steps);
+        if rate.at(steps.saturating_sub(1)) == 0.0
+            && matches!(training.schedule, api::Schedule::Exponential(_))
+        {
+            return Some(
+                "training.schedule.exponential lowers the learning rate to 0 before the job ends: gamma is the \
+                 factor of each step, not of each epoch"
+                    .into(),
+            );
+        }
         match &training.schedule {
+            api::Schedule::Cosine(cosine) if cosine.min_learning_rate > rate.base => Some(format!(
+                "training.schedule.cosine.minLearningRate is {}, above the learning rate {}, which rises to it",
+                cosine.min_learning_rate, rate.base
+            )),
             api::Schedule::Step(step) if u64::from(step.step_size) >= steps - warmup => {
                 Some(format!(
                     "training.schedule.step.stepSize is {}, and {} steps follow warm-up: the learning rate never \
@@ -67,7 +80,8 @@ impl Job {
             }
             api::Schedule::OneCycle(cycle) => {
                 let base = training.optimizer.learning_rate();
-                (base != cycle.max_learning_rate).then(|| {
+                let meant = base != cycle.max_learning_rate && base != usual(&training.optimizer);
+                meant.then(|| {
                     format!(
                         "the optimizer's learningRate {base} is not used: training.schedule.oneCycle sets the rate"
                     )
@@ -75,5 +89,15 @@ impl Job {
             }
             _ => None,
         }
+    }
+}
+
+/// The learning rate of an optimizer that was told none.
+fn usual(optimizer: &api::Optimizer) -> f64 {
+    match optimizer {
+        api::Optimizer::Sgd(_) => api::Sgd::default().learning_rate,
+        api::Optimizer::Adam(_) => api::Adam::default().learning_rate,
+        api::Optimizer::AdamW(_) => api::AdamW::default().learning_rate,
+        api::Optimizer::Adagrad(_) => api::Adagrad::default().learning_rate,
     }
 }

@@ -48,11 +48,10 @@ pub fn run(args: PredictArgs) -> Result<ExitCode> {
         let (labelled, total) = (predictions.labelled as u64, predictions.total as u64);
         let rows = match total - labelled {
             0 => format!("{} rows", thousands(total)),
-            blank => format!(
-                "the {} of {} rows that have a label ({} have none)",
+            _ => format!(
+                "the {} of {} rows that have a label",
                 thousands(labelled),
-                thousands(total),
-                thousands(blank)
+                thousands(total)
             ),
         };
         let positive = predictions.positive;
@@ -68,11 +67,22 @@ fn artifact_at(place: &Location) -> Result<Location> {
         let files = place.fetch(&[artifact::MODEL])?;
         Ok(files.path().join(artifact::MODEL).exists())
     };
+    if holds(place)? {
+        return Ok(place.clone());
+    }
     let inner = place.artifact();
-    Ok(match !holds(place)? && holds(&inner)? {
-        true => inner,
-        false => place.clone(),
-    })
+    if holds(&inner)? {
+        return Ok(inner);
+    }
+    if let Location::Folder(path) = place
+        && path.join("log").is_dir()
+    {
+        bail!(BadInput(format!(
+            "{place} is a run without an artifact: go on with the run, or export a checkpoint with \
+             trainyard export {place} --out DIR"
+        )));
+    }
+    Ok(place.clone())
 }
 
 /// Pins the kernels of the job, so that a row gets the bits that training gave it.
@@ -142,9 +152,12 @@ fn warn(encoded: &Encoded) {
         output::warn(warning);
     }
     if let Some(first) = encoded.dropped.first() {
-        let count = encoded.dropped.len();
+        let rows = match encoded.dropped.len() {
+            1 => "1 row with a missing value is left out".into(),
+            count => format!("{count} rows with missing values are left out"),
+        };
         output::warn(format_args!(
-            "{count} rows with missing values are left out, as in training; the first is on line {first}"
+            "{rows}, as in training; the first is on line {first}"
         ));
     }
 }

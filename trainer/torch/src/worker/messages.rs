@@ -2,6 +2,7 @@
 
 use std::io;
 
+use trainyard_contract::MAX_WARNINGS;
 use trainyard_core::control::{Block, ToCoordinator};
 use trainyard_core::facts::DataFacts;
 use trainyard_core::metrics::BlockResult;
@@ -53,6 +54,17 @@ pub(super) fn check(facts: &DataFacts) -> Result<(), BadInput> {
          spec.data.normalization: None keeps means and deviations short",
         facts.outputs
     )))
+}
+
+/// The warnings to tell, of all that there are in the log. Some room is left for the coordinator's own.
+pub(super) fn warnings(mut all: Vec<String>) -> Vec<String> {
+    const MOST: usize = MAX_WARNINGS * 3 / 4;
+    if all.len() > MOST {
+        let more = all.len() - (MOST - 1);
+        all.truncate(MOST - 1);
+        all.push(format!("{more} more warnings are in the log of the worker"));
+    }
+    all
 }
 
 /// Evaluation results in as many messages as they need.
@@ -124,6 +136,15 @@ mod tests {
             detail,
         };
         (Block(RowSet::Validation, block), result)
+    }
+
+    #[test]
+    fn t15_warnings_that_are_not_told_are_counted() {
+        let many = |count: usize| (0..count).map(|number| number.to_string()).collect();
+        assert_eq!(warnings(many(12)), many(12));
+        let told = warnings(many(20));
+        assert_eq!(told[..11], many(11)[..]);
+        assert_eq!(told[11..], ["9 more warnings are in the log of the worker"]);
     }
 
     #[test]

@@ -16,7 +16,6 @@ use std::sync::atomic::Ordering;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use anyhow::{Result, anyhow};
-use trainyard_contract::add_warning;
 use trainyard_core::control::{FromCoordinator, Join, Role, ToCoordinator};
 use trainyard_core::session::Ending;
 use trainyard_object::Connection;
@@ -78,16 +77,9 @@ pub fn run(mut options: Options) -> Result<ExitCode> {
     let sources = files::Sources::new(&options.data, Connection::default());
     let data = trainyard_data::load(&sources, &load).map_err(files::failed)?;
     messages::check(&data.facts)?;
-    let mut warnings = Vec::new();
-    for text in data
-        .warnings
-        .iter()
-        .cloned()
-        .chain(job.warnings(data.facts.train_rows, options.index)?)
-    {
-        tracing::warn!("{text}");
-        add_warning(&mut warnings, text);
-    }
+    let warnings = job.warnings(data.facts.train_rows, options.index)?;
+    let warnings: Vec<String> = warnings.into_iter().chain(data.warnings.clone()).collect();
+    warnings.iter().for_each(|text| tracing::warn!("{text}"));
     let rows = data.facts.train_rows + data.facts.validation_rows;
     activity.rows.store(rows, Ordering::Relaxed);
     let architecture = job
@@ -115,7 +107,7 @@ pub fn run(mut options: Options) -> Result<ExitCode> {
         terminate,
         options,
         work,
-        warnings,
+        warnings: messages::warnings(warnings),
     };
     worker.work_until_released()
 }
