@@ -241,7 +241,7 @@ pub(crate) const DISTINCT: f64 = 9_007_199_254_740_992.0;
 
 /// The number a class name stands for. From 2^53 on integers stay text: as f64 two of them might
 /// be one.
-fn class_number(name: &str) -> Option<f64> {
+pub(crate) fn class_number(name: &str) -> Option<f64> {
     // Adding zero makes -0 and 0 one class.
     name.parse()
         .ok()

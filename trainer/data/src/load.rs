@@ -31,9 +31,7 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
     let label = source.fit_label(options.task, options.positive.as_deref())?;
     let input = source.fit_input(&train_rows, options.normalization, limits)?;
     let mut warnings = source.warnings(&label, &input);
-    warnings.extend(source.constant(&input, &train_rows));
-    warnings.extend(source.constant_label(&train_rows));
-    warnings.extend(source.channels_last(&input));
+    warnings.extend(source.training_warnings(&input, &train_rows));
     let unseen = source.unseen_classes(&label, &train_rows);
     warnings.extend(warnings::unlearned(&unseen));
     let schema = InputSchema {

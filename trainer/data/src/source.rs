@@ -221,13 +221,12 @@ impl Source {
         warnings: &mut Vec<String>,
     ) -> Result<Table, DataError> {
         let features = match (&self.inputs, &schema.input) {
-            (Inputs::Columns { frame, .. }, InputKind::Columns(input)) => {
-                let told = warnings.len();
-                let encoded = frame.encode(input, rows, limits, warnings);
-                let own = warnings.iter_mut().skip(told);
-                own.for_each(|text| *text = format!("{}: {text}", self.file));
-                encoded
-            }
+            (Inputs::Columns { frame, .. }, InputKind::Columns(input)) => frame
+                .encode(input, rows, limits)
+                .map(|(features, unknown)| {
+                    warnings.extend(unknown.map(|text| self.told(&text)));
+                    features
+                }),
             (Inputs::Array(array), InputKind::Array(input)) => array.encode(input, rows, limits),
             _ => Err(DataError::options("the source does not fit the schema", "")),
         }
@@ -254,7 +253,7 @@ impl Source {
 
     /// What a user should know of the file, a sentence each.
     pub(crate) fn warnings(&self, label: &Label, input: &InputKind) -> Vec<String> {
-        let mut found = match (&self.inputs, input) {
+        let found = match (&self.inputs, input) {
             (Inputs::Columns { frame, missing, .. }, InputKind::Columns(input)) => {
                 let mut found = frame.warnings.clone();
                 found.extend(warnings::missing(frame, *missing));
@@ -266,51 +265,53 @@ impl Source {
             }
             _ => Vec::new(),
         };
-        let labels = self
+        let labels = self.labels.as_ref();
+        let labels = labels.and_then(|labels| labels.warning(label));
+        let found = found.iter().map(|text| self.told(text));
+        found
+            .chain(labels.map(|text| self.told_of_labels(&text)))
+            .collect()
+    }
+
+    /// What a user should know of `rows`, which are the training rows, a sentence each.
+    pub(crate) fn training_warnings(&self, input: &InputKind, rows: &[u32]) -> Vec<String> {
+        let constant = match (&self.inputs, input) {
+            (Inputs::Columns { frame, .. }, InputKind::Columns(input)) => {
+                warnings::constant(frame, input, rows)
+            }
+            _ => None, // the edges of most images are
+        };
+        let target = self
             .labels
             .as_ref()
-            .and_then(|labels| labels.warning(label));
-        found
-            .iter_mut()
-            .for_each(|text| *text = format!("{}: {text}", self.file));
-        found.extend(labels.map(|text| format!("{}: {text}", self.label_file)));
-        found
-    }
-
-    /// That all of `rows` have the same target.
-    pub(crate) fn constant_label(&self, rows: &[u32]) -> Option<String> {
-        let text = self.labels.as_ref()?.constant(rows)?;
-        Some(format!("{}: {text}", self.label_file))
-    }
-
-    /// That the axes of images seem to be in another order.
-    pub(crate) fn channels_last(&self, input: &InputKind) -> Option<String> {
-        let InputKind::Array(input) = input else {
-            return None;
+            .and_then(|labels| labels.constant(rows));
+        let channels = match input {
+            InputKind::Array(input) => warnings::channels_last(&input.shape),
+            InputKind::Columns(_) => None,
         };
-        let text = warnings::channels_last(&input.shape)?;
-        Some(format!("{}: {text}", self.file))
+        let told = [
+            constant.map(|text| self.told(&text)),
+            target.map(|text| self.told_of_labels(&text)),
+            channels.map(|text| self.told(&text)),
+        ];
+        told.into_iter().flatten().collect()
     }
 
     /// Missing values of the file that are filled in.
     pub(crate) fn filled(&self) -> Option<String> {
         match &self.inputs {
-            Inputs::Columns { frame, .. } => {
-                warnings::filled(frame).map(|text| format!("{}: {text}", self.file))
-            }
+            Inputs::Columns { frame, .. } => warnings::filled(frame).map(|text| self.told(&text)),
             Inputs::Array(_) => None,
         }
     }
 
-    /// Columns of a fit that are the same in all of `rows`.
-    pub(crate) fn constant(&self, input: &InputKind, rows: &[u32]) -> Option<String> {
-        match (&self.inputs, input) {
-            (Inputs::Columns { frame, .. }, InputKind::Columns(input)) => {
-                let text = warnings::constant(frame, input, rows)?;
-                Some(format!("{}: {text}", self.file))
-            }
-            _ => None, // the edges of most images are
-        }
+    /// A sentence with the file that it is about.
+    fn told(&self, text: &str) -> String {
+        format!("{}: {text}", self.file)
+    }
+
+    fn told_of_labels(&self, text: &str) -> String {
+        format!("{}: {text}", self.label_file)
     }
 
     /// For text, the lines of the rows and of those left out.

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use trainyard_core::schema::{ColumnKind, ColumnsInput, Label, Missing};
 
+use crate::classes::class_number;
 use crate::columns::{Frame, NO_CATEGORY, RawColumn, RawValues};
 use crate::error::quoted;
 
@@ -111,6 +112,25 @@ pub(crate) fn rounded_columns(frame: &Frame, input: &ColumnsInput) -> Option<Str
     rounded(&columns(&names), numbers.into_iter())
 }
 
+/// Columns without a name, of which pandas, R and spreadsheets write some; by their numbers.
+pub(crate) fn unnamed(numbers: &[usize]) -> Option<String> {
+    let (columns, have, are, them) = match numbers.len() {
+        0 => return None,
+        1 => ("column", "has", "is", "it"),
+        _ => ("columns", "have", "are", "them"),
+    };
+    let shown: Vec<String> = numbers.iter().take(SHOWN).map(usize::to_string).collect();
+    let more = if numbers.len() > SHOWN {
+        " and others"
+    } else {
+        ""
+    };
+    Some(format!(
+        "{columns} {}{more} {have} no name in the header and {are} left out; to learn from {them}, give a name",
+        shown.join(", ")
+    ))
+}
+
 /// Columns of a validation file that the training file does not have.
 pub(crate) fn ignored(names: &[String]) -> Option<String> {
     (!names.is_empty()).then(|| {
@@ -129,7 +149,7 @@ pub(crate) fn merged(names: &[String], label: &Label) -> Option<String> {
     let classes: HashSet<&String> = label.classes.iter().collect();
     let spelled = names.iter().filter(|name| !classes.contains(name));
     let same = spelled.filter_map(|name| {
-        let class = number(name)?.to_string();
+        let class = class_number(name)?.to_string();
         Some(format!("{} and {}", quoted(&class), quoted(name)))
     });
     let same: Vec<String> = same.take(SHOWN).collect();
@@ -137,10 +157,6 @@ pub(crate) fn merged(names: &[String], label: &Label) -> Option<String> {
         "labels that are the same number are one class, such as {}",
         same.join(", ")
     ))
-}
-
-fn number(name: &str) -> Option<f64> {
-    name.parse().ok().map(|value: f64| value + 0.0)
 }
 
 /// Classes that no training row has, which only a split can cause.

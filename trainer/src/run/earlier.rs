@@ -8,28 +8,22 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use trainyard_runtime::artifact::is_artifact;
+use trainyard_contract::pod::JOB_FILE;
+use trainyard_runtime::artifact::{FOLDER, is_artifact};
 use trainyard_runtime::exit::BadInput;
 
 /// Where it is meanwhile.
 const ASIDE: &str = ".overwritten";
 
 /// What a run leaves in its folder, the log first: without it nothing else counts.
-const LEFT: [&str; 6] = [
-    "log",
-    "checkpoints",
-    "artifact",
-    "job.json",
-    "run.json",
-    "logs",
-];
+const LEFT: [&str; 6] = ["log", "checkpoints", FOLDER, JOB_FILE, "run.json", "logs"];
 
 /// Sets aside what an earlier run has left in `folder`.
 ///
 /// # Errors
 /// [`BadInput`] if an artifact is in the way that is none.
 pub fn set_aside(folder: &Path) -> Result<()> {
-    let artifact = folder.join("artifact");
+    let artifact = folder.join(FOLDER);
     if artifact.exists() && !is_artifact(&artifact) {
         bail!(BadInput(format!(
             "{} is no artifact, so --overwrite does not delete it: remove it, or choose another folder with --out",

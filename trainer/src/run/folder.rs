@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use trainyard_checkpoint::{Error, Log, Storage, spec_differences};
+use trainyard_runtime::artifact;
 use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::job::{Job, determining};
 use trainyard_runtime::storage::Location;
@@ -177,10 +178,11 @@ fn strange(path: &Path) -> Option<String> {
     names.filter(strange).min()
 }
 
-/// Whether another job has begun in a storage, and has saved nothing.
-pub fn is_abandoned(storage: &Arc<dyn Storage>, job: &Job) -> bool {
-    let log = Log::open_any(Arc::clone(storage));
-    log.is_ok_and(|log| *log.identity() != job.identity() && is_empty(&log))
+/// Whether another job has begun in a folder, and has saved nothing. An artifact may be all that is left of
+/// a run whose checkpoints were deleted.
+pub fn is_abandoned(path: &Path, job: &Job) -> bool {
+    let log = any_log(path).filter(|_| !path.join(artifact::FOLDER).exists());
+    log.is_some_and(|log| *log.identity() != job.identity() && is_empty(&log))
 }
 
 /// The commit log of `job` in a storage.

@@ -62,12 +62,10 @@ impl Checkpoints {
 
     /// Whether another job has begun here, in a folder that is this run's, and has saved nothing.
     pub fn are_abandoned(&self, job: &Job) -> bool {
-        // An artifact may be all that is left of a run whose checkpoints were deleted.
-        let alone = match &self.location {
-            Location::Folder(path) => !path.join("artifact").exists(),
+        match &self.location {
+            Location::Folder(path) => folder::is_abandoned(path, job),
             Location::S3(..) => false,
-        };
-        alone && folder::is_abandoned(&self.storage, job)
+        }
     }
 
     /// The commit log.

@@ -428,7 +428,7 @@ impl<'a> Supervisor<'a> {
                 self.ui.note(&Note::Warning { message });
             }
         }
-        if progress.checkpoint.is_some() && earlier::exists(&self.folder.path) {
+        if progress.checkpoint.is_some() && self.progress.checkpoint.is_none() {
             // It costs space, and no more: the end of the run tries again.
             let _ = earlier::delete(&self.folder.path);
         }

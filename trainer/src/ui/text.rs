@@ -97,23 +97,29 @@ pub fn clean(text: &str) -> String {
 /// that (a path, say) stays whole, so that it can be copied. Without a width only line breaks count.
 pub fn fold(text: &str, width: Option<usize>, indent: usize) -> Vec<String> {
     let room = width.map_or(usize::MAX, |width| width.saturating_sub(indent).max(1));
+    let paragraphs = text.lines();
+    paragraphs
+        .flat_map(|paragraph| pack(paragraph.split(' '), room))
+        .collect()
+}
+
+/// Words in lines of at most `room` columns, as far as they are not wider themselves.
+pub fn pack<'a>(words: impl Iterator<Item = &'a str>, room: usize) -> Vec<String> {
     let mut lines = Vec::new();
-    for paragraph in text.lines() {
-        let mut line = String::new();
-        for word in paragraph.split(' ') {
-            let joined = line
-                .chars()
-                .count()
-                .saturating_add(1 + word.chars().count());
-            if !line.is_empty() && joined > room {
-                lines.push(std::mem::take(&mut line));
-            } else if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
+    let mut line = String::new();
+    for word in words {
+        let joined = line
+            .chars()
+            .count()
+            .saturating_add(1 + word.chars().count());
+        if !line.is_empty() && joined > room {
+            lines.push(std::mem::take(&mut line));
+        } else if !line.is_empty() {
+            line.push(' ');
         }
-        lines.push(line);
+        line.push_str(word);
     }
+    lines.push(line);
     lines
 }
 

@@ -3,7 +3,7 @@
 use super::Started;
 use super::event::Note;
 use super::format::{count, duration, thousands};
-use super::text::{Line, Tone, clean, flow, fold};
+use super::text::{Line, Tone, clean, flow, fold, pack};
 
 /// The lines before the bar.
 pub fn started(started: &Started, width: Option<usize>) -> Vec<Line> {
@@ -179,17 +179,7 @@ fn fold_command(command: &str, room: Option<usize>, indent: usize) -> Vec<String
         }
         false
     };
-    let mut lines: Vec<String> = Vec::new();
-    for word in command.split(between) {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
-                *line += " ";
-                *line += word;
-            }
-            _ => lines.push(word.into()),
-        }
-    }
-    lines
+    pack(command.split(between), room)
 }
 
 #[cfg(test)]

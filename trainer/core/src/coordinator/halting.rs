@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Action, Coordinator, Outcome, PeerId, Phase};
+use super::{Coordinator, Outcome, PeerId, Phase};
 use crate::control::{FromCoordinator, Release};
 
 /// A halt in progress.
@@ -196,8 +196,7 @@ impl Coordinator {
         self.phase = Phase::Idle;
         if leaving.contains(&0) {
             self.release_drained();
-            self.phase = Phase::Over("Replaced");
-            self.actions.push(Action::Finish(Outcome::Drained));
+            self.end(Outcome::Drained);
         }
     }
 }

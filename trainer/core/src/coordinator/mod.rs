@@ -146,8 +146,7 @@ impl Coordinator {
                     .take_all()
                     .into_iter()
                     .for_each(|peer| self.actions.push(Action::Close(peer)));
-                self.phase = Phase::Over("Replaced");
-                self.actions.push(Action::Finish(Outcome::Drained));
+                self.end(Outcome::Drained);
             }
             Event::Tick => self.tick(now),
         }
@@ -404,6 +403,11 @@ impl Coordinator {
             self.send(peer, FromCoordinator::Release(release.clone()));
             self.actions.push(Action::Close(peer));
         }
+        self.end(outcome);
+    }
+
+    /// The work is over.
+    fn end(&mut self, outcome: Outcome) {
         self.phase = Phase::Over(match outcome {
             Outcome::Done => "Finished",
             Outcome::Stopped { .. } => "Stopped",

@@ -191,14 +191,19 @@ impl Bench {
                 }),
             );
         }
-        for (index, peer) in (0..).zip(SERVERS) {
-            self.say(peer, ToCoordinator::Join(server(index)));
-            self.say(peer, ToCoordinator::Ready { version, chunks: 1 });
-        }
+        self.serve(version, [1, 1]);
         for peer in WORKERS {
             self.say(peer, ToCoordinator::Ready { version, chunks: 0 });
         }
         self.say(OBSERVER, ToCoordinator::Join(observer()));
+    }
+
+    /// The servers join, and hold so many chunks each at `version`.
+    pub fn serve(&mut self, version: u64, chunks: [u32; 2]) {
+        for ((index, peer), chunks) in (0..).zip(SERVERS).zip(chunks) {
+            self.say(peer, ToCoordinator::Join(server(index)));
+            self.say(peer, ToCoordinator::Ready { version, chunks });
+        }
     }
 
     pub fn event(&mut self, event: Event) -> Vec<Action> {

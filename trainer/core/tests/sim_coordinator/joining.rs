@@ -323,16 +323,7 @@ fn t15_what_workers_warn_of_is_told_once_and_bounded() {
     let warnings = bench.coordinator.progress().warnings;
     assert_eq!(warnings, ["one", "two", "three"]);
     // A server without a part of the model is a mistake too.
-    for (index, peer) in (0..).zip(SERVERS) {
-        bench.say(peer, ToCoordinator::Join(server(index)));
-        bench.say(
-            peer,
-            ToCoordinator::Ready {
-                version: 0,
-                chunks: 1 - index,
-            },
-        );
-    }
+    bench.serve(0, [1, 0]);
     let warnings = bench.coordinator.progress().warnings;
     assert!(
         warnings[3].starts_with("the model has fewer parts"),

@@ -151,16 +151,7 @@ fn a_part_from_a_server_without_chunks_is_ignored() {
         ..config()
     });
     bench.say(WORKERS[0], ToCoordinator::Join(worker(0)));
-    for (index, peer) in (0..).zip(SERVERS) {
-        bench.say(peer, ToCoordinator::Join(server(index)));
-        bench.say(
-            peer,
-            ToCoordinator::Ready {
-                version: 0,
-                chunks: 1 - index,
-            },
-        );
-    }
+    bench.serve(0, [1, 0]);
     bench.event(Event::StepReduced {
         step: 0,
         tally: Tally { rows: 5, loss: 1.0 },

@@ -191,16 +191,7 @@ fn a_best_epoch_that_a_halt_committed_unvalidated_is_amended() {
             }),
         );
     }
-    for (index, peer) in (0..).zip(SERVERS) {
-        bench.say(peer, ToCoordinator::Join(server(index)));
-        bench.say(
-            peer,
-            ToCoordinator::Ready {
-                version: 2,
-                chunks: 1,
-            },
-        );
-    }
+    bench.serve(2, [1, 1]);
     orders.extend(bench.say(
         WORKERS[0],
         ToCoordinator::Ready {

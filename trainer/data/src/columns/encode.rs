@@ -38,15 +38,14 @@ impl Frame {
         })
     }
 
-    /// Encodes `rows`, one after the other; adds a sentence to `warnings` if there are categories that
-    /// the fit does not know.
+    /// Encodes `rows`, one after the other; with a sentence if there are categories that the fit does not
+    /// know.
     pub(crate) fn encode(
         &self,
         input: &ColumnsInput,
         rows: &[u32],
         limits: &Limits,
-        warnings: &mut Vec<String>,
-    ) -> Result<Vec<f32>, DataError> {
+    ) -> Result<(Vec<f32>, Option<String>), DataError> {
         let width = input.width();
         if width > limits.columns {
             return Err(DataError::limit(
@@ -83,7 +82,12 @@ impl Frame {
                         .iter()
                         .map(|n| categories.binary_search(n).ok())
                         .collect();
-                    let mut unknown = Unknown::default();
+                    let mut unknown = Unknown {
+                        column: &raw.name,
+                        names: names.names(),
+                        values: 0,
+                        first: None,
+                    };
                     for (cell, &row) in cells {
                         let code = codes[row as usize];
                         if code == NO_CATEGORY {
@@ -94,14 +98,13 @@ impl Frame {
                             None => unknown.add(row, code),
                         }
                     }
-                    unknowns.extend(unknown.told(&raw.name, names.names()));
+                    unknowns.push(unknown);
                 }
                 _ => return Err(DataError::options("the columns do not fit the schema", "")),
             }
             offset += fitted.kind.width();
         }
-        warnings.extend(self.unknown(&unknowns));
-        Ok(out)
+        Ok((out, self.told(&unknowns)))
     }
 
     /// The place of an error in an encoded row.
@@ -159,56 +162,42 @@ impl RawColumn {
     }
 }
 
-/// Categories that the fit does not know.
-#[derive(Default)]
-struct Unknown {
-    rows: usize,
+/// Categories of a column that the fit does not know.
+struct Unknown<'a> {
+    column: &'a str,
+    /// Of all categories, by code.
+    names: &'a [String],
+    values: usize,
+    /// The first such row, and the code of its category.
     first: Option<(u32, u32)>,
 }
 
-impl Unknown {
+impl Unknown<'_> {
     fn add(&mut self, row: u32, code: u32) {
-        self.rows += 1;
+        self.values += 1;
         self.first.get_or_insert((row, code));
     }
-
-    /// Of a column, if there are any.
-    fn told<'a>(&self, column: &'a str, names: &'a [String]) -> Option<UnknownIn<'a>> {
-        let (row, code) = self.first?;
-        Some(UnknownIn {
-            column,
-            rows: self.rows,
-            first: (row, names.get(code as usize)?),
-        })
-    }
-}
-
-/// Categories of a column that the fit does not know.
-struct UnknownIn<'a> {
-    column: &'a str,
-    rows: usize,
-    /// The first such row and its category.
-    first: (u32, &'a String),
 }
 
 impl Frame {
-    /// One sentence, however many columns.
-    fn unknown(&self, unknowns: &[UnknownIn<'_>]) -> Option<String> {
-        let first = unknowns.first()?;
-        let line = self.lines.get(first.first.0 as usize)?;
-        let names: Vec<&str> = unknowns.iter().map(|unknown| unknown.column).collect();
-        let values: usize = unknowns.iter().map(|unknown| unknown.rows).sum();
-        let (values, are) = plural(
-            values,
-            "value",
-            "values",
-            ["is a category", "are categories"],
+    /// One sentence about unknown categories, however many columns have some.
+    fn told(&self, unknowns: &[Unknown<'_>]) -> Option<String> {
+        let found: Vec<&Unknown<'_>> = unknowns.iter().filter(|u| u.values > 0).collect();
+        let first = found.first()?;
+        let (row, code) = first.first?;
+        let (line, name) = (
+            self.lines.get(row as usize)?,
+            first.names.get(code as usize)?,
         );
+        let names: Vec<&str> = found.iter().map(|unknown| unknown.column).collect();
+        let values: usize = found.iter().map(|unknown| unknown.values).sum();
+        let verbs = ["is a category", "are categories"];
+        let (values, are) = plural(values, "value", "values", verbs);
         Some(format!(
             "{values} of {} {are} that no training row has, the first {} in {} on line {line}; all such are encoded \
              as zeros",
             columns(&names),
-            quoted(first.first.1),
+            quoted(name),
             columns(&[first.column]),
         ))
     }

@@ -68,7 +68,7 @@ impl Plan {
                 continue;
             }
             if name.is_empty() {
-                unnamed.push((index + 1).to_string());
+                unnamed.push(index + 1);
                 continue;
             }
             let categorical = categorical.contains(name.as_str());
@@ -91,7 +91,7 @@ impl Plan {
             blank_labels: false,
             missing: options.missing,
             task,
-            warnings: left_out(&unnamed).into_iter().collect(),
+            warnings: warnings::unnamed(&unnamed).into_iter().collect(),
         })
     }
 
@@ -147,27 +147,6 @@ impl Plan {
             warnings: ignored.into_iter().collect(),
         })
     }
-}
-
-/// What is said about columns without a name, of which pandas, R and spreadsheets write some.
-fn left_out(unnamed: &[String]) -> Option<String> {
-    const SHOWN: usize = 5;
-    let numbers = unnamed[..unnamed.len().min(SHOWN)].join(", ");
-    let (columns, more) = match unnamed.len() {
-        0 => return None,
-        1 => ("column", ""),
-        2..=SHOWN => ("columns", ""),
-        _ => ("columns", " and others"),
-    };
-    let (have, them) = if unnamed.len() == 1 {
-        ("has", "it")
-    } else {
-        ("have", "them")
-    };
-    Some(format!(
-        "{columns} {numbers}{more} {have} no name in the header and {are} left out; to learn from {them}, give a name",
-        are = if unnamed.len() == 1 { "is" } else { "are" },
-    ))
 }
 
 /// Whether a file must have its label column, and each row a label.

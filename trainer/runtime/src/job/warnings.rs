@@ -56,16 +56,12 @@ impl Job {
             ));
         }
         let rate = self.learning_rate(steps);
-        if rate.at(steps.saturating_sub(1)) == 0.0
-            && matches!(training.schedule, api::Schedule::Exponential(_))
-        {
-            return Some(
+        match &training.schedule {
+            api::Schedule::Exponential(_) if rate.at(steps.saturating_sub(1)) == 0.0 => Some(
                 "training.schedule.exponential lowers the learning rate to 0 before the job ends: gamma is the \
                  factor of each step, not of each epoch"
                     .into(),
-            );
-        }
-        match &training.schedule {
+            ),
             api::Schedule::Cosine(cosine) if cosine.min_learning_rate > rate.base => Some(format!(
                 "training.schedule.cosine.minLearningRate is {}, above the learning rate {}, which rises to it",
                 cosine.min_learning_rate, rate.base
@@ -79,7 +75,7 @@ impl Job {
                 ))
             }
             api::Schedule::OneCycle(cycle) => {
-                let base = training.optimizer.learning_rate();
+                let base = rate.base;
                 let meant = base != cycle.max_learning_rate && base != usual(&training.optimizer);
                 meant.then(|| {
                     format!(
