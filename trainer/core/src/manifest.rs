@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::facts::DataFacts;
 use crate::json;
+use crate::merkle::Digest;
 use crate::record::Record;
 pub use trainyard_contract::FinalMetrics;
 
@@ -60,6 +61,11 @@ pub struct ShardRecord {
     /// both alike, and refuses a record in which they differ.
     #[serde(flatten, with = "digests")]
     pub sha256: String,
+    /// For the parameters and each slot, in this order: the subtrees that cover its chunks, of which
+    /// [`Manifest::state_digests`] makes digests of the whole state. Empty if the shard was written by
+    /// a version that did not tell them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subtrees: Vec<Vec<Digest>>,
 }
 
 /// The two digests in the JSON of a [`ShardRecord`].

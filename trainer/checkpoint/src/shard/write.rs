@@ -7,8 +7,10 @@ use crate::error::Error;
 use crate::storage::Storage;
 use std::ops::Range;
 use trainyard_core::manifest::ShardRecord;
+use trainyard_core::merkle::Digest;
+use trainyard_core::state::SectionDigest;
 
-/// From this size on, in bytes, the digest is worth a thread of its own.
+/// From this size on, in bytes, the digests are worth a thread of their own.
 const THREAD_FROM: u64 = 1 << 20;
 
 /// Which shard of which checkpoint.
@@ -61,8 +63,12 @@ pub struct Section<'a> {
 /// Writes the shard that holds the floats `range` of the arena; durable when it returns.
 ///
 /// The first section must be the parameters; each must have as many floats as the range. The same
-/// arguments always give the same bytes, so writing a shard again is harmless. The digest of a
-/// large shard is computed on a second thread while the first writes.
+/// arguments always give the same bytes, so writing a shard again is harmless. The digests of a
+/// large shard are computed on a second thread while the first writes.
+///
+/// A range that begins with a chunk of the arena, as those of servers do, gets the subtrees of which
+/// [`Manifest::state_digests`](trainyard_core::manifest::Manifest::state_digests) makes digests of
+/// the whole state; another gets none.
 pub fn write_shard(
     storage: &dyn Storage,
     id: ShardId,
@@ -80,18 +86,23 @@ pub fn write_shard(
     };
     let names: Vec<_> = sections.iter().map(|section| section.name).collect();
     let header = header::encode(&about, &names).map_err(|reason| Error::Invalid { reason })?;
+    let tensors = sections.iter().flat_map(|section| &section.parts);
     let mut parts = vec![header.as_slice()];
-    for section in sections {
-        parts.extend(
-            section
-                .parts
-                .iter()
-                .map(|part| bytemuck::cast_slice::<f32, u8>(part)),
-        );
-    }
+    parts.extend(tensors.map(|part| bytemuck::cast_slice::<f32, u8>(part)));
     let key = id.key();
     let bytes = parts.iter().map(|part| part.len() as u64).sum();
-    let sha256 = put_and_digest(storage, &key, &parts, bytes)?;
+    let digests = || digests_of(&header, range.start, sections);
+    let (sha256, subtrees) = match bytes < THREAD_FROM {
+        true => {
+            storage.put(&key, &parts)?;
+            digests()
+        }
+        false => std::thread::scope(|scope| {
+            let beside = scope.spawn(digests);
+            storage.put(&key, &parts)?;
+            Ok::<_, Error>(beside.join().unwrap_or_else(|_| digests()))
+        })?,
+    };
     Ok(ShardRecord {
         key,
         start: about.start,
@@ -99,32 +110,27 @@ pub fn write_shard(
         slots: names[1..].iter().map(|&name| name.to_owned()).collect(),
         bytes,
         sha256,
+        subtrees,
     })
 }
 
-fn put_and_digest(
-    storage: &dyn Storage,
-    key: &str,
-    parts: &[&[u8]],
-    bytes: u64,
-) -> Result<String, Error> {
-    if bytes < THREAD_FROM {
-        storage.put(key, parts)?;
-        return Ok(digest_of(parts));
+/// The digest of the file, and the subtrees of every section of a range that begins at `start`.
+/// One pass makes both, so that what the one has read is still in the cache for the other.
+fn digests_of(header: &[u8], start: usize, sections: &[Section<'_>]) -> (String, Vec<Vec<Digest>>) {
+    let mut file = Sha256Hex::new();
+    file.update(header);
+    let mut subtrees = Vec::new();
+    for section in sections {
+        let mut tree = SectionDigest::starting_at(start);
+        for part in &section.parts {
+            file.update(bytemuck::cast_slice(part));
+            if let Some(tree) = &mut tree {
+                tree.update(part);
+            }
+        }
+        subtrees.extend(tree.map(SectionDigest::finish));
     }
-    std::thread::scope(|scope| {
-        let digest = scope.spawn(|| digest_of(parts));
-        storage.put(key, parts)?;
-        Ok(digest.join().unwrap_or_else(|_| digest_of(parts)))
-    })
-}
-
-fn digest_of(parts: &[&[u8]]) -> String {
-    let mut digest = Sha256Hex::new();
-    for part in parts {
-        digest.update(part);
-    }
-    digest.finish()
+    (file.finish(), subtrees)
 }
 
 fn check(id: ShardId, range: &Range<usize>, sections: &[Section<'_>]) -> Result<(), Error> {

@@ -4,9 +4,10 @@ use crate::disk::TestDisk;
 use crate::support::{FLOATS, bits, manifest, state, write_shards};
 use safetensors::SafeTensors;
 use trainyard_checkpoint::{
-    Error, FolderStorage, MemoryStorage, Section, ShardId, Slice, Storage, load_range, sha256_hex,
-    write_shard,
+    Error, FolderStorage, Manifest, MemoryStorage, Section, ShardId, Slice, Storage, load_range,
+    sha256_hex, write_shard,
 };
+use trainyard_core::layout::{CHUNK, Init, Layout, Param};
 
 #[test]
 fn t10_resharding_from_n_to_m_servers_keeps_every_bit() {
@@ -25,7 +26,7 @@ fn t10_resharding_from_n_to_m_servers_keeps_every_bit() {
     }
 }
 
-fn gather(storage: &dyn Storage, manifest: &trainyard_checkpoint::Manifest, of: usize) -> Slice {
+fn gather(storage: &dyn Storage, manifest: &Manifest, of: usize) -> Slice {
     let mut whole = Slice {
         parameters: Vec::new(),
         slots: vec![("exp_avg".to_owned(), Vec::new())],
@@ -60,6 +61,88 @@ fn every_range_can_be_loaded() {
     }
     let outside = load_range(&storage, &manifest, 0..FLOATS + 1).unwrap_err();
     assert!(outside.to_string().contains("0..38"), "{outside}");
+}
+
+/// The arena of a job has chunks, and its servers have whole ones.
+fn write_chunks(storage: &dyn Storage, servers: u32) -> Manifest {
+    let layout = {
+        let shape = vec![4 * CHUNK as u64 + 1];
+        let (name, init) = ("weight".to_owned(), Init::Constant(0.0));
+        Layout::new(vec![Param { name, shape, init }]).unwrap()
+    };
+    let tensor = |salt: u32| -> Vec<f32> {
+        let value = |i| f32::from_bits((i as u32 + salt).wrapping_mul(2_654_435_761));
+        (0..layout.len()).map(value).collect()
+    };
+    let tensors = [("parameters", tensor(1)), ("exp_avg", tensor(1000))];
+    let chunks = |k| layout.shard(k, servers);
+    let owners = (0..servers).filter(|&k| !chunks(k).is_empty());
+    let write = |index| {
+        let range = layout.floats(&chunks(index));
+        let section =
+            |(name, floats): &'_ (&'static str, Vec<f32>)| (*name, floats[range.clone()].to_vec());
+        let held: Vec<_> = tensors.iter().map(section).collect();
+        let sections: Vec<_> = held
+            .iter()
+            .map(|(name, floats)| Section {
+                name,
+                parts: floats.chunks(CHUNK).collect(),
+            })
+            .collect();
+        let id = ShardId {
+            generation: 1,
+            step: 50,
+            index,
+            of: servers,
+        };
+        write_shard(storage, id, range, &sections).unwrap()
+    };
+    let mut manifest = manifest(50, 1, owners.map(write).collect());
+    manifest.floats = layout.len() as u64;
+    manifest.check().unwrap();
+    manifest
+}
+
+#[test]
+fn the_digests_of_a_state_do_not_depend_on_the_number_of_servers() {
+    let storage = MemoryStorage::new();
+    let one = write_chunks(&storage, 1).state_digests().unwrap();
+    // Made by an implementation of RFC 6962 in Python from the same floats.
+    assert_eq!(
+        one.parameters_sha256.to_string(),
+        "12f7799dcc73242535335da7cf7532aa4e9e2f83f820c66d8de0c4505fb13083"
+    );
+    assert_eq!(
+        one.optimizer_sha256.unwrap().to_string(),
+        "c573905620177392c17253c19b8847de373ea102a8e10a3ea8d54aeb12ddf493"
+    );
+    for servers in 2..=7 {
+        let several = write_chunks(&storage, servers);
+        assert_eq!(several.state_digests(), Some(one), "{servers}");
+    }
+}
+
+#[test]
+fn a_state_whose_shards_do_not_tell_their_subtrees_has_no_digest() {
+    let storage = MemoryStorage::new();
+    let manifest = write_chunks(&storage, 3);
+    for shard in 0..3 {
+        let mut older = manifest.clone();
+        older.shards[shard].subtrees.clear();
+        assert_eq!(older.state_digests(), None);
+        let mut short = manifest.clone();
+        short.shards[shard].subtrees[1].pop();
+        assert_eq!(short.state_digests(), None);
+    }
+    let mut stateless = manifest;
+    for shard in &mut stateless.shards {
+        shard.slots.clear();
+    }
+    let digests = stateless.state_digests().unwrap();
+    assert_eq!(digests.optimizer_sha256, None);
+    // Its second shard begins within a chunk.
+    let uneven = crate::support::manifest(50, 1, write_shards(&storage, 50, 1, 2).unwrap());
+    assert_eq!(uneven.state_digests(), None);
 }
 
 #[test]

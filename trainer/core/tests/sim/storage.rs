@@ -44,6 +44,7 @@ impl Storage {
             slots: Vec::new(),
             bytes: 4 * floats.len() as u64,
             sha256: String::new(),
+            subtrees: Vec::new(),
         }
     }
 

@@ -72,6 +72,7 @@ pub fn shard(server: u64, version: u64) -> ShardRecord {
         slots: Vec::new(),
         bytes: 4,
         sha256: "digest".into(),
+        subtrees: Vec::new(),
     }
 }
 
