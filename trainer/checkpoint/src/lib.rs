@@ -4,7 +4,7 @@
 //! - [`shard`]: every server writes its slice of the arena as one safetensors file
 //!   ([`write_shard`]); any number of servers can load it again ([`load_range`]).
 //! - [`Log`]: numbered entries. A [`Manifest`] committed there makes shards a checkpoint; a claim
-//!   shuts out every older coordinator.
+//!   shuts out every older coordinator. Of checkpoints that are deleted a [`History`] remains.
 //!
 //! The order of a checkpoint: all servers write their shards, each durable when its
 //! [`ShardRecord`] is returned; then the coordinator commits the manifest that names them, and
@@ -26,7 +26,7 @@ pub mod storage;
 pub use digest::sha256_hex;
 pub use error::{Error, Skipped};
 pub use folder::FolderStorage;
-pub use log::{Check, Claim, Cleaned, Loadable, Log};
+pub use log::{Check, Claim, Cleaned, History, HistoryPoint, Loadable, Log};
 pub use memory::MemoryStorage;
 pub use shard::{Section, ShardId, Slice, load_range, verify_shard, write_shard};
 pub use spec::spec_differences;

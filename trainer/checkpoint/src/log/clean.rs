@@ -1,6 +1,7 @@
 //! Deleting what nobody needs any more.
 
 use super::entry::{self, Record};
+use super::history::HistoryPoint;
 use super::{Claim, Log};
 use crate::error::Error;
 use crate::shard::{CHECKPOINTS, parse_key};
@@ -14,11 +15,15 @@ pub struct Cleaned {
     pub steps: Vec<u64>,
     /// Number of shards deleted, those of checkpoints never committed included.
     pub shards: usize,
+    /// Number of entries that went from the log into its history.
+    pub compacted: usize,
 }
 
 impl Log {
     /// Deletes all checkpoints but the newest `keep` (at least one), the best, and complete ones,
-    /// and shards that were never committed.
+    /// and shards that were never committed. When 64 entries of such checkpoints have come together
+    /// in the log, they are compacted: their steps and digests go into the
+    /// [history](Log::history), and they are deleted too.
     ///
     /// It does nothing before this claim's first commit. It may be interrupted anywhere and
     /// repeated: a checkpoint leaves the log before its first shard is deleted.
@@ -49,14 +54,15 @@ impl Log {
             let Some(manifest) = self.live.get(&number) else {
                 continue;
             };
-            let step = manifest.step;
-            let entry = self.entry(claim.generation, &claim.holder, Record::Cleaned { step });
+            let point = HistoryPoint::of(manifest);
+            let entry = self.entry(claim.generation, &claim.holder, Record::Cleaned(point));
             self.storage.put(&entry::key(number), &[&entry.encode()?])?;
             self.live.remove(&number);
-            cleaned.steps.push(step);
+            cleaned.steps.push(point.step);
         }
         self.check_fence()?;
         cleaned.shards = self.delete_unreferenced(&claim, newest)?;
+        cleaned.compacted = self.compact(newest)?;
         Ok(cleaned)
     }
 

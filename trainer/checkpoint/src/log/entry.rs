@@ -1,8 +1,11 @@
 //! Entries of the log, and their text.
 
 use super::Claim;
+use super::history::HistoryPoint;
 use crate::digest::sha256_hex;
-use crate::error::Error;
+use crate::error::{Error, Skipped};
+use crate::storage::{Storage, StorageError};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use trainyard_core::manifest::{JobIdentity, Manifest};
@@ -39,8 +42,8 @@ pub(super) enum Record {
         retained: Vec<u64>,
         manifest: Box<Manifest>,
     },
-    /// What remains of a commit whose shards were deleted: its number stays taken.
-    Cleaned { step: u64 },
+    /// What remains of a commit whose shards were deleted. A compaction may free its number.
+    Cleaned(HistoryPoint),
 }
 
 /// What is stored. The digest is over the very text of `entry`.
@@ -79,7 +82,7 @@ impl Entry {
     pub fn claim(&self, number: u64) -> Claim {
         let number = match self.record {
             Record::Commit { claim, .. } => claim,
-            Record::Claim | Record::Cleaned { .. } => number,
+            Record::Claim | Record::Cleaned(_) => number,
         };
         Claim {
             number,
@@ -89,52 +92,95 @@ impl Entry {
     }
 
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
-        let invalid = |e: serde_json::Error| Error::Invalid {
-            reason: e.to_string(),
-        };
-        let entry = serde_json::value::to_raw_value(self).map_err(invalid)?;
-        let sha256 = sha256_hex(entry.get().as_bytes());
-        let envelope = Envelope {
-            format: FORMAT,
-            sha256: &sha256,
-            entry: &entry,
-        };
-        let bytes = serde_json::to_vec(&envelope).map_err(invalid)?;
-        if bytes.len() as u64 > LIMIT {
-            let reason = format!(
-                "its manifest has {} bytes, {LIMIT} are allowed",
-                bytes.len()
-            );
-            return Err(Error::Invalid { reason });
-        }
-        Ok(bytes)
+        seal(self)
     }
 
     pub fn decode(key: &str, bytes: &[u8]) -> Result<Self, Error> {
-        let corrupt = |reason: String| Error::Corrupt {
-            key: key.to_owned(),
-            reason,
-        };
-        let json = |e: serde_json::Error| corrupt(e.to_string());
-        let Format { format } = serde_json::from_slice(bytes).map_err(json)?;
-        if format > FORMAT {
-            return Err(Error::UnsupportedFormat {
-                key: key.to_owned(),
-                format,
-                supported: FORMAT,
-            });
-        }
-        if format == 0 {
-            return Err(corrupt("there is no format 0".to_owned()));
-        }
-        let sealed: Sealed<'_> = serde_json::from_slice(bytes).map_err(json)?;
-        if sha256_hex(sealed.entry.get().as_bytes()) != sealed.sha256 {
-            return Err(corrupt("its digest does not match its text".to_owned()));
-        }
-        let entry: Self = serde_json::from_str(sealed.entry.get()).map_err(json)?;
+        let entry: Self = unseal(key, bytes)?;
         if let Record::Commit { manifest, .. } = &entry.record {
             manifest.check()?;
         }
         Ok(entry)
+    }
+}
+
+/// The text of an object of the log, with its format and digest.
+pub(super) fn seal<T: Serialize>(entry: &T) -> Result<Vec<u8>, Error> {
+    let invalid = |e: serde_json::Error| Error::Invalid {
+        reason: e.to_string(),
+    };
+    let entry = serde_json::value::to_raw_value(entry).map_err(invalid)?;
+    let sha256 = sha256_hex(entry.get().as_bytes());
+    let envelope = Envelope {
+        format: FORMAT,
+        sha256: &sha256,
+        entry: &entry,
+    };
+    let bytes = serde_json::to_vec(&envelope).map_err(invalid)?;
+    if bytes.len() as u64 > LIMIT {
+        let reason = format!(
+            "its manifest has {} bytes, {LIMIT} are allowed",
+            bytes.len()
+        );
+        return Err(Error::Invalid { reason });
+    }
+    Ok(bytes)
+}
+
+/// What [`seal`] was given, if nothing has changed since.
+pub(super) fn unseal<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, Error> {
+    let corrupt = |reason: String| Error::Corrupt {
+        key: key.to_owned(),
+        reason,
+    };
+    let json = |e: serde_json::Error| corrupt(e.to_string());
+    let Format { format } = serde_json::from_slice(bytes).map_err(json)?;
+    if format > FORMAT {
+        return Err(Error::UnsupportedFormat {
+            key: key.to_owned(),
+            format,
+            supported: FORMAT,
+        });
+    }
+    if format == 0 {
+        return Err(corrupt("there is no format 0".to_owned()));
+    }
+    let sealed: Sealed<'_> = serde_json::from_slice(bytes).map_err(json)?;
+    if sha256_hex(sealed.entry.get().as_bytes()) != sealed.sha256 {
+        return Err(corrupt("its digest does not match its text".to_owned()));
+    }
+    serde_json::from_str(sealed.entry.get()).map_err(json)
+}
+
+/// What is under a key of the log.
+pub(super) enum Found<T> {
+    Nothing,
+    Damaged(Skipped),
+    Sound(T),
+}
+
+/// Reads an object of the log.
+///
+/// # Errors
+/// What the storage reports, and [`Error::UnsupportedFormat`]: what a newer version wrote may say
+/// anything, so nothing may be decided without it.
+pub(super) fn fetch<T>(
+    storage: &dyn Storage,
+    key: &str,
+    decode: impl FnOnce(&str, &[u8]) -> Result<T, Error>,
+) -> Result<Found<T>, Error> {
+    let decoded = match storage.get(key, LIMIT) {
+        Err(StorageError::NotFound { .. }) => return Ok(Found::Nothing),
+        Err(error @ StorageError::TooLarge { .. }) => Err(error.into()),
+        result => decode(key, &result?),
+    };
+    match decoded {
+        Ok(sound) => Ok(Found::Sound(sound)),
+        Err(error @ Error::UnsupportedFormat { .. }) => Err(error),
+        Err(error) => Ok(Found::Damaged(Skipped {
+            key: key.to_owned(),
+            step: None,
+            reason: error.to_string(),
+        })),
     }
 }

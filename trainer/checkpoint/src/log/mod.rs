@@ -8,13 +8,21 @@
 //!
 //! A coordinator claims the log before anything else, reads what came before its claim, and goes
 //! on with the next numbers. An entry counts only if none of a higher generation has a lower
-//! number.
+//! number, and if its number was free for the first time when it was put.
+//!
+//! Cleaned entries do not stay for ever: a *compaction* puts what they tell, the digests of states
+//! that are gone, into one object, `log/history-000000000070.json`, and deletes them. The number in its
+//! name is its *base*: that of the newest commit, by whose writer it is put, only if it is free. All
+//! that a compaction deletes has a number below its base, and neither the base nor a later commit
+//! says of it that it is not cleaned. So a reader, who starts at the end of the log and goes by what
+//! the newest commit says, needs no history and never looks at a number that was freed.
 //!
 //! # Why a paused old coordinator cannot commit
 //! Let `old` be stopped anywhere, and `new` claim the log meanwhile, as the supervisor has it do
 //! with a higher generation.
-//! 1. *Numbers are never freed.* An entry may be replaced by `cleaned`, never deleted. So once a
-//!    number is taken, put-if-absent fails on it for ever, however late it is tried.
+//! 1. *The number of a claim is never freed.* A commit may be replaced by `cleaned`, and only then be
+//!    deleted; nothing else ever is. So once a claim has taken a number, put-if-absent fails on
+//!    it for ever, however late it is tried.
 //! 2. *A writer knows all numbers below the one that it takes*: it has read or written them, or a
 //!    later entry by one who had. So when `old` takes a number after the claim of `new`,
 //!    it has read that claim, and stops; and the claim of `new` comes after everything that `old`
@@ -22,9 +30,26 @@
 //! 3. *The claim takes the very number that `old` would take next.* If `old` is first, the claim
 //!    fails, `new` reads the commit and claims the number after it. If `new` is first, the commit
 //!    of `old` fails, and `old` finds the claim there: [`Error::Fenced`].
+//! 4. *Unless `old` has taken that number itself*, by a commit whose answer was lost. Then the claim
+//!    of `new` is right behind it, and the commit may be cleaned and its number freed before `old`
+//!    tries it again. So `old` looks at the number behind its commit before it reports it as made.
 //!
-//! Nothing in this rests on clocks, leases, or how long anyone is stopped. Two coordinators of
-//! one generation are told apart by `holder`, and the later claim wins.
+//! # Why a paused claim is not lost
+//! A coordinator that claims the log does not hold it yet. Others may have committed at the number
+//! that it is about to take, and have freed it. So once its claim is put, it lists the log again. If
+//! there is a history whose base was not yet taken when it listed the log first, a compaction may have
+//! freed numbers that it has read or taken since. Then it reads the log anew from its end, and claims
+//! again unless its claim is there.
+//! - A history is durable before the first number below its base is deleted, and is deleted only
+//!   after one with a higher base is durable. So while a number is free that was once taken, there
+//!   is a history with a base above it.
+//! - No listing misses it: objects of an object store are listed by rising name, and where a later name
+//!   is read later, the higher base is seen. A folder's listing promises less: to show what
+//!   is there from its beginning to its end. That is why the history before the newest one is kept.
+//!   It takes two compactions, each of 64 checkpoints, within a single listing to miss both.
+//!
+//! Nothing else in this rests on clocks, leases, or how long anyone is stopped. Two coordinators
+//! of one generation are told apart by `holder`, and the later claim wins.
 //!
 //! # Why it cannot delete what the new one needs
 //! 1. `old` chooses what to keep from the log up to its own newest commit: the newest `keep`, the
@@ -35,23 +60,30 @@
 //!    generation in their key.
 //! 3. The entry is replaced first, the shards are deleted after it, so a crash between leaves
 //!    shards without an entry and never an entry without its shards.
+//! 4. Entries are deleted only after they were read as cleaned. If `new` has compacted already, `old`
+//!    may put `cleaned` where nothing is any more. It lies below the newest commit, where nobody reads,
+//!    until the next compaction. A history of `old` has a lower base than that of `new`, and the next
+//!    compaction takes its points over.
 //!
 //! One case is left to `keep`: if every kept checkpoint was damaged from outside, `new` may fall
 //! back to one that `old` is just about to delete. And were both to run on for a while,
 //! they would compute the same bits from the same checkpoint: nothing else could be written.
 
 mod clean;
+mod compact;
 mod entry;
+mod history;
 mod loadable;
 mod read;
 
 pub use clean::Cleaned;
+pub use history::{History, HistoryPoint};
 pub use loadable::{Check, Loadable};
 
 use crate::error::{Error, Skipped};
 use crate::storage::{Storage, StorageError};
-use entry::{Entry, Record};
-use std::collections::BTreeMap;
+use entry::{Entry, Found, Record, fetch};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use trainyard_core::manifest::{JobIdentity, Manifest};
@@ -92,8 +124,16 @@ pub struct Log {
     /// The newest claim, whose generation is the highest.
     claim: Option<Claim>,
     right: Right,
+    /// The number after all that the last listing showed.
+    listed: u64,
     /// The first number that was free when the log was last read.
     next: u64,
+    /// Cleaned entries that are worth a compaction.
+    compact_from: usize,
+    /// What the newest commit says was not cleaned when it was made.
+    retained: BTreeSet<u64>,
+    /// Numbers before the newest commit that are known to be neither live nor cleaned.
+    staying: BTreeSet<u64>,
 }
 
 impl Log {
@@ -161,23 +201,48 @@ impl Log {
         for _ in 0..ATTEMPTS {
             // Everything up to the free number must be known before it is taken.
             while self.read_next()? {}
-            if let Some(claim) = &self.claim {
-                if claim.generation > generation {
-                    return Err(fenced(claim));
+            let fence = self.claim.clone().filter(|c| c.generation > generation);
+            // Ours, from an attempt whose answer was lost.
+            let ours = |c: &Claim| c.generation == generation && c.holder == holder;
+            if fence.is_none() && !self.claim.as_ref().is_some_and(ours) {
+                let entry = self.entry(generation, holder, Record::Claim);
+                if !self.put_next(&entry.encode()?)? {
+                    continue;
                 }
-                if claim.generation == generation && claim.holder == holder {
-                    // Ours, from an attempt whose answer was lost.
-                    return self.take_over();
-                }
-            }
-            let entry = self.entry(generation, holder, Record::Claim);
-            if self.put_next(&entry.encode()?)? {
                 self.apply(self.next, entry);
                 self.next += 1;
-                return self.take_over();
             }
+            if self.is_outdated()? {
+                self.reread()?;
+                continue;
+            }
+            return match fence {
+                Some(claim) => Err(fenced(&claim)),
+                None => self.take_over(),
+            };
         }
-        Err(self.contended())
+        Err(contended())
+    }
+
+    /// Whether a compaction may have freed numbers since the log was listed, so that what was read or
+    /// taken since then is not its end.
+    fn is_outdated(&self) -> Result<bool, Error> {
+        let listing = read::Listing::of(&*self.storage)?;
+        Ok(listing
+            .bases
+            .last()
+            .is_some_and(|base| *base >= self.listed))
+    }
+
+    /// Reads the log anew from its end.
+    fn reread(&mut self) -> Result<(), Error> {
+        let fresh = read::open(self.storage.clone(), Some(self.identity.clone()))?;
+        let compact_from = self.compact_from;
+        *self = Self {
+            compact_from,
+            ..fresh
+        };
+        Ok(())
     }
 
     /// Forgets what the last coordinator cleaned since the log was opened; then the log is ours.
@@ -197,8 +262,8 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Fenced`] if a newer coordinator has claimed the log, [`Error::Invalid`] for a
-    /// manifest of another job or generation or with a gap. After an error of the storage the
-    /// commit may or may not be made; it may be tried again.
+    /// manifest of another job or generation or with a gap. After `Fenced` or an error
+    /// of the storage the commit may or may not be made; after the latter it may be tried again.
     pub fn commit(&mut self, manifest: Manifest) -> Result<(), Error> {
         let claim = self.held_claim()?.clone();
         self.check(&manifest, &claim)?;
@@ -211,13 +276,15 @@ impl Log {
         let bytes = entry.encode()?;
         for _ in 0..ATTEMPTS {
             if self.put_next(&bytes)? || self.next_is(&bytes)? {
+                // Was the number ours before, and a claim was put behind it, and it was freed?
+                self.refuse_at(self.next + 1)?;
                 self.apply(self.next, entry);
                 self.next += 1;
                 return Ok(());
             }
             self.pass_next()?;
         }
-        Err(self.contended())
+        Err(contended())
     }
 
     fn check(&self, manifest: &Manifest, claim: &Claim) -> Result<(), Error> {
@@ -267,18 +334,26 @@ impl Log {
 
     /// Moves past the next number if what it holds does not count; if it does, we are fenced.
     fn pass_next(&mut self) -> Result<(), Error> {
-        let ours = self.held_claim()?.generation;
-        if let Some(found) = self.entry_at(self.next)? {
-            if found.generation >= ours {
-                let claim = found.claim(self.next);
-                let error = fenced(&claim);
-                self.claim = Some(claim);
-                self.right = Right::Lost;
-                return Err(error);
-            }
+        if self.refuse_at(self.next)? {
             self.next += 1;
         }
         Ok(())
+    }
+
+    /// Whether a number is taken; [`Error::Fenced`] if it is by one who shuts us out.
+    fn refuse_at(&mut self, number: u64) -> Result<bool, Error> {
+        let ours = self.held_claim()?.generation;
+        let Some(found) = self.entry_at(number)? else {
+            return Ok(false);
+        };
+        if found.generation >= ours {
+            let claim = found.claim(number);
+            let error = fenced(&claim);
+            self.claim = Some(claim);
+            self.right = Right::Lost;
+            return Err(error);
+        }
+        Ok(true)
     }
 
     /// The entry of a number, if it is taken.
@@ -291,16 +366,26 @@ impl Log {
         }
     }
 
-    /// Takes in the entry of the next number, if it is taken.
+    /// Takes in the entry of the next number, if it is taken; damage is noted, not refused.
     fn read_next(&mut self) -> Result<bool, Error> {
-        let key = entry::key(self.next);
-        let bytes = match self.storage.get(&key, entry::LIMIT) {
-            Err(StorageError::NotFound { .. }) => return Ok(false),
-            result => result?,
-        };
-        read::take(self, self.next, &key, &bytes)?;
+        match fetch(&*self.storage, &entry::key(self.next), Entry::decode)? {
+            Found::Nothing => return Ok(false),
+            Found::Damaged(skipped) => self.damaged.push(skipped),
+            Found::Sound(entry) => {
+                self.check_identity(&entry.identity)?;
+                self.apply(self.next, entry);
+            }
+        }
         self.next += 1;
         Ok(true)
+    }
+
+    fn check_identity(&self, found: &JobIdentity) -> Result<(), Error> {
+        let differences = found.differences(&self.identity);
+        match differences.is_empty() {
+            true => Ok(()),
+            false => Err(Error::OtherJob { differences }),
+        }
     }
 
     /// Takes in an entry if it counts: none of a higher generation comes before it.
@@ -309,17 +394,16 @@ impl Log {
         if entry.generation < highest {
             return;
         }
-        if !matches!(entry.record, Record::Cleaned { .. }) {
+        if !matches!(entry.record, Record::Cleaned(_)) {
             self.claim = Some(entry.claim(number));
         }
-        if let Record::Commit { manifest, .. } = entry.record {
+        if let Record::Commit {
+            retained, manifest, ..
+        } = entry.record
+        {
+            self.retained = retained.into_iter().collect();
             self.live.insert(number, *manifest);
         }
-    }
-
-    fn contended(&self) -> Error {
-        let reason = "other coordinators keep writing the log; run only one".to_owned();
-        Error::Invalid { reason }
     }
 }
 
@@ -333,6 +417,11 @@ impl fmt::Debug for Log {
             .field("next", &self.next)
             .finish_non_exhaustive()
     }
+}
+
+fn contended() -> Error {
+    let reason = "other coordinators keep writing the log; run only one".to_owned();
+    Error::Invalid { reason }
 }
 
 fn fenced(claim: &Claim) -> Error {

@@ -1,38 +1,74 @@
 //! Reading a log from its end.
 
-use super::entry::{self, Entry, Record};
-use super::{Log, Right};
+use super::entry::{self, Entry, Found, Record, fetch};
+use super::history;
+use super::{ATTEMPTS, Log, Right, contended};
 use crate::error::{Error, Skipped};
-use crate::storage::{Storage, StorageError};
-use std::collections::BTreeMap;
+use crate::storage::Storage;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use trainyard_core::manifest::JobIdentity;
+
+/// What a listing of the log shows, in rising order.
+pub(super) struct Listing {
+    /// Numbers of entries.
+    pub numbers: Vec<u64>,
+    /// Numbers of the commits on which histories rest.
+    pub bases: Vec<u64>,
+}
+
+impl Listing {
+    pub fn of(storage: &dyn Storage) -> Result<Self, Error> {
+        let objects = storage.list(entry::LOG)?;
+        let all = |parse: fn(&str) -> Option<u64>| -> Vec<u64> {
+            let mut all: Vec<u64> = objects.iter().filter_map(|o| parse(&o.key)).collect();
+            all.sort_unstable();
+            all
+        };
+        Ok(Listing {
+            numbers: all(entry::parse_key),
+            bases: all(history::parse_key),
+        })
+    }
+
+    /// The number after all that were ever taken.
+    fn next(&self) -> u64 {
+        let last = self.numbers.last().max(self.bases.last());
+        last.map_or(0, |last| last + 1)
+    }
+}
 
 /// Reads as little as possible: the entries from the last back to the newest commit, and the
 /// older commits that it says are not cleaned.
 pub(super) fn open(storage: Arc<dyn Storage>, identity: Option<JobIdentity>) -> Result<Log, Error> {
-    let mut numbers: Vec<u64> = storage
-        .list(entry::LOG)?
-        .iter()
-        .filter_map(|object| entry::parse_key(&object.key))
-        .collect();
-    numbers.sort_unstable();
-    let mut reader = Reader {
-        storage: &*storage,
-        entries: BTreeMap::new(),
-        damaged: Vec::new(),
-    };
-    for &number in numbers.iter().rev() {
-        if let Some(retained) = reader.read(number)? {
-            for number in retained {
-                reader.read(number)?;
-            }
-            break;
+    let mut before = None;
+    for _ in 0..ATTEMPTS {
+        let listing = Listing::of(&*storage)?;
+        // What was gone without a newer commit in sight has no newer one: it is damaged, or deleted.
+        let settled = before.as_ref() == Some(&listing.numbers);
+        let mut tail = Tail {
+            storage: &*storage,
+            entries: BTreeMap::new(),
+            damaged: Vec::new(),
+        };
+        if tail.read(&listing.numbers, settled)? {
+            let Tail {
+                entries, damaged, ..
+            } = tail;
+            return assemble(storage, identity, listing.next(), entries, damaged);
         }
+        before = Some(listing.numbers);
     }
-    let Reader {
-        entries, damaged, ..
-    } = reader;
+    Err(contended())
+}
+
+fn assemble(
+    storage: Arc<dyn Storage>,
+    identity: Option<JobIdentity>,
+    next: u64,
+    entries: BTreeMap<u64, Entry>,
+    damaged: Vec<Skipped>,
+) -> Result<Log, Error> {
     let newest = entries
         .values()
         .next_back()
@@ -42,7 +78,6 @@ pub(super) fn open(storage: Arc<dyn Storage>, identity: Option<JobIdentity>) -> 
         (None, Some(found)) => found,
         (None, None) => return Err(damaged_or_none(&damaged)),
     };
-    let next = numbers.last().map_or(0, |last| last + 1);
     let mut log = Log {
         storage,
         identity,
@@ -50,10 +85,14 @@ pub(super) fn open(storage: Arc<dyn Storage>, identity: Option<JobIdentity>) -> 
         damaged,
         claim: None,
         right: Right::Read,
+        listed: next,
         next,
+        compact_from: super::compact::FROM,
+        retained: BTreeSet::new(),
+        staying: BTreeSet::new(),
     };
     for (number, entry) in entries {
-        check_identity(&log, &entry)?;
+        log.check_identity(&entry.identity)?;
         log.apply(number, entry);
     }
     Ok(log)
@@ -69,71 +108,64 @@ fn damaged_or_none(damaged: &[Skipped]) -> Error {
     }
 }
 
-/// Takes the text of an entry into a log; damage is noted, not refused.
-pub(super) fn take(log: &mut Log, number: u64, key: &str, bytes: &[u8]) -> Result<(), Error> {
-    if let Some(entry) = decode(key, bytes, &mut log.damaged)? {
-        check_identity(log, &entry)?;
-        log.apply(number, entry);
-    }
-    Ok(())
-}
-
-fn check_identity(log: &Log, entry: &Entry) -> Result<(), Error> {
-    let differences = entry.identity.differences(&log.identity);
-    match differences.is_empty() {
-        true => Ok(()),
-        false => Err(Error::OtherJob { differences }),
-    }
-}
-
-fn decode(key: &str, bytes: &[u8], damaged: &mut Vec<Skipped>) -> Result<Option<Entry>, Error> {
-    match Entry::decode(key, bytes) {
-        Ok(entry) => Ok(Some(entry)),
-        // A newer version's entry may say anything, so nothing may be decided without it.
-        Err(error @ Error::UnsupportedFormat { .. }) => Err(error),
-        Err(error) => {
-            damaged.push(Skipped {
-                key: key.to_owned(),
-                step: None,
-                reason: error.to_string(),
-            });
-            Ok(None)
-        }
-    }
-}
-
-struct Reader<'a> {
+struct Tail<'a> {
     storage: &'a dyn Storage,
     entries: BTreeMap<u64, Entry>,
     damaged: Vec<Skipped>,
 }
 
-impl Reader<'_> {
-    /// Reads one entry; for a commit, the older ones that it names.
-    fn read(&mut self, number: u64) -> Result<Option<Vec<u64>>, Error> {
-        let key = entry::key(number);
-        let bytes = match self.storage.get(&key, entry::LIMIT) {
-            // Only by hand: the log never frees a number.
-            Err(StorageError::NotFound { .. }) => return Ok(None),
-            Err(error @ StorageError::TooLarge { .. }) => {
-                let reason = error.to_string();
-                self.damaged.push(Skipped {
-                    key,
-                    step: None,
-                    reason,
-                });
-                return Ok(None);
+impl Tail<'_> {
+    /// Reads back to the newest commit, and what it retains. `false` if an entry on the way is cleaned
+    /// or gone: there is a newer commit then, put after the listing. That is no reason if all is
+    /// `settled`.
+    fn read(&mut self, numbers: &[u64], settled: bool) -> Result<bool, Error> {
+        for &number in numbers.iter().rev() {
+            let entry = self.fetch(number)?;
+            let record = match &entry {
+                Found::Sound(entry) => Some(&entry.record),
+                Found::Damaged(_) | Found::Nothing => None,
+            };
+            let is_gone =
+                matches!(entry, Found::Nothing) || matches!(record, Some(Record::Cleaned(_)));
+            if is_gone && !settled {
+                return Ok(false);
             }
-            result => result?,
-        };
-        let Some(entry) = decode(&key, &bytes, &mut self.damaged)? else {
-            return Ok(None);
-        };
-        let retained = match &entry.record {
-            Record::Commit { retained, .. } => Some(retained.clone()),
-            _ => None,
-        };
-        self.entries.insert(number, entry);
-        Ok(retained)
+            let retained = match record {
+                Some(Record::Commit { retained, .. }) => Some(retained.clone()),
+                _ => None,
+            };
+            self.take(number, entry);
+            if let Some(retained) = retained {
+                self.read_retained(retained)?;
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads the commits among these. One that is cleaned or not there any more needs no reading.
+    fn read_retained(&mut self, numbers: Vec<u64>) -> Result<(), Error> {
+        for number in numbers {
+            let entry = self.fetch(number)?;
+            let other = |entry: &Entry| !matches!(entry.record, Record::Commit { .. });
+            if !matches!(&entry, Found::Sound(entry) if other(entry)) {
+                self.take(number, entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, number: u64) -> Result<Found<Entry>, Error> {
+        fetch(self.storage, &entry::key(number), Entry::decode)
+    }
+
+    fn take(&mut self, number: u64, entry: Found<Entry>) {
+        match entry {
+            Found::Nothing => {}
+            Found::Damaged(skipped) => self.damaged.push(skipped),
+            Found::Sound(entry) => {
+                self.entries.insert(number, entry);
+            }
+        }
     }
 }

@@ -47,6 +47,7 @@ fn crash_everywhere<T>(
 fn interval(disk: TestDisk, generation: u64, step: u64) -> Option<u64> {
     let storage = folder(disk).ok()?;
     let mut log = Log::open(storage.clone(), job()).ok()?;
+    log.compact_from(2);
     log.claim(generation, "server-0").ok()?;
     checkpoint(&*storage, &mut log, step, generation, 2).ok()?;
     // Whatever becomes of the cleaning, the step is committed.
@@ -59,6 +60,7 @@ fn recover(disk: &TestDisk, generation: u64) -> Option<u64> {
     let storage = folder(disk.of_other_process()).unwrap();
     let mut log = open(&storage);
     assert_eq!(log.damaged(), []);
+    log.compact_from(1);
     log.claim(generation, "server-0").unwrap();
     let found = resume(&storage, &log).unwrap();
     let next = found.unwrap_or(0) + 50;
@@ -103,6 +105,60 @@ fn t08_a_crash_at_any_byte_loses_at_most_one_interval() {
                 Some(step) => assert_eq!(found, Some(*step)),
                 None => assert!(found == Some(100) || found == Some(150), "{found:?}"),
             }
+        },
+    );
+    assert!(points > 1500, "only {points} points were tried");
+}
+
+#[test]
+fn t08_a_crash_at_any_byte_of_a_compaction_loses_nothing_that_is_known() {
+    let disk = TestDisk::new();
+    let before: Vec<u64> = (1..=7).map(|generation| 50 * generation).collect();
+    for &step in &before {
+        assert_eq!(
+            interval(disk.of_other_process(), step / 50, step),
+            Some(step)
+        );
+    }
+    let known = |disk: &TestDisk| -> Vec<u64> {
+        let history = open(&folder(disk.of_other_process()).unwrap())
+            .history()
+            .unwrap();
+        assert_eq!(history.damaged, []);
+        history.points.iter().map(|point| point.step).collect()
+    };
+    let histories = |disk: &TestDisk| {
+        let storage = folder(disk.of_other_process()).unwrap();
+        storage.list("log/history-").unwrap()
+    };
+    assert_eq!((known(&disk), histories(&disk).len()), (before.clone(), 2));
+    let compacted = disk.copy();
+    interval(compacted.of_other_process(), 8, 400).unwrap();
+    assert_ne!(
+        histories(&compacted),
+        histories(&disk),
+        "the interval must compact"
+    );
+    let points = crash_everywhere(
+        &disk,
+        1,
+        |disk| interval(disk, 8, 400),
+        |disk, committed| {
+            let mut expected = before.clone();
+            expected.extend(
+                open(&folder(disk.of_other_process()).unwrap())
+                    .latest()
+                    .map(|m| m.step),
+            );
+            expected.dedup();
+            assert_eq!(known(&disk), expected);
+            let found = recover(&disk, 9);
+            assert!(found >= *committed && found >= Some(350));
+            expected.push(found.unwrap() + 50);
+            assert_eq!(known(&disk), expected);
+            let storage = folder(disk.of_other_process()).unwrap();
+            let entries = storage.list("log/").unwrap().len();
+            assert!(entries <= 9 + 1 + 4, "{entries}");
         },
     );
     assert!(points > 1500, "only {points} points were tried");

@@ -44,6 +44,8 @@ fn try_live(
     life: &mut Life,
 ) -> Result<(), Error> {
     let mut log = Log::open(storage.clone(), job())?;
+    // At every cleaning, so that numbers are freed as soon as they can be.
+    log.compact_from(1);
     log.claim(generation, "server-0")?;
     life.claim = log.current_claim().cloned();
     life.known = steps(&log);
@@ -182,9 +184,21 @@ fn t10_three_coordinators_interleave() {
 /// The new one is paused instead, within its claim, while the old one goes on.
 #[test]
 fn t10_a_claim_paused_anywhere_misses_no_commit() {
+    claim_paused_anywhere(64);
+}
+
+/// The old one takes the number that the new one is about to take, and frees it again.
+#[test]
+fn t10_a_claim_of_a_freed_number_does_not_count() {
+    claim_paused_anywhere(1);
+    claim_paused_anywhere(2);
+}
+
+fn claim_paused_anywhere(compact_from: usize) {
     for pause in 0.. {
         let storage = memory_with_history();
         let mut old = open(&storage);
+        old.compact_from(compact_from);
         old.claim(2, "server-0").unwrap();
         let old = Arc::new(Mutex::new((old, 100)));
         let (theirs, others) = (old.clone(), storage.clone());

@@ -1,6 +1,7 @@
 //! Checkpoints under crashes, faults, corruption and rival coordinators.
 #![allow(missing_docs)]
 
+mod compaction;
 mod contract;
 mod crash;
 mod disk;

@@ -14,7 +14,10 @@ fn changed(from: &str, to: &str) -> String {
     let (_, entry) = COMMIT.split_once(",\"entry\":").unwrap();
     let entry = entry.strip_suffix('}').unwrap();
     assert_eq!(entry.matches(from).count(), 1, "{from}");
-    let entry = entry.replace(from, to);
+    sealed(&entry.replace(from, to))
+}
+
+fn sealed(entry: &str) -> String {
     let sha256 = sha256_hex(entry.as_bytes());
     format!(r#"{{"format":1,"sha256":"{sha256}","entry":{entry}}}"#)
 }
@@ -31,15 +34,51 @@ fn complete(text: &str) -> Manifest {
     log.complete().expect("a manifest").clone()
 }
 
+/// The record of its first shard as later versions write it, with the subtrees of two sections.
+fn with_subtrees() -> String {
+    let (stored, digest) = (
+        format!(r#""storedSha256":"{}""#, "00".repeat(32)),
+        "ab".repeat(32),
+    );
+    let subtrees = format!(r#"{stored},"subtrees":[["{digest}"],["{digest}","{digest}"]]"#);
+    changed(&stored, &subtrees)
+}
+
 #[test]
 fn a_manifest_keeps_its_stored_bytes() {
-    let manifest = complete(COMMIT);
-    let storage = Arc::new(MemoryStorage::new());
-    let mut again = Log::open(storage.clone(), manifest.identity.clone()).unwrap();
-    again.claim(2, "00000000deadbeef").unwrap();
-    again.commit(manifest).unwrap();
-    let stored = storage.get(KEY, 1 << 20).unwrap();
-    assert_eq!(String::from_utf8(stored).unwrap(), COMMIT);
+    for text in [COMMIT.to_owned(), with_subtrees()] {
+        let manifest = complete(&text);
+        assert_eq!(manifest.state_digests(), None);
+        let storage = Arc::new(MemoryStorage::new());
+        let mut again = Log::open(storage.clone(), manifest.identity.clone()).unwrap();
+        again.claim(2, "00000000deadbeef").unwrap();
+        again.commit(manifest).unwrap();
+        let stored = storage.get(KEY, 1 << 20).unwrap();
+        assert_eq!(String::from_utf8(stored).unwrap(), text);
+    }
+}
+
+/// What is behind the digests: the text of a history, and that of a cleaned entry without them.
+#[test]
+fn a_stored_history_is_read() {
+    let log = open(COMMIT).unwrap();
+    let identity = serde_json::to_string(log.identity()).unwrap();
+    let (a, b) = ("ab".repeat(32), "cd".repeat(32));
+    let points = format!(
+        r#"[{{"step":1}},{{"step":2,"parametersSha256":"{a}"}},{{"step":3,"parametersSha256":"{a}","optimizerSha256":"{b}"}}]"#
+    );
+    let history = sealed(&format!(r#"{{"identity":{identity},"points":{points}}}"#));
+    let cleaned = sealed(&format!(
+        r#"{{"identity":{identity},"generation":1,"holder":"x","record":{{"cleaned":{{"step":2}}}}}}"#
+    ));
+    let put = |key, text: &str| log.storage().put(key, &[text.as_bytes()]).unwrap();
+    put("log/history-000000000001.json", &history);
+    put("log/000000000000.json", &cleaned);
+    let found = log.history().unwrap();
+    assert_eq!(found.damaged, []);
+    assert_eq!(serde_json::to_string(&found.points[..3]).unwrap(), points);
+    assert_eq!(found.points[3].step, log.latest().unwrap().step);
+    assert_eq!(found.points.len(), 4);
 }
 
 /// Jobs without validation rows were once stored so.
