@@ -3,8 +3,11 @@
 mod pytorch;
 mod threads;
 
+use std::collections::{BTreeMap, HashSet};
+use std::process::Command;
+
 use crate::common::reference::{self, Reference};
-use crate::common::{Spec, example, sha};
+use crate::common::{Spec, example, folder, sha};
 use serde_json::Value;
 
 /// Runs a job on workers and servers and compares all that it tells with the reference.
@@ -70,6 +73,47 @@ fn t01_digits_cnn_on_every_shape() {
 fn t01_breast_cancer_as_shipped() {
     let summary = shipped("breast-cancer/job.yaml", &[(1, 1), (2, 2), (4, 3)]);
     at_least(&summary, "accuracy", 0.95);
+}
+
+/// What `inspect` tells of every checkpoint of a run: digests of the parameters and of the
+/// optimizer's state, by step.
+fn history(spec: &Spec, servers: u32) -> BTreeMap<u64, [String; 2]> {
+    let out = folder();
+    spec.clone().on(2, servers).start(out.path()).finish();
+    let output = Command::new(env!("CARGO_BIN_EXE_trainyard"))
+        .arg("inspect")
+        .arg(out.path())
+        .arg("--json")
+        .output()
+        .expect("the program starts");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let points = report["history"].as_array().expect("points").iter();
+    let digest = |digest: &Value| digest.as_str().expect("a digest").to_owned();
+    points
+        .map(|point| {
+            let step = point["step"].as_u64().expect("a step");
+            let names = ["parametersSha256", "optimizerSha256"];
+            (step, names.map(|name| digest(&point[name])))
+        })
+        .collect()
+}
+
+/// Those that were deleted included. The arena has four chunks.
+#[test]
+fn t01_the_digests_of_checkpoints_do_not_depend_on_the_number_of_servers() {
+    let spec = example("digits/mlp.yaml")
+        .epochs(1)
+        .every(5)
+        .set("model.mlp.hidden", "[512, 384]")
+        .set("checkpoint.keep", 1);
+    let [mut one, mut three] = [1, 3].map(|servers| history(&spec, servers));
+    let digests: HashSet<&String> = one.values().flatten().collect();
+    assert_eq!(digests.len(), 2 * one.len(), "{one:?}");
+    // Where training is faster than storage, checkpoints between are passed over, but not the last.
+    assert!(one.contains_key(&45) && three.contains_key(&45));
+    one.retain(|step, _| three.contains_key(step));
+    three.retain(|step, _| one.contains_key(step));
+    assert_eq!(one, three);
 }
 
 #[test]

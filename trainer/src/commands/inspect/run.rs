@@ -1,11 +1,11 @@
 //! The checkpoints of a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use anyhow::Result;
 use serde::Serialize;
-use trainyard_checkpoint::{Error, Log, Manifest, Storage, verify_shard};
+use trainyard_checkpoint::{Error, HistoryPoint, Log, Manifest, Storage, verify_shard};
 use trainyard_core::metrics::Metrics;
 use trainyard_runtime::artifact::{MetricsFile, is_published};
 use trainyard_runtime::storage::Location;
@@ -29,7 +29,9 @@ pub struct Report {
     generation: Option<u64>,
     /// Oldest first.
     checkpoints: Vec<Checkpoint>,
-    /// Log entries that cannot be read.
+    /// Digests of the state by step, those of checkpoints that are gone included.
+    history: Vec<HistoryPoint>,
+    /// Entries and histories of the log that cannot be read.
     damaged: Vec<Damaged>,
     /// The run's artifact, if it is there.
     artifact: Option<String>,
@@ -71,6 +73,7 @@ impl Report {
         let sizes = sizes(&log)?;
         let artifact = is_published(log.storage().as_ref())?;
         let checkpoint = |manifest| Checkpoint::read(&log, manifest, &sizes, verify);
+        let history = log.history()?;
         let damaged = |s: &trainyard_checkpoint::Skipped| Damaged {
             key: s.key.clone(),
             reason: s.reason.clone(),
@@ -85,7 +88,13 @@ impl Report {
             spec_digest: log.identity().spec_digest.clone(),
             generation: log.current_claim().map(|claim| claim.generation),
             checkpoints: log.manifests().map(checkpoint).collect::<Result<_>>()?,
-            damaged: log.damaged().iter().map(damaged).collect(),
+            damaged: log
+                .damaged()
+                .iter()
+                .chain(&history.damaged)
+                .map(damaged)
+                .collect(),
+            history: history.points,
             artifact: artifact.then(|| place.artifact().to_string()),
         })
     }
@@ -123,6 +132,15 @@ impl Report {
                 writeln!(out, "modelSha256 of step {}: {sha256}", checkpoint.step)?;
             }
         }
+        match self.earlier() {
+            0 => {}
+            1 => writeln!(out, "history: 1 earlier checkpoint (see --json)")?,
+            n => writeln!(
+                out,
+                "history: {} earlier checkpoints (see --json)",
+                thousands(n as u64)
+            )?,
+        }
         if let Some(artifact) = &self.artifact {
             writeln!(out, "artifact: {}", artifact)?;
         }
@@ -135,6 +153,13 @@ impl Report {
             writeln!(out, "damaged: {}", damaged.reason)?;
         }
         Ok(())
+    }
+
+    /// How many checkpoints are known that are gone.
+    fn earlier(&self) -> usize {
+        let steps: BTreeSet<u64> = self.checkpoints.iter().map(|c| c.step).collect();
+        let gone = |point: &&HistoryPoint| !steps.contains(&point.step);
+        self.history.iter().filter(gone).count()
     }
 
     fn table(&self) -> comfy_table::Table {
