@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
 use trainyard_contract::env::RESERVED_PREFIX;
-use trainyard_contract::{Role, pod};
+use trainyard_contract::{DEFAULTS, Role, pod};
 use trainyard_crds::training_job::{
     CleanPodPolicy, Dataset, PodSettings, S3Storage, Storage, Validation, Volume,
 };
@@ -46,6 +46,8 @@ pub struct Job {
     pub object: Arc<TrainingJob>,
     /// Where checkpoints and the artifact are kept.
     pub storage: StoragePlace,
+    /// Which defaults that determine the model it is trained with.
+    pub defaults: u32,
 }
 
 /// Where checkpoints are kept, as the pods see it.
@@ -106,6 +108,7 @@ impl Job {
         pod_settings("spec.workers", &spec.workers.pod, &mut problems);
         match (storage, problems.0.is_empty()) {
             (Some(storage), true) => Ok(Job {
+                defaults: defaults(&object),
                 name: object.name().into(),
                 namespace: object.namespace().unwrap_or_default(),
                 uid: object.uid().unwrap_or_default(),
@@ -217,6 +220,16 @@ impl Problems {
             message: message.into(),
         });
     }
+}
+
+/// The defaults that a job was begun with, or begins with.
+fn defaults(object: &TrainingJob) -> u32 {
+    let status = object.status.as_ref();
+    let begun = status.is_some_and(|status| status.image.is_some());
+    let recorded = status.and_then(|status| status.defaults).unwrap_or(1);
+    object
+        .spec
+        .defaults(if begun { recorded } else { DEFAULTS })
 }
 
 fn storage(object: &TrainingJob, problems: &mut Problems) -> Option<StoragePlace> {

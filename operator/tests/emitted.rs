@@ -192,3 +192,24 @@ fn the_job_file_stays_as_it_is() {
         include_str!("fixtures/bucket.job.json").trim_end()
     );
 }
+
+/// A job that an older operator has begun keeps the defaults of then; a job that depends on none of the
+/// newer ones says nothing of them, and images of older versions read it.
+#[test]
+fn the_job_file_has_the_defaults_that_the_job_was_begun_with() {
+    let defaults = |categorical: &str, status: &str| {
+        let csv = format!("csv: {{uri: a.csv, label: y, categorical: [{categorical}]}}");
+        let yaml = FULL.replace("csv: {uri: a.csv, label: y}", &csv);
+        let map = resources::config_map(&job(&format!("{yaml}\n{status}\n"))).expect("JSON");
+        let file: Value =
+            serde_json::from_str(&map.data.expect("files")["job.json"]).expect("JSON");
+        file.get("defaults").cloned()
+    };
+    assert_eq!(defaults("a", ""), Some(json!(2)));
+    assert_eq!(defaults("", ""), None);
+    assert_eq!(defaults("a", "status: {image: 'trainer:1'}"), None);
+    assert_eq!(
+        defaults("a", "status: {image: 'trainer:1', defaults: 2}"),
+        Some(json!(2))
+    );
+}

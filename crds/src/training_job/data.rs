@@ -100,7 +100,7 @@ pub struct CsvSource {
     #[serde(default)]
     #[schemars(length(max = 1024), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "set"))]
     pub categorical: Vec<String>,
-    /// What is done about a missing value, which is an empty field, `NA` or `NaN`.
+    /// What is done about a missing value, which is an empty field, `NA` or `NaN`, in any column.
     #[serde(default)]
     pub missing: MissingPolicy,
 }
@@ -155,7 +155,7 @@ pub enum MissingPolicy {
     /// The job fails and names file, line and column.
     #[default]
     Error,
-    /// The column's mean over the training rows, for numeric columns.
+    /// The column's mean over the training rows; in a categorical column, none of its categories.
     Mean,
     /// The row is left out.
     DropRow,

@@ -155,6 +155,21 @@ pub enum CleanPodPolicy {
     None,
 }
 
+impl TrainingJobSpec {
+    /// Which set of the defaults that determine the model this spec is trained with, if it may be `newest`: an older one where
+    /// nothing in it depends on what a newer set has changed, so that its digests stay what they were.
+    pub fn defaults(&self, newest: u32) -> u32 {
+        let categorical =
+            matches!(&self.data.train, Dataset::Csv(csv) if !csv.categorical.is_empty());
+        let early = self.training.early_stopping.as_ref();
+        let undefined = early.is_some_and(|early| matches!(early.metric, Metric::Auc | Metric::R2));
+        match categorical || undefined {
+            true => newest,
+            false => newest.min(1),
+        }
+    }
+}
+
 mod defaults {
     pub fn backoff_limit() -> u32 {
         6

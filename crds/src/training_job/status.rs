@@ -37,6 +37,9 @@ pub struct TrainingJobStatus {
     /// Version of the contract between the operator and the image, recorded with the image; 1 if it is absent. An operator leaves the pods of a job alone whose contract is newer than its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<u32>,
+    /// Which defaults that determine the model the job is trained with, recorded when it was first seen; 1 if it is absent. They never change for a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<u32>,
     /// How far training is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,

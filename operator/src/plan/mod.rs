@@ -232,6 +232,7 @@ impl Planner<'_> {
             let image = self.job.image().unwrap_or(&settings.image);
             self.status.image = Some(image.to_owned());
             self.status.contract = Some(trainyard_contract::VERSION);
+            self.status.defaults = Some(self.job.defaults).filter(|defaults| *defaults > 1);
         }
         if self.status.generation == 0 {
             self.status.generation = 1;

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 use trainyard_contract::pod::{HTTP_PORT, JOB_FILE, PROTOCOL_PORT};
-use trainyard_contract::{DEFAULTS, JobFile, Member, PodJobMetadata};
+use trainyard_contract::{JobFile, Member, PodJobMetadata};
 use trainyard_crds::training_job::{Checkpoint, Data, Model, Servers, Task, Training};
 use trainyard_crds::{API_VERSION, KIND, TrainingJobSpec};
 
@@ -145,7 +145,7 @@ pub fn config_map(job: &Job) -> serde_json::Result<ConfigMap> {
             uid: job.uid.clone(),
         },
         spec: for_pods(&job.object.spec),
-        defaults: DEFAULTS,
+        defaults: job.defaults,
     };
     // Through a value, which sorts the keys at all levels: the bytes of a job's file must not change under its pods.
     let text = serde_json::to_value(&file)?.to_string();

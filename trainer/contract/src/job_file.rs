@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 ///
 /// Such a default never changes under a job or artifact that exists. One that changes raises this number; jobs and artifacts keep
 /// theirs. Absent, it is 1, so that what was written before has the digests that it had.
-pub const DEFAULTS: u32 = 1;
+///
+/// 2. In a CSV column that is categorical, `NA` and `NaN` are missing values, as in one of numbers; they were categories. An epoch
+///    whose metric is undefined does not count for early stopping; it counted as no improvement.
+pub const DEFAULTS: u32 = 2;
 
 /// A job as its processes read it: a `TrainingJob` in JSON, with all defaults applied. Everything that determines the model
 /// is in `spec`.
@@ -132,10 +135,10 @@ mod tests {
             ..file
         };
         let text = serde_json::to_string(&later).expect("JSON");
-        assert!(text.ends_with(r#","defaults":2}"#), "{text}");
+        assert!(text.ends_with(r#","defaults":3}"#), "{text}");
         let error = later
             .is_a("example.org/v1", "Job")
             .expect_err("unknown defaults");
-        assert!(error.to_string().contains("defaults 2"), "{error}");
+        assert!(error.to_string().contains("defaults 3"), "{error}");
     }
 }

@@ -23,6 +23,8 @@ pub struct EarlyStopping {
     pub min_delta: f64,
     /// Whether the best epoch's parameters are the result.
     pub restore_best: bool,
+    /// Whether an epoch whose metric is undefined counts as one without improvement.
+    pub counts_undefined: bool,
 }
 
 /// One finished epoch.
@@ -128,7 +130,7 @@ impl Record {
                 metrics,
             });
             self.stale_epochs = 0;
-        } else {
+        } else if value.is_some() || early.counts_undefined {
             self.stale_epochs += 1;
             self.stopped_early = self.stale_epochs >= early.patience && !last;
         }
@@ -161,5 +163,50 @@ impl Record {
             .iter()
             .rev()
             .find_map(|epoch| epoch.validation.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t25_an_undefined_metric_ends_a_job_only_where_it_counts() {
+        let ended = |counts_undefined: bool| {
+            let early = EarlyStopping {
+                metric: Metric::Auc,
+                patience: 2,
+                min_delta: 0.0,
+                restore_best: true,
+                counts_undefined,
+            };
+            let mut record = Record::default();
+            let mut stopped = Vec::new();
+            for (epoch, auc) in [Some(0.5), None, None, None, Some(0.4), None, Some(0.3)]
+                .into_iter()
+                .enumerate()
+            {
+                record.history.push(EpochRecord {
+                    epoch: epoch as u64 + 1,
+                    step: epoch as u64 + 1,
+                    train_loss: 1.0,
+                    validation: None,
+                });
+                let metrics = Metrics {
+                    auc,
+                    ..Metrics::default()
+                };
+                record.validated(metrics, Some(&early), false);
+                stopped.push(record.stopped_early);
+            }
+            let first = stopped.iter().position(|stopped| *stopped);
+            (first, record.best.map(|best| best.epoch))
+        };
+        assert_eq!(ended(true).0, Some(2), "the second epoch without a value");
+        assert_eq!(
+            ended(false),
+            (Some(6), Some(1)),
+            "the second epoch that is worse"
+        );
     }
 }

@@ -66,6 +66,10 @@ pub struct ColumnsInput {
     pub delimiter: u8,
     /// What to do about missing values.
     pub missing: Missing,
+    /// Whether `NA` and `NaN` are missing values in a categorical column too, and not categories. The
+    /// digest of the data leaves it out: where it makes a difference, the rows differ.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub na_is_missing: bool,
     /// The columns, in the order of the training file. Files for prediction may order them as
     /// they like and hold others beside them.
     pub columns: Vec<Column>,

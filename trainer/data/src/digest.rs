@@ -2,12 +2,12 @@
 
 use sha2::{Digest, Sha256};
 
-use trainyard_core::schema::InputSchema;
+use trainyard_core::schema::{InputKind, InputSchema};
 
 use crate::table::Table;
 
-/// SHA-256 in hex over a version line, the schema as JSON, and each table: its rows and width as
-/// little-endian u64, then features and labels as little-endian f32.
+/// SHA-256 in hex over a version line, the [schema](schema_json) as JSON, and each table: its rows and
+/// width as little-endian u64, then features and labels as little-endian f32.
 pub(crate) fn digest(schema_json: &[u8], tables: &[&Table]) -> String {
     let mut hash = Sha256::new();
     hash.update(b"trainyard-data/1\n");
@@ -33,7 +33,12 @@ fn floats(hash: &mut Sha256, values: &[f32]) {
 }
 
 /// The schema's JSON with fields in the order of their declaration. A digest depends on it: the order
-/// must stay.
+/// must stay. `naIsMissing` is left out, which older versions do not have: data in which it makes no
+/// difference keep their digest.
 pub(crate) fn schema_json(schema: &InputSchema) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(schema)
+    let mut schema = schema.clone();
+    if let InputKind::Columns(input) = &mut schema.input {
+        input.na_is_missing = false;
+    }
+    serde_json::to_vec(&schema)
 }

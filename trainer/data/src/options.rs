@@ -29,6 +29,8 @@ pub struct CsvOptions {
     pub categorical: Vec<String>,
     /// What to do about missing values.
     pub missing: Missing,
+    /// Whether `NA` and `NaN` are missing values in a categorical column too, and not categories.
+    pub na_is_missing: bool,
 }
 
 impl CsvOptions {
@@ -41,6 +43,7 @@ impl CsvOptions {
             exclude: Vec::new(),
             categorical: Vec::new(),
             missing: Missing::Error,
+            na_is_missing: true,
         }
     }
 }

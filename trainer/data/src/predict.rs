@@ -37,8 +37,7 @@ pub fn encode_csv(
             })
         })
         .map_err(|e| e.in_file(name))?;
-    let (label, missing) = (schema.label.name.clone(), input.missing);
-    let source = Source::of_frame(name, frame, label, input.delimiter, missing);
+    let source = Source::of_frame(name, frame, schema.label.name.clone(), input.into());
     let mut encoded = Encoded::default();
     encoded.warnings.extend(source.filled());
     let rows = source.all_rows();

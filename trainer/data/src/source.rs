@@ -1,11 +1,11 @@
 //! A source in memory, whatever its format: the seam between reading and encoding.
 
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::{InputKind, InputSchema, Label, Missing};
+use trainyard_core::schema::{InputKind, InputSchema, Label};
 
 use crate::array::{Array, Format};
 use crate::classes::RawLabels;
-use crate::columns::{Frame, LabelColumn, Plan};
+use crate::columns::{Frame, LabelColumn, Plan, Reading};
 use crate::error::DataError;
 use crate::files::{Files, open};
 use crate::options::{CsvOptions, Limits, Normalization, SourceSpec};
@@ -25,11 +25,7 @@ pub(crate) struct Source {
 }
 
 enum Inputs {
-    Columns {
-        frame: Frame,
-        delimiter: u8,
-        missing: Missing,
-    },
+    Columns { frame: Frame, reading: Reading },
     Array(Array),
 }
 
@@ -91,8 +87,7 @@ impl Source {
             &options.uri,
             frame,
             options.label.clone(),
-            options.delimiter,
-            options.missing,
+            options.into(),
         ))
     }
 
@@ -101,8 +96,7 @@ impl Source {
         file: &str,
         mut frame: Frame,
         label_name: String,
-        delimiter: u8,
-        missing: Missing,
+        reading: Reading,
     ) -> Self {
         Self {
             file: file.to_owned(),
@@ -110,11 +104,7 @@ impl Source {
             label_name,
             labels: frame.labels.take(),
             rows: frame.lines.len(),
-            inputs: Inputs::Columns {
-                frame,
-                delimiter,
-                missing,
-            },
+            inputs: Inputs::Columns { frame, reading },
         }
     }
 
@@ -200,12 +190,8 @@ impl Source {
         limits: &Limits,
     ) -> Result<InputKind, DataError> {
         match &self.inputs {
-            Inputs::Columns {
-                frame,
-                delimiter,
-                missing,
-            } => frame
-                .fit(rows, normalization, *delimiter, *missing)
+            Inputs::Columns { frame, reading } => frame
+                .fit(rows, normalization, *reading)
                 .map(InputKind::Columns),
             Inputs::Array(array) => array.fit(rows, normalization, limits).map(InputKind::Array),
         }
@@ -254,9 +240,9 @@ impl Source {
     /// What a user should know of the file, a sentence each.
     pub(crate) fn warnings(&self, label: &Label, input: &InputKind) -> Vec<String> {
         let found = match (&self.inputs, input) {
-            (Inputs::Columns { frame, missing, .. }, InputKind::Columns(input)) => {
+            (Inputs::Columns { frame, reading }, InputKind::Columns(input)) => {
                 let mut found = frame.warnings.clone();
-                found.extend(warnings::missing(frame, *missing));
+                found.extend(warnings::missing(frame, reading.missing));
                 found.extend(warnings::rounded_columns(frame, input));
                 found
             }

@@ -8,6 +8,7 @@ use trainyard_contract::JobFile;
 use trainyard_core::coordinator::{self, EarlyStopping};
 use trainyard_core::facts::DataFacts;
 use trainyard_core::layout::Layout;
+use trainyard_core::manifest::Manifest;
 use trainyard_core::metrics::{Metric, Task};
 use trainyard_core::optimizer::Optimizer;
 use trainyard_core::sampling::Plan;
@@ -17,6 +18,7 @@ use trainyard_crds::{API_VERSION, KIND, TrainingJob, training_job as api};
 use trainyard_data as data;
 
 use crate::arch::Architecture;
+use crate::exit::BadInput;
 
 /// A validated job.
 #[derive(Clone, Debug)]
@@ -35,21 +37,25 @@ pub struct Job {
     pub tree: Tree,
     /// The update rule.
     pub optimizer: Optimizer,
+    /// Which defaults that determine the model it is trained with: see [`trainyard_contract::DEFAULTS`].
+    pub defaults: u32,
 }
 
 impl Job {
-    /// Validates a decoded manifest.
+    /// Validates a decoded manifest, to be trained with the defaults of set `defaults` as far as it
+    /// depends on them.
     ///
     /// # Errors
     /// What the schema cannot say, such as a number of leaves that is no power of two in a job
     /// that did not pass through it.
-    pub fn new(manifest: TrainingJob) -> Result<Self> {
+    pub fn new(manifest: TrainingJob, defaults: u32) -> Result<Self> {
         let name = manifest
             .metadata
             .name
             .clone()
             .context("metadata.name is missing: name the job")?;
         let spec = &manifest.spec;
+        let defaults = spec.defaults(defaults);
         let determining = determining(&serde_json::to_value(spec)?);
         let spec_digest = base16ct::lower::encode_string(&Sha256::digest(determining.to_string()));
         let identity = Sha256::digest(format!("{name}\0{spec_digest}"));
@@ -65,6 +71,7 @@ impl Job {
             task: task(&spec.task),
             tree,
             optimizer: optimizer(&spec.training.optimizer),
+            defaults,
             manifest,
         })
     }
@@ -74,14 +81,47 @@ impl Job {
     /// # Errors
     /// If the text is none, or one of another kind.
     pub fn from_json(text: &str) -> Result<Self> {
+        Job::from_value(serde_json::from_str(text).context("the job file cannot be decoded")?)
+    }
+
+    /// Reads what [`Job::to_json`] has written.
+    ///
+    /// # Errors
+    /// As [`Job::from_json`].
+    pub fn from_value(value: Value) -> Result<Self> {
         let file: JobFile<_, _> =
-            serde_json::from_str(text).context("the job file cannot be decoded")?;
+            serde_json::from_value(value).context("the job file cannot be decoded")?;
         file.is_a(API_VERSION, KIND)?;
-        Job::new(TrainingJob {
+        let manifest = TrainingJob {
             metadata: file.metadata,
             spec: file.spec,
             status: None,
-        })
+        };
+        Job::new(manifest, file.defaults)
+    }
+
+    /// This job with the defaults that it was begun with, as a checkpoint of it says.
+    pub fn as_begun(mut self, checkpoint: &Manifest) -> Job {
+        self.defaults = defaults_of(checkpoint);
+        self
+    }
+
+    /// Checks that a checkpoint was made with the defaults of this job.
+    ///
+    /// # Errors
+    /// [`BadInput`] if it was not. A local run takes over those of its checkpoint; only a job on a cluster
+    /// that was deleted and created again can come here.
+    pub fn check_defaults(&self, checkpoint: &Manifest) -> Result<()> {
+        let (found, ours) = (defaults_of(checkpoint), self.defaults);
+        if found == ours {
+            return Ok(());
+        }
+        bail!(BadInput(format!(
+            "the checkpoint of step {} was made with defaults {found}, and this job has defaults {ours}, with which \
+             the same manifest can give another model (see CHANGELOG.md): set another spec.checkpoint.storage \
+             to train from the beginning",
+            checkpoint.step
+        )))
     }
 
     /// What the job's commit log is known by.
@@ -152,6 +192,7 @@ impl Job {
                 patience: early.patience.into(),
                 min_delta: early.min_delta,
                 restore_best: early.restore_best,
+                counts_undefined: self.defaults < 2,
             })
     }
 
@@ -185,7 +226,7 @@ impl Job {
     /// If a delimiter is not one byte.
     pub fn load_options(&self) -> Result<data::LoadOptions> {
         let spec = &self.manifest.spec.data;
-        let train = source(&spec.train);
+        let train = source(&spec.train, self.defaults >= 2);
         let validation = match (&spec.validation, &train) {
             (None, _) => data::Validation::None,
             (Some(api::Validation::Fraction(fraction)), _) => data::Validation::Fraction(*fraction),
@@ -245,7 +286,11 @@ impl Job {
     /// # Errors
     /// Never for a manifest that was decoded.
     pub fn to_json(&self) -> Result<Value> {
-        Ok(serde_json::to_value(&self.manifest)?)
+        let mut json = serde_json::to_value(&self.manifest)?;
+        if let (Some(fields), 2..) = (json.as_object_mut(), self.defaults) {
+            fields.insert("defaults".into(), self.defaults.into());
+        }
+        Ok(json)
     }
 }
 
@@ -260,6 +305,12 @@ pub fn determining(spec: &Value) -> Value {
     json!({
         "task": spec["task"], "model": spec["model"], "data": data, "training": spec["training"],
     })
+}
+
+/// The defaults that a checkpoint was made with.
+fn defaults_of(checkpoint: &Manifest) -> u32 {
+    let recorded = checkpoint.spec["defaults"].as_u64();
+    recorded.map_or(1, |defaults| defaults.try_into().unwrap_or(u32::MAX))
 }
 
 fn task(task: &api::Task) -> Task {
@@ -342,7 +393,7 @@ fn schedule(schedule: &api::Schedule) -> (Schedule, u64) {
     }
 }
 
-fn source(dataset: &api::Dataset) -> data::SourceSpec {
+fn source(dataset: &api::Dataset, na_is_missing: bool) -> data::SourceSpec {
     match dataset {
         api::Dataset::Csv(csv) => data::SourceSpec::Csv(data::CsvOptions {
             uri: csv.uri.clone(),
@@ -355,6 +406,7 @@ fn source(dataset: &api::Dataset) -> data::SourceSpec {
                 api::MissingPolicy::Mean => data::Missing::Mean,
                 api::MissingPolicy::DropRow => data::Missing::DropRow,
             },
+            na_is_missing,
         }),
         api::Dataset::Npy(npy) => npy_source(npy),
         api::Dataset::Idx(idx) => idx_source(idx),

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use trainyard_contract::DEFAULTS;
 use trainyard_contract::pod::JOB_FILE;
 use trainyard_core::manifest::{CoordinatorState, Manifest};
 use trainyard_crds::training_job as api;
@@ -71,7 +72,7 @@ pub struct Options {
 const RESUME: &str = "--resume";
 const OVERWRITE: &str = "--overwrite";
 
-/// Reads a manifest as `run` does.
+/// Reads a manifest as `run` does, for a new job.
 ///
 /// # Errors
 /// [`BadInput`] with file, line, column, path and remedy.
@@ -87,7 +88,7 @@ pub fn read_job(file: &Path, set: &[String]) -> Result<Job> {
     })?;
     let manifest = trainyard_crds::manifest::read_with(&name, &text, set)
         .map_err(|errors| BadInput(errors.to_string()))?;
-    Job::new(manifest)
+    Job::new(manifest, DEFAULTS)
 }
 
 /// Runs a job to its end.
@@ -125,7 +126,7 @@ pub fn run(mut options: Options, ui: &mut Ui) -> Result<ExitCode> {
     } else if checkpoints.are_abandoned(&job) {
         folder.clear_log()?; // of a manifest that was changed since
     }
-    let ended = train(&options, &job, (&folder, &checkpoints), begin, ui);
+    let ended = train(&options, job, (&folder, &checkpoints), begin, ui);
     if earlier::exists(&folder.path) && !settle(&folder)? {
         let message = "nothing was saved, so the run that was to be overwritten is back".into();
         ui.note(&Note::Warning { message });
@@ -168,13 +169,17 @@ fn settle(folder: &Folder) -> Result<bool> {
 /// Trains in a folder that is ready for it.
 fn train(
     options: &Options,
-    job: &Job,
+    job: Job,
     (folder, checkpoints): (&Folder, &Checkpoints),
     begin: Instant,
     ui: &mut Ui,
 ) -> Result<ExitCode> {
     let out = options.out.as_deref().unwrap_or(&folder.path);
-    let log = checkpoints.log(job)?;
+    let log = checkpoints.log(&job)?;
+    let job = match log.latest() {
+        Some(latest) => &job.as_begun(latest),
+        None => &job,
+    };
     if options.resume && log.latest().is_none() {
         ui.note(&Note::Warning {
             message: format!(
@@ -200,7 +205,7 @@ fn train(
         let message = "the job is complete already: nothing is trained".into();
         ui.note(&Note::Warning { message });
     }
-    folder.write(JOB_FILE, &job.manifest)?;
+    folder.write(JOB_FILE, &job.to_json()?)?;
     let finisher = Finisher::new(folder.path.join(JOB_FILE))?;
     if log.complete().is_none() {
         let places = (folder, checkpoints, &finisher.program);

@@ -159,7 +159,10 @@ impl Server {
             timing,
             ..
         } = &self.options;
-        let mut log = Log::open(Arc::clone(&self.storage), self.options.job.identity())?;
+        let mut log = Log::open(Arc::clone(&self.storage), job.identity())?;
+        if let Some(latest) = log.latest() {
+            job.check_defaults(latest)?;
+        }
         log.claim(generation.into(), &format!("{:016x}", self.incarnation))?;
         if log.complete().is_some() {
             tracing::info!("the job is complete already");

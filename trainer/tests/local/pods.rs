@@ -6,12 +6,13 @@ mod pod;
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::relay::Breaking;
 use crate::common::wire::Losing;
-use crate::common::{Random, example, get, reference};
+use crate::common::{Random, Spec, example, folder, get, reference, sha};
 use pod::{Cluster, Pod, inspect};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -391,4 +392,69 @@ fn t15_more_columns_than_can_be_described_are_refused() {
     for part in ["30000 inputs", "1835008 are allowed", "use fewer"] {
         assert!(message.contains(part), "{part}: {message}");
     }
+}
+
+/// `NA` in a categorical column was a category once, and is a missing value now. A job that was begun
+/// then goes on as it was begun; the same manifest gives another model where it begins now.
+#[test]
+fn t25_a_job_keeps_the_defaults_that_it_was_begun_with() {
+    let project = folder();
+    let row = |i: u32| {
+        let colour = ["red", "NA", "blue"][(i % 3) as usize];
+        format!("{},{colour},{}\n", i * 37 % 64, i * 11 % 7)
+    };
+    let rows: String = (0..60).map(row).collect();
+    fs::write(project.path().join("d.csv"), format!("a,c,t\n{rows}")).expect("writable");
+    let file = project.path().join("job.yaml");
+    let manifest = "\
+apiVersion: trainyard.dev/v1alpha1
+kind: TrainingJob
+metadata: {name: colours}
+spec:
+  task: {regression: {}}
+  model: {mlp: {hidden: [4]}}
+  data: {train: {csv: {uri: d.csv, label: t, categorical: [c], missing: DropRow}}}
+  training: {epochs: 300, batchSize: 16, seed: 1, optimizer: {adam: {learningRate: 0.01}}}
+";
+    fs::write(&file, manifest).expect("writable");
+    let spec = Spec {
+        file,
+        ..example("diabetes/job.yaml")
+    }
+    .every(10);
+    let begun_then = || {
+        let cluster = Cluster::new(spec.clone(), 1);
+        cluster.edit_job(|job| {
+            let fields = job.as_object_mut().expect("an object");
+            assert_eq!(fields.remove("defaults"), Some(2.into()));
+        });
+        (cluster.server(0, 1), cluster.worker(0), cluster)
+    };
+    let (mut server, _worker, _cluster) = begun_then();
+    assert_eq!(server.code(), Some(0), "{}", server.log());
+    let message: Value = serde_json::from_str(&server.message()).expect("JSON");
+
+    let (mut server, _worker, mut cluster) = begun_then();
+    server.reach(40);
+    server.signal(Signal::TERM);
+    assert_eq!(server.code(), Some(75), "{}", server.log());
+    let storage = Path::new(&cluster.storage);
+    let resumed = spec.clone().resume().start(storage).finish();
+    assert_eq!(sha(&resumed), message["modelSha256"]);
+    assert_eq!(resumed["steps"], message["totalSteps"]);
+    let provenance = inspect(&format!("{}/artifact", cluster.storage), &[]);
+    assert_eq!(provenance["provenance"]["spec"].get("defaults"), None);
+
+    let out = project.path().join("r");
+    let now = spec.start(&out).finish();
+    assert_ne!(sha(&now), message["modelSha256"]);
+    // On a cluster, a job that is deleted and created again may find the checkpoints of the first.
+    cluster.storage = out.display().to_string();
+    let mut server = cluster.server(0, 9);
+    assert_eq!(server.code(), Some(2), "{}", server.log());
+    assert!(
+        server.message().contains("made with defaults 2"),
+        "{}",
+        server.message()
+    );
 }

@@ -124,18 +124,21 @@ impl Coordinator {
             return;
         };
         let early = self.config.early_stopping.as_ref();
-        let undefined = early.map(|early| early.metric);
-        let undefined = undefined.filter(|metric| metrics.get(*metric).is_none());
+        let undefined = early.filter(|early| metrics.get(early.metric).is_none());
+        let undefined = undefined.map(|early| (early.metric.name(), early.counts_undefined));
         let last = self
             .plan
             .as_ref()
             .is_some_and(|plan| version >= plan.total_steps());
         self.record.validated(metrics, early, last);
-        if let Some(metric) = undefined {
+        if let Some((metric, counts)) = undefined {
+            let consequence = match counts {
+                true => "counts as no improvement",
+                false => "neither stops the job nor is the best",
+            };
             self.warn(format!(
-                "earlyStopping.metric {} is undefined on the validation rows (auc takes rows of both classes, r2 \
-                 rows of different labels); an epoch without it counts as no improvement",
-                metric.name()
+                "earlyStopping.metric {metric} is undefined on the validation rows (auc takes rows of both classes, \
+                 r2 rows of different labels); an epoch without it {consequence}"
             ));
         }
         self.save_validated(version);

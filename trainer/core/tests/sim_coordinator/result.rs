@@ -18,6 +18,7 @@ fn early(restore_best: bool) -> Config {
         patience: 1,
         min_delta: 0.0,
         restore_best,
+        counts_undefined: false,
     };
     Config {
         early_stopping: Some(early),

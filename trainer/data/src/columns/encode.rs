@@ -1,8 +1,8 @@
 //! Fitting columns on training rows, and encoding any rows with the fit.
 
-use trainyard_core::schema::{Column, ColumnKind, ColumnsInput, Missing};
+use trainyard_core::schema::{Column, ColumnKind, ColumnsInput};
 
-use super::{Frame, NO_CATEGORY, RawColumn, RawValues};
+use super::{Frame, NO_CATEGORY, RawColumn, RawValues, Reading};
 use crate::error::{DataError, quoted};
 use crate::options::{Limits, Normalization};
 use crate::scale::Scale;
@@ -15,8 +15,7 @@ impl Frame {
         &self,
         rows: &[u32],
         normalization: Normalization,
-        delimiter: u8,
-        missing: Missing,
+        reading: Reading,
     ) -> Result<ColumnsInput, DataError> {
         let columns = self.columns.iter().map(|column| {
             let kind = column.fit(rows, normalization).ok_or_else(|| {
@@ -32,10 +31,16 @@ impl Frame {
             })
         });
         Ok(ColumnsInput {
-            delimiter,
-            missing,
+            delimiter: reading.delimiter,
+            missing: reading.missing,
+            na_is_missing: reading.na_is_missing && self.has_categories(),
             columns: columns.collect::<Result<_, DataError>>()?,
         })
+    }
+
+    fn has_categories(&self) -> bool {
+        let mut columns = self.columns.iter();
+        columns.any(|column| matches!(column.values, RawValues::Codes { .. }))
     }
 
     /// Encodes `rows`, one after the other; with a sentence if there are categories that the fit does not

@@ -8,13 +8,44 @@ use std::io::Read;
 pub(crate) use plan::{LabelColumn, Plan};
 
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::Missing;
+use trainyard_core::schema::{ColumnsInput, Missing};
 
 use crate::classes::{Interner, RawLabels};
 use crate::error::DataError;
 use crate::number;
-use crate::options::Limits;
+use crate::options::{CsvOptions, Limits};
 use crate::text::Records;
+
+/// How the fields of a file are read.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading {
+    /// The byte between fields.
+    pub delimiter: u8,
+    /// What to do about missing values.
+    pub missing: Missing,
+    /// Whether `NA` and `NaN` are missing in a categorical column too.
+    pub na_is_missing: bool,
+}
+
+impl From<&CsvOptions> for Reading {
+    fn from(options: &CsvOptions) -> Self {
+        Reading {
+            delimiter: options.delimiter,
+            missing: options.missing,
+            na_is_missing: options.na_is_missing,
+        }
+    }
+}
+
+impl From<&ColumnsInput> for Reading {
+    fn from(input: &ColumnsInput) -> Self {
+        Reading {
+            delimiter: input.delimiter,
+            missing: input.missing,
+            na_is_missing: input.na_is_missing,
+        }
+    }
+}
 
 /// The columns of a file as read, before any encoding.
 pub(crate) struct Frame {
@@ -113,10 +144,16 @@ impl Frame {
     fn push(&mut self, records: &Records, plan: &Plan, limits: &Limits) -> Result<bool, DataError> {
         let mut whole = true;
         for (column, planned) in self.columns.iter_mut().zip(&plan.columns) {
-            let missing = (|| column.values.push(records.field(planned.index)?, limits))()
-                .map_err(|e| e.in_column(&planned.name))?;
+            let missing = (|| {
+                column.values.push(
+                    records.field(planned.index)?,
+                    plan.reading.na_is_missing,
+                    limits,
+                )
+            })()
+            .map_err(|e| e.in_column(&planned.name))?;
             if missing {
-                match plan.missing {
+                match plan.reading.missing {
                     Missing::Mean => {}
                     Missing::DropRow => whole = false,
                     Missing::Error => return Err(missing_value().in_column(&planned.name)),
@@ -134,7 +171,7 @@ impl Frame {
                     labels.push_none();
                     return Ok(true);
                 }
-                return match plan.missing {
+                return match plan.reading.missing {
                     Missing::DropRow => Ok(false),
                     _ => Err(missing_label(plan.task)),
                 };
@@ -166,7 +203,12 @@ impl Frame {
 
 impl RawValues {
     /// Adds one field; true if its value is missing.
-    fn push(&mut self, text: &str, limits: &Limits) -> Result<bool, DataError> {
+    fn push(
+        &mut self,
+        text: &str,
+        na_is_missing: bool,
+        limits: &Limits,
+    ) -> Result<bool, DataError> {
         match self {
             Self::Numbers(values) => {
                 let value = number::parse(text).map_err(|problem| {
@@ -178,7 +220,7 @@ impl RawValues {
                 Ok(value.is_none())
             }
             Self::Codes { names, codes } => {
-                let missing = text.is_empty();
+                let missing = text.is_empty() || na_is_missing && number::is_missing(text);
                 codes.push(if missing {
                     NO_CATEGORY
                 } else {

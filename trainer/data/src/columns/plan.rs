@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::{ColumnKind, ColumnsInput, Missing};
+use trainyard_core::schema::{ColumnKind, ColumnsInput};
 
+use super::Reading;
 use crate::error::{DataError, few, quoted};
 use crate::options::CsvOptions;
 use crate::warnings;
@@ -16,7 +17,7 @@ pub(crate) struct Plan {
     pub label: Option<(usize, String)>,
     /// Whether rows may lack the label.
     pub blank_labels: bool,
-    pub missing: Missing,
+    pub reading: Reading,
     pub task: Task,
     /// What the user should know.
     pub warnings: Vec<String>,
@@ -89,7 +90,7 @@ impl Plan {
             columns,
             label: Some((label, options.label.clone())),
             blank_labels: false,
-            missing: options.missing,
+            reading: options.into(),
             task,
             warnings: warnings::unnamed(&unnamed).into_iter().collect(),
         })
@@ -142,7 +143,7 @@ impl Plan {
             columns,
             label,
             blank_labels: matches!(rule, LabelColumn::Optional),
-            missing: input.missing,
+            reading: input.into(),
             task,
             warnings: ignored.into_iter().collect(),
         })

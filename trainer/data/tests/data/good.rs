@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use trainyard_data::{
-    CsvOptions, Missing, Normalization, SourceSpec, Task, Validation, encode_csv, load,
+    CsvOptions, Dataset, Missing, Normalization, SourceSpec, Task, Validation, encode_csv, load,
 };
 
 use crate::common::{

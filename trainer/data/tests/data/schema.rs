@@ -21,6 +21,7 @@ fn the_schema_reads_as_documented() {
         "input": {"columns": {
             "delimiter": 44,
             "missing": "error",
+            "naIsMissing": true,
             "columns": [
                 {"name": "a", "type": "numeric", "mean": 2.0, "std": 1.0, "fill": 2.0},
                 {"name": "c", "type": "categorical", "categories": ["u", "v"]},

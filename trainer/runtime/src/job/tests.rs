@@ -208,3 +208,45 @@ fn t15_settings_without_effect_are_told() {
     let fits = json!({"step": {"stepSize": 39, "warmupSteps": 10}});
     assert_eq!(told(fits, &keep, 100, 0), [""; 0]);
 }
+
+#[test]
+fn t25_a_job_keeps_the_defaults_that_it_was_begun_with_and_its_digests() {
+    let text = |defaults: Option<u32>, categorical: &[&str]| {
+        let mut file: Value = serde_json::from_str(JOB_FILE).expect("JSON");
+        file["spec"]["data"]["train"]["csv"]["categorical"] = json!(categorical);
+        if let Some(defaults) = defaults {
+            file["defaults"] = json!(defaults);
+        }
+        file.to_string()
+    };
+    let job = |text: &str| Job::from_json(text).expect("a job");
+    let reads_na = |job: &Job| match job.load_options().expect("options").train {
+        trainyard_data::SourceSpec::Csv(csv) => csv.na_is_missing,
+        other => panic!("{other:?}"),
+    };
+    let old = job(&text(None, &["a"]));
+    let new = job(&text(Some(2), &["a"]));
+    assert_eq!((old.defaults, reads_na(&old)), (1, false));
+    assert_eq!((new.defaults, reads_na(&new)), (2, true));
+    assert_eq!(old.identity(), new.identity());
+    assert_eq!(new.to_json().expect("JSON")["defaults"], 2);
+    assert_eq!(old.to_json().expect("JSON").get("defaults"), None);
+    let again = Job::from_value(new.to_json().expect("JSON")).expect("a job");
+    assert_eq!(again.defaults, 2);
+
+    // What does not depend on it stays as it was, also in what is written.
+    assert_eq!(job(&text(Some(2), &[])).defaults, 1);
+    let stops = |metric: &str, defaults: u32| {
+        let mut file: Value = serde_json::from_str(JOB_FILE).expect("JSON");
+        file["spec"]["training"]["earlyStopping"] = json!({"metric": metric, "patience": 1});
+        file["defaults"] = json!(defaults);
+        let job = job(&file.to_string());
+        let early = job.early_stopping().expect("early stopping");
+        (job.defaults, early.counts_undefined)
+    };
+    assert_eq!(stops("auc", 1), (1, true));
+    assert_eq!(stops("auc", 2), (2, false));
+    assert_eq!(stops("loss", 2), (1, true));
+    let unknown = Job::from_json(&text(Some(3), &["a"])).expect_err("of a newer version");
+    assert!(format!("{unknown:#}").contains("defaults 3"), "{unknown:#}");
+}

@@ -85,6 +85,15 @@ impl Cluster {
         }
     }
 
+    /// Changes the job file.
+    pub fn edit_job(&self, edit: impl FnOnce(&mut Value)) {
+        let path = self.path(JOB_FILE);
+        let text = std::fs::read_to_string(&path).expect("the job file");
+        let mut job = serde_json::from_str(&text).expect("JSON");
+        edit(&mut job);
+        std::fs::write(path, job.to_string()).expect("writable");
+    }
+
     /// What every pod is told; `http` is its port for that.
     fn member(&self, name: &str, index: u32, http: &Port) -> MemberArgs {
         let own = self.coordinator.clone();

@@ -89,9 +89,7 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn read(storage: &dyn Storage, manifest: &'a Manifest) -> Result<Self> {
-        let job = serde_json::from_value(manifest.spec.clone())
-            .context("the checkpoint's job cannot be decoded")?;
-        let job = Job::new(job)?;
+        let job = Job::from_value(manifest.spec.clone()).context("the checkpoint is of no job")?;
         let layout = job.layout(&manifest.facts)?;
         let digest = layout.digest();
         ensure!(
