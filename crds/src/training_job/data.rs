@@ -103,6 +103,10 @@ pub struct CsvSource {
     /// What is done about a missing value, which is an empty field, `NA` or `NaN`, in any column.
     #[serde(default)]
     pub missing: MissingPolicy,
+    /// What is done with columns that have no name in the header, as pandas, R and spreadsheets write an index.
+    // A field at its default is left out, so that the digests of manifests from before it stay.
+    #[serde(default, skip_serializing_if = "UnnamedColumns::is_default")]
+    pub unnamed_columns: UnnamedColumns,
 }
 
 impl CsvSource {
@@ -159,6 +163,22 @@ pub enum MissingPolicy {
     Mean,
     /// The row is left out.
     DropRow,
+}
+
+/// What is done with columns that have no name in the header.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum UnnamedColumns {
+    /// They are left out, with a warning.
+    #[default]
+    Exclude,
+    /// They are used like the others, and are named `column 1`, `column 2`, ... by their positions, also for `label`, `exclude` and `categorical`.
+    Include,
+}
+
+impl UnnamedColumns {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How numeric features are scaled.

@@ -14,7 +14,7 @@ mod volume;
 pub use checkpoint::{Checkpoint, S3Storage, Storage};
 pub use data::{
     CsvFile, CsvSource, Data, Dataset, IdxSource, MissingPolicy, Normalization, NpySource,
-    S3Connection, Validation,
+    S3Connection, UnnamedColumns, Validation,
 };
 pub use model::{Activation, Cnn, ConvBlock, Mlp, Model, Task};
 pub use optimizer::{Adagrad, Adam, AdamW, Optimizer, Sgd};

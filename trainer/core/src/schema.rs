@@ -70,6 +70,10 @@ pub struct ColumnsInput {
     /// digest of the data leaves it out: where it makes a difference, the rows differ.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub na_is_missing: bool,
+    /// Whether columns without a name in the header are used, under the names `column 1`, `column 2`, ...
+    /// by their positions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unnamed: bool,
     /// The columns, in the order of the training file. Files for prediction may order them as
     /// they like and hold others beside them.
     pub columns: Vec<Column>,

@@ -31,6 +31,9 @@ pub struct CsvOptions {
     pub missing: Missing,
     /// Whether `NA` and `NaN` are missing values in a categorical column too, and not categories.
     pub na_is_missing: bool,
+    /// Whether columns without a name in the header are used, under the names `column 1`, `column 2`, ...
+    /// by their positions.
+    pub unnamed: bool,
 }
 
 impl CsvOptions {
@@ -44,6 +47,7 @@ impl CsvOptions {
             categorical: Vec::new(),
             missing: Missing::Error,
             na_is_missing: true,
+            unnamed: false,
         }
     }
 }

@@ -126,9 +126,22 @@ pub(crate) fn unnamed(numbers: &[usize]) -> Option<String> {
         ""
     };
     Some(format!(
-        "{columns} {}{more} {have} no name in the header and {are} left out; to learn from {them}, give a name",
+        "{columns} {}{more} {have} no name in the header and {are} left out; to learn from {them}, give a name \
+         or set `unnamedColumns` to Include",
         shown.join(", ")
     ))
+}
+
+/// Columns that pandas has named when it read a file with an index.
+pub(crate) fn pandas_index<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let is_number = |text: &str| text.parse::<u32>().is_ok();
+    let mut names = names.filter(|name| name.strip_prefix("Unnamed: ").is_some_and(is_number));
+    names.next().map(|name| {
+        format!(
+            "column {} may be an index that pandas wrote: to leave it out, list it under `exclude`",
+            quoted(name)
+        )
+    })
 }
 
 /// Columns of a validation file that the training file does not have.

@@ -407,6 +407,7 @@ fn source(dataset: &api::Dataset, na_is_missing: bool) -> data::SourceSpec {
                 api::MissingPolicy::DropRow => data::Missing::DropRow,
             },
             na_is_missing,
+            unnamed: csv.unnamed_columns == api::UnnamedColumns::Include,
         }),
         api::Dataset::Npy(npy) => npy_source(npy),
         api::Dataset::Idx(idx) => idx_source(idx),

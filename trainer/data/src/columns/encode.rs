@@ -34,6 +34,7 @@ impl Frame {
             delimiter: reading.delimiter,
             missing: reading.missing,
             na_is_missing: reading.na_is_missing && self.has_categories(),
+            unnamed: reading.unnamed,
             columns: columns.collect::<Result<_, DataError>>()?,
         })
     }

@@ -25,6 +25,8 @@ pub(crate) struct Reading {
     pub missing: Missing,
     /// Whether `NA` and `NaN` are missing in a categorical column too.
     pub na_is_missing: bool,
+    /// Whether columns without a name are used.
+    pub unnamed: bool,
 }
 
 impl From<&CsvOptions> for Reading {
@@ -33,6 +35,7 @@ impl From<&CsvOptions> for Reading {
             delimiter: options.delimiter,
             missing: options.missing,
             na_is_missing: options.na_is_missing,
+            unnamed: options.unnamed,
         }
     }
 }
@@ -43,6 +46,7 @@ impl From<&ColumnsInput> for Reading {
             delimiter: input.delimiter,
             missing: input.missing,
             na_is_missing: input.na_is_missing,
+            unnamed: input.unnamed,
         }
     }
 }

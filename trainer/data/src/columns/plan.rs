@@ -1,5 +1,6 @@
 //! Which column of a file is what.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use trainyard_core::metrics::Task;
@@ -37,6 +38,7 @@ impl Plan {
         options: &CsvOptions,
         task: Task,
     ) -> Result<Self, DataError> {
+        let header = &*named(header, options.unnamed)?;
         let label = find(header, &options.label, "label")?;
         for name in &options.exclude {
             find(header, name, "exclude")?;
@@ -86,13 +88,19 @@ impl Plan {
                 remedy,
             ));
         }
+        let warnings = warnings::unnamed(&unnamed)
+            .into_iter()
+            .chain(warnings::pandas_index(
+                columns.iter().map(|column| &*column.name),
+            ));
+        let warnings = warnings.collect();
         Ok(Self {
             columns,
             label: Some((label, options.label.clone())),
             blank_labels: false,
             reading: options.into(),
             task,
-            warnings: warnings::unnamed(&unnamed).into_iter().collect(),
+            warnings,
         })
     }
 
@@ -104,6 +112,7 @@ impl Plan {
         excluded: &[String],
         task: Task,
     ) -> Result<Self, DataError> {
+        let header = &*named(header, input.unnamed)?;
         let mut columns = Vec::with_capacity(input.columns.len());
         let positions: std::collections::HashMap<&str, usize> = header
             .iter()
@@ -155,6 +164,28 @@ impl Plan {
 pub(crate) enum LabelColumn {
     Required,
     Optional,
+}
+
+/// The names in a header; if `unnamed`, with `column N` for columns without one, N counted from 1.
+fn named(header: &[String], unnamed: bool) -> Result<Cow<'_, [String]>, DataError> {
+    if !unnamed {
+        return Ok(header.into());
+    }
+    let names = header.iter().enumerate().map(|(index, name)| {
+        if !name.is_empty() {
+            return Ok(name.clone());
+        }
+        let name = format!("column {}", index + 1);
+        if header.contains(&name) {
+            let problem = format!(
+                "column {} has no name, and another is called that",
+                index + 1
+            );
+            return Err(DataError::options(problem, "give it a name in the header"));
+        }
+        Ok(name)
+    });
+    Ok(Cow::Owned(names.collect::<Result<_, _>>()?))
 }
 
 fn find(header: &[String], name: &str, field: &str) -> Result<usize, DataError> {

@@ -122,6 +122,105 @@ fn a_dropped_row_adds_no_class_and_no_category() {
 }
 
 #[test]
+fn t25_na_in_a_categorical_column_is_a_missing_value_as_in_one_of_numbers() {
+    let options = |missing: Missing, na_is_missing: bool| {
+        let mut options = csv_options(Task::Multiclass);
+        edit(&mut options, |csv| {
+            csv.categorical = vec!["c".into()];
+            csv.missing = missing;
+            csv.na_is_missing = na_is_missing;
+        });
+        options
+    };
+    let categories = |data: &Dataset| {
+        let schema = serde_json::to_value(&data.facts.schema).unwrap();
+        schema["input"]["columns"]["columns"][1]["categories"].clone()
+    };
+    for missing in ["NA", "NaN", "nan"] {
+        let text = format!("a,c,y\n1,u,0\n2,{missing},1\n3,v,1\n");
+        let error = load_csv(&*text, &options(Missing::Error, true)).unwrap_err();
+        let told = error.to_string();
+        assert!(
+            told.contains("the value is missing") && told.contains('c'),
+            "{told}"
+        );
+        let dropped = load_csv(&*text, &options(Missing::DropRow, true)).unwrap();
+        assert_eq!(dropped.train.rows, 2);
+        assert_eq!(categories(&dropped), serde_json::json!(["u", "v"]));
+        let filled = load_csv(&*text, &options(Missing::Mean, true)).unwrap();
+        assert_eq!(filled.train.features[4..6], [0.0, 0.0], "no category");
+        // A job that was begun when it was a category keeps it.
+        let kept = load_csv(&*text, &options(Missing::DropRow, false)).unwrap();
+        assert_eq!(kept.train.rows, 3);
+        assert_eq!(categories(&kept), serde_json::json!([missing, "u", "v"]));
+    }
+    // Where there is none, the digest of the data is what it was.
+    let digest = |na_is_missing: bool| {
+        let options = options(Missing::Error, na_is_missing);
+        let data = load_csv("a,c,y\n1,u,0\n2,v,1\n", &options).unwrap();
+        data.facts.digest
+    };
+    assert_eq!(digest(true), digest(false));
+    // Rows to predict are read as those of the training.
+    for (na_is_missing, rows) in [(true, 1), (false, 2)] {
+        let options = options(Missing::DropRow, na_is_missing);
+        let data = load_csv("a,c,y\n1,u,0\n2,v,1\n", &options).unwrap();
+        let text = "a,c\n1,NA\n2,u\n".as_bytes();
+        let encoded = encode_csv(&data.facts.schema, "p.csv", text, &options.limits).unwrap();
+        assert_eq!(encoded.table.rows, rows);
+    }
+}
+
+#[test]
+fn t25_columns_without_a_name_are_used_if_asked_for() {
+    let options = |change: fn(&mut CsvOptions)| {
+        let mut options = csv_options(Task::Regression);
+        edit(&mut options, |csv| {
+            csv.unnamed = true;
+            change(csv);
+        });
+        options
+    };
+    let text = ",a,,y\n1,u,3,5\n2,v,4,6\n";
+    let all = options(|csv| csv.categorical = vec!["a".into()]);
+    let data = load_csv(text, &all).unwrap();
+    let names = |data: &Dataset| {
+        let schema = serde_json::to_value(&data.facts.schema).unwrap();
+        let columns = schema["input"]["columns"]["columns"]
+            .as_array()
+            .unwrap()
+            .clone();
+        let names = columns
+            .into_iter()
+            .map(|column| column["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<String>>()
+    };
+    assert_eq!(names(&data), ["column 1", "a", "column 3"]);
+    assert!(data.warnings.is_empty(), "{:?}", data.warnings);
+    let encoded = encode_csv(&data.facts.schema, "p.csv", text.as_bytes(), &all.limits).unwrap();
+    assert_eq!(encoded.table.features, data.train.features);
+    // A file to predict may name them.
+    let renamed = "column 3,column 1,a\n3,1,u\n4,2,v\n".as_bytes();
+    let encoded = encode_csv(&data.facts.schema, "p.csv", renamed, &all.limits).unwrap();
+    assert_eq!(encoded.table.features, data.train.features);
+
+    let some = options(|csv| {
+        csv.exclude = vec!["column 1".into(), "a".into()];
+        csv.label = "column 3".into();
+    });
+    assert_eq!(names(&load_csv(text, &some).unwrap()), ["y"]);
+    let taken = load_csv(",column 1,y\n1,2,3\n", &options(|_| ()));
+    assert_error(
+        "taken",
+        taken,
+        &[
+            "a.csv:1:",
+            "column 1 has no name, and another is called that",
+        ],
+    );
+}
+
+#[test]
 fn excluded_columns_may_hold_anything() {
     let mut options = csv_options(Task::Regression);
     edit(&mut options, |csv| csv.exclude = vec!["note".into()]);
