@@ -65,6 +65,11 @@ impl Draft {
         })
     }
 
+    /// The folder until it is published.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where a file of the folder is until it is published.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)

@@ -11,6 +11,7 @@
 //!
 //! The same checkpoint always gives the same files: there is no time and no host in them.
 
+mod checkpoint;
 mod files;
 mod folder;
 mod golden;
@@ -18,6 +19,7 @@ mod read;
 mod stored;
 pub mod tensors;
 
+pub use checkpoint::write_json;
 pub use files::{
     Checkpoint, DataProvenance, FORMAT, FileRecord, History, MetricsFile, ModelFile, Output,
     ParameterShape, Provenance, Versions, decode,

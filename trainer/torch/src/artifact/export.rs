@@ -1,20 +1,15 @@
 //! From a checkpoint to an artifact.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Serialize;
-use trainyard_checkpoint::{Manifest, Storage, load_range};
-use trainyard_core::layout::Layout;
-use trainyard_data::InputSchema;
-use trainyard_runtime::artifact::tensors::{self, Named};
+use trainyard_checkpoint::{Manifest, Storage};
 use trainyard_runtime::artifact::{
-    Checkpoint, DataProvenance, Draft, FILES, FORMAT, FileRecord, GOLDEN, METRICS, MODEL,
-    MetricsFile, ModelFile, Output, PARAMETERS, PROVENANCE, ParameterShape, Provenance, SCRIPT,
-    Versions, digest,
+    Checkpoint, DataProvenance, Draft, FILES, FORMAT, FileRecord, GOLDEN, METRICS, MetricsFile,
+    ModelFiles, PROVENANCE, Provenance, SCRIPT, Versions, digest, write_json,
 };
 use trainyard_runtime::job::Job;
 
@@ -58,12 +53,11 @@ pub fn export(storage: Arc<dyn Storage>, manifest: &Manifest, out: &Path) -> Res
     let source = Source::read(storage.as_ref(), manifest)?;
     let draft = Draft::new(out)?;
     use_threads(1);
-    source.write_model(&draft)?;
-    source.write_tensors(&draft)?;
+    source.files.write(draft.path())?;
     source.write_script(&draft)?;
     let metrics = MetricsFile::of(manifest.coordinator.clone(), &manifest.facts.schema);
-    write_json(&draft, METRICS, &metrics)?;
-    write_json(&draft, PROVENANCE, &source.provenance(&draft)?)?;
+    write_json(&draft.file(METRICS), &metrics)?;
+    write_json(&draft.file(PROVENANCE), &source.provenance(&draft)?)?;
     draft.publish()?;
     Ok(ArtifactInfo {
         path: out.to_owned(),
@@ -71,8 +65,8 @@ pub fn export(storage: Arc<dyn Storage>, manifest: &Manifest, out: &Path) -> Res
         step: manifest.step,
         epoch: manifest.epoch,
         complete: manifest.complete,
-        parameters: source.layout.parameter_count() as u64,
-        model_sha256: source.model_sha256,
+        parameters: source.files.layout.parameter_count() as u64,
+        model_sha256: source.files.model.model_sha256,
         metrics,
     })
 }
@@ -81,71 +75,28 @@ pub fn export(storage: Arc<dyn Storage>, manifest: &Manifest, out: &Path) -> Res
 struct Source<'a> {
     manifest: &'a Manifest,
     job: Job,
-    schema: InputSchema,
-    layout: Layout,
-    arena: Vec<f32>,
-    model_sha256: String,
+    files: ModelFiles,
 }
 
 impl<'a> Source<'a> {
     fn read(storage: &dyn Storage, manifest: &'a Manifest) -> Result<Self> {
         let job = Job::from_value(manifest.spec.clone()).context("the checkpoint is of no job")?;
-        let layout = job.layout(&manifest.facts)?;
-        let digest = layout.digest();
-        ensure!(
-            manifest.layout_digest == digest && manifest.floats == layout.len() as u64,
-            "the checkpoint has another layout of parameters: export it with the version that wrote it"
-        );
-        let arena = parameters(storage, manifest)?;
-        let model_sha256 = layout.model_sha256(&arena)?;
-        if let Some(recorded) = &manifest.model_sha256 {
-            ensure!(
-                *recorded == model_sha256,
-                "the parameters have the digest {model_sha256}, the checkpoint says {recorded}: restore it from a backup"
-            );
-        }
         Ok(Source {
+            files: ModelFiles::of_checkpoint(&job, storage, manifest)?,
             manifest,
             job,
-            schema: manifest.facts.schema.clone(),
-            layout,
-            arena,
-            model_sha256,
         })
     }
 
-    fn write_model(&self, draft: &Draft) -> Result<()> {
-        let model = ModelFile {
-            format_version: FORMAT,
-            job: self.job.name.clone(),
-            task: self.schema.task,
-            architecture: self.job.manifest.spec.model.clone(),
-            input_schema: self.schema.clone(),
-            input_shape: self.schema.input_shape(),
-            output: Output::of(&self.schema),
-            parameters: ParameterShape::all(&self.layout),
-            model_sha256: self.model_sha256.clone(),
-        };
-        write_json(draft, MODEL, &model)
-    }
-
-    fn write_tensors(&self, draft: &Draft) -> Result<()> {
-        let tensors: Vec<Named<'_>> = self
-            .layout
-            .params()
-            .map(|placed| Named {
-                name: &placed.param.name,
-                shape: &placed.param.shape,
-                values: &self.arena[placed.range()],
-            })
-            .collect();
-        tensors::write(&draft.file(PARAMETERS), &[], &tensors).context(PARAMETERS)
-    }
-
     fn write_script(&self, draft: &Draft) -> Result<()> {
-        let architecture = self.job.architecture(&self.manifest.facts)?;
-        let network = Network::new(&architecture, &self.layout);
-        let tensors = to_torch(&self.arena, &self.layout)?;
+        let ModelFiles {
+            architecture,
+            layout,
+            parameters,
+            ..
+        } = &self.files;
+        let network = Network::new(architecture, layout);
+        let tensors = to_torch(parameters, layout)?;
         let seed = self.job.manifest.spec.training.seed;
         let golden = script::compute_golden(
             &network,
@@ -170,7 +121,7 @@ impl<'a> Source<'a> {
         Ok(Provenance {
             format_version: FORMAT,
             job: self.job.name.clone(),
-            model_sha256: self.model_sha256.clone(),
+            model_sha256: self.files.model.model_sha256.clone(),
             spec_digest: manifest.identity.spec_digest.clone(),
             data: DataProvenance {
                 digest: manifest.facts.digest.clone(),
@@ -192,21 +143,4 @@ impl<'a> Source<'a> {
             spec: manifest.spec.clone(),
         })
     }
-}
-
-/// The whole arena, shard by shard, so that the optimizer's slots of only one are in memory.
-fn parameters(storage: &dyn Storage, manifest: &Manifest) -> Result<Vec<f32>> {
-    manifest.check()?;
-    let mut arena = Vec::new();
-    for shard in &manifest.shards {
-        let range = shard.start as usize..shard.end as usize;
-        arena.extend(load_range(storage, manifest, range)?.parameters);
-    }
-    Ok(arena)
-}
-
-fn write_json<T: Serialize>(draft: &Draft, name: &str, value: &T) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(value)?;
-    text.push(b'\n');
-    fs::write(draft.file(name), text).with_context(|| format!("{name} cannot be written"))
 }
