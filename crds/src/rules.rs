@@ -52,6 +52,8 @@ pub(crate) fn spec() -> Vec<Rule> {
         "model",
         "data",
         "training",
+        "initialModel",
+        "resumeFrom",
         "servers",
         "checkpoint",
     ]

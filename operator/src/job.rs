@@ -103,6 +103,14 @@ impl Job {
         let mut problems = Problems::default();
         let spec = &object.spec;
         let storage = storage(&object, &mut problems);
+        for (field, set) in [
+            ("spec.initialModel", spec.initial_model.is_some()),
+            ("spec.resumeFrom", spec.resume_from.is_some()),
+        ] {
+            if set {
+                problems.add(field, "only trainyard run can do this so far: remove it, and train the job locally or anew");
+            }
+        }
         data(&object, &mut problems);
         pod_settings("spec.servers", &spec.servers.pod, &mut problems);
         pod_settings("spec.workers", &spec.workers.pod, &mut problems);

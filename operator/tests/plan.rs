@@ -279,6 +279,20 @@ fn o25_an_invalid_job_fails_once_and_says_why() {
 }
 
 #[test]
+fn o25_what_only_a_local_run_can_do_is_refused_by_name() {
+    for (field, value) in [
+        ("initialModel", "{uri: base}"),
+        ("resumeFrom", "{uri: base}"),
+    ] {
+        let told = problems(&FULL.replace("spec:\n", &format!("spec:\n  {field}: {value}\n")));
+        assert!(
+            told.contains(&format!("spec.{field}: only trainyard run")),
+            "{told}"
+        );
+    }
+}
+
+#[test]
 fn o39_what_the_user_sets_survives() {
     let job = valid(FULL);
     let worker = pod(&job, Member::worker(0));

@@ -138,6 +138,7 @@ fn be_server(args: ServerArgs) -> Result<Ended> {
             args.listen.as_deref().unwrap_or(ANY_PORT),
         )?),
         http: role::http_listener(args.http_fd, args.member.http.as_deref())?,
+        initial_model: args.member.initial_model.map(Into::into),
         storage: role::storage(&args.storage)?,
         timing: Timing {
             grace: args.grace.map_or(timing.grace, Duration::from_secs),

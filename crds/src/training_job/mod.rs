@@ -4,6 +4,7 @@ mod checkpoint;
 mod data;
 mod model;
 mod optimizer;
+mod origin;
 mod pod;
 mod roles;
 mod schedule;
@@ -18,6 +19,7 @@ pub use data::{
 };
 pub use model::{Activation, Cnn, ConvBlock, Mlp, Model, Task};
 pub use optimizer::{Adagrad, Adam, AdamW, Optimizer, Sgd};
+pub use origin::{InitialModel, ResumeFrom};
 pub use pod::{ImagePullPolicy, PodSettings};
 pub use roles::{Servers, Workers};
 pub use schedule::{ConstantLr, CosineLr, ExponentialLr, OneCycleLr, Schedule, StepLr};
@@ -106,6 +108,16 @@ pub struct TrainingJobSpec {
 
     /// How the model is trained.
     pub training: Training,
+
+    /// The model whose parameters are the first ones (fine-tuning). The optimizer, the schedule and the epochs begin anew. Columns, categories,
+    /// classes and normalization are those of this model; `task`, `model` and the data must fit it. Local runs only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_model: Option<InitialModel>,
+
+    /// The checkpoints of an earlier job with the same task, model, data and training, which this job goes on from to the model that the earlier
+    /// one would have become. Without effect once this job has checkpoints of its own. Local runs only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_from: Option<ResumeFrom>,
 
     /// Parameter servers: they hold the parameters and apply the optimizer.
     #[serde(default)]

@@ -115,6 +115,9 @@ fn for_pods(spec: &TrainingJobSpec) -> SpecForPods<'_> {
         ttl_seconds_after_finished: _,
         clean_pod_policy: _,
         suspend: _,
+        // Of local runs only.
+        initial_model: _,
+        resume_from: _,
     } = spec;
     SpecForPods {
         checkpoint,

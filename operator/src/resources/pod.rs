@@ -144,6 +144,7 @@ fn args(job: &Job, member: Member, generation: u64) -> Vec<String> {
     let common = MemberArgs {
         job: JOB_PATH.into(),
         index: member.index,
+        initial_model: None,
         coordinator: format!(
             "{}.{}.svc:{PROTOCOL_PORT}",
             coordinator_name(&job.name),

@@ -37,6 +37,9 @@ pub struct MemberArgs {
     /// Index within the role.
     #[cfg_attr(feature = "cli", arg(long))]
     pub index: u32,
+    /// Folder with the initial model, if the job has one.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "DIR"))]
+    pub initial_model: Option<String>,
     /// Address of server 0; a name is looked up again for each connection.
     #[cfg_attr(feature = "cli", arg(long))]
     pub coordinator: String,
@@ -168,6 +171,7 @@ impl MemberArgs {
         let MemberArgs {
             job,
             index,
+            initial_model,
             coordinator,
             http,
             termination_message,
@@ -176,6 +180,7 @@ impl MemberArgs {
         let mut args = Arguments::of(role);
         args.add("job", job);
         args.add("index", index);
+        args.add_if("initial-model", initial_model.as_ref());
         args.add("coordinator", coordinator);
         args.add_if("http", http.as_ref());
         args.add_if("termination-message", termination_message.as_ref());

@@ -20,6 +20,7 @@ mod columns;
 mod digest;
 mod error;
 mod files;
+mod given;
 mod kind;
 mod load;
 mod number;

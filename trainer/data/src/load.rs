@@ -7,6 +7,7 @@ use trainyard_core::schema::InputSchema;
 use crate::digest::{digest, schema_json};
 use crate::error::DataError;
 use crate::files::Files;
+use crate::given;
 use crate::options::{LoadOptions, Validation};
 use crate::source::Source;
 use crate::table::{Dataset, Table};
@@ -18,6 +19,8 @@ use crate::warnings;
 /// - Normalization and categories are fitted on the training rows only. Classes are those of the
 ///   whole training source, so that the width of the model does not depend on the seed; a class
 ///   without training rows is warned of.
+/// - With a [`schema`](LoadOptions::schema) nothing is fitted: rows become what they would become for a
+///   prediction, and a label that it does not know is refused.
 /// - A [`Validation::Source`] is encoded with the fit. Its CSV options give its URI, label column
 ///   and delimiter; columns and missing-value policy are the training source's.
 ///
@@ -26,19 +29,27 @@ use crate::warnings;
 /// and what to do. The first problem of a file is told, and nothing is loaded.
 pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataError> {
     let limits = &options.limits;
-    let source = Source::read(files, &options.train, options.task, limits)?;
-    let (train_rows, validation_rows) = split(&source, options)?;
-    let label = source.fit_label(options.task, options.positive.as_deref())?;
-    let input = source.fit_input(&train_rows, options.normalization, limits)?;
-    let mut warnings = source.warnings(&label, &input);
-    warnings.extend(source.training_warnings(&input, &train_rows));
-    let unseen = source.unseen_classes(&label, &train_rows);
-    warnings.extend(warnings::unlearned(&unseen));
-    let schema = InputSchema {
-        task: options.task,
-        input,
-        label,
+    let given = match &options.schema {
+        Some(schema) => Some(given::adapted(schema, options)?),
+        None => None,
     };
+    let source = match &given {
+        Some(schema) => Source::read_fitted(files, &options.train, schema, limits)?,
+        None => Source::read(files, &options.train, options.task, limits)?,
+    };
+    let (train_rows, validation_rows) = split(&source, options)?;
+    let schema = match given {
+        Some(schema) => schema,
+        None => InputSchema {
+            task: options.task,
+            label: source.fit_label(options.task, options.positive.as_deref())?,
+            input: source.fit_input(&train_rows, options.normalization, limits)?,
+        },
+    };
+    let mut warnings = source.warnings(&schema.label, &schema.input);
+    warnings.extend(source.training_warnings(&schema.input, &train_rows));
+    let unseen = source.unseen_classes(&schema.label, &train_rows);
+    warnings.extend(warnings::unlearned(&unseen));
     let train = source.encode(&schema, &train_rows, limits, &mut warnings)?;
     let validation = match &options.validation {
         Validation::None => None,

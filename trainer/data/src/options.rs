@@ -1,7 +1,7 @@
 //! What to load and how.
 
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::Missing;
+use trainyard_core::schema::{InputSchema, Missing};
 
 /// How numeric inputs are scaled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,6 +128,9 @@ pub struct LoadOptions {
     pub normalization: Normalization,
     /// Seed of the split; used by [`Validation::Fraction`] alone.
     pub seed: u64,
+    /// What the columns become, if it is not to be fitted: the schema of the model that the job begins
+    /// with. How the file is read (delimiter, missing values) and the label's name stay those of `train`.
+    pub schema: Option<InputSchema>,
     /// Bounds.
     pub limits: Limits,
 }

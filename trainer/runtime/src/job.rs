@@ -258,6 +258,7 @@ impl Job {
                 api::Normalization::None => data::Normalization::None,
             },
             seed: self.training().seed,
+            schema: None,
             limits: data::Limits::default(),
         })
     }
@@ -302,9 +303,14 @@ pub fn determining(spec: &Value) -> Value {
         fields.remove("volume");
         fields.remove("s3");
     }
-    json!({
+    let mut determining = json!({
         "task": spec["task"], "model": spec["model"], "data": data, "training": spec["training"],
-    })
+    });
+    if let Some(initial) = spec.get("initialModel") {
+        // Not where it lies, but which it is.
+        determining["initialModel"] = initial["modelSha256"].clone();
+    }
+    determining
 }
 
 /// The defaults that a checkpoint was made with.

@@ -12,11 +12,21 @@ use trainyard_contract::pod::JOB_FILE;
 use trainyard_runtime::artifact::{FOLDER, is_artifact};
 use trainyard_runtime::exit::BadInput;
 
+use super::origin;
+
 /// Where it is meanwhile.
 const ASIDE: &str = ".overwritten";
 
 /// What a run leaves in its folder, the log first: without it nothing else counts.
-const LEFT: [&str; 6] = ["log", "checkpoints", FOLDER, JOB_FILE, "run.json", "logs"];
+const LEFT: [&str; 7] = [
+    "log",
+    "checkpoints",
+    FOLDER,
+    origin::FOLDER,
+    JOB_FILE,
+    "run.json",
+    "logs",
+];
 
 /// Sets aside what an earlier run has left in `folder`.
 ///

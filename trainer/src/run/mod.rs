@@ -4,6 +4,7 @@ mod earlier;
 mod finisher;
 mod folder;
 mod observer;
+mod origin;
 mod places;
 pub mod policy;
 pub mod process;
@@ -86,9 +87,18 @@ pub fn read_job(file: &Path, set: &[String]) -> Result<Job> {
             error.utf8_error().valid_up_to()
         ))
     })?;
-    let manifest = trainyard_crds::manifest::read_with(&name, &text, set)
+    let mut manifest = trainyard_crds::manifest::read_with(&name, &text, set)
         .map_err(|errors| BadInput(errors.to_string()))?;
+    origin::identify(&mut manifest, &folder_of(file))?;
     Job::new(manifest, DEFAULTS)
+}
+
+/// Where relative paths of a manifest begin.
+fn folder_of(manifest: &Path) -> PathBuf {
+    match manifest.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
 }
 
 /// Runs a job to its end.
@@ -122,6 +132,7 @@ pub fn run(mut options: Options, ui: &mut Ui) -> Result<ExitCode> {
     let checkpoints = Checkpoints::open(&job, &folder.path)?;
     if options.overwrite {
         checkpoints.may_be_overwritten()?;
+        origin::is_not_in(&folder.path, &job, &folder_of(&options.file))?;
         earlier::set_aside(&folder.path)?;
     } else if checkpoints.are_abandoned(&job) {
         folder.clear_log()?; // of a manifest that was changed since
@@ -175,7 +186,11 @@ fn train(
     ui: &mut Ui,
 ) -> Result<ExitCode> {
     let out = options.out.as_deref().unwrap_or(&folder.path);
-    let log = checkpoints.log(&job)?;
+    let mut log = checkpoints.log(&job)?;
+    let has_begun = log.latest().is_some() || !log.damaged().is_empty();
+    if !has_begun {
+        origin::bring_checkpoint(&job, &folder_of(&options.file), &mut log)?;
+    }
     let job = match log.latest() {
         Some(latest) => &job.as_begun(latest),
         None => &job,
@@ -188,7 +203,7 @@ fn train(
             ),
         });
     }
-    if let Some(latest) = log.latest().filter(|_| !options.resume) {
+    if let Some(latest) = log.latest().filter(|_| has_begun && !options.resume) {
         let (place, step) = (shown(checkpoints, out), latest.step);
         let elsewhere = elsewhere(&checkpoints.location);
         let message = match log.complete() {

@@ -90,10 +90,7 @@ impl Checkpoints {
 /// # Errors
 /// [`BadInput`] if an object is missing, or there are no credentials.
 pub fn data(job: &Job, folder: &Path) -> Result<Connection> {
-    let s3 = job.manifest.spec.data.s3.as_ref();
-    let connection = s3.map_or_else(Connection::default, |s3| {
-        connection(&s3.endpoint, &s3.region)
-    });
+    let connection = data_connection(job.manifest.spec.data.s3.as_ref());
     let sources = Sources::new(folder, connection.clone());
     for uri in job.data_uris()? {
         if Address::is_meant(&uri) {
@@ -108,6 +105,13 @@ pub fn data(job: &Job, folder: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// The store that `spec.data.s3` names, or the environment's.
+pub fn data_connection(s3: Option<&api::S3Connection>) -> Connection {
+    s3.map_or_else(Connection::default, |s3| {
+        connection(&s3.endpoint, &s3.region)
+    })
+}
+
 fn connection(endpoint: &Option<String>, region: &str) -> Connection {
     Connection {
         endpoint: endpoint.clone(),
@@ -116,7 +120,11 @@ fn connection(endpoint: &Option<String>, region: &str) -> Connection {
     }
 }
 
-fn credentials(what: &str) -> Result<()> {
+/// Checks that there are credentials for what `what` names.
+///
+/// # Errors
+/// [`BadInput`] if there are none.
+pub fn credentials(what: &str) -> Result<()> {
     if !has_credentials() {
         bail!(BadInput(format!(
             "{what} needs credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

@@ -34,6 +34,8 @@ pub struct Common<'a> {
     pub folder: PathBuf,
     /// The job file.
     pub job: String,
+    /// Folder of the initial model, if the job has one.
+    pub initial_model: Option<String>,
     /// Place of the checkpoints.
     pub storage: String,
     /// Environment in which servers find it.
@@ -70,6 +72,7 @@ impl Common<'_> {
         let common = MemberArgs {
             job: self.job.clone(),
             index: member.index,
+            initial_model: self.initial_model.clone(),
             coordinator: self.coordinator.clone(),
             http: None,
             termination_message: None,

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -22,11 +21,12 @@ use trainyard_runtime::net::{Listener, Timing};
 use super::earlier;
 use super::folder::{Folder, elsewhere};
 use super::observer::{Heard, Observer, relay};
+use super::origin;
 use super::places::{self, Checkpoints};
 use super::policy::{self, Reaction, Restarts};
 use super::process::{self, Common, Exited, as_argument, in_words};
 use super::sockets::SocketFolder;
-use super::{Options, Transport, describe};
+use super::{Options, Transport, describe, folder_of};
 use crate::torch_program::TorchProgram;
 use crate::ui::{Epoch, Note, Started, Ui};
 
@@ -125,15 +125,14 @@ impl<'a> Supervisor<'a> {
         let listeners = (Listener::bind(&address)?, TcpListener::bind("127.0.0.1:0")?);
         let coordinator = listeners.0.address().clone();
         let http = listeners.1.local_addr()?;
-        let data = match options.file.parent() {
-            Some(parent) if parent != Path::new("") => parent.to_path_buf(),
-            _ => PathBuf::from("."),
-        };
-        let data = std::fs::canonicalize(data)?;
+        let data = std::fs::canonicalize(folder_of(&options.file))?;
+        let initial_model = origin::bring_model(job, &data, &folder.path)?;
+        let initial_model = initial_model.as_deref().map(as_argument).transpose()?;
         let common = Common {
             torch,
             folder: folder.path.clone(),
             job: as_argument(&folder.path.join(pod::JOB_FILE))?,
+            initial_model,
             storage: checkpoints.location.to_string(),
             storage_env: checkpoints.env(),
             data_env: places::data(job, &data)?.env(),
@@ -167,6 +166,10 @@ impl<'a> Supervisor<'a> {
             out: out.display().to_string(),
             status_url: format!("http://{http}/status"),
             resumed_from: log.latest().map(|manifest| manifest.step),
+            initial_model: spec
+                .initial_model
+                .as_ref()
+                .map(|initial| initial.uri.clone()),
         });
         let members = (0..servers)
             .map(Member::server)

@@ -19,6 +19,7 @@ pub use coordination::Board;
 pub use hub::Hub;
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -58,6 +59,8 @@ pub struct Options {
     pub listener: Arc<Listener>,
     /// Bound listener for HTTP.
     pub http: Option<TcpListener>,
+    /// Folder with the initial model, if the job has one.
+    pub initial_model: Option<PathBuf>,
     /// Place of the checkpoints.
     pub storage: Location,
     /// Bounds on waiting.

@@ -1,15 +1,18 @@
 //! What a server is and does in one generation.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use parking_lot::{Mutex, MutexGuard};
 use trainyard_checkpoint::{Manifest, load_range};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::{Event, Reports};
 use trainyard_core::facts::DataFacts;
+use trainyard_core::layout::Layout;
 use trainyard_core::shard::Rules;
+use trainyard_runtime::artifact::ModelFiles;
 use trainyard_runtime::net::Identity;
 
 use super::coordination::Input;
@@ -191,12 +194,7 @@ impl Tenure {
         let (version, parameters, state) = match manifest {
             Some(manifest) => self.load(manifest, &layout, floats)?,
             None => {
-                let mut parameters = vec![0.0; floats.len()];
-                layout.initialize(
-                    job.manifest.spec.training.seed,
-                    floats.clone(),
-                    &mut parameters,
-                )?;
+                let parameters = self.first_parameters(&layout, &floats)?;
                 let slots = 0..job.optimizer.slots().len();
                 let state = slots
                     .map(|slot| vec![job.optimizer.initial(slot); floats.len()])
@@ -225,6 +223,33 @@ impl Tenure {
             self.tell(ToCoordinator::Ready { version, chunks });
         }
         Ok(())
+    }
+
+    /// The parameters of version 0: those of the initial model, or random ones.
+    fn first_parameters(&self, layout: &Layout, floats: &Range<usize>) -> Result<Vec<f32>> {
+        let Options {
+            job, initial_model, ..
+        } = &self.server.options;
+        let Some(initial) = &job.manifest.spec.initial_model else {
+            let mut parameters = vec![0.0; floats.len()];
+            let seed = job.manifest.spec.training.seed;
+            layout.initialize(seed, floats.clone(), &mut parameters)?;
+            return Ok(parameters);
+        };
+        let folder = initial_model.as_ref();
+        let folder =
+            folder.context("the job has an initial model, and no place of it was given")?;
+        let model = ModelFiles::read(folder)?;
+        ensure!(
+            Some(&model.model.model_sha256) == initial.model_sha256.as_ref(),
+            "{} holds another model than the job began with",
+            folder.display()
+        );
+        ensure!(
+            model.layout.digest() == layout.digest(),
+            "the initial model has other parameters than the job's"
+        );
+        Ok(model.parameters[floats.clone()].to_vec())
     }
 
     fn load(

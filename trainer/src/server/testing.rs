@@ -126,6 +126,7 @@ pub fn server(storage: Arc<dyn Storage>, timing: Timing) -> Arc<Server> {
             advertise: None,
             listener: Arc::new(listener.expect("a free port")),
             http: None,
+            initial_model: None,
             storage: Location::Folder(".".into()),
             timing,
         },

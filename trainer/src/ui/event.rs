@@ -29,6 +29,9 @@ pub struct Started {
     /// The step of the checkpoint that the job goes on from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resumed_from: Option<u64>,
+    /// URI of the model whose parameters were the first ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_model: Option<String>,
 }
 
 /// An epoch that was finished, its validation pass included.

@@ -175,6 +175,7 @@ fn job() -> Started {
         out: "runs/breast-cancer".into(),
         status_url: "http://127.0.0.1:40123/status".into(),
         resumed_from: None,
+        initial_model: None,
     }
 }
 
@@ -352,6 +353,7 @@ fn a_lost_server_is_told_once_and_its_checkpoints_are_not_told_again() {
         let (mut ui, out, err) = ui(mode, 80, false);
         ui.started(&Started {
             resumed_from: Some(50),
+            initial_model: None,
             ..job()
         });
         let at = |generation, step| Progress {

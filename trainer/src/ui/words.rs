@@ -30,12 +30,18 @@ pub fn started(started: &Started, width: Option<usize>) -> Vec<Line> {
     let mut lines = flow(head, room, 0);
     lines.extend(flow(shape, room, 2));
     lines.extend(flow(places, room, 2));
-    if let Some(step) = started.resumed_from {
-        lines.push(plain(format!(
-            "  goes on from the checkpoint of step {}",
+    let origin = match (started.resumed_from, &started.initial_model) {
+        (Some(step), _) => Some(vec![plain(format!(
+            "goes on from the checkpoint of step {}",
             thousands(step)
-        )));
-    }
+        ))]),
+        (None, Some(uri)) => Some(vec![
+            labelled("begins with the parameters of ", uri),
+            plain("optimizer, schedule and epochs begin anew".into()),
+        ]),
+        (None, None) => None,
+    };
+    lines.extend(origin.into_iter().flat_map(|parts| flow(parts, room, 2)));
     lines.push(Line::default());
     lines
 }
@@ -202,6 +208,7 @@ mod tests {
             out: "runs/breast-cancer".into(),
             status_url: "http://127.0.0.1:40123/status".into(),
             resumed_from: Some(1200),
+            initial_model: Some("runs/base".into()),
         }
     }
 
@@ -218,13 +225,23 @@ mod tests {
             resumed[3..],
             ["  goes on from the checkpoint of step 1,200", ""]
         );
-        let bare = text(started(
-            &Started {
-                resumed_from: None,
-                ..job()
-            },
-            None,
-        ));
+        let first = Started {
+            resumed_from: None,
+            ..job()
+        };
+        assert_eq!(
+            text(started(&first, Some(80)))[3..],
+            [
+                "  begins with the parameters of runs/base",
+                "  optimizer, schedule and epochs begin anew",
+                ""
+            ]
+        );
+        let bare = Started {
+            initial_model: None,
+            ..first
+        };
+        let bare = text(started(&bare, None));
         assert_eq!(
             (&bare[..3], &bare[3..]),
             (&head.map(String::from)[..], &[String::new()][..])

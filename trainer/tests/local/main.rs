@@ -6,6 +6,7 @@ mod bits;
 mod common;
 mod faults;
 mod finisher;
+mod origin;
 mod pods;
 mod recorded;
 mod s3;

@@ -123,11 +123,22 @@ fn t03_a_checkpoint_of_an_older_version_goes_on_to_the_same_model() {
     if !comparable(&libtorch) {
         return;
     }
-    for (workers, servers) in [(1, 1), (3, 2)] {
+    let fixture = fixtures().join("diabetes");
+    // In its folder, and as another job that goes on from it.
+    for (workers, servers, other) in [(1, 1, false), (3, 2, false), (2, 1, true)] {
         let folder = folder();
-        copy(&fixtures().join("diabetes"), folder.path());
-        let spec = spec(&resumed.example, &resumed.set).on(workers, servers);
-        let ended = spec.resume().start(folder.path()).wait();
+        let mut spec = spec(&resumed.example, &resumed.set).on(workers, servers);
+        if other {
+            spec.sets.push("metadata.name=other".into());
+            spec = spec.set(
+                "resumeFrom",
+                format!("{{\"uri\": \"{}\"}}", fixture.display()),
+            );
+        } else {
+            copy(&fixture, folder.path());
+            spec = spec.resume();
+        }
+        let ended = spec.start(folder.path()).wait();
         let started = &ended.named("started")[0];
         assert_eq!(started["resumedFrom"], resumed.step, "{ended}");
         assert_eq!(sha(&ended.summary()), resumed.model_sha256);

@@ -120,6 +120,33 @@ fn t03_a_run_that_was_killed_goes_on_from_s3() {
     assert_eq!(sha(&ended.summary()), reference::train(&plain(60)).sha);
 }
 
+#[test]
+fn t25_a_job_begins_with_what_is_in_s3() {
+    let (store, out) = (store(), folder());
+    let mut run = store.job(60).start(out.path());
+    run.reach(100);
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code(), Some(130));
+    let place = "{uri: \"s3://runs/jobs/breast-cancer\"}";
+    let mut other = store.job(60).set("resumeFrom", place);
+    other.sets.push("metadata.name=other".into());
+    let (first, second) = (folder(), folder());
+    let ended = other.start(first.path()).wait();
+    assert!(
+        ended.named("started")[0]["resumedFrom"].as_u64() >= Some(100),
+        "{ended}"
+    );
+    let trained = sha(&ended.summary());
+    assert_eq!(trained, reference::train(&plain(60)).sha);
+
+    let mut tuned = store
+        .job(2)
+        .set("initialModel", "{uri: \"s3://runs/jobs/other/artifact\"}")
+        .set("training.optimizer", "{sgd: {learningRate: 1e-300}}");
+    tuned.sets.push("metadata.name=tuned".into());
+    assert_eq!(sha(&tuned.start(second.path()).finish()), trained);
+}
+
 /// However long the store takes, steps are done meanwhile, up to the next checkpoint at least.
 #[test]
 fn t21_training_goes_on_while_a_checkpoint_is_written() {

@@ -73,6 +73,7 @@ mod clean;
 mod compact;
 mod entry;
 mod history;
+mod import;
 mod loadable;
 mod read;
 

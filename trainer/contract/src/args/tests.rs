@@ -110,6 +110,7 @@ mod parsed {
         MemberArgs {
             job: format!("job{text}"),
             index: number,
+            initial_model: bits.option(format!("{text}/initial")),
             coordinator: text.into(),
             http: bits.option(format!("{text}:1")),
             termination_message: bits.option(text.into()),

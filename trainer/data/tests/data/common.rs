@@ -37,6 +37,7 @@ pub fn options(task: Task, train: SourceSpec) -> LoadOptions {
         validation: Validation::None,
         normalization: Normalization::Standardize,
         seed: 7,
+        schema: None,
         limits: Limits {
             file_bytes: 64 << 20,
             record_bytes: 1 << 20,

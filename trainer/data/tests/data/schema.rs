@@ -1,7 +1,9 @@
 //! The schema as a document, and encoding for prediction.
 
 use serde_json::{Value, json};
-use trainyard_data::{InputSchema, Limits, Task, encode_array, encode_csv, encode_labels};
+use trainyard_data::{
+    InputSchema, Limits, LoadOptions, Missing, Task, encode_array, encode_csv, encode_labels,
+};
 
 use crate::common::{assert_error, csv_options, edit, load_csv, load_npy, npy, npy_options};
 
@@ -162,4 +164,61 @@ fn t15_bad_prediction_inputs_are_refused() {
     let unknown = npy("|u1", false, "(2,)", &[0, 9]);
     let result = encode_labels(&array, "y.npy", unknown.as_slice(), &limits);
     assert_error("label", result, &["y.npy:", "row 1", "\"9\""]);
+}
+
+/// The rows of a job that begins with a model become what they would become for a prediction with it.
+#[test]
+fn t25_a_given_schema_is_not_fitted_again() {
+    let base = schema();
+    let mut options = csv_options(Task::Binary);
+    edit(&mut options, |csv| {
+        csv.categorical = vec!["c".into()];
+        csv.delimiter = b';';
+        csv.label = "diagnosis".into();
+        csv.missing = Missing::Mean;
+    });
+    options.schema = Some(base.clone());
+    let text = "extra;diagnosis;c;a\n0;B;v;5\n0;M;ghost;\n0;B;u;-1\n";
+    let data = load_csv(text, &options).unwrap();
+    let fitted = serde_json::to_value(&base).unwrap()["input"]["columns"]["columns"].clone();
+    let found = serde_json::to_value(&data.facts.schema).unwrap();
+    assert_eq!(found["input"]["columns"]["columns"], fitted);
+    assert_eq!(found["label"]["name"], "diagnosis");
+    assert_eq!(data.train.labels, [0.0, 1.0, 0.0]);
+    // Mean 2, deviation 1; the missing value is the fitted mean, the unknown category is none.
+    let expected = [3.0, 0.0, 1.0, 0.0, 0.0, 0.0, -3.0, 1.0, 0.0];
+    assert_eq!(data.train.features, expected);
+    let told = data.warnings.join("\n");
+    assert!(told.contains("extra") && told.contains("ghost"), "{told}");
+
+    let refused = |change: &dyn Fn(&mut LoadOptions), text: &str, parts: &[&str]| {
+        let mut options = options.clone();
+        change(&mut options);
+        assert_error("a given schema", load_csv(text, &options), parts);
+    };
+    let keep = |_: &mut LoadOptions| {};
+    refused(&keep, "diagnosis;c;a\nX;u;1\n", &["a.csv:2:", "\"X\""]);
+    refused(&keep, "diagnosis;c\nB;u\n", &["no column is named \"a\""]);
+    let plain = |options: &mut LoadOptions| edit(options, |csv| csv.categorical.clear());
+    refused(
+        &plain,
+        text,
+        &["column \"c\" is categorical in the initial model"],
+    );
+    let both = |options: &mut LoadOptions| edit(options, |csv| csv.categorical.push("a".into()));
+    refused(
+        &both,
+        text,
+        &["column \"a\" has numbers in the initial model"],
+    );
+    let without = |options: &mut LoadOptions| edit(options, |csv| csv.exclude.push("a".into()));
+    refused(&without, text, &["the initial model reads column \"a\""]);
+    let positive = |options: &mut LoadOptions| options.positive = Some("B".into());
+    refused(
+        &positive,
+        text,
+        &["the positive class is \"B\"", "set `positive` to \"M\""],
+    );
+    let arrays = |options: &mut LoadOptions| options.train = npy_options(Task::Binary).train;
+    refused(&arrays, text, &["the initial model reads named columns"]);
 }

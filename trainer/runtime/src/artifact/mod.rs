@@ -26,7 +26,7 @@ pub use files::{
 };
 pub use folder::{Draft, is_artifact};
 pub use golden::{ATOL, Golden, RTOL};
-pub use read::{JSON_LIMIT, ModelFiles, Verified, digest, provenance, verify_files};
+pub use read::{JSON_LIMIT, ModelFiles, Verified, digest, model, provenance, verify_files};
 pub use stored::{FOLDER, is_published, is_whole, key};
 /// What the model is.
 pub const MODEL: &str = "model.json";

@@ -56,7 +56,7 @@ impl ModelFiles {
                 path.display()
             )));
         }
-        let model = read(path, MODEL, files::decode::<ModelFile>)?;
+        let model = model(path)?;
         let (architecture, layout) = in_file(path, MODEL, layout(&model))?;
         let file = path.join(PARAMETERS);
         // No more is read than these parameters and a header can have.
@@ -80,6 +80,14 @@ impl ModelFiles {
     pub fn kind(&self) -> TaskKind {
         self.model.task.kind(self.model.output.width)
     }
+}
+
+/// Reads `model.json`.
+///
+/// # Errors
+/// [`BadInput`] if it is missing or damaged.
+pub fn model(path: &Path) -> Result<ModelFile> {
+    read(path, MODEL, files::decode)
 }
 
 /// Reads `provenance.json`.

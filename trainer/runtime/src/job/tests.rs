@@ -250,3 +250,23 @@ fn t25_a_job_keeps_the_defaults_that_it_was_begun_with_and_its_digests() {
     let unknown = Job::from_json(&text(Some(3), &["a"])).expect_err("of a newer version");
     assert!(format!("{unknown:#}").contains("defaults 3"), "{unknown:#}");
 }
+
+#[test]
+fn t25_a_job_is_another_if_it_begins_with_another_model() {
+    let digest = |field: &str, value: Value| {
+        let mut file: Value = serde_json::from_str(JOB_FILE).expect("JSON");
+        file["spec"][field] = value;
+        Job::from_json(&file.to_string())
+            .expect("a job")
+            .spec_digest
+    };
+    let begun = |uri: &str, model: char| {
+        let sha256 = model.to_string().repeat(64);
+        digest("initialModel", json!({"uri": uri, "modelSha256": sha256}))
+    };
+    let anew = Job::from_json(JOB_FILE).expect("a job").spec_digest;
+    assert_ne!(begun("x", 'a'), anew);
+    assert_ne!(begun("x", 'a'), begun("x", 'b'));
+    assert_eq!(begun("x", 'a'), begun("y", 'a'), "wherever it lies");
+    assert_eq!(digest("resumeFrom", json!({"uri": "x"})), anew);
+}

@@ -68,6 +68,7 @@ fn be_worker(args: WorkerArgs) -> Result<Ended> {
         job,
         index: args.member.index,
         coordinator: role::address(&args.member.coordinator)?,
+        initial_model: args.member.initial_model.map(Into::into),
         data: args.data.into(),
         threads: args.threads.map(usize::from),
         connections: args.connections.unwrap_or(DEFAULT_CONNECTIONS),

@@ -99,6 +99,7 @@ impl Cluster {
         let own = self.coordinator.clone();
         MemberArgs {
             job: self.path(JOB_FILE),
+            initial_model: None,
             index,
             coordinator: own.unwrap_or_else(|| self.port.on("localhost")),
             http: Some(http.on("127.0.0.1")),

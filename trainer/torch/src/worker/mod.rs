@@ -47,6 +47,8 @@ pub struct Options {
     pub index: u32,
     /// Address of server 0.
     pub coordinator: Address,
+    /// Folder with the initial model, if the job has one.
+    pub initial_model: Option<PathBuf>,
     /// Folder that relative data URIs resolve in.
     pub data: PathBuf,
     /// Leaves computed side by side; as many as [`leaves_side_by_side`] says if none.
@@ -73,7 +75,11 @@ pub fn run(mut options: Options) -> Result<ExitCode> {
     }
     let job = &options.job;
     let training = &job.manifest.spec.training;
-    let load = job.load_options()?;
+    let mut load = job.load_options()?;
+    load.schema = match &options.initial_model {
+        Some(folder) => Some(trainyard_runtime::artifact::model(folder)?.input_schema),
+        None => None,
+    };
     let sources = files::Sources::new(&options.data, Connection::default());
     let data = trainyard_data::load(&sources, &load).map_err(files::failed)?;
     messages::check(&data.facts)?;
