@@ -141,6 +141,42 @@ fn changes_are_applied_in_order() {
     assert_eq!(limits["nvidia.com/gpu"].0, "1");
 }
 
+/// A shell takes off the quotes that would say so in a file.
+#[test]
+fn t25_a_change_of_a_text_field_is_text_whatever_it_looks_like() {
+    for (value, expected) in [
+        ("yes", "yes"),
+        ("1", "1"),
+        ("True", "True"),
+        ("1.50", "1.50"),
+        ("\"no\"", "no"),
+    ] {
+        let set = [
+            "spec.data.train={csv: {uri: x.csv, label: a, exclude: [b], categorical: [c]}}"
+                .to_owned(),
+            format!("spec.data.train.csv.label={value}"),
+            "spec.data.train.csv.exclude[0]=7".to_owned(),
+            format!("spec.data.train.csv.categorical[0]={value}"),
+        ];
+        let job = read_with("job.yaml", MINIMAL, &set[..3]).expect("text");
+        let Dataset::Csv(csv) = &job.spec.data.train else {
+            panic!("{:?}", job.spec.data.train)
+        };
+        assert_eq!(
+            (&*csv.label, &csv.exclude[..]),
+            (expected, &["7".to_owned()][..])
+        );
+        let categorical = [&set[0], &set[3]].map(String::clone);
+        let job = read_with("job.yaml", MINIMAL, &categorical).expect("text");
+        let Dataset::Csv(csv) = &job.spec.data.train else {
+            panic!("{:?}", job.spec.data.train)
+        };
+        assert_eq!(csv.categorical, [expected]);
+    }
+    let told = messages(MINIMAL, &["spec.training.epochs=yes"]);
+    assert!(told.contains("expected a whole number"), "{told}");
+}
+
 #[test]
 fn wrong_changes_name_the_change() {
     for (change, message) in [

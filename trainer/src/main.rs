@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use trainyard::ui::{Mode, Ui, colour_allowed};
 use trainyard::{commands, run, server, torch_program};
 use trainyard_contract::{DEFAULT_CONNECTIONS, MAX_THREADS, MemberCommand, ServerArgs};
-use trainyard_runtime::exit;
+use trainyard_runtime::exit::{self, ExitCode};
 use trainyard_runtime::net::Timing;
 use trainyard_runtime::output;
 use trainyard_runtime::role;
@@ -120,7 +120,15 @@ fn run_job(args: RunArgs) -> std::process::ExitCode {
         ui.failed(&format!("{error:#}"));
         exit::of_error(&error)
     });
-    exit.into()
+    match ui.failure() {
+        Some(error) if exit == ExitCode::Done => {
+            output::say(format_args!(
+                "error: standard output cannot be written: {error}"
+            ));
+            ExitCode::Error.into()
+        }
+        _ => exit.into(),
+    }
 }
 
 fn be_server(args: ServerArgs) -> Result<Ended> {

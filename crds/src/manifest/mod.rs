@@ -63,7 +63,7 @@ pub fn read_with(
 fn judge(text: &str, set: &[String], report: &mut Report) -> Option<TrainingJob> {
     let mut root = tree::parse(text, report)?;
     for (index, change) in set.iter().enumerate() {
-        overrides::apply(&mut root, index, change, report);
+        overrides::apply(&mut root, index, change, document_schema(), report);
     }
     if !report.is_empty() {
         return None;

@@ -4,12 +4,19 @@ use super::error::{Place, Report};
 use super::node::{Entry, Kind, Node};
 use super::suggest;
 use super::tree;
+use serde_json::Value;
 
 /// Most steps of a path; deeper than the schema.
 const MAX_STEPS: usize = 32;
 
-/// Applies the change with this `index` to the tree.
-pub(super) fn apply(root: &mut Node, index: usize, change: &str, report: &mut Report) {
+/// Applies the change with this `index` to the tree of a manifest with this `schema`.
+pub(super) fn apply(
+    root: &mut Node,
+    index: usize,
+    change: &str,
+    schema: &Value,
+    report: &mut Report,
+) {
     let place = Place::Set(index);
     let Some((path, text)) = change.split_once('=') else {
         return report.add(
@@ -40,7 +47,7 @@ pub(super) fn apply(root: &mut Node, index: usize, change: &str, report: &mut Re
         );
     }
     let node = match tree::parse_value(text, place) {
-        Ok(node) => node,
+        Ok(node) => as_text(node, text, schema, &steps),
         Err(_) if text.trim().is_empty() => Node {
             place,
             kind: Kind::Null,
@@ -49,6 +56,30 @@ pub(super) fn apply(root: &mut Node, index: usize, change: &str, report: &mut Re
     };
     if let Err(what) = put(root, &steps, node, place) {
         report.add(place, path, what, "");
+    }
+}
+
+/// A plain `yes` or `1` as the text that it is, where the schema has text: a shell has taken off the quotes
+/// that would say so.
+fn as_text(node: Node, text: &str, schema: &Value, steps: &[String]) -> Node {
+    let is_scalar = matches!(
+        node.kind,
+        Kind::Bool(..) | Kind::Integer(_) | Kind::Float(_)
+    );
+    let wanted = steps.iter().try_fold(schema, |schema, step| {
+        let field = schema.get("properties").and_then(|fields| fields.get(step));
+        let item = || schema.get("items");
+        field
+            .or_else(item)
+            .or_else(|| schema.get("additionalProperties"))
+    });
+    let wants_text = wanted.and_then(|schema| schema.get("type")) == Some(&"string".into());
+    match is_scalar && wants_text {
+        true => Node {
+            kind: Kind::String(text.trim().to_owned()),
+            ..node
+        },
+        false => node,
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 const MAX_LISTED: usize = 12;
 
 /// What other programs call our fields.
-const OTHER_NAMES: [(&str, &str); 12] = [
+const OTHER_NAMES: [(&str, &str); 20] = [
     ("path", "uri"),
     ("file", "uri"),
     ("filename", "uri"),
@@ -19,6 +19,14 @@ const OTHER_NAMES: [(&str, &str); 12] = [
     ("batch", "batchSize"),
     ("layers", "hidden"),
     ("count", "replicas"),
+    ("eps", "epsilon"),
+    ("hidden_layers", "hidden"),
+    ("hidden_sizes", "hidden"),
+    ("units", "hidden"),
+    ("val", "validation"),
+    ("split", "validation"),
+    ("validation_split", "validation"),
+    ("test", "validation"),
 ];
 
 /// The field of an object with `schema` that `name` was probably meant to be.

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InitialModel {
-    /// URI of an artifact, of the folder of a run, or of checkpoints: a path, relative or absolute, or `s3://BUCKET/PREFIX`. Of a run, the
+    /// URI of an artifact, or of a run's folder: a path, relative or absolute, or `s3://BUCKET/PREFIX`. Of a run, the
     /// parameters of its result are taken, or of its newest checkpoint if it is not complete.
     #[schemars(length(min = 1, max = 1024))]
     pub uri: String,
     /// SHA-256 of the parameters, as `trainyard inspect` shows it. If it is left out, a local run reads it from the model; if it is set, another
     /// model is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9a-f]{64}$"))]
     pub model_sha256: Option<String>,
 }
 
@@ -22,7 +22,7 @@ pub struct InitialModel {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResumeFrom {
-    /// URI of the folder of a run, or of checkpoints: a path, relative or absolute, or `s3://BUCKET/PREFIX`.
+    /// URI of a run's folder: a path, relative or absolute, or `s3://BUCKET/PREFIX`.
     #[schemars(length(min = 1, max = 1024))]
     pub uri: String,
 }

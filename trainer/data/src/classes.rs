@@ -113,7 +113,8 @@ impl RawLabels {
     /// What a user should know of the labels.
     pub(crate) fn warning(&self, label: &Label) -> Option<String> {
         match self {
-            Self::Codes { names, .. } => warnings::merged(names.names(), label),
+            Self::Codes { names, .. } if label.numeric => warnings::merged(names.names(), label),
+            Self::Codes { names, .. } => warnings::alike("labels", names.names()),
             Self::Targets(targets) => warnings::rounded("labels", targets.iter().copied()),
         }
     }
@@ -205,11 +206,11 @@ impl UnknownLabel {
     pub(crate) fn error(&self, label: &Label) -> DataError {
         DataError::data(
             format!(
-                "label {} is none of the classes of the training data: {}",
+                "label {} is none of the model's classes: {}",
                 quoted(&self.value),
                 few(&label.classes)
             ),
-            "mend the label, or train on rows of that class too",
+            "mend the label, or train a model on rows of that class",
         )
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use trainyard_core::schema::{ColumnKind, ColumnsInput, InputKind, InputSchema};
 
 use crate::error::{DataError, quoted};
-use crate::options::{CsvOptions, LoadOptions, SourceSpec};
+use crate::options::{CsvOptions, LoadOptions, Normalization, SourceSpec};
 
 /// The schema for the data of `options`: columns, categories, classes and scaling as given, the rest as
 /// the options have it.
@@ -33,6 +33,13 @@ pub(crate) fn adapted(
     }
     match (&mut schema.input, &options.train) {
         (InputKind::Columns(input), SourceSpec::Csv(csv)) => {
+            if options.normalization == Normalization::None && scales(input) {
+                let problem = "`normalization` is None, and the initial model scales its inputs";
+                return Err(DataError::options(
+                    problem,
+                    "leave it out: the initial model's is used",
+                ));
+            }
             agree(input, csv).map_err(|e| e.in_file(&csv.uri))?;
             input.delimiter = csv.delimiter;
             input.missing = csv.missing;
@@ -57,6 +64,28 @@ pub(crate) fn adapted(
     Ok(schema)
 }
 
+/// Columns that the manifest names, all of which the file must have.
+pub(crate) fn listed(train: &SourceSpec) -> Vec<String> {
+    match train {
+        SourceSpec::Csv(csv) => csv
+            .exclude
+            .iter()
+            .chain(&csv.categorical)
+            .cloned()
+            .collect(),
+        SourceSpec::Npy { .. } | SourceSpec::Idx { .. } => Vec::new(),
+    }
+}
+
+/// Whether columns of numbers are scaled.
+fn scales(input: &ColumnsInput) -> bool {
+    let is_scaled = |kind: &ColumnKind| match kind {
+        ColumnKind::Numeric { mean, std, .. } => (*mean, *std) != (0.0, 1.0),
+        ColumnKind::Categorical { .. } => false,
+    };
+    input.columns.iter().any(|column| is_scaled(&column.kind))
+}
+
 /// Checks that a manifest says of no column what is not so.
 fn agree(input: &ColumnsInput, csv: &CsvOptions) -> Result<(), DataError> {
     let of_kind = |categorical: bool| -> BTreeSet<&str> {
@@ -67,6 +96,13 @@ fn agree(input: &ColumnsInput, csv: &CsvOptions) -> Result<(), DataError> {
     };
     let (numbers, categories) = (of_kind(false), of_kind(true));
     let is_read = |name: &str| numbers.contains(name) || categories.contains(name);
+    if is_read(&csv.label) {
+        let problem = format!("the initial model reads column {}", quoted(&csv.label));
+        return Err(DataError::options(
+            problem,
+            "name another column as the `label`",
+        ));
+    }
     if let Some(name) = csv.exclude.iter().find(|name| is_read(name)) {
         let problem = format!("the initial model reads column {}", quoted(name));
         return Err(DataError::options(

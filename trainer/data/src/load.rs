@@ -34,7 +34,10 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
         None => None,
     };
     let source = match &given {
-        Some(schema) => Source::read_fitted(files, &options.train, schema, limits)?,
+        Some(schema) => {
+            let listed = given::listed(&options.train);
+            Source::read_fitted(files, &options.train, schema, &listed, limits)?
+        }
         None => Source::read(files, &options.train, options.task, limits)?,
     };
     let (train_rows, validation_rows) = split(&source, options)?;
@@ -60,7 +63,7 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
         }
         Validation::Source(spec) => {
             drop(source);
-            let source = Source::read_fitted(files, spec, &schema, limits)?;
+            let source = Source::read_fitted(files, spec, &schema, &[], limits)?;
             let rows = source.all_rows();
             warnings.extend(source.warnings(&schema.label, &schema.input));
             let table = source.encode(&schema, &rows, limits, &mut warnings)?;

@@ -33,7 +33,7 @@ pub fn encode_csv(
         .and_then(|source| {
             Frame::read(source, input.delimiter, limits, |header| {
                 let label = (schema.label.name.as_str(), LabelColumn::Optional);
-                Plan::fitted(header, input, label, &[], schema.task)
+                Plan::fitted(header, input, label, &[], &[], schema.task)
             })
         })
         .map_err(|e| e.in_file(name))?;

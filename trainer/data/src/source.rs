@@ -50,18 +50,19 @@ impl Source {
         }
     }
 
-    /// Reads a validation source for a schema that was fitted on another.
+    /// Reads a source for a schema that was fitted on another. The file must have the columns `listed`.
     pub(crate) fn read_fitted(
         files: &dyn Files,
         spec: &SourceSpec,
         schema: &InputSchema,
+        listed: &[String],
         limits: &Limits,
     ) -> Result<Self, DataError> {
         match (&schema.input, spec) {
             (InputKind::Columns(input), SourceSpec::Csv(csv)) => {
                 Self::csv(files, csv, limits, |header| {
                     let label = (csv.label.as_str(), LabelColumn::Required);
-                    Plan::fitted(header, input, label, &csv.exclude, schema.task)
+                    Plan::fitted(header, input, label, &csv.exclude, listed, schema.task)
                 })
             }
             (InputKind::Array(_), SourceSpec::Npy { .. } | SourceSpec::Idx { .. }) => {
@@ -244,6 +245,7 @@ impl Source {
                 let mut found = frame.warnings.clone();
                 found.extend(warnings::missing(frame, reading.missing));
                 found.extend(warnings::rounded_columns(frame, input));
+                found.extend(warnings::alike_categories(frame));
                 found
             }
             (Inputs::Array(array), InputKind::Array(input)) => {

@@ -3,7 +3,8 @@
 //! Whatever is left out, filled in, rounded or merged, or cannot be learned from, is told here. Each
 //! function gives one sentence, however many columns or rows it is about, or none.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use trainyard_core::schema::{ColumnKind, ColumnsInput, Label, Missing};
 
@@ -144,13 +145,49 @@ pub(crate) fn pandas_index<'a>(names: impl Iterator<Item = &'a str>) -> Option<S
     })
 }
 
-/// Columns of a validation file that the training file does not have.
+/// Columns of a file that the model does not have.
 pub(crate) fn ignored(names: &[String]) -> Option<String> {
-    (!names.is_empty()).then(|| {
+    (!names.is_empty()).then(|| format!("the model has no {}: not used", columns(&all(names))))
+}
+
+/// Names that differ in letter case, blanks or the form of a number alone, and are not the same all the same.
+pub(crate) fn alike(what: &str, names: &[String]) -> Option<String> {
+    let mut first: HashMap<String, &String> = HashMap::new();
+    let mut pairs = Vec::new();
+    for name in names {
+        let plain = || {
+            name.split_whitespace()
+                .collect::<Vec<&str>>()
+                .join(" ")
+                .to_lowercase()
+        };
+        let key = class_number(name).map_or_else(plain, |number| number.to_string());
+        match first.entry(key) {
+            Entry::Vacant(entry) => drop(entry.insert(name)),
+            Entry::Occupied(entry) => pairs.push((*entry.get(), name)),
+        }
+    }
+    let shown = pairs.iter().take(SHOWN);
+    let shown: Vec<String> = shown
+        .map(|(one, other)| format!("{} and {}", quoted(one), quoted(other)))
+        .collect();
+    (!pairs.is_empty()).then(|| {
         format!(
-            "the training file has no {}: not used",
-            columns(&all(names))
+            "{what} that differ only in letter case, blanks or the form of a number are not the same, such as {}",
+            shown.join(", ")
         )
+    })
+}
+
+/// Categories of a file that are alike; see [`alike`].
+pub(crate) fn alike_categories(frame: &Frame) -> Option<String> {
+    let mut columns = frame.columns.iter();
+    columns.find_map(|column| match &column.values {
+        RawValues::Codes { names, .. } => alike(
+            &format!("categories of column {}", quoted(&column.name)),
+            names.names(),
+        ),
+        RawValues::Numbers(_) => None,
     })
 }
 

@@ -12,11 +12,11 @@ use trainyard_runtime::storage::Location;
 pub struct PredictArgs {
     /// Folder of an artifact, such as runs/NAME/artifact, or s3://BUCKET/PREFIX/NAME/artifact.
     pub artifact: Location,
-    /// CSV file with the columns of the training file, in any order. If it has the label too, the
-    /// metrics are printed.
+    /// CSV file with the columns of the training file, in any order, or - for standard input. If it has
+    /// the label too, the metrics are printed.
     #[arg(long, value_name = "FILE", group = "rows")]
     pub csv: Option<PathBuf>,
-    /// NPY or IDX array with rows of the shape used in training.
+    /// NPY or IDX array with rows of the shape used in training, or - for standard input.
     #[arg(long, value_name = "FILE", group = "rows")]
     pub npy: Option<PathBuf>,
     /// NPY or IDX array with the labels of the rows, for the metrics.

@@ -42,6 +42,9 @@ pub fn set_aside(folder: &Path) -> Result<()> {
     }
     fs::create_dir_all(folder.join(ASIDE))?;
     for name in LEFT {
+        if name == origin::FOLDER && !origin::is_copy(&folder.join(name)) {
+            continue; // the user's own
+        }
         let moved = fs::rename(folder.join(name), folder.join(ASIDE).join(name));
         unless_missing(moved)
             .with_context(|| format!("{} cannot be moved", folder.join(name).display()))?;

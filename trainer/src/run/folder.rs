@@ -13,6 +13,8 @@ use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::job::{Job, determining};
 use trainyard_runtime::storage::Location;
 
+use super::origin;
+
 /// Differences of a job that are named.
 const SHOWN: usize = 3;
 
@@ -25,12 +27,7 @@ const NUMBERS: u32 = 9999;
 /// which no other job has trained. So a manifest can be changed and run again and again. A run that
 /// `resumes` goes where its job has trained.
 pub fn choose(base: &Path, job: &Job, resumes: bool) -> PathBuf {
-    let numbered = (2..=NUMBERS).map(|number| {
-        let mut name = base.as_os_str().to_owned();
-        name.push(format!("-{number}"));
-        PathBuf::from(name)
-    });
-    let mut candidates = std::iter::once(base.to_owned()).chain(numbered);
+    let mut candidates = candidates(base);
     let chosen = match resumes {
         true => candidates
             .take_while(|path| path.exists())
@@ -38,6 +35,16 @@ pub fn choose(base: &Path, job: &Job, resumes: bool) -> PathBuf {
         false => candidates.find(|path| !holds(path, |log| *log.identity() != job.identity())),
     };
     chosen.unwrap_or_else(|| base.to_owned())
+}
+
+/// `base`, `base-2`, `base-3`, and so on.
+pub fn candidates(base: &Path) -> impl Iterator<Item = PathBuf> {
+    let numbered = |number| {
+        let mut name = base.as_os_str().to_owned();
+        name.push(format!("-{number}"));
+        PathBuf::from(name)
+    };
+    std::iter::once(base.to_owned()).chain((2..=NUMBERS).map(numbered))
 }
 
 /// The commit log in a folder, of whatever job.
@@ -51,9 +58,15 @@ fn holds(path: &Path, such: impl FnOnce(&Log) -> bool) -> bool {
     any_log(path).is_some_and(|log| such(&log) && !is_empty(&log))
 }
 
-/// Whether a folder has checkpoints.
-pub fn has_checkpoints(path: &Path) -> bool {
-    holds(path, |_| true)
+/// Whether a job has trained in a folder.
+pub fn has_trained(path: &Path) -> bool {
+    holds(path, origin::has_trained)
+}
+
+/// Whether a run is in a folder just now.
+pub fn is_in_use(path: &Path) -> bool {
+    let lock = File::open(path.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Whether nothing was ever saved in a log.

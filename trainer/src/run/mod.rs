@@ -20,6 +20,7 @@ use anyhow::{Context, Result};
 use trainyard_contract::DEFAULTS;
 use trainyard_contract::pod::JOB_FILE;
 use trainyard_core::manifest::{CoordinatorState, Manifest};
+use trainyard_crds::TrainingJob;
 use trainyard_crds::training_job as api;
 use trainyard_object::Address;
 use trainyard_runtime::exit::{BadInput, ExitCode};
@@ -78,6 +79,12 @@ const OVERWRITE: &str = "--overwrite";
 /// # Errors
 /// [`BadInput`] with file, line, column, path and remedy.
 pub fn read_job(file: &Path, set: &[String]) -> Result<Job> {
+    let mut manifest = read_manifest(file, set)?;
+    origin::identify(&mut manifest, &folder_of(file))?;
+    Job::new(manifest, DEFAULTS)
+}
+
+fn read_manifest(file: &Path, set: &[String]) -> Result<TrainingJob> {
     let name = file.display().to_string();
     let bytes =
         std::fs::read(file).map_err(|error| BadInput(format!("{name} cannot be read: {error}")))?;
@@ -87,10 +94,8 @@ pub fn read_job(file: &Path, set: &[String]) -> Result<Job> {
             error.utf8_error().valid_up_to()
         ))
     })?;
-    let mut manifest = trainyard_crds::manifest::read_with(&name, &text, set)
-        .map_err(|errors| BadInput(errors.to_string()))?;
-    origin::identify(&mut manifest, &folder_of(file))?;
-    Job::new(manifest, DEFAULTS)
+    let manifest = trainyard_crds::manifest::read_with(&name, &text, set);
+    Ok(manifest.map_err(|errors| BadInput(errors.to_string()))?)
 }
 
 /// Where relative paths of a manifest begin.
@@ -107,8 +112,16 @@ fn folder_of(manifest: &Path) -> PathBuf {
 /// [`BadInput`] for what the user must mend, anything else if the job has failed.
 pub fn run(mut options: Options, ui: &mut Ui) -> Result<ExitCode> {
     let begin = Instant::now();
-    let job = read_job(&options.file, &options.set)?;
-    let base = Path::new("runs").join(&job.name);
+    let mut manifest = read_manifest(&options.file, &options.set)?;
+    let base = Path::new("runs").join(manifest.metadata.name.as_deref().unwrap_or_default());
+    if options.resume {
+        match &options.out {
+            Some(out) => origin::recall(&mut manifest, std::iter::once(out.clone())),
+            None => origin::recall(&mut manifest, folder::candidates(&base)),
+        }
+    }
+    origin::identify(&mut manifest, &folder_of(&options.file))?;
+    let job = Job::new(manifest, DEFAULTS)?;
     let out = match &options.out {
         Some(out) => out.clone(),
         None if options.overwrite => base,
@@ -127,7 +140,7 @@ pub fn run(mut options: Options, ui: &mut Ui) -> Result<ExitCode> {
     options.out = Some(out.clone());
     let folder = Folder::open(&out)?;
     if earlier::exists(&folder.path) {
-        settle(&folder)?; // whoever set something aside has been killed
+        settle(&folder, false)?; // whoever set something aside has been killed
     }
     let checkpoints = Checkpoints::open(&job, &folder.path)?;
     if options.overwrite {
@@ -138,7 +151,8 @@ pub fn run(mut options: Options, ui: &mut Ui) -> Result<ExitCode> {
         folder.clear_log()?; // of a manifest that was changed since
     }
     let ended = train(&options, job, (&folder, &checkpoints), begin, ui);
-    if earlier::exists(&folder.path) && !settle(&folder)? {
+    let done = matches!(ended, Ok(ExitCode::Done));
+    if earlier::exists(&folder.path) && !settle(&folder, done)? {
         let message = "nothing was saved, so the run that was to be overwritten is back".into();
         ui.note(&Note::Warning { message });
     }
@@ -167,9 +181,10 @@ fn without_effect(job: &Job) -> Vec<String> {
         .collect()
 }
 
-/// What was overwritten comes back if nothing has taken its place. Returns whether something has.
-fn settle(folder: &Folder) -> Result<bool> {
-    let replaced = folder::has_checkpoints(&folder.path);
+/// What was overwritten comes back if nothing has taken its place, which what another job has trained does
+/// not. Returns whether something has.
+fn settle(folder: &Folder, done: bool) -> Result<bool> {
+    let replaced = done || folder::has_trained(&folder.path);
     match replaced {
         true => earlier::delete(&folder.path)?,
         false => earlier::put_back(&folder.path)?,
@@ -187,8 +202,12 @@ fn train(
 ) -> Result<ExitCode> {
     let out = options.out.as_deref().unwrap_or(&folder.path);
     let mut log = checkpoints.log(&job)?;
-    let has_begun = log.latest().is_some() || !log.damaged().is_empty();
-    if !has_begun {
+    let has_begun = origin::has_trained(&log) || !log.damaged().is_empty();
+    if !has_begun && job.manifest.spec.resume_from.is_some() {
+        if matches!(checkpoints.location, Location::Folder(_)) && log.current_claim().is_some() {
+            folder.clear_log()?; // of an attempt that came to nothing
+            log = checkpoints.log(&job)?;
+        }
         origin::bring_checkpoint(&job, &folder_of(&options.file), &mut log)?;
     }
     let job = match log.latest() {

@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use trainyard_checkpoint::{Check, Error, Log, spec_differences};
-use trainyard_core::layout::Layout;
+use trainyard_contract::DEFAULTS;
+use trainyard_contract::pod::JOB_FILE;
 use trainyard_core::manifest::Manifest;
 use trainyard_crds::TrainingJob;
 use trainyard_crds::training_job as api;
 use trainyard_object::Address;
-use trainyard_runtime::arch::Architecture;
-use trainyard_runtime::artifact::{self, Draft, ModelFile, ModelFiles, ParameterShape};
-use trainyard_runtime::exit::{BadInput, TryAgain};
+use trainyard_runtime::artifact::{self, Draft, ModelFile, ModelFiles};
+use trainyard_runtime::exit::{self, BadInput, ExitCode, TryAgain};
 use trainyard_runtime::job::{Job, determining};
 use trainyard_runtime::storage::Location;
 
-use super::places;
+use super::{folder, places};
 
 /// The copy of the initial model in a run's folder: what the run began with stays, whatever becomes of the
 /// original.
@@ -57,11 +57,19 @@ pub fn bring_model(job: &Job, base: &Path, folder: &Path) -> Result<Option<PathB
     };
     let copy = folder.join(FOLDER);
     let is_it = |sha256: &str| Some(sha256) == initial.model_sha256.as_deref();
-    if let Ok(model) = artifact::model(&copy)
-        && is_it(&model.model_sha256)
+    if let Ok(files) = ModelFiles::read(&copy)
+        && is_it(&files.model.model_sha256)
     {
-        check_fit(job, &model).map_err(|error| of_field(MODEL_FIELD, &initial.uri, error))?;
+        let fits = check_fit(job, &files.model);
+        fits.map_err(|error| of_field(MODEL_FIELD, &initial.uri, error))?;
         return Ok(Some(copy));
+    }
+    if copy.exists() && !is_copy(&copy) {
+        let copy = copy.display();
+        bail!(BadInput(format!(
+            "{copy} is in the way, where the run keeps its initial model: move it away, or choose another folder \
+             with --out"
+        )));
     }
     let s3 = job.manifest.spec.data.s3.as_ref();
     let remedy = "give an artifact or a run's folder";
@@ -71,12 +79,13 @@ pub fn bring_model(job: &Job, base: &Path, folder: &Path) -> Result<Option<PathB
         let found = &files.model.model_sha256;
         if !is_it(found) {
             bail!(BadInput(format!(
-                "it is the model {found}, and spec.initialModel.modelSha256 names another"
+                "it is the model {found}, and spec.initialModel.modelSha256 names another: correct that, or leave \
+                 it out"
             )));
         }
         check_fit(job, &files.model)?;
         if copy.exists() {
-            fs::remove_dir_all(&copy)?; // of a run that saved nothing, with another model
+            fs::remove_dir_all(&copy)?; // damaged, or of a run that saved nothing
         }
         let draft = Draft::new(&copy)?;
         files.write(draft.path())?;
@@ -100,7 +109,7 @@ pub fn bring_checkpoint(job: &Job, base: &Path, log: &mut Log) -> Result<()> {
 }
 
 fn take_over(job: &Job, place: &Location, log: &mut Log) -> Result<()> {
-    let theirs = Log::open_any(place.open_existing()?)?;
+    let theirs = open_source(place)?;
     let newest = newest(&theirs)?;
     check_same(job, newest)?;
     let spec = job.clone().as_begun(newest).to_json()?;
@@ -108,13 +117,62 @@ fn take_over(job: &Job, place: &Location, log: &mut Log) -> Result<()> {
     let best = newest.coordinator.record.best.as_ref();
     let best = best.filter(|best| best.step < newest.step);
     let best = best.and_then(|best| theirs.manifests().rev().find(|m| m.step == best.step));
-    let generation = log.current_claim().map_or(0, |claim| claim.generation + 1);
+    let generation = log
+        .current_claim()
+        .map_or(IMPORTED, |claim| claim.generation + 1);
     let holder = format!("resumeFrom-{:016x}", trainyard_runtime::incarnation());
     log.claim(generation, &holder)?;
     for checkpoint in best.into_iter().chain([newest]) {
         log.import(theirs.storage().as_ref(), checkpoint, spec.clone())?;
     }
     Ok(())
+}
+
+/// The generation of what was taken over from another job; those of training begin with 1.
+const IMPORTED: u64 = 0;
+
+/// Whether a job has trained: it has a checkpoint that was not taken over.
+pub fn has_trained(log: &Log) -> bool {
+    log.manifests()
+        .any(|manifest| manifest.generation != IMPORTED)
+}
+
+/// Whether a folder is the copy of an initial model, and nothing else.
+pub fn is_copy(path: &Path) -> bool {
+    let ours = [artifact::MODEL, artifact::PARAMETERS];
+    let entries = fs::read_dir(path).map(|entries| entries.flatten().collect::<Vec<_>>());
+    entries.is_ok_and(|entries| {
+        let mut names = entries.iter().map(fs::DirEntry::file_name);
+        names.all(|name| ours.iter().any(|ours| name == *ours))
+    })
+}
+
+/// Gives a manifest the digest of the initial model that its run has begun with, so that the run goes on
+/// whatever has become of the original. `folders` are those that the run may be in.
+pub fn recall(manifest: &mut TrainingJob, folders: impl Iterator<Item = PathBuf>) {
+    let Some(initial) = &manifest.spec.initial_model else {
+        return;
+    };
+    if initial.model_sha256.is_some() {
+        return;
+    }
+    let begun = |folder: PathBuf| {
+        let text = fs::read_to_string(folder.join(JOB_FILE)).ok()?;
+        let begun = Job::from_json(&text).ok()?;
+        let recorded = begun
+            .manifest
+            .spec
+            .initial_model
+            .filter(|recorded| recorded.uri == initial.uri)?;
+        let mut ours = manifest.clone();
+        ours.spec.initial_model = Some(recorded.clone());
+        let ours = Job::new(ours, DEFAULTS).ok()?;
+        (ours.spec_digest == begun.spec_digest && ours.name == begun.name).then_some(recorded)
+    };
+    let recorded = folders.take_while(|folder| folder.exists()).find_map(begun);
+    if recorded.is_some() {
+        manifest.spec.initial_model = recorded;
+    }
 }
 
 /// Checks that a job does not begin from what is in `folder`, which is to be overwritten.
@@ -146,8 +204,8 @@ pub fn is_not_in(folder: &Path, job: &Job, base: &Path) -> Result<()> {
 enum Initial {
     /// An artifact at this place.
     Artifact(Location),
-    /// A checkpoint.
-    Checkpoint(Log, Manifest),
+    /// A checkpoint of a log.
+    Checkpoint(Box<(Log, Manifest)>),
 }
 
 impl Initial {
@@ -156,12 +214,9 @@ impl Initial {
         if files.path().join(artifact::MODEL).is_file() {
             return Ok(Initial::Artifact(place.clone()));
         }
-        let log = Log::open_any(place.open_existing()?).map_err(|error| match error {
-            Error::NoLog => BadInput("there is neither an artifact nor a checkpoint".into()).into(),
-            error => anyhow::Error::from(error),
-        })?;
+        let log = open_source(place)?;
         let manifest = newest(&log)?.clone();
-        Ok(Initial::Checkpoint(log, manifest))
+        Ok(Initial::Checkpoint(Box::new((log, manifest))))
     }
 
     fn sha256(&self) -> Result<String> {
@@ -170,14 +225,10 @@ impl Initial {
                 let files = place.fetch(&[artifact::MODEL])?;
                 Ok(artifact::model(files.path())?.model_sha256)
             }
-            Initial::Checkpoint(
-                _,
-                Manifest {
-                    model_sha256: Some(known),
-                    ..
-                },
-            ) => Ok(known.clone()),
-            Initial::Checkpoint(..) => Ok(self.read()?.model.model_sha256),
+            Initial::Checkpoint(found) => match &found.1.model_sha256 {
+                Some(known) => Ok(known.clone()),
+                None => Ok(self.read()?.model.model_sha256),
+            },
         }
     }
 
@@ -187,12 +238,31 @@ impl Initial {
                 let files = place.fetch(&[artifact::MODEL, artifact::PARAMETERS])?;
                 ModelFiles::read(files.path())
             }
-            Initial::Checkpoint(log, manifest) => {
+            Initial::Checkpoint(found) => {
+                let (log, manifest) = &**found;
                 let job = Job::from_value(manifest.spec.clone())?;
                 ModelFiles::of_checkpoint(&job, log.storage().as_ref(), manifest)
             }
         }
     }
+}
+
+/// Opens the log of another run.
+fn open_source(place: &Location) -> Result<Log> {
+    if let Location::Folder(path) = place
+        && folder::is_in_use(path)
+    {
+        bail!(TryAgain(
+            "a run is using it: wait for its end, or take an artifact that trainyard export makes of it".into()
+        ));
+    }
+    Log::open_any(place.open_existing()?).map_err(|error| match error {
+        Error::NoLog => {
+            let message = "there is neither an artifact nor a checkpoint: give the folder of an artifact or of a run";
+            BadInput(message.into()).into()
+        }
+        error => error.into(),
+    })
 }
 
 /// The result of a log, or its newest checkpoint.
@@ -202,8 +272,8 @@ fn newest(log: &Log) -> Result<&Manifest> {
         return Ok(complete);
     }
     let loadable = log.newest_loadable(Check::Sizes)?;
-    let loadable = loadable.ok_or_else(|| BadInput("there is no checkpoint yet".into()))?;
-    Ok(loadable.manifest)
+    let none = || BadInput("there is no checkpoint yet: train it first".into());
+    Ok(loadable.ok_or_else(none)?.manifest)
 }
 
 fn locate(
@@ -233,30 +303,28 @@ fn locate(
 fn check_fit(job: &Job, model: &ModelFile) -> Result<()> {
     if model.task != job.task {
         bail!(BadInput(
-            "it was trained for another task than spec.task".into()
+            "it was trained for another task: spec.task must be the same".into()
         ));
     }
-    let spec = &job.manifest.spec.model;
-    let architecture = Architecture::new(spec, &model.input_shape, model.output.width)?;
-    let ours = ParameterShape::all(&Layout::new(architecture.params)?);
-    let mut pairs = ours.iter().zip(&model.parameters);
-    let differing = pairs.find(|(ours, theirs)| ours != theirs);
-    let told = match differing {
-        Some((ours, theirs)) => {
-            let shown = |p: &ParameterShape| format!("{} {:?}", p.name, p.shape);
-            format!("it has {}, spec.model {}", shown(theirs), shown(ours))
-        }
-        None if ours.len() != model.parameters.len() => {
-            format!(
-                "it has {} parameter tensors, spec.model {}",
-                model.parameters.len(),
-                ours.len()
-            )
-        }
-        None => return Ok(()),
-    };
-    let theirs = serde_json::to_string(&model.architecture)?;
-    bail!(BadInput(format!("{told}; its model is {theirs}")))
+    let (theirs, ours) = (&model.architecture, &job.manifest.spec.model);
+    if without_dropout(theirs) != without_dropout(ours) {
+        let [theirs, ours] = [theirs, ours].map(serde_json::to_string);
+        bail!(BadInput(format!(
+            "its model is {}, and spec.model is {}",
+            theirs?, ours?
+        )));
+    }
+    Ok(())
+}
+
+/// What of an architecture decides what the parameters mean.
+fn without_dropout(model: &api::Model) -> api::Model {
+    let mut model = model.clone();
+    match &mut model {
+        api::Model::Mlp(mlp) => mlp.dropout = 0.0,
+        api::Model::Cnn(cnn) => cnn.dropout = 0.0,
+    }
+    model
 }
 
 /// Checks that a checkpoint is of a job that would become the same model.
@@ -275,11 +343,11 @@ fn check_same(job: &Job, checkpoint: &Manifest) -> Result<()> {
     )))
 }
 
-/// An error that says which field names the place. Unless a store may be back in a while, it is the
-/// user's to mend.
+/// An error that says which field names the place. Unless another attempt may succeed, it is the user's to
+/// mend.
 fn of_field(field: &str, uri: &str, error: anyhow::Error) -> anyhow::Error {
-    match error.is::<TryAgain>() {
-        true => error.context(format!("{field}: {uri}")),
-        false => BadInput(format!("{field}: {uri}: {error:#}")).into(),
+    match exit::of_error(&error) {
+        ExitCode::TryAgain => error.context(format!("{field}: {uri}")),
+        _ => BadInput(format!("{field}: {uri}: {error:#}")).into(),
     }
 }

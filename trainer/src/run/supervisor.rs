@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use rustix::process::Signal;
 use serde::Serialize;
-use trainyard_checkpoint::Log;
+use trainyard_checkpoint::{Check, Log};
 use trainyard_contract::{ExitCode, MAX_THREADS, Member, Role, Verdict, judge, pod};
 use trainyard_core::control::{Progress, Release};
 use trainyard_core::record::EpochRecord;
@@ -157,6 +157,9 @@ impl<'a> Supervisor<'a> {
             let remove = move || folder.upgrade().iter().for_each(|folder| folder.remove());
             termination.before_exit(remove);
         }
+        // Server 0 looks closer, and says what it finds.
+        let from = log.newest_loadable(Check::Sizes).ok().flatten();
+        let from = from.map(|loadable| loadable.manifest);
         ui.started(&Started {
             job: job.name.clone(),
             model: describe(job),
@@ -165,7 +168,7 @@ impl<'a> Supervisor<'a> {
             leaves: job.tree.leaves(),
             out: out.display().to_string(),
             status_url: format!("http://{http}/status"),
-            resumed_from: log.latest().map(|manifest| manifest.step),
+            resumed_from: from.map(|manifest| manifest.step),
             initial_model: spec
                 .initial_model
                 .as_ref()
@@ -207,7 +210,7 @@ impl<'a> Supervisor<'a> {
             progress: Progress::default(),
             stopping: false,
             warned: BTreeSet::new(),
-            next_epoch: log.latest().map_or(0, |manifest| {
+            next_epoch: from.map_or(0, |manifest| {
                 let record = &manifest.coordinator.record;
                 let validated = manifest.facts.validation_rows > 0;
                 let finished = record.finished(0, validated).last();
@@ -348,7 +351,10 @@ impl<'a> Supervisor<'a> {
         if verdict == Verdict::Disrupted && member == Member::COORDINATOR {
             self.not_taken_over()?;
         }
-        let expected = policy::heard_the_end(verdict, &self.progress.phase);
+        // A server other than server 0 leaves in order only when the job is over.
+        let follower = member.role == Role::Server && member != Member::COORDINATOR;
+        let expected = policy::heard_the_end(verdict, &self.progress.phase)
+            || verdict == Verdict::Left && follower;
         let how = process::describe(status);
         let limit = self.backoff_limit;
         match self.restarts.react(member, verdict, lived, limit) {
@@ -380,12 +386,21 @@ impl<'a> Supervisor<'a> {
                 self.places.remove(&member);
                 let said = process::last_error(&self.common.log(member));
                 let log = self.common.log(member);
+                let why = match (reaction, self.backoff_limit) {
+                    (Reaction::Exhausted, 0) => " and backoffLimit allows no restart".into(),
+                    (Reaction::Exhausted, 1) => {
+                        " and the restart that backoffLimit allows is used up".into()
+                    }
+                    (Reaction::Exhausted, limit) => {
+                        format!(" and the {limit} restarts that backoffLimit allows are used up")
+                    }
+                    _ => ", and would again".to_owned(),
+                };
                 let message = match (reaction, said) {
                     (Reaction::Fail, Some(said)) => said,
                     (_, said) => format!(
-                        "{} ended with {how} and the {} restarts that backoffLimit allows are used up{}; see {}",
+                        "{} ended with {how}{why}{}; see {}",
                         in_words(member),
-                        self.backoff_limit,
                         said.map_or(String::new(), |said| format!(" (last error: {said})")),
                         log.display()
                     ),

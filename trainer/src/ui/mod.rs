@@ -92,6 +92,11 @@ impl Ui {
         }
     }
 
+    /// Why standard output lacks some of what was to be there, if it does.
+    pub fn failure(&self) -> Option<&std::io::Error> {
+        self.stdout.failure()
+    }
+
     /// Says what is about to be trained.
     pub fn started(&mut self, started: &Started) {
         self.workers = started.workers;

@@ -1,7 +1,7 @@
 //! Where the words go: the two output streams and what they can show.
 
 use std::ffi::OsStr;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 
 use indicatif::ProgressDrawTarget;
 
@@ -55,6 +55,8 @@ pub(super) struct Stream {
     pub terminal: bool,
     pub colour: bool,
     pub width: Width,
+    /// Why a line could not be written.
+    pub failed: Option<io::Error>,
 }
 
 impl Stream {
@@ -66,6 +68,7 @@ impl Stream {
             terminal,
             colour: colour && terminal,
             width,
+            failed: None,
         }
     }
 
@@ -77,12 +80,23 @@ impl Stream {
             terminal,
             colour: colour && terminal,
             width,
+            failed: None,
         }
     }
 
-    /// Writes a line. A reader that has gone is no reason to give up a training run.
+    /// Writes a line. A reader that has gone is no reason to give up a training run, and a full disk is
+    /// none as long as it lasts.
     pub fn text(&mut self, line: &str) {
-        let _ = writeln!(self.writer, "{line}").and_then(|()| self.writer.flush());
+        let written = writeln!(self.writer, "{line}").and_then(|()| self.writer.flush());
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => self.failed = Some(error),
+            _ => {}
+        }
+    }
+
+    /// Why a line could not be written, if one could not; not that its reader has gone.
+    pub fn failure(&self) -> Option<&io::Error> {
+        self.failed.as_ref()
     }
 
     /// Writes styled lines.
@@ -122,5 +136,32 @@ mod tests {
     #[test]
     fn what_is_no_terminal_has_no_columns() {
         assert_eq!(columns(std::fs::File::open("/dev/null").unwrap()), None);
+    }
+
+    #[test]
+    fn t09_output_that_is_lost_is_remembered_unless_its_reader_has_gone() {
+        struct Broken(io::ErrorKind);
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let failure = |kind: io::ErrorKind| {
+            let mut stream = Stream {
+                writer: Box::new(Broken(kind)),
+                terminal: false,
+                colour: false,
+                width: Box::new(|| None),
+                failed: None,
+            };
+            stream.text("a line");
+            stream.failure().map(io::Error::kind)
+        };
+        let full = io::ErrorKind::StorageFull;
+        assert_eq!(failure(full), Some(full));
+        assert_eq!(failure(io::ErrorKind::BrokenPipe), None);
     }
 }

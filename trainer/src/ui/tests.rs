@@ -145,6 +145,7 @@ impl TermLike for Capture {
 fn ui(mode: Mode, columns: u16, colour: bool) -> (Ui, Capture, Capture) {
     let terminal = mode == Mode::Terminal;
     let stream = |capture: &Capture| Stream {
+        failed: None,
         writer: Box::new(capture.clone()),
         terminal,
         colour,

@@ -202,6 +202,28 @@ fn t19_a_real_run_reports_what_predict_measures() {
 }
 
 #[test]
+fn t25_what_somebody_has_put_into_an_artifact_is_not_deleted() {
+    let run = Run::complete(&diabetes());
+    let artifact = run.export();
+    let notes = artifact.join("notes.txt");
+    fs::write(&notes, "mine").expect("writable");
+    let output = trainyard(&[&"export", &run.path(), &"--out", &artifact]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("holds notes.txt") && told.contains("move notes.txt away"),
+        "{told}"
+    );
+    assert!(notes.exists());
+    fs::remove_file(notes).expect("it is there");
+    assert!(
+        trainyard(&[&"export", &run.path(), &"--out", &artifact])
+            .status
+            .success()
+    );
+}
+
+#[test]
 fn predictions_are_well_formed_csv_without_a_terminal() {
     let run = Run::complete(&breast_cancer());
     let artifact = run.export();
@@ -258,6 +280,12 @@ fn rows_predict_the_same_alone_and_without_their_label() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let (whole, few) = (lines(&whole), lines(&output));
     assert_eq!(few.len(), 3, "no summary without labels");
+    let piped = Command::new(env!("CARGO_BIN_EXE_trainyard"))
+        .args(["predict", "--json", "--csv", "-"])
+        .arg(&artifact)
+        .stdin(fs::File::open(run.path().join("few.csv")).expect("a file"))
+        .output();
+    assert_eq!(lines(&piped.expect("the program starts")), few);
     for (one, other) in few.iter().zip(&whole) {
         let (one, other) = (
             one["prediction"].as_f64().expect("a value"),

@@ -58,17 +58,16 @@ fn t25_a_job_begins_with_the_model_of_another() {
     assert_eq!(half.wait().code(), Some(130));
     let whole = begins_with(&run).epochs(300).sha();
 
-    // The run has its own copy, and only needs to be told which model it was.
+    // The run has its own copy, and remembers which model it was.
     fs::rename(base.path().join("log"), base.path().join("moved")).expect("writable");
     fs::remove_dir_all(&artifact).expect("writable");
-    let spec = begins_with(&run).epochs(300).every(20).resume();
+    let spec = begins_with(&run).epochs(300).every(20);
     refused(
         &spec,
-        elsewhere.path(),
+        folder().path(),
         &["spec.initialModel", "neither an artifact nor a checkpoint"],
     );
-    let told = spec.set("initialModel.modelSha256", format!("\"{trained}\""));
-    let resumed = told.start(elsewhere.path()).wait();
+    let resumed = spec.resume().start(elsewhere.path()).wait();
     assert_eq!(sha(&resumed.summary()), whole);
     assert!(resumed.named("started")[0]["resumedFrom"].as_u64() >= Some(40));
     let provenance = fs::read(elsewhere.path().join("artifact/provenance.json"));
@@ -77,6 +76,61 @@ fn t25_a_job_begins_with_the_model_of_another() {
         provenance["spec"]["spec"]["initialModel"]["modelSha256"],
         trained
     );
+}
+
+/// What is in the way and not the run's own is kept; what is, and is damaged, is made again.
+#[test]
+fn t25_the_copy_of_an_initial_model_is_the_runs_own() {
+    let (base, out) = (folder(), folder());
+    let trained = example("diabetes/job.yaml").epochs(1).start(base.path());
+    let trained = sha(&trained.finish());
+    let spec = standing(begins_with(base.path().display())).epochs(1);
+    let initial = out.path().join("initial");
+    fs::create_dir_all(&initial).expect("writable");
+    let thesis = initial.join("thesis.txt");
+    let first = example("diabetes/job.yaml").epochs(1);
+    fs::remove_dir(&initial).expect("empty");
+    first.start(out.path()).finish();
+    fs::create_dir(&initial).expect("writable");
+    fs::write(&thesis, "mine").expect("writable");
+    let overwrite = spec.clone().args(["--overwrite"]);
+    refused(
+        &overwrite,
+        out.path(),
+        &["initial is in the way", "move it away"],
+    );
+    first.args(["--overwrite"]).start(out.path()).finish();
+    assert!(thesis.exists());
+
+    let other = folder();
+    let initial = other.path().join("initial");
+    let artifact = base.path().join("artifact");
+    fs::create_dir(&initial).expect("writable");
+    fs::copy(artifact.join("model.json"), initial.join("model.json")).expect("a copy");
+    fs::write(initial.join("model.safetensors"), "damaged").expect("writable");
+    fs::write(other.path().join(".lock"), "").expect("writable");
+    assert_eq!(sha(&spec.start(other.path()).finish()), trained);
+}
+
+#[test]
+fn t25_a_run_that_trains_is_no_source() {
+    let base = folder();
+    let mut run = example("diabetes/job.yaml")
+        .epochs(100_000)
+        .set("training.earlyStopping", "null")
+        .every(20)
+        .start(base.path());
+    run.reach(40);
+    let run_folder = base.path().display();
+    let from =
+        example("diabetes/job.yaml").set("resumeFrom", format!("{{\"uri\": \"{run_folder}\"}}"));
+    for spec in [begins_with(run_folder), from] {
+        let ended = spec.start(folder().path()).wait();
+        assert_eq!(ended.code(), Some(75), "{ended}");
+        assert!(message(&ended).contains("a run is using it"), "{ended}");
+    }
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code(), Some(130));
 }
 
 #[test]
@@ -96,12 +150,12 @@ fn t25_an_initial_model_that_does_not_fit_is_refused_before_anything_starts() {
             &["neither an artifact nor a checkpoint"],
         ),
         (
-            begins_with(&run).set("model.mlp.hidden", "[3]"),
-            &["layers.0.bias [32]", "spec.model layers.0.bias [3]"],
+            begins_with(&run).set("model.mlp.activation", "tanh"),
+            &["\"activation\":\"relu\"", "and spec.model is", "tanh"],
         ),
         (
             begins_with(&run).set("task", "{multiclassClassification: {}}"),
-            &["another task than spec.task"],
+            &["another task: spec.task must be the same"],
         ),
         (
             begins_with(&run).set("initialModel.modelSha256", format!("\"{other}\"")),
@@ -176,6 +230,11 @@ fn t25_a_job_goes_on_from_the_checkpoints_of_another_to_the_same_model() {
         out.path(),
         &["already holds this job, which is complete"],
     );
+    // A run that is overwritten comes back if nothing was trained in its place.
+    let nothing = from(job("second"))
+        .set("data.train.csv.uri", "nowhere.csv")
+        .args(["--overwrite"]);
+    assert_eq!(nothing.start(out.path()).wait().code(), Some(2));
     fs::remove_dir_all(first.path().join("log")).expect("writable");
     let again = from(job("second")).resume().start(out.path()).wait();
     assert_eq!(sha(&again.summary()), sha(&expected));

@@ -216,6 +216,49 @@ fn t09_a_full_disk_fails_by_name_and_the_last_checkpoint_stays() {
     assert_eq!(sha(&ended.summary()), reference::train(&spec).sha);
 }
 
+/// Every size at which one file or another of an artifact does not fit.
+#[test]
+fn t09_an_export_to_a_full_disk_fails_by_name_and_leaves_nothing() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    job().epochs(1).start(&run).finish();
+    let inside = folder.path().join("full");
+    fs::create_dir(&inside).expect("writable");
+    for size in ["16k", "60k", "100k"] {
+        let inside = inside.display();
+        let script = format!(
+            "mount -t tmpfs -o size={size} tmpfs {inside} || exit 99; \
+             \"$0\" export \"$1\" --out {inside}/a; code=$?; ls -A {inside}; exit $code"
+        );
+        let export = Command::new("unshare")
+            .args([
+                "--mount",
+                "sh",
+                "-c",
+                &script,
+                env!("CARGO_BIN_EXE_trainyard"),
+            ])
+            .arg(&run)
+            .output();
+        let output = export.expect("unshare is there");
+        let (left, told) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        if output.status.code() == Some(99) || told.contains("Operation not permitted") {
+            println!("skipped: mounts are not permitted here ({told})");
+            return;
+        }
+        assert_eq!(output.status.code(), Some(1), "{size}: {told}");
+        assert_eq!(left, "", "{size}: {told}");
+        let named = format!("the artifact {inside}/a cannot be made");
+        assert!(
+            told.contains(&named) && told.contains("No space left"),
+            "{size}: {told}"
+        );
+    }
+}
+
 #[test]
 fn t09_a_read_only_folder_is_refused_at_once() {
     let folder = folder();

@@ -104,7 +104,7 @@ impl Array {
         if shape != input.shape {
             return Err(DataError::data(
                 format!(
-                    "expected rows of shape {:?} as in training, found {shape:?}",
+                    "expected rows of the model's shape {:?}, found {shape:?}",
                     input.shape
                 ),
                 "reshape the array, or name another file",

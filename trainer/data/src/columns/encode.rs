@@ -200,8 +200,8 @@ impl Frame {
         let verbs = ["is a category", "are categories"];
         let (values, are) = plural(values, "value", "values", verbs);
         Some(format!(
-            "{values} of {} {are} that no training row has, the first {} in {} on line {line}; all such are encoded \
-             as zeros",
+            "{values} of {} {are} that the model does not know, the first {} in {} on line {line}; all such are \
+             encoded as zeros",
             columns(&names),
             quoted(name),
             columns(&[first.column]),

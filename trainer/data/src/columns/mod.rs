@@ -115,10 +115,7 @@ impl Frame {
         if frame.lines.is_empty() {
             return Err(match frame.dropped.len() {
                 0 => DataError::data("the file has a header but no rows", "add rows"),
-                n => DataError::data(
-                    format!("each of the {n} rows has a missing value"),
-                    "fill them in, exclude the column, or set `missing` to Mean",
-                ),
+                rows => plan.nothing_left(rows),
             });
         }
         Ok(frame)
@@ -149,18 +146,16 @@ impl Frame {
         let mut whole = true;
         for (column, planned) in self.columns.iter_mut().zip(&plan.columns) {
             let missing = (|| {
-                column.values.push(
-                    records.field(planned.index)?,
-                    plan.reading.na_is_missing,
-                    limits,
-                )
+                column
+                    .values
+                    .push(records.field(planned.index)?, plan, limits)
             })()
             .map_err(|e| e.in_column(&planned.name))?;
             if missing {
                 match plan.reading.missing {
                     Missing::Mean => {}
                     Missing::DropRow => whole = false,
-                    Missing::Error => return Err(missing_value().in_column(&planned.name)),
+                    Missing::Error => return Err(plan.missing_value().in_column(&planned.name)),
                 }
             }
         }
@@ -171,7 +166,7 @@ impl Frame {
         (|| {
             let text = records.field(*index)?;
             if number::is_missing(text) {
-                if plan.blank_labels {
+                if plan.predicts {
                     labels.push_none();
                     return Ok(true);
                 }
@@ -206,24 +201,17 @@ impl Frame {
 }
 
 impl RawValues {
-    /// Adds one field; true if its value is missing.
-    fn push(
-        &mut self,
-        text: &str,
-        na_is_missing: bool,
-        limits: &Limits,
-    ) -> Result<bool, DataError> {
+    /// Adds one field of a file that is read as `plan` says; true if its value is missing.
+    fn push(&mut self, text: &str, plan: &Plan, limits: &Limits) -> Result<bool, DataError> {
         match self {
             Self::Numbers(values) => {
-                let value = number::parse(text).map_err(|problem| {
-                    let remedy =
-                        "mend the value, or list the column under `categorical` or `exclude`";
-                    DataError::data(problem, remedy)
-                })?;
+                let value = number::parse(text)
+                    .map_err(|problem| DataError::data(problem, plan.not_a_number()))?;
                 values.push(value.unwrap_or(f64::NAN));
                 Ok(value.is_none())
             }
             Self::Codes { names, codes } => {
+                let na_is_missing = plan.reading.na_is_missing;
                 let missing = text.is_empty() || na_is_missing && number::is_missing(text);
                 codes.push(if missing {
                     NO_CATEGORY
@@ -234,13 +222,6 @@ impl RawValues {
             }
         }
     }
-}
-
-fn missing_value() -> DataError {
-    DataError::data(
-        "the value is missing",
-        "fill it in, set `missing` to Mean or DropRow, or exclude the column",
-    )
 }
 
 fn missing_label(task: Task) -> DataError {

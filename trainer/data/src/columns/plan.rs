@@ -16,8 +16,8 @@ pub(crate) struct Plan {
     pub columns: Vec<PlannedColumn>,
     /// Position and name of the label column.
     pub label: Option<(usize, String)>,
-    /// Whether rows may lack the label.
-    pub blank_labels: bool,
+    /// Whether the rows are to be predicted: they may lack the label, and no manifest can be changed.
+    pub predicts: bool,
     pub reading: Reading,
     pub task: Task,
     /// What the user should know.
@@ -97,19 +97,21 @@ impl Plan {
         Ok(Self {
             columns,
             label: Some((label, options.label.clone())),
-            blank_labels: false,
+            predicts: false,
             reading: options.into(),
             task,
             warnings,
         })
     }
 
-    /// For rows encoded by a fitted schema: its columns by name, wherever they stand.
+    /// For rows encoded by a fitted schema: its columns by name, wherever they stand. The names in `listed`
+    /// must be in the header as well.
     pub(crate) fn fitted(
         header: &[String],
         input: &ColumnsInput,
         label: (&str, LabelColumn),
         excluded: &[String],
+        listed: &[String],
         task: Task,
     ) -> Result<Self, DataError> {
         let header = &*named(header, input.unnamed)?;
@@ -119,6 +121,9 @@ impl Plan {
             .enumerate()
             .map(|(i, n)| (n.as_str(), i))
             .collect();
+        for name in listed {
+            find(header, name, "the manifest")?;
+        }
         for column in &input.columns {
             let Some(&index) = positions.get(column.name.as_str()) else {
                 return Err(no_column(header, &column.name, "the model needs it"));
@@ -151,11 +156,41 @@ impl Plan {
         Ok(Self {
             columns,
             label,
-            blank_labels: matches!(rule, LabelColumn::Optional),
+            predicts: matches!(rule, LabelColumn::Optional),
             reading: input.into(),
             task,
             warnings: ignored.into_iter().collect(),
         })
+    }
+}
+
+impl Plan {
+    pub(crate) fn missing_value(&self) -> DataError {
+        let remedy = match self.predicts {
+            true => "fill it in; the model was trained with `missing: Error`",
+            false => "fill it in, set `missing` to Mean or DropRow, or exclude the column",
+        };
+        DataError::data("the value is missing", remedy)
+    }
+
+    /// Every one of `rows` rows was left out.
+    pub(crate) fn nothing_left(&self, rows: usize) -> DataError {
+        let remedy = match self.predicts {
+            true => "fill them in; the model was trained with `missing: DropRow`",
+            false => "fill them in, exclude the column, or set `missing` to Mean",
+        };
+        DataError::data(
+            format!("each of the {rows} rows has a missing value"),
+            remedy,
+        )
+    }
+
+    /// What to do about a field that is no number.
+    pub(crate) fn not_a_number(&self) -> &'static str {
+        match self.predicts {
+            true => "mend the value; the column had numbers in training",
+            false => "mend the value, or list the column under `categorical` or `exclude`",
+        }
     }
 }
 
@@ -196,8 +231,14 @@ fn find(header: &[String], name: &str, field: &str) -> Result<usize, DataError> 
 }
 
 fn no_column(header: &[String], name: &str, why: &str) -> DataError {
+    let is_unnamed = |n: usize| n > 0 && header.get(n - 1).is_some_and(String::is_empty);
+    let position = name.strip_prefix("column ").and_then(|n| n.parse().ok());
+    let remedy = match position.is_some_and(is_unnamed) {
+        true => "set `unnamedColumns` to Include to call a column without a name that".into(),
+        false => format!("the header names {}; is the delimiter right?", few(header)),
+    };
     DataError::options(
         format!("no column is named {} ({why})", quoted(name)),
-        format!("the header names {}; is the delimiter right?", few(header)),
+        remedy,
     )
 }

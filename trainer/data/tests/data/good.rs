@@ -209,6 +209,16 @@ fn t25_columns_without_a_name_are_used_if_asked_for() {
         csv.label = "column 3".into();
     });
     assert_eq!(names(&load_csv(text, &some).unwrap()), ["y"]);
+    let unasked = options(|csv| {
+        csv.unnamed = false;
+        csv.label = "column 3".into();
+    });
+    let hint = "set `unnamedColumns` to Include";
+    assert_error(
+        "not asked for",
+        load_csv(text, &unasked),
+        &["no column is named \"column 3\"", hint],
+    );
     let taken = load_csv(",column 1,y\n1,2,3\n", &options(|_| ()));
     assert_error(
         "taken",

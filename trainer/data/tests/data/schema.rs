@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use trainyard_data::{
-    InputSchema, Limits, LoadOptions, Missing, Task, encode_array, encode_csv, encode_labels,
+    InputSchema, Limits, LoadOptions, Missing, Normalization, Task, encode_array, encode_csv,
+    encode_labels,
 };
 
 use crate::common::{assert_error, csv_options, edit, load_csv, load_npy, npy, npy_options};
@@ -166,6 +167,24 @@ fn t15_bad_prediction_inputs_are_refused() {
     assert_error("label", result, &["y.npy:", "row 1", "\"9\""]);
 }
 
+/// Whoever predicts has no manifest to change.
+#[test]
+fn t25_advice_about_rows_to_predict_can_be_followed() {
+    for (text, told) in [
+        (
+            "a,c\n,u\n",
+            "the value is missing; fill it in; the model was trained with `missing: Error`",
+        ),
+        (
+            "a,c\nx,u\n",
+            "found \"x\"; mend the value; the column had numbers in training",
+        ),
+    ] {
+        let encoded = encode_csv(&schema(), "p.csv", text.as_bytes(), &Limits::default());
+        assert_error(text, encoded, &["p.csv:2:", told]);
+    }
+}
+
 /// The rows of a job that begins with a model become what they would become for a prediction with it.
 #[test]
 fn t25_a_given_schema_is_not_fitted_again() {
@@ -213,6 +232,20 @@ fn t25_a_given_schema_is_not_fitted_again() {
     );
     let without = |options: &mut LoadOptions| edit(options, |csv| csv.exclude.push("a".into()));
     refused(&without, text, &["the initial model reads column \"a\""]);
+    let label = |options: &mut LoadOptions| edit(options, |csv| csv.label = "a".into());
+    refused(
+        &label,
+        text,
+        &["reads column \"a\"", "name another column as the `label`"],
+    );
+    let typo = |options: &mut LoadOptions| edit(options, |csv| csv.exclude = vec!["zzz".into()]);
+    refused(&typo, text, &["no column is named \"zzz\""]);
+    let plain = |options: &mut LoadOptions| options.normalization = Normalization::None;
+    refused(
+        &plain,
+        text,
+        &["`normalization` is None, and the initial model scales its inputs"],
+    );
     let positive = |options: &mut LoadOptions| options.positive = Some("B".into());
     refused(
         &positive,

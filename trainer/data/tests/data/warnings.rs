@@ -68,6 +68,37 @@ fn t15_columns_that_teach_nothing_are_told() {
 }
 
 #[test]
+fn t15_names_that_are_nearly_the_same_are_told() {
+    let data = csv(
+        Task::Multiclass,
+        "a,y\n1,yes\n2,Yes\n3,no\n4,1\n5,1.0\n6,a  b\n7,a b\n",
+        |_| {},
+    );
+    assert_eq!(
+        told(data),
+        "a.csv: labels that differ only in letter case, blanks or the form of a number are not the same, such as \
+         \"yes\" and \"Yes\", \"1\" and \"1.0\", \"a  b\" and \"a b\""
+    );
+    let data = csv(Task::Binary, "a,c,y\n1,NY,u\n2,ny,v\n3,LA,u\n", |csv| {
+        csv.categorical = vec!["c".into()];
+    });
+    assert_eq!(
+        told(data),
+        "a.csv: categories of column \"c\" that differ only in letter case, blanks or the form of a number are not \
+         the same, such as \"NY\" and \"ny\""
+    );
+}
+
+#[test]
+fn t15_an_index_that_pandas_wrote_is_told() {
+    let data = csv(Task::Binary, "Unnamed: 0,a,y\n0,1,u\n1,2,v\n", |_| {});
+    assert_eq!(
+        told(data),
+        "a.csv: column \"Unnamed: 0\" may be an index that pandas wrote: to leave it out, list it under `exclude`"
+    );
+}
+
+#[test]
 fn t15_labels_that_are_merged_are_told() {
     let data = csv(Task::Binary, "a,y\n1,1\n2,1.0\n3,0\n", |_| {});
     assert_eq!(
@@ -171,7 +202,7 @@ fn t15_columns_of_the_validation_file_that_are_ignored_are_told() {
     );
     assert_eq!(
         told(data),
-        "v.csv: the training file has no columns \"id\", \"b\": not used"
+        "v.csv: the model has no columns \"id\", \"b\": not used"
     );
 }
 

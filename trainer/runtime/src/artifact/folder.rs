@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{MODEL, PROVENANCE};
+use super::{FILES, MODEL, PROVENANCE};
 use crate::exit::BadInput;
 
 /// Whether a folder is an artifact, whole or damaged.
@@ -134,10 +134,30 @@ impl Drop for Draft {
     }
 }
 
-/// Nothing but an artifact or an empty folder is ever replaced.
+/// The name of something in an artifact's folder that no export has made. Hidden files do not count.
+fn strange(artifact: &Path) -> io::Result<Option<String>> {
+    let is_ours = |name: &str| name == PROVENANCE || FILES.contains(&name);
+    for entry in fs::read_dir(artifact)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && !is_ours(&name) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// Nothing but an artifact or an empty folder is ever replaced, and nothing that somebody has put into an
+/// artifact is ever deleted.
 fn check_target(target: &Path) -> Result<()> {
     if is_artifact(target) {
-        return Ok(());
+        return match strange(target)? {
+            None => Ok(()),
+            Some(name) => bail!(BadInput(format!(
+                "{} holds {name}, which is no part of an artifact, so it is not replaced: move {name} away, or \
+                 choose another folder",
+                target.display()
+            ))),
+        };
     }
     let occupied = match fs::read_dir(target) {
         Ok(mut entries) => entries.next().is_some(),

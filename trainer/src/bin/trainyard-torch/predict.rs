@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -101,7 +101,10 @@ fn encode(artifact: &Artifact, args: &PredictArgs) -> Result<Encoded> {
         .as_ref()
         .or(args.npy.as_ref())
         .context("give --csv or --npy")?;
-    let name = path.display().to_string();
+    let name = match path == Path::new("-") {
+        true => "standard input".into(),
+        false => path.display().to_string(),
+    };
     let file = open(path)?;
     let encoded = match args.csv {
         Some(_) => encode_csv(schema, &name, file, &limits),
@@ -122,7 +125,11 @@ fn encode(artifact: &Artifact, args: &PredictArgs) -> Result<Encoded> {
     Ok(encoded)
 }
 
-fn open(path: &Path) -> Result<File> {
+/// Opens a file, or standard input for `-`.
+fn open(path: &Path) -> Result<Box<dyn Read>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(std::io::stdin()));
+    }
     let shown = path.display();
     let bad = |why: String| anyhow::Error::from(BadInput(format!("{shown}: {why}")));
     // Looked at before opening: to open a named pipe waits for its writer, which is as wanted, but
@@ -135,7 +142,8 @@ fn open(path: &Path) -> Result<File> {
         Ok(meta) if meta.is_dir() => return Err(bad("it is a folder; give a file".into())),
         Ok(_) => {}
     }
-    File::open(path).map_err(|error| bad(format!("it cannot be opened: {error}")))
+    let file = File::open(path).map_err(|error| bad(format!("it cannot be opened: {error}")))?;
+    Ok(Box::new(file))
 }
 
 fn data_error(error: DataError) -> anyhow::Error {

@@ -53,12 +53,11 @@ pub fn export(storage: Arc<dyn Storage>, manifest: &Manifest, out: &Path) -> Res
     let source = Source::read(storage.as_ref(), manifest)?;
     let draft = Draft::new(out)?;
     use_threads(1);
-    source.files.write(draft.path())?;
-    source.write_script(&draft)?;
     let metrics = MetricsFile::of(manifest.coordinator.clone(), &manifest.facts.schema);
-    write_json(&draft.file(METRICS), &metrics)?;
-    write_json(&draft.file(PROVENANCE), &source.provenance(&draft)?)?;
-    draft.publish()?;
+    let written = source
+        .write(&draft, &metrics)
+        .and_then(|()| draft.publish());
+    written.with_context(|| format!("the artifact {} cannot be made", out.display()))?;
     Ok(ArtifactInfo {
         path: out.to_owned(),
         job: source.job.name.clone(),
@@ -86,6 +85,13 @@ impl<'a> Source<'a> {
             manifest,
             job,
         })
+    }
+
+    fn write(&self, draft: &Draft, metrics: &MetricsFile) -> Result<()> {
+        self.files.write(draft.path())?;
+        self.write_script(draft)?;
+        write_json(&draft.file(METRICS), metrics)?;
+        write_json(&draft.file(PROVENANCE), &self.provenance(draft)?)
     }
 
     fn write_script(&self, draft: &Draft) -> Result<()> {
