@@ -178,6 +178,19 @@ fn t25_a_change_of_a_text_field_is_text_whatever_it_looks_like() {
 }
 
 #[test]
+fn t25_a_map_without_blanks_after_its_colons_is_explained() {
+    let told = messages(MINIMAL, &["spec.training.earlyStopping={metric:loss}"]);
+    assert!(
+        told.contains("metric:loss: unknown field; put a space after the colon"),
+        "{told}"
+    );
+    assert!(
+        told.contains("required field is missing; add it (validation metric that is watched)"),
+        "{told}"
+    );
+}
+
+#[test]
 fn wrong_changes_name_the_change() {
     for (change, message) in [
         (

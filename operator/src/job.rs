@@ -108,7 +108,7 @@ impl Job {
             ("spec.resumeFrom", spec.resume_from.is_some()),
         ] {
             if set {
-                problems.add(field, "only trainyard run can do this so far: remove it, and train the job locally or anew");
+                problems.add(field, "only trainyard run can do this so far: run the manifest with it, or remove the field");
             }
         }
         data(&object, &mut problems);

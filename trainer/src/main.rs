@@ -123,7 +123,7 @@ fn run_job(args: RunArgs) -> std::process::ExitCode {
     match ui.failure() {
         Some(error) if exit == ExitCode::Done => {
             output::say(format_args!(
-                "error: standard output cannot be written: {error}"
+                "error: standard output cannot be written: {error}; the job is complete, and its results are in its folder"
             ));
             ExitCode::Error.into()
         }

@@ -170,6 +170,7 @@ impl Walker<'_, '_, '_> {
         let meant = suggest::meant(&entry.name, schema);
         let remedy = match meant {
             Some(near) => format!("did you mean `{near}`?"),
+            None if entry.name.contains(':') => "put a space after the colon".into(),
             None => suggest::instead(&entry.name, schema, self.root),
         };
         self.report
@@ -282,12 +283,9 @@ fn hint(schema: &Value, name: &str) -> String {
         .and_then(|field| field.get("description"))
         .and_then(Value::as_str)
         .unwrap_or_default();
-    match description
-        .split(". ")
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches('.')
-    {
+    let paragraph = description.lines().next().unwrap_or_default();
+    let sentence = paragraph.split(". ").next().unwrap_or_default();
+    match sentence.trim_end_matches('.') {
         "" => format!("add `{name}`"),
         sentence => format!("add it ({})", lower_first(sentence)),
     }

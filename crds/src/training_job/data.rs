@@ -61,7 +61,7 @@ pub enum Dataset {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Validation {
-    /// Share of the training rows, chosen by the seed, that is set aside; between 0 and 1, both excluded.
+    /// Share of the training rows that is set aside; between 0 and 1, both excluded. The seed chooses them, whatever their labels are.
     Fraction(
         #[schemars(
             range(min = 0.0, max = 1.0),

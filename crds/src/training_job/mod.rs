@@ -171,11 +171,14 @@ impl TrainingJobSpec {
     /// Which set of the defaults that determine the model this spec is trained with, if it may be `newest`: an older one where
     /// nothing in it depends on what a newer set has changed, so that its digests stay what they were.
     pub fn defaults(&self, newest: u32) -> u32 {
-        let categorical =
-            matches!(&self.data.train, Dataset::Csv(csv) if !csv.categorical.is_empty());
+        // Programs that know an older set alone do not know unnamedColumns, and would leave it out without a word.
+        let new = |csv: &CsvSource| {
+            !csv.categorical.is_empty() || csv.unnamed_columns != UnnamedColumns::default()
+        };
+        let columns = matches!(&self.data.train, Dataset::Csv(csv) if new(csv));
         let early = self.training.early_stopping.as_ref();
         let undefined = early.is_some_and(|early| matches!(early.metric, Metric::Auc | Metric::R2));
-        match categorical || undefined {
+        match columns || undefined {
             true => newest,
             false => newest.min(1),
         }

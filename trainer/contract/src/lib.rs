@@ -24,7 +24,8 @@
 /// 1. Server 0 exports the artifact, and its report names it.
 /// 2. A finisher does. The operator tells by the report which of them it is.
 ///
-/// Arguments, environment and job file of servers and workers are the same in both.
+/// Arguments and environment of servers and workers are the same in both. What a job file may say beyond what both
+/// know is told by its `defaults`: see [`DEFAULTS`].
 pub const VERSION: u32 = 2;
 
 mod args;

@@ -126,6 +126,9 @@ pub struct Manifest {
     pub epoch: u64,
     /// Whether the job is finished with it. A complete checkpoint is never cleaned.
     pub complete: bool,
+    /// Whether it was imported from another job's log, as `spec.resumeFrom` asks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub imported: bool,
     /// Whether it is the best so far by the job's validation metric. The newest such is never
     /// cleaned.
     pub best: bool,

@@ -157,6 +157,14 @@ impl Record {
         self.history.last().map(|last| last.train_loss)
     }
 
+    /// Mean training loss of what ended at `step`: of the epoch, if one ended there, and of the epoch in
+    /// progress if the record itself ends there.
+    pub fn loss_at(&self, step: u64) -> Option<f64> {
+        let ended = self.history.iter().rev().find(|epoch| epoch.step == step);
+        let now = || self.loss().filter(|_| self.step == step);
+        ended.map(|epoch| epoch.train_loss).or_else(now)
+    }
+
     /// Metrics of the latest validation pass.
     pub fn validation(&self) -> Option<&Metrics> {
         self.history
@@ -208,5 +216,24 @@ mod tests {
             (Some(6), Some(1)),
             "the second epoch that is worse"
         );
+    }
+
+    #[test]
+    fn t25_a_loss_is_that_of_the_epoch_that_ended_at_a_step() {
+        let ended = |epoch: u64, train_loss: f64| EpochRecord {
+            epoch,
+            step: epoch * 10,
+            train_loss,
+            validation: None,
+        };
+        let record = Record {
+            step: 25,
+            epoch_loss: 4.0,
+            epoch_samples: 8,
+            history: vec![ended(1, 3.0), ended(2, 2.0)],
+            ..Record::default()
+        };
+        let losses = [10, 20, 25, 15].map(|step| record.loss_at(step));
+        assert_eq!(losses, [Some(3.0), Some(2.0), Some(0.5), None]);
     }
 }

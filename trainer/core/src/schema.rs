@@ -10,9 +10,9 @@ use crate::metrics::Task;
 
 /// What to do about a missing value.
 ///
-/// A number or a label is missing when its field is empty, `NA` or `NaN` (in any case of
-/// letters); a category only when its field is empty, because any text may be a category. Labels
-/// can never be missing, except where [`Missing::DropRow`] drops their row.
+/// A value or a label is missing when its field is empty, `NA` or `NaN` (in any case of letters);
+/// without [`ColumnsInput::na_is_missing`], a category only when its field is empty. Labels can
+/// never be missing, except where [`Missing::DropRow`] drops their row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Missing {

@@ -251,14 +251,14 @@ pub(crate) fn class_number(name: &str) -> Option<f64> {
 }
 
 /// Finds classes by name.
-struct ClassIndex<'a> {
+pub(crate) struct ClassIndex<'a> {
     by_name: HashMap<&'a str, usize>,
     /// Classes by the bits of their numbers, if all are numbers.
     by_number: Option<HashMap<u64, usize>>,
 }
 
 impl<'a> ClassIndex<'a> {
-    fn new(label: &'a Label) -> Self {
+    pub(crate) fn new(label: &'a Label) -> Self {
         let names = label.classes.iter().enumerate();
         let number = |(index, name): (usize, &String)| Some((class_number(name)?.to_bits(), index));
         let by_number = || names.clone().map(number).collect();
@@ -268,7 +268,7 @@ impl<'a> ClassIndex<'a> {
         }
     }
 
-    fn find(&self, name: &str) -> Option<f32> {
+    pub(crate) fn find(&self, name: &str) -> Option<f32> {
         let index = match &self.by_number {
             None => *self.by_name.get(name)?,
             Some(numbers) => *numbers.get(&class_number(name)?.to_bits())?,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use trainyard_core::schema::{ColumnKind, ColumnsInput, InputKind, InputSchema};
 
+use crate::classes::ClassIndex;
 use crate::error::{DataError, quoted};
 use crate::options::{CsvOptions, LoadOptions, Normalization, SourceSpec};
 
@@ -18,7 +19,7 @@ pub(crate) fn adapted(
 ) -> Result<InputSchema, DataError> {
     let mut schema = given.clone();
     if let Some(positive) = options.positive.as_deref()
-        && schema.positive() != Some(positive)
+        && ClassIndex::new(&schema.label).find(positive) != Some(1.0)
     {
         return Err(DataError::options(
             format!(
@@ -33,21 +34,18 @@ pub(crate) fn adapted(
     }
     match (&mut schema.input, &options.train) {
         (InputKind::Columns(input), SourceSpec::Csv(csv)) => {
-            if options.normalization == Normalization::None && scales(input) {
-                let problem = "`normalization` is None, and the initial model scales its inputs";
-                return Err(DataError::options(
-                    problem,
-                    "leave it out: the initial model's is used",
-                ));
-            }
+            unscaled(scales(input), options)?;
             agree(input, csv).map_err(|e| e.in_file(&csv.uri))?;
             input.delimiter = csv.delimiter;
             input.missing = csv.missing;
             input.unnamed = csv.unnamed;
-            input.na_is_missing = csv.na_is_missing && !csv.categorical.is_empty();
             schema.label.name = csv.label.clone();
         }
-        (InputKind::Array(_), SourceSpec::Npy { .. } | SourceSpec::Idx { .. }) => {}
+        (InputKind::Array(input), SourceSpec::Npy { .. } | SourceSpec::Idx { .. }) => {
+            let is_scaled = input.mean.iter().any(|mean| *mean != 0.0)
+                || input.std.iter().any(|std| *std != 1.0);
+            unscaled(is_scaled, options)?;
+        }
         (InputKind::Columns(_), _) => {
             return Err(DataError::options(
                 "the initial model reads named columns",
@@ -64,16 +62,27 @@ pub(crate) fn adapted(
     Ok(schema)
 }
 
-/// Columns that the manifest names, all of which the file must have.
-pub(crate) fn listed(train: &SourceSpec) -> Vec<String> {
-    match train {
-        SourceSpec::Csv(csv) => csv
-            .exclude
-            .iter()
-            .chain(&csv.categorical)
-            .cloned()
-            .collect(),
-        SourceSpec::Npy { .. } | SourceSpec::Idx { .. } => Vec::new(),
+/// Columns that the manifest names, with the field that does. The file must have all.
+pub(crate) fn listed(train: &SourceSpec) -> Vec<(&str, &'static str)> {
+    let SourceSpec::Csv(csv) = train else {
+        return Vec::new();
+    };
+    let excluded = csv.exclude.iter().map(|name| (name.as_str(), "exclude"));
+    let categorical = csv
+        .categorical
+        .iter()
+        .map(|name| (name.as_str(), "categorical"));
+    excluded.chain(categorical).collect()
+}
+
+/// Refuses `normalization: None` where the initial model scales.
+fn unscaled(scales: bool, options: &LoadOptions) -> Result<(), DataError> {
+    match scales && options.normalization == Normalization::None {
+        true => Err(DataError::options(
+            "`normalization` is None, and the initial model scales its inputs",
+            "leave it out: the initial model's is used",
+        )),
+        false => Ok(()),
     }
 }
 

@@ -55,7 +55,7 @@ impl Source {
         files: &dyn Files,
         spec: &SourceSpec,
         schema: &InputSchema,
-        listed: &[String],
+        listed: &[(&str, &str)],
         limits: &Limits,
     ) -> Result<Self, DataError> {
         match (&schema.input, spec) {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use trainyard_contract::pod::JOB_FILE;
-use trainyard_runtime::artifact::{FOLDER, is_artifact};
+use trainyard_runtime::artifact::{FOLDER, foreign, is_artifact};
 use trainyard_runtime::exit::BadInput;
 
 use super::origin;
@@ -37,6 +37,15 @@ pub fn set_aside(folder: &Path) -> Result<()> {
     if artifact.exists() && !is_artifact(&artifact) {
         bail!(BadInput(format!(
             "{} is no artifact, so --overwrite does not delete it: remove it, or choose another folder with --out",
+            artifact.display()
+        )));
+    }
+    if artifact.exists()
+        && let Some(name) = foreign(&artifact)?
+    {
+        bail!(BadInput(format!(
+            "{} holds {name}, which is no part of an artifact, so --overwrite does not delete it: move it away, or \
+             choose another folder with --out",
             artifact.display()
         )));
     }

@@ -5,11 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use trainyard_checkpoint::{Error, Log, Storage, spec_differences};
 use trainyard_runtime::artifact;
-use trainyard_runtime::exit::BadInput;
+use trainyard_runtime::exit::{BadInput, TryAgain};
 use trainyard_runtime::job::{Job, determining};
 use trainyard_runtime::storage::Location;
 
@@ -63,10 +63,21 @@ pub fn has_trained(path: &Path) -> bool {
     holds(path, origin::has_trained)
 }
 
-/// Whether a run is in a folder just now.
-pub fn is_in_use(path: &Path) -> bool {
-    let lock = File::open(path.join(LOCK));
-    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+/// Keeps runs out of a folder as long as what is returned lives; nothing if no run was ever there.
+///
+/// # Errors
+/// [`TryAgain`] if a run is in it.
+pub fn keep_out(path: &Path) -> Result<Option<File>> {
+    let Ok(lock) = File::open(path.join(LOCK)) else {
+        return Ok(None);
+    };
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => bail!(TryAgain(
+            "a run is using it: wait for its end, or take an artifact that trainyard export makes of it".into()
+        )),
+        // A file system without locks has no runs that could be told.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(lock)),
+    }
 }
 
 /// Whether nothing was ever saved in a log.
@@ -153,7 +164,7 @@ impl Folder {
         Ok(Folder { path, _lock: lock })
     }
 
-    /// Gives up the claim of a run that has saved nothing.
+    /// Deletes the log of a run that has trained nothing.
     ///
     /// # Errors
     /// If it cannot be deleted.

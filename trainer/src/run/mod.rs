@@ -145,7 +145,7 @@ pub fn run(mut options: Options, ui: &mut Ui) -> Result<ExitCode> {
     let checkpoints = Checkpoints::open(&job, &folder.path)?;
     if options.overwrite {
         checkpoints.may_be_overwritten()?;
-        origin::is_not_in(&folder.path, &job, &folder_of(&options.file))?;
+        origin::check_not_overwritten(&folder.path, &job, &folder_of(&options.file))?;
         earlier::set_aside(&folder.path)?;
     } else if checkpoints.are_abandoned(&job) {
         folder.clear_log()?; // of a manifest that was changed since
@@ -181,8 +181,8 @@ fn without_effect(job: &Job) -> Vec<String> {
         .collect()
 }
 
-/// What was overwritten comes back if nothing has taken its place, which what another job has trained does
-/// not. Returns whether something has.
+/// What was overwritten comes back if nothing has taken its place. Checkpoints imported from another job do not
+/// count. Returns whether something has.
 fn settle(folder: &Folder, done: bool) -> Result<bool> {
     let replaced = done || folder::has_trained(&folder.path);
     match replaced {
@@ -201,15 +201,13 @@ fn train(
     ui: &mut Ui,
 ) -> Result<ExitCode> {
     let out = options.out.as_deref().unwrap_or(&folder.path);
-    let mut log = checkpoints.log(&job)?;
-    let has_begun = origin::has_trained(&log) || !log.damaged().is_empty();
-    if !has_begun && job.manifest.spec.resume_from.is_some() {
-        if matches!(checkpoints.location, Location::Folder(_)) && log.current_claim().is_some() {
-            folder.clear_log()?; // of an attempt that came to nothing
-            log = checkpoints.log(&job)?;
-        }
-        origin::bring_checkpoint(&job, &folder_of(&options.file), &mut log)?;
+    let log = checkpoints.log(&job)?;
+    let has_begun = origin::has_trained(&log) || log.complete().is_some();
+    let base = folder_of(&options.file);
+    if let Some(message) = origin::bring_checkpoint(&job, &base, (folder, checkpoints))? {
+        ui.note(&Note::Warning { message });
     }
+    let log = checkpoints.log(&job)?;
     let job = match log.latest() {
         Some(latest) => &job.as_begun(latest),
         None => &job,

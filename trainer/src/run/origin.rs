@@ -1,22 +1,23 @@
 //! What a job begins from, if it does not begin anew: a model, or a checkpoint of another job.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use trainyard_checkpoint::{Check, Error, Log, spec_differences};
 use trainyard_contract::DEFAULTS;
 use trainyard_contract::pod::JOB_FILE;
 use trainyard_core::manifest::Manifest;
-use trainyard_crds::TrainingJob;
 use trainyard_crds::training_job as api;
+use trainyard_crds::{TrainingJob, TrainingJobSpec};
 use trainyard_object::Address;
 use trainyard_runtime::artifact::{self, Draft, ModelFile, ModelFiles};
-use trainyard_runtime::exit::{self, BadInput, ExitCode, TryAgain};
+use trainyard_runtime::exit::{self, BadInput, ExitCode};
 use trainyard_runtime::job::{Job, determining};
 use trainyard_runtime::storage::Location;
 
-use super::{folder, places};
+use super::folder::{self, Folder};
+use super::places::{self, Checkpoints};
 
 /// The copy of the initial model in a run's folder: what the run began with stays, whatever becomes of the
 /// original.
@@ -31,8 +32,7 @@ const CHECKPOINT_FIELD: &str = "spec.resumeFrom";
 /// # Errors
 /// [`BadInput`] if it is not there, or is no model.
 pub fn identify(manifest: &mut TrainingJob, base: &Path) -> Result<()> {
-    let s3 = manifest.spec.data.s3.clone();
-    let Some(initial) = &mut manifest.spec.initial_model else {
+    let Some(initial) = &manifest.spec.initial_model else {
         return Ok(());
     };
     if initial.model_sha256.is_some() {
@@ -40,10 +40,12 @@ pub fn identify(manifest: &mut TrainingJob, base: &Path) -> Result<()> {
     }
     let remedy = "give an artifact or a run's folder; to go on with a run that has begun, \
                   spec.initialModel.modelSha256 is enough";
-    let place = locate(MODEL_FIELD, &initial.uri, base, s3.as_ref(), remedy)?;
+    let place = locate(MODEL_FIELD, &initial.uri, base, &manifest.spec, remedy)?;
     let sha256 = Initial::find(&place).and_then(|found| found.sha256());
     let sha256 = sha256.map_err(|error| of_field(MODEL_FIELD, &initial.uri, error))?;
-    initial.model_sha256 = Some(sha256);
+    if let Some(initial) = &mut manifest.spec.initial_model {
+        initial.model_sha256 = Some(sha256);
+    }
     Ok(())
 }
 
@@ -71,19 +73,22 @@ pub fn bring_model(job: &Job, base: &Path, folder: &Path) -> Result<Option<PathB
              with --out"
         )));
     }
-    let s3 = job.manifest.spec.data.s3.as_ref();
     let remedy = "give an artifact or a run's folder";
-    let place = locate(MODEL_FIELD, &initial.uri, base, s3, remedy)?;
-    let bring = || -> Result<()> {
+    let place = locate(MODEL_FIELD, &initial.uri, base, &job.manifest.spec, remedy)?;
+    let read = || -> Result<ModelFiles> {
         let files = Initial::find(&place)?.read()?;
         let found = &files.model.model_sha256;
         if !is_it(found) {
             bail!(BadInput(format!(
-                "it is the model {found}, and spec.initialModel.modelSha256 names another: correct that, or leave \
-                 it out"
+                "it is the model {found}, and spec.initialModel.modelSha256 names another: correct that, or leave it \
+                 out"
             )));
         }
         check_fit(job, &files.model)?;
+        Ok(files)
+    };
+    let files = read().map_err(|error| of_field(MODEL_FIELD, &initial.uri, error))?;
+    let write = || -> Result<()> {
         if copy.exists() {
             fs::remove_dir_all(&copy)?; // damaged, or of a run that saved nothing
         }
@@ -91,50 +96,122 @@ pub fn bring_model(job: &Job, base: &Path, folder: &Path) -> Result<Option<PathB
         files.write(draft.path())?;
         draft.publish()
     };
-    bring().map_err(|error| of_field(MODEL_FIELD, &initial.uri, error))?;
+    write().with_context(|| format!("{} cannot be written", copy.display()))?;
     Ok(Some(copy))
 }
 
-/// Takes over the checkpoint that a job goes on from into its own log, which is empty.
+/// Imports the checkpoint that a job goes on from, if it names one, into the job's own log.
+///
+/// An import that was cut short is done anew, and one that is whole is left as it is. What was imported is used if the
+/// source is not there any more; the sentence that is returned says so.
 ///
 /// # Errors
-/// [`BadInput`] if there is none, or it is of a job with other settings.
-pub fn bring_checkpoint(job: &Job, base: &Path, log: &mut Log) -> Result<()> {
+/// [`BadInput`] if there is no checkpoint, or it is of a job with other settings.
+pub fn bring_checkpoint(
+    job: &Job,
+    base: &Path,
+    (folder, checkpoints): (&Folder, &Checkpoints),
+) -> Result<Option<String>> {
     let Some(from) = &job.manifest.spec.resume_from else {
-        return Ok(());
+        return Ok(None);
     };
-    let s3 = job.manifest.spec.data.s3.as_ref();
-    let place = locate(CHECKPOINT_FIELD, &from.uri, base, s3, "give a run's folder")?;
-    take_over(job, &place, log).map_err(|error| of_field(CHECKPOINT_FIELD, &from.uri, error))
-}
-
-fn take_over(job: &Job, place: &Location, log: &mut Log) -> Result<()> {
-    let theirs = open_source(place)?;
-    let newest = newest(&theirs)?;
-    check_same(job, newest)?;
-    let spec = job.clone().as_begun(newest).to_json()?;
-    // What early stopping may return to.
-    let best = newest.coordinator.record.best.as_ref();
-    let best = best.filter(|best| best.step < newest.step);
-    let best = best.and_then(|best| theirs.manifests().rev().find(|m| m.step == best.step));
-    let generation = log
-        .current_claim()
-        .map_or(IMPORTED, |claim| claim.generation + 1);
-    let holder = format!("resumeFrom-{:016x}", trainyard_runtime::incarnation());
-    log.claim(generation, &holder)?;
-    for checkpoint in best.into_iter().chain([newest]) {
-        log.import(theirs.storage().as_ref(), checkpoint, spec.clone())?;
+    let mut log = checkpoints.log(job)?;
+    if has_trained(&log) || log.complete().is_some() || !log.damaged().is_empty() {
+        return Ok(None);
     }
-    Ok(())
+    let source = locate(
+        CHECKPOINT_FIELD,
+        &from.uri,
+        base,
+        &job.manifest.spec,
+        "give a run's folder",
+    )
+    .and_then(|place| Source::open(&place, folder))
+    .and_then(|source| check_same(job, &source.newest).map(|()| source))
+    .map_err(|error| of_field(CHECKPOINT_FIELD, &from.uri, error));
+    let source = match (source, log.latest()) {
+        (Ok(source), Some(latest)) if latest.step == source.newest.step => return Ok(None),
+        (Ok(source), _) => source,
+        (Err(error), Some(latest)) => {
+            let step = latest.step;
+            return Ok(Some(format!(
+                "{error:#}; going on from step {step}, which was imported before"
+            )));
+        }
+        (Err(error), None) => return Err(error),
+    };
+    if matches!(checkpoints.location, Location::Folder(_)) && log.current_claim().is_some() {
+        folder.clear_log()?;
+        log = checkpoints.log(job)?;
+    }
+    let imported = source.import(job, &mut log);
+    imported.with_context(|| format!("{CHECKPOINT_FIELD}: {} cannot be imported", from.uri))?;
+    Ok(None)
 }
 
-/// The generation of what was taken over from another job; those of training begin with 1.
-const IMPORTED: u64 = 0;
+/// The checkpoints of another run.
+struct Source {
+    log: Log,
+    /// The one to go on from.
+    newest: Manifest,
+    /// Keeps runs out of its folder meanwhile: they would delete what is read.
+    _kept_out: Option<File>,
+}
 
-/// Whether a job has trained: it has a checkpoint that was not taken over.
+impl Source {
+    /// Opens the run at `place`, for a run in `folder`.
+    fn open(place: &Location, folder: &Folder) -> Result<Self> {
+        if let Location::Folder(path) = place
+            && fs::canonicalize(path).is_ok_and(|path| path == folder.path)
+        {
+            bail!(BadInput(
+                "it is this run's own folder: go on with --resume".into()
+            ));
+        }
+        Source::of(place)
+    }
+
+    fn of(place: &Location) -> Result<Self> {
+        let kept_out = match place {
+            Location::Folder(path) => folder::keep_out(path)?,
+            Location::S3(..) => None,
+        };
+        let log = Log::open_any(place.open_existing()?).map_err(|error| match error {
+            Error::NoLog => BadInput(NOTHING.into()).into(),
+            error => anyhow::Error::from(error),
+        })?;
+        let newest = newest(&log)?.clone();
+        Ok(Source {
+            log,
+            newest,
+            _kept_out: kept_out,
+        })
+    }
+
+    fn import(&self, job: &Job, log: &mut Log) -> Result<()> {
+        let (newest, from) = (&self.newest, self.log.storage().as_ref());
+        let spec = job.clone().as_begun(newest).to_json()?;
+        // What early stopping may return to.
+        let best = newest.coordinator.record.best.as_ref();
+        let best = best.filter(|best| best.step < newest.step);
+        let mut others = self.log.manifests().rev();
+        let best = best.and_then(|best| others.find(|other| other.step == best.step));
+        let generation = log.current_claim().map_or(0, |claim| claim.generation + 1);
+        let holder = format!("resumeFrom-{:016x}", trainyard_runtime::incarnation());
+        log.claim(generation, &holder)?;
+        for checkpoint in best.into_iter().chain([newest]) {
+            log.import(from, checkpoint, spec.clone())?;
+        }
+        Ok(())
+    }
+}
+
+const NOTHING: &str =
+    "there is neither an artifact nor a checkpoint: give the folder of an artifact or of a run";
+
+/// Whether a job has trained: it has a checkpoint that was not imported.
 pub fn has_trained(log: &Log) -> bool {
-    log.manifests()
-        .any(|manifest| manifest.generation != IMPORTED)
+    log.manifests().any(|manifest| !manifest.imported)
 }
 
 /// Whether a folder is the copy of an initial model, and nothing else.
@@ -169,9 +246,14 @@ pub fn recall(manifest: &mut TrainingJob, folders: impl Iterator<Item = PathBuf>
         let ours = Job::new(ours, DEFAULTS).ok()?;
         (ours.spec_digest == begun.spec_digest && ours.name == begun.name).then_some(recorded)
     };
-    let recorded = folders.take_while(|folder| folder.exists()).find_map(begun);
-    if recorded.is_some() {
-        manifest.spec.initial_model = recorded;
+    let mut found: Vec<_> = folders
+        .take_while(|folder| folder.exists())
+        .filter_map(begun)
+        .collect();
+    found.dedup();
+    // Of several, the original says which is meant.
+    if let [recorded] = &found[..] {
+        manifest.spec.initial_model = Some(recorded.clone());
     }
 }
 
@@ -179,7 +261,7 @@ pub fn recall(manifest: &mut TrainingJob, folders: impl Iterator<Item = PathBuf>
 ///
 /// # Errors
 /// [`BadInput`] if it does.
-pub fn is_not_in(folder: &Path, job: &Job, base: &Path) -> Result<()> {
+pub fn check_not_overwritten(folder: &Path, job: &Job, base: &Path) -> Result<()> {
     let spec = &job.manifest.spec;
     let model = spec
         .initial_model
@@ -204,19 +286,17 @@ pub fn is_not_in(folder: &Path, job: &Job, base: &Path) -> Result<()> {
 enum Initial {
     /// An artifact at this place.
     Artifact(Location),
-    /// A checkpoint of a log.
-    Checkpoint(Box<(Log, Manifest)>),
+    /// A checkpoint.
+    Checkpoint(Box<Source>),
 }
 
 impl Initial {
     fn find(place: &Location) -> Result<Self> {
         let files = place.fetch(&[artifact::MODEL])?;
-        if files.path().join(artifact::MODEL).is_file() {
-            return Ok(Initial::Artifact(place.clone()));
+        match files.path().join(artifact::MODEL).is_file() {
+            true => Ok(Initial::Artifact(place.clone())),
+            false => Ok(Initial::Checkpoint(Box::new(Source::of(place)?))),
         }
-        let log = open_source(place)?;
-        let manifest = newest(&log)?.clone();
-        Ok(Initial::Checkpoint(Box::new((log, manifest))))
     }
 
     fn sha256(&self) -> Result<String> {
@@ -225,7 +305,7 @@ impl Initial {
                 let files = place.fetch(&[artifact::MODEL])?;
                 Ok(artifact::model(files.path())?.model_sha256)
             }
-            Initial::Checkpoint(found) => match &found.1.model_sha256 {
+            Initial::Checkpoint(found) => match &found.newest.model_sha256 {
                 Some(known) => Ok(known.clone()),
                 None => Ok(self.read()?.model.model_sha256),
             },
@@ -235,34 +315,32 @@ impl Initial {
     fn read(&self) -> Result<ModelFiles> {
         match self {
             Initial::Artifact(place) => {
-                let files = place.fetch(&[artifact::MODEL, artifact::PARAMETERS])?;
+                let files =
+                    place.fetch(&[artifact::MODEL, artifact::PARAMETERS, artifact::PROVENANCE])?;
+                check_description(files.path())?;
                 ModelFiles::read(files.path())
             }
             Initial::Checkpoint(found) => {
-                let (log, manifest) = &**found;
-                let job = Job::from_value(manifest.spec.clone())?;
-                ModelFiles::of_checkpoint(&job, log.storage().as_ref(), manifest)
+                let job = Job::from_value(found.newest.spec.clone())?;
+                ModelFiles::of_checkpoint(&job, found.log.storage().as_ref(), &found.newest)
             }
         }
     }
 }
 
-/// Opens the log of another run.
-fn open_source(place: &Location) -> Result<Log> {
-    if let Location::Folder(path) = place
-        && folder::is_in_use(path)
-    {
-        bail!(TryAgain(
-            "a run is using it: wait for its end, or take an artifact that trainyard export makes of it".into()
-        ));
+/// Checks that `model.json` is as it was written: `modelSha256` is of the parameters alone, and what they mean is
+/// there.
+fn check_description(artifact: &Path) -> Result<()> {
+    let provenance = artifact::provenance(artifact)?;
+    let (_, found) = artifact::digest(&artifact.join(artifact::MODEL))?;
+    let recorded = provenance.files.get(artifact::MODEL);
+    if recorded.is_some_and(|recorded| recorded.sha256 != found) {
+        bail!(BadInput(format!(
+            "{} was changed since it was exported: export it again",
+            artifact::MODEL
+        )));
     }
-    Log::open_any(place.open_existing()?).map_err(|error| match error {
-        Error::NoLog => {
-            let message = "there is neither an artifact nor a checkpoint: give the folder of an artifact or of a run";
-            BadInput(message.into()).into()
-        }
-        error => error.into(),
-    })
+    Ok(())
 }
 
 /// The result of a log, or its newest checkpoint.
@@ -276,11 +354,13 @@ fn newest(log: &Log) -> Result<&Manifest> {
     Ok(loadable.ok_or_else(none)?.manifest)
 }
 
+/// Where `uri` leads. A bucket is looked for in the store of the checkpoints, else in that of the data, else in the
+/// environment's.
 fn locate(
     field: &str,
     uri: &str,
     base: &Path,
-    s3: Option<&api::S3Connection>,
+    spec: &TrainingJobSpec,
     remedy: &str,
 ) -> Result<Location> {
     if !Address::is_meant(uri) {
@@ -296,7 +376,7 @@ fn locate(
     places::credentials(field)?;
     let address = uri.parse();
     let address = address.map_err(|error| BadInput(format!("{field}: {uri}: {error}")))?;
-    Ok(Location::S3(address, places::data_connection(s3)))
+    Ok(Location::S3(address, places::runs_connection(spec)))
 }
 
 /// Checks that a job's model takes the parameters of another, and its data that one's rows.
@@ -310,7 +390,7 @@ fn check_fit(job: &Job, model: &ModelFile) -> Result<()> {
     if without_dropout(theirs) != without_dropout(ours) {
         let [theirs, ours] = [theirs, ours].map(serde_json::to_string);
         bail!(BadInput(format!(
-            "its model is {}, and spec.model is {}",
+            "its model is {}, and spec.model is {}: make them the same (dropout may differ)",
             theirs?, ours?
         )));
     }

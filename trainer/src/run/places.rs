@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use trainyard_checkpoint::{Log, Storage};
+use trainyard_crds::TrainingJobSpec;
 use trainyard_crds::training_job as api;
 use trainyard_data::Files;
 use trainyard_object::{Address, Connection, has_credentials};
@@ -105,8 +106,16 @@ pub fn data(job: &Job, folder: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// The store in which other runs are looked for: that of the checkpoints, else that of the data.
+pub fn runs_connection(spec: &TrainingJobSpec) -> Connection {
+    match &spec.checkpoint.storage {
+        Some(api::Storage::S3(s3)) => connection(&s3.endpoint, &s3.region),
+        Some(api::Storage::Volume(_)) | None => data_connection(spec.data.s3.as_ref()),
+    }
+}
+
 /// The store that `spec.data.s3` names, or the environment's.
-pub fn data_connection(s3: Option<&api::S3Connection>) -> Connection {
+fn data_connection(s3: Option<&api::S3Connection>) -> Connection {
     s3.map_or_else(Connection::default, |s3| {
         connection(&s3.endpoint, &s3.region)
     })

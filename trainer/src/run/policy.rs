@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use trainyard_contract::{Verdict, doubled};
+use trainyard_contract::{Member, Role, Verdict, doubled};
 
 /// Shortest wait before a process is started again.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -82,10 +82,11 @@ impl<M: Ord> Restarts<M> {
 /// way to the run as well, and nobody is to be missed until it should be here.
 ///
 /// Only server 0 may end the run by leaving. A worker also leaves in order when it is told to and finds
-/// no coordinator, and then server 0 may be in the midst of writing the result.
-pub fn heard_the_end(verdict: Verdict, phase: &str) -> bool {
+/// no coordinator, and then server 0 may be in the midst of writing the result. Another server leaves in
+/// order only when it was released, also if the phase that was last heard is an earlier one.
+pub fn heard_the_end(member: Member, verdict: Verdict, phase: &str) -> bool {
     let over = ["Completing", "Finished", "Stopped", "Failed"];
-    verdict == Verdict::Left && over.contains(&phase)
+    verdict == Verdict::Left && (over.contains(&phase) || member.role == Role::Server)
 }
 
 /// Whether somebody else claims the checkpoints: a run hands out every generation of its own, so a
@@ -165,10 +166,13 @@ mod tests {
 
     #[test]
     fn the_end_is_only_heard_where_it_is_near() {
-        assert!(heard_the_end(Verdict::Left, "Completing"));
-        assert!(heard_the_end(Verdict::Left, "Finished"));
-        assert!(!heard_the_end(Verdict::Left, "Training"));
-        assert!(!heard_the_end(Verdict::Failed, "Completing"));
+        let heard = |verdict, phase| heard_the_end(Member::worker(0), verdict, phase);
+        assert!(heard(Verdict::Left, "Completing"));
+        assert!(heard(Verdict::Left, "Finished"));
+        assert!(!heard(Verdict::Left, "Training"));
+        assert!(!heard(Verdict::Failed, "Completing"));
+        let server = |verdict| heard_the_end(Member::server(1), verdict, "Training");
+        assert!(server(Verdict::Left) && !server(Verdict::Failed));
     }
 
     #[test]

@@ -97,6 +97,8 @@ pub(super) struct Supervisor<'a> {
     warned: BTreeSet<String>,
     /// The first epoch that was not shown yet.
     next_epoch: u64,
+    /// Step of the checkpoint that the run goes on from.
+    begun_from: Option<u64>,
 }
 
 impl<'a> Supervisor<'a> {
@@ -157,7 +159,7 @@ impl<'a> Supervisor<'a> {
             let remove = move || folder.upgrade().iter().for_each(|folder| folder.remove());
             termination.before_exit(remove);
         }
-        // Server 0 looks closer, and says what it finds.
+        // By sizes alone: server 0 compares digests, and may have to take an older one.
         let from = log.newest_loadable(Check::Sizes).ok().flatten();
         let from = from.map(|loadable| loadable.manifest);
         ui.started(&Started {
@@ -210,6 +212,7 @@ impl<'a> Supervisor<'a> {
             progress: Progress::default(),
             stopping: false,
             warned: BTreeSet::new(),
+            begun_from: from.map(|manifest| manifest.step),
             next_epoch: from.map_or(0, |manifest| {
                 let record = &manifest.coordinator.record;
                 let validated = manifest.facts.validation_rows > 0;
@@ -351,10 +354,7 @@ impl<'a> Supervisor<'a> {
         if verdict == Verdict::Disrupted && member == Member::COORDINATOR {
             self.not_taken_over()?;
         }
-        // A server other than server 0 leaves in order only when the job is over.
-        let follower = member.role == Role::Server && member != Member::COORDINATOR;
-        let expected = policy::heard_the_end(verdict, &self.progress.phase)
-            || verdict == Verdict::Left && follower;
+        let expected = policy::heard_the_end(member, verdict, &self.progress.phase);
         let how = process::describe(status);
         let limit = self.backoff_limit;
         match self.restarts.react(member, verdict, lived, limit) {
@@ -394,7 +394,7 @@ impl<'a> Supervisor<'a> {
                     (Reaction::Exhausted, limit) => {
                         format!(" and the {limit} restarts that backoffLimit allows are used up")
                     }
-                    _ => ", and would again".to_owned(),
+                    _ => ", and a restart would not help".to_owned(),
                 };
                 let message = match (reaction, said) {
                     (Reaction::Fail, Some(said)) => said,
@@ -446,8 +446,8 @@ impl<'a> Supervisor<'a> {
                 self.ui.note(&Note::Warning { message });
             }
         }
-        if progress.checkpoint.is_some() && self.progress.checkpoint.is_none() {
-            // It costs space, and no more: the end of the run tries again.
+        if progress.checkpoint > self.begun_from && self.progress.checkpoint <= self.begun_from {
+            // The new run has trained. Were this to fail, the end of the run tries again.
             let _ = earlier::delete(&self.folder.path);
         }
         self.progress = progress;

@@ -75,6 +75,7 @@ impl Committer {
             }
             Commit::Amend { source, record } => self.commit(Manifest {
                 generation: self.generation.into(),
+                imported: false,
                 best: true,
                 coordinator: CoordinatorState {
                     record,
@@ -91,6 +92,7 @@ impl Committer {
                 let model_sha256 = self.model_sha256(&source, &layout)?;
                 self.log.commit(Manifest {
                     generation: self.generation.into(),
+                    imported: false,
                     complete: true,
                     coordinator: CoordinatorState {
                         record,
@@ -127,6 +129,7 @@ impl Committer {
             step: version,
             epoch,
             complete: false,
+            imported: false,
             best,
             floats: layout.len() as u64,
             shards,

@@ -78,9 +78,9 @@ fn course(summary: &Summary, width: Option<usize>) -> Vec<Line> {
         (false, false) => return Vec::new(),
     };
     let room = width.map(|width| width.saturating_sub(1));
-    let lines = fold(&format!("  {text}"), room, 2).into_iter();
+    let lines = fold(&text, room, 2).into_iter();
     lines
-        .map(|line| Line::default().with(Tone::Plain, line))
+        .map(|line| Line::default().with(Tone::Plain, format!("  {line}")))
         .collect()
 }
 
@@ -206,6 +206,20 @@ mod tests {
         );
         assert_eq!(shown(&summary(), None).join("\n"), expected);
         assert!(expected.is_ascii());
+    }
+
+    #[test]
+    fn t25_an_early_stop_stands_below_the_head() {
+        let summary = Summary {
+            stopped_early: true,
+            model_epoch: 4,
+            ..summary()
+        };
+        let told = "  stopped early; the model is of the best epoch, 5";
+        assert_eq!(shown(&summary, None)[1], told);
+        let narrow = shown(&summary, Some(30));
+        let folded = ["  stopped early; the model is", "  of the best epoch, 5"];
+        assert_eq!(narrow[2..4], folded, "{narrow:?}");
     }
 
     #[test]

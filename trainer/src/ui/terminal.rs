@@ -84,8 +84,8 @@ impl Stream {
         }
     }
 
-    /// Writes a line. A reader that has gone is no reason to give up a training run, and a full disk is
-    /// none as long as it lasts.
+    /// Writes a line. Training goes on if that is impossible; unless the reader has gone, the error is
+    /// remembered.
     pub fn text(&mut self, line: &str) {
         let written = writeln!(self.writer, "{line}").and_then(|()| self.writer.flush());
         match written {

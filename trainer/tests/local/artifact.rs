@@ -325,10 +325,11 @@ fn an_export_is_reproducible_and_replaces_only_artifacts() {
     let run = Run::complete(&breast_cancer());
     let artifact = run.export();
     let first = files(&artifact);
-    fs::write(artifact.join("stray"), "x").expect("a file");
+    fs::write(artifact.join(GOLDEN), "x").expect("a file");
+    fs::write(artifact.join(".DS_Store"), "x").expect("a file");
     run.export();
     assert!(
-        !artifact.join("stray").exists(),
+        !artifact.join(".DS_Store").exists(),
         "the folder is replaced as a whole"
     );
     for ((name, one), (_, other)) in first.iter().zip(files(&artifact)) {

@@ -86,10 +86,8 @@ fn t25_the_copy_of_an_initial_model_is_the_runs_own() {
     let trained = sha(&trained.finish());
     let spec = standing(begins_with(base.path().display())).epochs(1);
     let initial = out.path().join("initial");
-    fs::create_dir_all(&initial).expect("writable");
     let thesis = initial.join("thesis.txt");
     let first = example("diabetes/job.yaml").epochs(1);
-    fs::remove_dir(&initial).expect("empty");
     first.start(out.path()).finish();
     fs::create_dir(&initial).expect("writable");
     fs::write(&thesis, "mine").expect("writable");
@@ -178,8 +176,16 @@ fn t25_an_initial_model_that_does_not_fit_is_refused_before_anything_starts() {
 
 #[test]
 fn t25_a_job_goes_on_from_the_checkpoints_of_another_to_the_same_model() {
+    // A copy of the example, whose data can be taken away.
+    let project = folder();
+    for name in ["job.yaml", "breast-cancer.csv"] {
+        let file = example(&format!("breast-cancer/{name}")).file;
+        fs::copy(file, project.path().join(name)).expect("a copy");
+    }
+    let data = project.path().join("breast-cancer.csv");
     let job = |name: &str| {
         let mut spec = example("breast-cancer/job.yaml").epochs(200).every(30);
+        spec.file = project.path().join("job.yaml");
         spec.sets.push(format!("metadata.name={name}"));
         // The best epoch comes early: what the job may return to has to come along.
         spec.set("training.earlyStopping", "{metric: loss, patience: 1000}")
@@ -191,12 +197,8 @@ fn t25_a_job_goes_on_from_the_checkpoints_of_another_to_the_same_model() {
     half.reach(1000);
     half.signal(Signal::INT);
     assert_eq!(half.wait().code(), Some(130));
-    let from = |spec: Spec| {
-        spec.set(
-            "resumeFrom",
-            format!("{{\"uri\": \"{}\"}}", first.path().display()),
-        )
-    };
+    let uri = format!("{{\"uri\": \"{}\"}}", first.path().display());
+    let from = |spec: Spec| spec.set("resumeFrom", &uri);
     let out = folder();
     let ended = from(job("second")).start(out.path()).wait();
     assert!(
@@ -224,18 +226,54 @@ fn t25_a_job_goes_on_from_the_checkpoints_of_another_to_the_same_model() {
         elsewhere.path(),
         &["spec.resumeFrom: there is no folder"],
     );
+    let own = job("first").set("resumeFrom", &uri).args(["--overwrite"]);
+    refused(
+        &own,
+        first.path(),
+        &["is in the folder that --overwrite replaces"],
+    );
     // Once it has begun, it is a job like any other.
     refused(
         &from(job("second")),
         out.path(),
         &["already holds this job, which is complete"],
     );
-    // A run that is overwritten comes back if nothing was trained in its place.
-    let nothing = from(job("second"))
-        .set("data.train.csv.uri", "nowhere.csv")
-        .args(["--overwrite"]);
-    assert_eq!(nothing.start(out.path()).wait().code(), Some(2));
+
+    // What was imported does not replace the run that is overwritten, and is used again by the next try.
+    let text = fs::read(&data).expect("the data");
+    fs::remove_file(&data).expect("it is there");
+    let overwrite = from(job("second")).args(["--overwrite"]);
+    refused(&overwrite, out.path(), &["breast-cancer.csv"]);
+    refused(
+        &from(job("second")),
+        elsewhere.path(),
+        &["breast-cancer.csv"],
+    );
+    fs::write(&data, text).expect("writable");
+    let back = from(job("second")).resume().start(out.path()).wait();
+    assert!(back.named("started").is_empty(), "it is complete: {back}");
+    assert_eq!(sha(&back.summary()), sha(&expected));
     fs::remove_dir_all(first.path().join("log")).expect("writable");
-    let again = from(job("second")).resume().start(out.path()).wait();
+    let again = from(job("second")).start(elsewhere.path()).wait();
+    let told = again.named("warning")[0]["message"].to_string();
+    assert!(told.contains("going on from step 1"), "{told}");
     assert_eq!(sha(&again.summary()), sha(&expected));
+}
+
+/// There is nothing to train, and the copy must not be lost to a second look.
+#[test]
+fn t25_a_complete_job_is_imported_with_its_result() {
+    let (base, out) = (folder(), folder());
+    let mut job = example("diabetes/job.yaml").epochs(2);
+    let trained = sha(&job.start(base.path()).finish());
+    job.sets.push("metadata.name=second".into());
+    let job = job.set(
+        "resumeFrom",
+        format!("{{\"uri\": \"{}\"}}", base.path().display()),
+    );
+    assert_eq!(sha(&job.start(out.path()).finish()), trained);
+    fs::remove_dir_all(base.path()).expect("writable");
+    refused(&job, out.path(), &["which is complete"]);
+    let again = job.resume().start(out.path()).wait();
+    assert_eq!(sha(&again.summary()), trained);
 }

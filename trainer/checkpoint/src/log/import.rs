@@ -50,6 +50,7 @@ impl Log {
         self.commit(Manifest {
             identity: self.identity.clone(),
             generation,
+            imported: true,
             shards,
             spec,
             ..checkpoint.clone()

@@ -1,7 +1,7 @@
 //! The commit log, which is also the fence between coordinators.
 //!
-//! Entries are the objects `log/000000000007.json`, numbered without gaps and each put only if its
-//! number is free:
+//! Entries are the objects `log/000000000007.json`, numbered in order (a compaction leaves gaps) and
+//! each put only if its number is free:
 //! - a *claim*: from here on only this coordinator commits;
 //! - a *commit*: the manifest of a checkpoint, and which older ones are not cleaned;
 //! - *cleaned*: what replaces a commit whose shards were deleted.

@@ -96,6 +96,7 @@ pub fn manifest(step: u64, generation: u64, shards: Vec<ShardRecord>) -> Manifes
         step,
         epoch: step / 100,
         complete: false,
+        imported: false,
         best: false,
         floats: FLOATS as u64,
         shards,

@@ -102,6 +102,7 @@ impl Storage {
                 step: version,
                 epoch: version / toy.plan.steps_per_epoch(),
                 complete: false,
+                imported: false,
                 best,
                 floats: toy.layout.len() as u64,
                 shards,

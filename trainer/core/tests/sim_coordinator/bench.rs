@@ -88,6 +88,7 @@ pub fn manifest(record: Record, validation_rows: u64) -> Arc<Manifest> {
         step,
         epoch: step / 2,
         complete: false,
+        imported: false,
         best: false,
         floats: 2,
         shards: vec![shard(0, step), shard(1, step)],

@@ -111,7 +111,7 @@ impl Plan {
         input: &ColumnsInput,
         label: (&str, LabelColumn),
         excluded: &[String],
-        listed: &[String],
+        listed: &[(&str, &str)],
         task: Task,
     ) -> Result<Self, DataError> {
         let header = &*named(header, input.unnamed)?;
@@ -121,8 +121,8 @@ impl Plan {
             .enumerate()
             .map(|(i, n)| (n.as_str(), i))
             .collect();
-        for name in listed {
-            find(header, name, "the manifest")?;
+        for (name, field) in listed {
+            find(header, name, field)?;
         }
         for column in &input.columns {
             let Some(&index) = positions.get(column.name.as_str()) else {
@@ -234,7 +234,9 @@ fn no_column(header: &[String], name: &str, why: &str) -> DataError {
     let is_unnamed = |n: usize| n > 0 && header.get(n - 1).is_some_and(String::is_empty);
     let position = name.strip_prefix("column ").and_then(|n| n.parse().ok());
     let remedy = match position.is_some_and(is_unnamed) {
-        true => "set `unnamedColumns` to Include to call a column without a name that".into(),
+        true => format!(
+            "that column has no name in the header: set `unnamedColumns` to Include to call it {name}"
+        ),
         false => format!("the header names {}; is the delimiter right?", few(header)),
     };
     DataError::options(

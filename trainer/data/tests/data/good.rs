@@ -213,7 +213,7 @@ fn t25_columns_without_a_name_are_used_if_asked_for() {
         csv.unnamed = false;
         csv.label = "column 3".into();
     });
-    let hint = "set `unnamedColumns` to Include";
+    let hint = "set `unnamedColumns` to Include to call it column 3";
     assert_error(
         "not asked for",
         load_csv(text, &unasked),

@@ -210,6 +210,18 @@ fn t25_a_given_schema_is_not_fitted_again() {
     let told = data.warnings.join("\n");
     assert!(told.contains("extra") && told.contains("ghost"), "{told}");
 
+    // A model that has `NA` as a category is given it.
+    let mut with_na = options.clone();
+    let text_na = "a,c,y\n1,NA,B\n3,v,M\n";
+    let mut old = csv_options(Task::Binary);
+    edit(&mut old, |csv| {
+        csv.categorical = vec!["c".into()];
+        csv.na_is_missing = false;
+    });
+    with_na.schema = Some(load_csv(text_na, &old).unwrap().facts.schema);
+    let data = load_csv("diagnosis;c;a\nB;NA;1\nM;v;2\n", &with_na).unwrap();
+    assert_eq!(data.train.features[1..3], [1.0, 0.0]);
+
     let refused = |change: &dyn Fn(&mut LoadOptions), text: &str, parts: &[&str]| {
         let mut options = options.clone();
         change(&mut options);

@@ -134,12 +134,21 @@ impl Drop for Draft {
     }
 }
 
-/// The name of something in an artifact's folder that no export has made. Hidden files do not count.
-fn strange(artifact: &Path) -> io::Result<Option<String>> {
+/// The name of something in an artifact's folder that no export has made, apart from what desktops and
+/// network file systems leave everywhere.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn foreign(artifact: &Path) -> io::Result<Option<String>> {
     let is_ours = |name: &str| name == PROVENANCE || FILES.contains(&name);
+    let is_litter = |name: &str| {
+        [".DS_Store", "._", ".nfs"]
+            .iter()
+            .any(|l| name.starts_with(l))
+    };
     for entry in fs::read_dir(artifact)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') && !is_ours(&name) {
+        if !is_ours(&name) && !is_litter(&name) {
             return Ok(Some(name));
         }
     }
@@ -150,7 +159,7 @@ fn strange(artifact: &Path) -> io::Result<Option<String>> {
 /// artifact is ever deleted.
 fn check_target(target: &Path) -> Result<()> {
     if is_artifact(target) {
-        return match strange(target)? {
+        return match foreign(target)? {
             None => Ok(()),
             Some(name) => bail!(BadInput(format!(
                 "{} holds {name}, which is no part of an artifact, so it is not replaced: move {name} away, or \

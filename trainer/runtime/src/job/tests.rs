@@ -234,6 +234,10 @@ fn t25_a_job_keeps_the_defaults_that_it_was_begun_with_and_its_digests() {
     let again = Job::from_value(new.to_json().expect("JSON")).expect("a job");
     assert_eq!(again.defaults, 2);
 
+    // What programs of before do not know is refused by them.
+    let mut file: Value = serde_json::from_str(&text(Some(2), &[])).expect("JSON");
+    file["spec"]["data"]["train"]["csv"]["unnamedColumns"] = json!("Include");
+    assert_eq!(job(&file.to_string()).defaults, 2);
     // What does not depend on it stays as it was, also in what is written.
     assert_eq!(job(&text(Some(2), &[])).defaults, 1);
     let stops = |metric: &str, defaults: u32| {

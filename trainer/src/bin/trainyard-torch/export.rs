@@ -1,5 +1,6 @@
 //! `trainyard export`: an artifact from a checkpoint.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -44,10 +45,9 @@ fn choose<'a>(log: &'a Log, shown: &Location, step: Option<u64>) -> Result<&'a M
     if let Some(step) = step {
         let found = log.manifests().rev().find(|manifest| manifest.step == step);
         return found.ok_or_else(|| {
-            let steps: Vec<String> = log
-                .manifests()
-                .map(|manifest| manifest.step.to_string())
-                .collect();
+            // A step may be committed twice: once more as the result.
+            let steps: BTreeSet<u64> = log.manifests().map(|manifest| manifest.step).collect();
+            let steps: Vec<String> = steps.iter().map(u64::to_string).collect();
             let there = if steps.is_empty() {
                 "none yet".into()
             } else {

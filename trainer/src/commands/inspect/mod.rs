@@ -54,7 +54,7 @@ pub fn run(args: InspectArgs) -> Result<ExitCode> {
             false => report.write(out),
         });
     }
-    let report = run::Report::read(place, args.verify)?;
+    let report = run::Report::read(place, args.verify, args.json)?;
     let exit = if report.is_sound() {
         ExitCode::Done
     } else {

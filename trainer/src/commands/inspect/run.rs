@@ -1,11 +1,11 @@
 //! The checkpoints of a run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
 use serde::Serialize;
-use trainyard_checkpoint::{Error, HistoryPoint, Log, Manifest, Storage, verify_shard};
+use trainyard_checkpoint::{Error, History, HistoryPoint, Log, Manifest, Storage, verify_shard};
 use trainyard_core::metrics::Metrics;
 use trainyard_runtime::artifact::{MetricsFile, is_published};
 use trainyard_runtime::storage::Location;
@@ -29,7 +29,7 @@ pub struct Report {
     generation: Option<u64>,
     /// Oldest first.
     checkpoints: Vec<Checkpoint>,
-    /// Digests of the state by step, those of checkpoints that are gone included.
+    /// Digests of the state by step, those of checkpoints that are gone included; empty if it was not read.
     history: Vec<HistoryPoint>,
     /// Entries and histories of the log that cannot be read.
     damaged: Vec<Damaged>,
@@ -64,16 +64,20 @@ struct Damaged {
 }
 
 impl Report {
-    /// Reads the log and looks at the shards: their sizes, or with `verify` all their bytes.
+    /// Reads the log and looks at the shards: their sizes, or with `verify` all their bytes. The history, which
+    /// may be long, is read if `with_history`.
     ///
     /// # Errors
     /// If there is no log, or the storage fails.
-    pub fn read(place: &Location, verify: bool) -> Result<Self> {
+    pub fn read(place: &Location, verify: bool, with_history: bool) -> Result<Self> {
         let log = open_log(place)?;
         let sizes = sizes(&log)?;
         let artifact = is_published(log.storage().as_ref())?;
         let checkpoint = |manifest| Checkpoint::read(&log, manifest, &sizes, verify);
-        let history = log.history()?;
+        let history = match with_history {
+            true => log.history()?,
+            false => History::default(),
+        };
         let damaged = |s: &trainyard_checkpoint::Skipped| Damaged {
             key: s.key.clone(),
             reason: s.reason.clone(),
@@ -132,15 +136,6 @@ impl Report {
                 writeln!(out, "modelSha256 of step {}: {sha256}", checkpoint.step)?;
             }
         }
-        match self.earlier() {
-            0 => {}
-            1 => writeln!(out, "history: 1 earlier checkpoint (see --json)")?,
-            n => writeln!(
-                out,
-                "history: {} earlier checkpoints (see --json)",
-                thousands(n as u64)
-            )?,
-        }
         if let Some(artifact) = &self.artifact {
             writeln!(out, "artifact: {}", artifact)?;
         }
@@ -153,13 +148,6 @@ impl Report {
             writeln!(out, "damaged: {}", damaged.reason)?;
         }
         Ok(())
-    }
-
-    /// How many checkpoints are known that are gone.
-    fn earlier(&self) -> usize {
-        let steps: BTreeSet<u64> = self.checkpoints.iter().map(|c| c.step).collect();
-        let gone = |point: &&HistoryPoint| !steps.contains(&point.step);
-        self.history.iter().filter(gone).count()
     }
 
     fn table(&self) -> comfy_table::Table {
@@ -208,7 +196,8 @@ impl Checkpoint {
         verify: bool,
     ) -> Result<Self> {
         let state = &manifest.coordinator;
-        let loss = state.record.loss().filter(|loss| loss.is_finite());
+        let loss = state.record.loss_at(manifest.step);
+        let loss = loss.filter(|loss| loss.is_finite());
         let metrics = MetricsFile::of(state.clone(), &manifest.facts.schema);
         Ok(Checkpoint {
             step: manifest.step,

@@ -189,6 +189,7 @@ impl Run {
             step,
             epoch: 2,
             complete,
+            imported: false,
             best: false,
             floats: layout.len() as u64,
             shards,

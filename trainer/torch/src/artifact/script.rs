@@ -1,13 +1,11 @@
 //! TorchScript by tracing, and the golden rows that prove it.
 
 use std::fs::{self, File};
-use std::io::Seek;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use tch::{CModule, Tensor};
 use trainyard_core::philox::{Purpose, Stream};
 use trainyard_runtime::artifact::{ATOL, Golden, RTOL};
@@ -121,18 +119,21 @@ pub(super) fn trace(network: &Network, parameters: &[Tensor], path: &Path) -> Re
     let mut forward = |inputs: &[Tensor]| vec![network.forward(parameters, &inputs[0], None)];
     let mut module = CModule::create_by_tracing("Model", "forward", &[example], &mut forward)?;
     module.f_set_eval()?;
-    save(&module, path)
+    let values: usize = parameters.iter().map(Tensor::numel).sum();
+    let overhead = (32 + parameters.len()) << 10; // code and headers: measured, and doubled
+    check_room(path, (4 * values + overhead) as u64)?;
+    module.save(path)?;
+    Ok(())
 }
 
-/// Saves a module by way of memory: libtorch ends the process if the disk is full when it writes a file.
-/// It is given a link of the file's own name, because that name becomes a part of the file.
-fn save(module: &CModule, path: &Path) -> Result<()> {
-    let mut memory = File::from(memfd_create("model.pt", MemfdFlags::CLOEXEC)?);
-    symlink(format!("/proc/self/fd/{}", memory.as_raw_fd()), path)?;
-    module.save(path)?;
+/// Checks that a file of this size fits on the disk: libtorch ends the process where one does not.
+fn check_room(path: &Path, bytes: u64) -> Result<()> {
+    let file = File::create(path)?;
+    let room = fallocate(&file, FallocateFlags::empty(), 0, bytes);
     fs::remove_file(path)?;
-    memory.rewind()?;
-    let mut file = File::create(path)?;
-    std::io::copy(&mut memory, &mut file)?;
-    Ok(())
+    match room {
+        // Not every file system can tell.
+        Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) | Ok(()) => Ok(room?),
+        Err(_) => Ok(()),
+    }
 }
