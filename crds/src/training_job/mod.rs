@@ -114,7 +114,7 @@ pub struct TrainingJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_model: Option<InitialModel>,
 
-    /// The checkpoints of an earlier job with the same task, model, data and training, which this job goes on from to the model that the earlier
+    /// The checkpoints of an earlier job with the same task, model, data (URIs and content) and training, which this job goes on from to the model that the earlier
     /// one would have become. Without effect once this job has checkpoints of its own. Local runs only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_from: Option<ResumeFrom>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InitialModel {
-    /// URI of an artifact, or of a run's folder: a path, relative or absolute, or `s3://BUCKET/PREFIX/NAME`, in the store of
+    /// URI of an artifact, or of a run's folder: a path, absolute or relative to the manifest's folder, or `s3://BUCKET/PREFIX/NAME`, in the store of
     /// `checkpoint.storage.s3`, else of `data.s3`. Of a run, the parameters of its result are taken, or of its newest checkpoint if it is not complete.
     #[schemars(length(min = 1, max = 1024))]
     pub uri: String,
@@ -22,7 +22,7 @@ pub struct InitialModel {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResumeFrom {
-    /// URI of a run's folder: a path, relative or absolute, or `s3://BUCKET/PREFIX/NAME`, in the store of `checkpoint.storage.s3`, else of
+    /// URI of a run's folder: a path, absolute or relative to the manifest's folder, or `s3://BUCKET/PREFIX/NAME`, in the store of `checkpoint.storage.s3`, else of
     /// `data.s3`.
     #[schemars(length(min = 1, max = 1024))]
     pub uri: String,

@@ -65,7 +65,8 @@ pub(crate) fn filled(frame: &Frame) -> Option<String> {
     let (values, are) = plural(count, "missing value", "missing values", ["is", "are"]);
     (count > 0).then(|| {
         format!(
-            "{values} in {} {are} filled in: a number with the mean of the training rows, a category with none",
+            "{values} in {} {are} filled in: a number with the mean of the training rows; a category counts as none of \
+             the known ones",
             columns(&names)
         )
     })

@@ -10,7 +10,7 @@ use trainyard_runtime::storage::Location;
 #[derive(Args, Debug)]
 #[command(group(clap::ArgGroup::new("rows").required(true)))]
 pub struct PredictArgs {
-    /// Folder of an artifact, such as runs/NAME/artifact, or s3://BUCKET/PREFIX/NAME/artifact.
+    /// Folder of an artifact or of a run, such as runs/NAME, or s3://BUCKET/PREFIX/NAME.
     pub artifact: Location,
     /// CSV file with the columns of the training file, in any order, or - for standard input. If it has
     /// the label too, the metrics are printed.

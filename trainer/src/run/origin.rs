@@ -38,9 +38,7 @@ pub fn identify(manifest: &mut TrainingJob, base: &Path) -> Result<()> {
     if initial.model_sha256.is_some() {
         return Ok(());
     }
-    let remedy = "give an artifact or a run's folder; to go on with a run that has begun, \
-                  spec.initialModel.modelSha256 is enough";
-    let place = locate(MODEL_FIELD, &initial.uri, base, &manifest.spec, remedy)?;
+    let place = locate(MODEL_FIELD, &initial.uri, base, &manifest.spec)?;
     let sha256 = Initial::find(&place).and_then(|found| found.sha256());
     let sha256 = sha256.map_err(|error| of_field(MODEL_FIELD, &initial.uri, error))?;
     if let Some(initial) = &mut manifest.spec.initial_model {
@@ -73,8 +71,7 @@ pub fn bring_model(job: &Job, base: &Path, folder: &Path) -> Result<Option<PathB
              with --out"
         )));
     }
-    let remedy = "give an artifact or a run's folder";
-    let place = locate(MODEL_FIELD, &initial.uri, base, &job.manifest.spec, remedy)?;
+    let place = locate(MODEL_FIELD, &initial.uri, base, &job.manifest.spec)?;
     let read = || -> Result<ModelFiles> {
         let files = Initial::find(&place)?.read()?;
         let found = &files.model.model_sha256;
@@ -119,16 +116,11 @@ pub fn bring_checkpoint(
     if has_trained(&log) || log.complete().is_some() || !log.damaged().is_empty() {
         return Ok(None);
     }
-    let source = locate(
-        CHECKPOINT_FIELD,
-        &from.uri,
-        base,
-        &job.manifest.spec,
-        "give a run's folder",
-    )
-    .and_then(|place| Source::open(&place, folder))
-    .and_then(|source| check_same(job, &source.newest).map(|()| source))
-    .map_err(|error| of_field(CHECKPOINT_FIELD, &from.uri, error));
+    let source = locate(CHECKPOINT_FIELD, &from.uri, base, &job.manifest.spec).and_then(|place| {
+        let source = Source::open(&place, folder);
+        let same = source.and_then(|source| check_same(job, &source.newest).map(|()| source));
+        same.map_err(|error| of_field(CHECKPOINT_FIELD, &from.uri, error))
+    });
     let source = match (source, log.latest()) {
         (Ok(source), Some(latest)) if latest.step == source.newest.step => return Ok(None),
         (Ok(source), _) => source,
@@ -176,7 +168,12 @@ impl Source {
             Location::Folder(path) => folder::keep_out(path)?,
             Location::S3(..) => None,
         };
+        let is_artifact = match place {
+            Location::Folder(path) => path.join(artifact::MODEL).is_file(),
+            Location::S3(..) => false,
+        };
         let log = Log::open_any(place.open_existing()?).map_err(|error| match error {
+            Error::NoLog if is_artifact => BadInput(STATELESS.into()).into(),
             Error::NoLog => BadInput(NOTHING.into()).into(),
             error => anyhow::Error::from(error),
         })?;
@@ -205,6 +202,9 @@ impl Source {
         Ok(())
     }
 }
+
+const STATELESS: &str = "it is an artifact, which has no optimizer state to go on from: give the run's folder, or begin \
+                         with its parameters by spec.initialModel";
 
 const NOTHING: &str =
     "there is neither an artifact nor a checkpoint: give the folder of an artifact or of a run";
@@ -356,22 +356,23 @@ fn newest(log: &Log) -> Result<&Manifest> {
 
 /// Where `uri` leads. A bucket is looked for in the store of the checkpoints, else in that of the data, else in the
 /// environment's.
-fn locate(
-    field: &str,
-    uri: &str,
-    base: &Path,
-    spec: &TrainingJobSpec,
-    remedy: &str,
-) -> Result<Location> {
+fn locate(field: &str, uri: &str, base: &Path, spec: &TrainingJobSpec) -> Result<Location> {
     if !Address::is_meant(uri) {
         let path = base.join(uri);
-        if !path.is_dir() {
-            let path = path.display();
-            bail!(BadInput(format!(
-                "{field}: there is no folder {path}: {remedy}"
-            )));
+        if path.is_dir() {
+            return Ok(Location::Folder(path));
         }
-        return Ok(Location::Folder(path));
+        let shown = path.display();
+        bail!(BadInput(match path.exists() {
+            true => format!("{field}: {shown} is a file: give the folder that it is in"),
+            false if Path::new(uri).is_dir() => format!(
+                "{field}: there is no folder {shown}, for relative paths begin at the manifest's folder; there is one \
+                 in the current folder: give its absolute path, or its path from the manifest"
+            ),
+            false => format!(
+                "{field}: there is no folder {shown}: check the path, which begins at the manifest's folder"
+            ),
+        }));
     }
     places::credentials(field)?;
     let address = uri.parse();
@@ -418,7 +419,8 @@ fn check_same(job: &Job, checkpoint: &Manifest) -> Result<()> {
         &determining(&ours["spec"]),
     );
     bail!(BadInput(format!(
-        "it is of a job with other settings ({}): to begin with its parameters, use spec.initialModel",
+        "it is of a job with other settings ({}): set them as there to go on; to begin anew with its parameters, set \
+         spec.initialModel instead of spec.resumeFrom",
         differences.join("; ")
     )))
 }

@@ -217,7 +217,7 @@ fn t25_a_job_goes_on_from_the_checkpoints_of_another_to_the_same_model() {
         elsewhere.path(),
         &[
             "training.epochs is 200 there, 300 here",
-            "use spec.initialModel",
+            "spec.initialModel instead of spec.resumeFrom",
         ],
     );
     let nothing = job("second").set("resumeFrom", "{uri: nowhere}");

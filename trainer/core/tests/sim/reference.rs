@@ -87,7 +87,7 @@ impl Reference {
             if let (true, Some(value)) = (improved, value) {
                 best = Some((value, version, metrics));
                 stale = 0;
-            } else {
+            } else if value.is_some() || early.counts_undefined {
                 stale += 1;
                 this.stopped_early = stale >= early.patience && version < toy.plan.total_steps();
             }

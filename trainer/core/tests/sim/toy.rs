@@ -71,7 +71,7 @@ impl Toy {
             patience: rng.within(1, 2),
             min_delta: *rng.pick(&[0.0, 0.05]).unwrap(),
             restore_best: rng.chance(70),
-            counts_undefined: false,
+            counts_undefined: rng.chance(50),
         });
         let optimizer = match rng.within(0, 3) {
             0 => Optimizer::Sgd {

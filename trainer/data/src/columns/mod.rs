@@ -155,7 +155,10 @@ impl Frame {
                 match plan.reading.missing {
                     Missing::Mean => {}
                     Missing::DropRow => whole = false,
-                    Missing::Error => return Err(plan.missing_value().in_column(&planned.name)),
+                    Missing::Error => {
+                        let text = records.field(planned.index)?;
+                        return Err(plan.missing_value(text).in_column(&planned.name));
+                    }
                 }
             }
         }

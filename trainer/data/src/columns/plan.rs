@@ -165,12 +165,17 @@ impl Plan {
 }
 
 impl Plan {
-    pub(crate) fn missing_value(&self) -> DataError {
+    /// The field `text` stands for no value, and that is an error.
+    pub(crate) fn missing_value(&self, text: &str) -> DataError {
+        let problem = match text {
+            "" => "the value is missing".into(),
+            text => format!("the value is missing: {} stands for none", quoted(text)),
+        };
         let remedy = match self.predicts {
             true => "fill it in; the model was trained with `missing: Error`",
             false => "fill it in, set `missing` to Mean or DropRow, or exclude the column",
         };
-        DataError::data("the value is missing", remedy)
+        DataError::data(problem, remedy)
     }
 
     /// Every one of `rows` rows was left out.
@@ -231,13 +236,17 @@ fn find(header: &[String], name: &str, field: &str) -> Result<usize, DataError> 
 }
 
 fn no_column(header: &[String], name: &str, why: &str) -> DataError {
-    let is_unnamed = |n: usize| n > 0 && header.get(n - 1).is_some_and(String::is_empty);
-    let position = name.strip_prefix("column ").and_then(|n| n.parse().ok());
-    let remedy = match position.is_some_and(is_unnamed) {
-        true => format!(
-            "that column has no name in the header: set `unnamedColumns` to Include to call it {name}"
+    // As this program calls a column without a name, and as pandas does.
+    let ours = name.strip_prefix("column ").and_then(|n| n.parse().ok());
+    let pandas = || name.strip_prefix("Unnamed: ")?.parse::<usize>().ok();
+    let position = ours.or_else(|| pandas()?.checked_add(1));
+    let unnamed = position.filter(|n| header.get(n.wrapping_sub(1)).is_some_and(String::is_empty));
+    let remedy = match unnamed {
+        Some(n) => format!(
+            "column {n} has no name in the header: it is left out, unless `unnamedColumns` is Include, which calls it \
+             column {n}"
         ),
-        false => format!("the header names {}; is the delimiter right?", few(header)),
+        None => format!("the header names {}; is the delimiter right?", few(header)),
     };
     DataError::options(
         format!("no column is named {} ({why})", quoted(name)),

@@ -213,7 +213,8 @@ fn t25_columns_without_a_name_are_used_if_asked_for() {
         csv.unnamed = false;
         csv.label = "column 3".into();
     });
-    let hint = "set `unnamedColumns` to Include to call it column 3";
+    let hint =
+        "column 3 has no name in the header: it is left out, unless `unnamedColumns` is Include";
     assert_error(
         "not asked for",
         load_csv(text, &unasked),

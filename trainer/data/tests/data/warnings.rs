@@ -52,7 +52,7 @@ fn t15_values_that_are_filled_in_are_told() {
     assert_eq!(
         told(data),
         "a.csv: 3 missing values in columns \"a\", \"b\", \"c\" are filled in: a number with the mean of the \
-         training rows, a category with none"
+         training rows; a category counts as none of the known ones"
     );
 }
 
