@@ -202,12 +202,12 @@ fn train(
 ) -> Result<ExitCode> {
     let out = options.out.as_deref().unwrap_or(&folder.path);
     let log = checkpoints.log(&job)?;
-    let has_begun = origin::has_trained(&log) || log.complete().is_some();
+    let has_begun = origin::has_begun(&log);
     let base = folder_of(&options.file);
-    if let Some(message) = origin::bring_checkpoint(&job, &base, (folder, checkpoints))? {
+    let (log, told) = origin::bring_checkpoint(&job, &base, (folder, checkpoints), log)?;
+    if let Some(message) = told {
         ui.note(&Note::Warning { message });
     }
-    let log = checkpoints.log(&job)?;
     let job = match log.latest() {
         Some(latest) => &job.as_begun(latest),
         None => &job,
@@ -240,8 +240,9 @@ fn train(
     folder.write(JOB_FILE, &job.to_json()?)?;
     let finisher = Finisher::new(folder.path.join(JOB_FILE))?;
     if log.complete().is_none() {
+        let initial_model = origin::bring_model(job, &base, &folder.path)?;
         let places = (folder, checkpoints, &finisher.program);
-        let mut supervisor = Supervisor::new(options, job, places, &log, ui)?;
+        let mut supervisor = Supervisor::new(options, job, places, initial_model, &log, ui)?;
         let end = supervisor.supervise();
         supervisor.dismiss();
         match end? {

@@ -100,7 +100,7 @@ pub fn bring_model(job: &Job, base: &Path, folder: &Path) -> Result<Option<PathB
 /// Imports the checkpoint that a job goes on from, if it names one, into the job's own log.
 ///
 /// An import that was cut short is done anew, and one that is whole is left as it is. What was imported is used if the
-/// source is not there any more; the sentence that is returned says so.
+/// source is not there any more; the sentence that is returned with the log says so.
 ///
 /// # Errors
 /// [`BadInput`] if there is no checkpoint, or it is of a job with other settings.
@@ -108,13 +108,13 @@ pub fn bring_checkpoint(
     job: &Job,
     base: &Path,
     (folder, checkpoints): (&Folder, &Checkpoints),
-) -> Result<Option<String>> {
+    mut log: Log,
+) -> Result<(Log, Option<String>)> {
     let Some(from) = &job.manifest.spec.resume_from else {
-        return Ok(None);
+        return Ok((log, None));
     };
-    let mut log = checkpoints.log(job)?;
-    if has_trained(&log) || log.complete().is_some() || !log.damaged().is_empty() {
-        return Ok(None);
+    if has_begun(&log) || !log.damaged().is_empty() {
+        return Ok((log, None));
     }
     let source = locate(CHECKPOINT_FIELD, &from.uri, base, &job.manifest.spec).and_then(|place| {
         let source = Source::open(&place, folder);
@@ -122,13 +122,12 @@ pub fn bring_checkpoint(
         same.map_err(|error| of_field(CHECKPOINT_FIELD, &from.uri, error))
     });
     let source = match (source, log.latest()) {
-        (Ok(source), Some(latest)) if latest.step == source.newest.step => return Ok(None),
+        (Ok(source), Some(latest)) if latest.step == source.newest.step => return Ok((log, None)),
         (Ok(source), _) => source,
         (Err(error), Some(latest)) => {
             let step = latest.step;
-            return Ok(Some(format!(
-                "{error:#}; going on from step {step}, which was imported before"
-            )));
+            let told = format!("{error:#}; going on from step {step}, which was imported before");
+            return Ok((log, Some(told)));
         }
         (Err(error), None) => return Err(error),
     };
@@ -138,7 +137,7 @@ pub fn bring_checkpoint(
     }
     let imported = source.import(job, &mut log);
     imported.with_context(|| format!("{CHECKPOINT_FIELD}: {} cannot be imported", from.uri))?;
-    Ok(None)
+    Ok((log, None))
 }
 
 /// The checkpoints of another run.
@@ -212,6 +211,11 @@ const NOTHING: &str =
 /// Whether a job has trained: it has a checkpoint that was not imported.
 pub fn has_trained(log: &Log) -> bool {
     log.manifests().any(|manifest| !manifest.imported)
+}
+
+/// Whether a job has begun: it has trained, or its result was imported.
+pub fn has_begun(log: &Log) -> bool {
+    has_trained(log) || log.complete().is_some()
 }
 
 /// Whether a folder is the copy of an initial model, and nothing else.
@@ -345,11 +349,7 @@ fn check_description(artifact: &Path) -> Result<()> {
 
 /// The result of a log, or its newest checkpoint.
 fn newest(log: &Log) -> Result<&Manifest> {
-    // A damaged result is an error of its own: an older checkpoint is another model.
-    if let Some(complete) = log.complete() {
-        return Ok(complete);
-    }
-    let loadable = log.newest_loadable(Check::Sizes)?;
+    let loadable = log.result_or_newest(Check::Sizes)?;
     let none = || BadInput("there is no checkpoint yet: train it first".into());
     Ok(loadable.ok_or_else(none)?.manifest)
 }

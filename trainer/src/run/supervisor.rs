@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -21,7 +22,6 @@ use trainyard_runtime::net::{Listener, Timing};
 use super::earlier;
 use super::folder::{Folder, elsewhere};
 use super::observer::{Heard, Observer, relay};
-use super::origin;
 use super::places::{self, Checkpoints};
 use super::policy::{self, Reaction, Restarts};
 use super::process::{self, Common, Exited, as_argument, in_words};
@@ -106,6 +106,7 @@ impl<'a> Supervisor<'a> {
         options: &Options,
         job: &'a Job,
         (folder, checkpoints, torch): (&'a Folder, &'a Checkpoints, &'a TorchProgram),
+        initial_model: Option<PathBuf>,
         log: &Log,
         ui: &'a mut Ui,
     ) -> Result<Self> {
@@ -128,7 +129,6 @@ impl<'a> Supervisor<'a> {
         let coordinator = listeners.0.address().clone();
         let http = listeners.1.local_addr()?;
         let data = std::fs::canonicalize(folder_of(&options.file))?;
-        let initial_model = origin::bring_model(job, &data, &folder.path)?;
         let initial_model = initial_model.as_deref().map(as_argument).transpose()?;
         let common = Common {
             torch,

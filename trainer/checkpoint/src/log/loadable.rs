@@ -52,6 +52,21 @@ impl Log {
         Err(Error::NothingLoadable { skipped })
     }
 
+    /// The job's result, or the [newest loadable](Log::newest_loadable) checkpoint of a job that is not
+    /// complete. A damaged result is for who loads it to find: an older checkpoint is another model.
+    ///
+    /// # Errors
+    /// As [`Log::newest_loadable`].
+    pub fn result_or_newest(&self, check: Check) -> Result<Option<Loadable<'_>>, Error> {
+        match self.complete() {
+            Some(manifest) => Ok(Some(Loadable {
+                manifest,
+                skipped: Vec::new(),
+            })),
+            None => self.newest_loadable(check),
+        }
+    }
+
     fn refuse_if_fenced(&self) -> Result<(), Error> {
         let Ok(ours) = self.held_claim() else {
             return Ok(());

@@ -59,11 +59,7 @@ fn choose<'a>(log: &'a Log, shown: &Location, step: Option<u64>) -> Result<&'a M
             .into()
         });
     }
-    // A damaged result is an error of its own: an older checkpoint is another model.
-    if let Some(manifest) = log.complete() {
-        return Ok(manifest);
-    }
-    match log.newest_loadable(Check::Digests) {
+    match log.result_or_newest(Check::Digests) {
         Ok(Some(loadable)) => {
             for skipped in &loadable.skipped {
                 output::warn(format_args!(
