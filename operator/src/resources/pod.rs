@@ -151,6 +151,7 @@ fn args(job: &Job, member: Member, generation: u64) -> Vec<String> {
             job.namespace
         ),
         http: Some(format!("0.0.0.0:{HTTP_PORT}")),
+        key_file: None,
         termination_message: Some(TERMINATION_MESSAGE_PATH.into()),
         supervised: None,
     };

@@ -46,6 +46,9 @@ pub struct MemberArgs {
     /// Address for /healthz and /metrics; a server has /status too.
     #[cfg_attr(feature = "cli", arg(long))]
     pub http: Option<String>,
+    /// File with the key of this process's role, or - for standard input. Without one, whoever reaches the ports of the job can take part.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE", env = crate::env::KEY_FILE))]
+    pub key_file: Option<String>,
     /// File that the last words of this process are written to, for Kubernetes to keep.
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     pub termination_message: Option<String>,
@@ -174,6 +177,7 @@ impl MemberArgs {
             initial_model,
             coordinator,
             http,
+            key_file,
             termination_message,
             supervised,
         } = self;
@@ -183,6 +187,7 @@ impl MemberArgs {
         args.add_if("initial-model", initial_model.as_ref());
         args.add("coordinator", coordinator);
         args.add_if("http", http.as_ref());
+        args.add_if("key-file", key_file.as_ref());
         args.add_if("termination-message", termination_message.as_ref());
         args.add_if("supervised", supervised.as_ref());
         args

@@ -6,6 +6,8 @@ pub const RESERVED_PREFIX: &str = "TRAINYARD_";
 pub const POD_IP: &str = "TRAINYARD_POD_IP";
 /// Instead of `--grace`: see [`crate::ServerArgs::grace`].
 pub const GRACE_SECONDS: &str = "TRAINYARD_GRACE_SECONDS";
+/// Instead of `--key-file`: see [`crate::MemberArgs::key_file`].
+pub const KEY_FILE: &str = "TRAINYARD_KEY_FILE";
 /// What is logged, as a filter of the `tracing-subscriber` crate: `debug`, `trainyard=trace,info`.
 pub const LOG: &str = "TRAINYARD_LOG";
 

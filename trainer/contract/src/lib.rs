@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | who takes part in a job | [`Role`], [`Member`] |
 //! | how a process is started, and what it finds | [`MemberCommand`], [`mod@env`], [`pod`] |
+//! | how it proves that it belongs | [`Key`] |
 //! | what it is to train | [`JobFile`] |
 //! | how far it is | [`Progress`] |
 //! | how it ended, and what follows | [`ExitCode`], [`Report`], [`ExportReport`], [`judge`] |
@@ -33,6 +34,7 @@ mod ending;
 pub mod env;
 mod exit;
 mod job_file;
+mod key;
 mod member;
 mod metrics;
 pub mod pod;
@@ -46,6 +48,7 @@ pub use args::{
 pub use ending::{EXPORT_ATTEMPTS, ProcessEnd, Verdict, doubled, judge};
 pub use exit::ExitCode;
 pub use job_file::{DEFAULTS, JobFile, OtherKind, PodJobMetadata};
+pub use key::{Key, NotAKey};
 pub use member::{Member, NotAMember, Role};
 pub use metrics::{FinalMetrics, Metric, Metrics};
 pub use progress::{MAX_WARNING_BYTES, MAX_WARNINGS, Progress, add_warning};

@@ -75,6 +75,7 @@ impl Common<'_> {
             initial_model: self.initial_model.clone(),
             coordinator: self.coordinator.clone(),
             http: None,
+            key_file: None,
             termination_message: None,
             supervised: Some(std::process::id()),
         };

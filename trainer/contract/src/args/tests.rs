@@ -113,6 +113,7 @@ mod parsed {
             initial_model: bits.option(format!("{text}/initial")),
             coordinator: text.into(),
             http: bits.option(format!("{text}:1")),
+            key_file: bits.option(format!("{text}/key")),
             termination_message: bits.option(text.into()),
             supervised: bits.option(number),
         }
@@ -155,10 +156,10 @@ mod parsed {
         ]
     }
 
-    /// Every subset of the eight options of a server, and so of the fewer ones of the others.
+    /// Every subset of the nine options of a server, and so of the fewer ones of the others.
     #[test]
     fn every_line_is_parsed_as_it_was_built() {
-        for set in 0..256 {
+        for set in 0..512 {
             for command in commands(set) {
                 let args = command.to_args();
                 let parsed = MemberCommand::from_args(&args);

@@ -103,6 +103,7 @@ impl Cluster {
             index,
             coordinator: own.unwrap_or_else(|| self.port.on("localhost")),
             http: Some(http.on("127.0.0.1")),
+            key_file: None,
             termination_message: Some(self.path(&format!("{name}.message"))),
             supervised: None,
         }
