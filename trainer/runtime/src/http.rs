@@ -1,12 +1,18 @@
 //! `/healthz` and `/metrics` over HTTP, for servers and workers alike.
 
+use std::collections::VecDeque;
 use std::fmt::Write;
 use std::net::TcpListener;
+use std::time::Duration;
 
 use anyhow::Result;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::task::AbortHandle;
 use trainyard_contract::pod;
 
 /// The pages that every role has. `metrics` is asked anew for each reader.
@@ -22,6 +28,19 @@ pub fn pages(metrics: impl Fn() -> Metrics + Clone + Send + Sync + 'static) -> R
         .route(pod::METRICS_PAGE, get(metrics))
 }
 
+/// Connections that may be open. Of more, the oldest is closed: whoever asks for a page needs a moment, and
+/// those who only hold a connection may not keep others out, nor use up this process's file descriptors.
+const CONNECTIONS: usize = 64;
+
+/// Longest life of a connection: one request, and its answer.
+const LIFE: Duration = Duration::from_secs(10);
+
+/// Bytes of a request that are kept.
+const REQUEST_BYTES: usize = 16 << 10;
+
+/// Wait after a connection could not be accepted.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Serves on a thread of its own for the life of the process.
 ///
 /// # Errors
@@ -34,13 +53,44 @@ pub fn serve(listener: TcpListener, pages: Router) -> Result<()> {
     std::thread::spawn(move || {
         let served = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            axum::serve(listener, pages).await
+            answer(listener, pages).await;
+            std::io::Result::Ok(())
         });
         if let Err(error) = served {
             tracing::error!(%error, "HTTP has ended");
         }
     });
     Ok(())
+}
+
+/// Answers one request a connection, for ever.
+async fn answer(listener: tokio::net::TcpListener, pages: Router) {
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, or a peer that left before it was accepted.
+                tracing::warn!(%error, "an HTTP connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        let connection = http1::Builder::new()
+            .keep_alive(false)
+            .max_buf_size(REQUEST_BYTES)
+            .serve_connection(
+                TokioIo::new(stream),
+                TowerToHyperService::new(pages.clone()),
+            );
+        open.push_back(tokio::spawn(tokio::time::timeout(LIFE, connection)).abort_handle());
+    }
 }
 
 /// Metrics in the Prometheus text format, under names that begin with `trainyard_`.
@@ -74,3 +124,6 @@ impl std::fmt::Display for Metrics {
         f.write_str(&self.text)
     }
 }
+
+#[cfg(test)]
+mod tests;
