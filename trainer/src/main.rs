@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use trainyard::ui::{Mode, Ui, colour_allowed};
 use trainyard::{commands, run, server, torch_program};
-use trainyard_contract::{DEFAULT_CONNECTIONS, MAX_THREADS, MemberCommand, ServerArgs};
+use trainyard_contract::{DEFAULT_CONNECTIONS, MAX_THREADS, MemberCommand, Role, ServerArgs};
 use trainyard_runtime::exit::{self, ExitCode};
 use trainyard_runtime::net::Timing;
 use trainyard_runtime::output;
@@ -77,6 +77,9 @@ struct RunArgs {
     /// What carries data and control between the processes of the run.
     #[arg(long, hide = true, value_enum, default_value_t)]
     transport: run::Transport,
+    /// File with the key of the job's servers, instead of a random one.
+    #[arg(long, hide = true, value_name = "FILE")]
+    key_file: Option<String>,
 }
 
 fn main() -> std::process::ExitCode {
@@ -114,6 +117,7 @@ fn run_job(args: RunArgs) -> std::process::ExitCode {
         threads: args.threads.map(usize::from),
         connections: args.connections,
         transport: args.transport,
+        key_file: args.key_file,
         arguments: std::env::args_os().collect(),
     };
     let exit = run::run(options, &mut ui).unwrap_or_else(|error| {
@@ -148,6 +152,7 @@ fn be_server(args: ServerArgs) -> Result<Ended> {
         http: role::http_listener(args.http_fd, args.member.http.as_deref())?,
         initial_model: args.member.initial_model.map(Into::into),
         storage: role::storage(&args.storage)?,
+        key: role::key(args.member.key_file.as_deref(), Role::Server)?,
         timing: Timing {
             grace: args.grace.map_or(timing.grace, Duration::from_secs),
             ..timing

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use trainyard::run::Transport;
 use trainyard::server::Hub;
 use trainyard::server::shard::{Notify, Shard};
+use trainyard_contract::Key;
 use trainyard_core::control::{FromCoordinator, Role, View};
 use trainyard_core::layout::{Init, Layout, Param};
 use trainyard_core::optimizer::Optimizer;
@@ -17,7 +18,7 @@ use trainyard_core::round::Tally;
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::{LearningRate, Schedule};
 use trainyard_core::session::Next;
-use trainyard_core::shard::Rules;
+use trainyard_core::shard::{Passes, Pusher, Rules};
 use trainyard_core::tree::Tree;
 use trainyard_runtime::net::{Address, Identity, Listener, Timing};
 use trainyard_torch::arena::Arena;
@@ -119,7 +120,12 @@ impl Exchange {
         let slots = rules.optimizer.slots().len();
         let state = vec![vec![0.0; layout.len()]; slots];
         let shard = Shard::new(rules, 0, &parameters, &state, Notify(Box::new(|_| {})))?;
-        let hub = Hub::new(Timing::default());
+        shard.set_passes(Passes {
+            limit: u64::MAX,
+            members: (0..workers).map(pusher).collect(),
+        });
+        let key = Key::of_servers([0; Key::BYTES]);
+        let hub = Hub::new(key.clone(), Timing::default());
         let folder = tempfile::tempdir()?;
         let address = match transport {
             Transport::Unix => Address::unix(&folder.path().join("server-0"))?,
@@ -133,6 +139,7 @@ impl Exchange {
             let (orders, go) = channel();
             let (told, done) = channel();
             let (layout, address) = (layout.clone(), address.clone());
+            let key = key.of_role(trainyard_contract::Role::Worker);
             std::thread::spawn(move || {
                 let worker = Worker {
                     index,
@@ -140,6 +147,7 @@ impl Exchange {
                     layout,
                     tree,
                     address,
+                    key,
                     connections,
                 };
                 if let Err(error) = worker.run(&go, &told) {
@@ -190,7 +198,14 @@ struct Worker {
     layout: Layout,
     tree: Tree,
     address: String,
+    key: Key,
     connections: u32,
+}
+
+/// A worker as servers know it.
+fn pusher(index: u32) -> Pusher {
+    let incarnation = IDENTITY.incarnation;
+    Pusher { index, incarnation }
 }
 
 impl Worker {
@@ -209,6 +224,7 @@ impl Worker {
         let caller = Caller {
             identity: IDENTITY,
             role: Role::Worker(self.index),
+            key: self.key,
             timing: Timing::default(),
         };
         let layout = self.layout.clone();

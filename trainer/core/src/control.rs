@@ -14,6 +14,7 @@ use crate::json;
 use crate::manifest::{Manifest, ShardRecord};
 use crate::metrics::BlockResult;
 use crate::record::EpochRecord;
+use crate::shard::Passes;
 
 /// Rows in one block of an evaluation pass. Fixed, because the bits of a forward pass may depend
 /// on the number of rows in it.
@@ -60,6 +61,13 @@ pub struct Join {
     /// such a server says again which version it has applied, and
     /// [which shards it wrote](crate::coordinator::Reports).
     pub ready: Option<u64>,
+}
+
+impl Join {
+    /// Whether this is the process that has introduced itself as `role`, in this start of it.
+    pub fn is_by(&self, role: Role, incarnation: u64) -> bool {
+        (self.role, self.incarnation) == (role, incarnation)
+    }
 }
 
 /// What a worker needs to know to compute, sent when membership or the limit changes.
@@ -210,6 +218,8 @@ pub enum FromCoordinator {
     },
     /// To a worker: membership, limit, addresses.
     View(View),
+    /// To a server: which pushes to let through. Sent before workers hear of the same in their views.
+    Passes(Passes),
     /// To a worker: evaluate these blocks on `version`.
     Evaluate {
         /// Names this pass in the answer.

@@ -297,9 +297,11 @@ fn frame(generation: u32, step: u64, node: Node, floats: &[f32], tally: Tally) -
         job: 7,
         generation,
         incarnation: 1,
+        payload: 0,
         body,
     };
-    [&header.encode(), as_bytes(floats)].concat()
+    let payload = as_bytes(floats);
+    [&header.before(payload).encode(), payload].concat()
 }
 
 fn unframe(bytes: &[u8]) -> (Header, [f32; FLOATS]) {

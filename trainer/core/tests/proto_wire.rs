@@ -6,7 +6,7 @@ use trainyard_core::round::Tally;
 use trainyard_core::tree::Node;
 use trainyard_core::wire::{
     Body, ControlDecoder, Fence, HEADER_LEN, Header, Kind, Limits, MAX_CHUNK_BYTES,
-    MAX_CONTROL_BYTES, WireError, as_bytes, as_bytes_mut, encode_control,
+    MAX_CONTROL_BYTES, WireError, as_bytes, as_bytes_mut, checksum, encode_control,
 };
 
 const LIMITS: Limits = Limits { control: 1000 };
@@ -17,7 +17,9 @@ fn body() -> impl Strategy<Value = Body> {
     let node = (1..=u32::MAX).prop_map(|n| Node::new(n).expect("not 0"));
     prop_oneof![
         json_len.clone().prop_map(|len| Body::Hello { len }),
-        json_len.prop_map(|len| Body::Control { len }),
+        json_len.clone().prop_map(|len| Body::Control { len }),
+        json_len.clone().prop_map(|len| Body::Challenge { len }),
+        json_len.prop_map(|len| Body::Proof { len }),
         (
             any::<u64>(),
             node,
@@ -44,20 +46,26 @@ fn body() -> impl Strategy<Value = Body> {
 }
 
 fn header() -> impl Strategy<Value = Header> {
-    (any::<u64>(), any::<u32>(), any::<u64>(), body()).prop_map(
-        |(job, generation, incarnation, body)| Header {
-            job,
-            generation,
-            incarnation,
-            body,
-        },
-    )
+    let header = (
+        any::<u64>(),
+        any::<u32>(),
+        any::<u64>(),
+        any::<u32>(),
+        body(),
+    );
+    header.prop_map(|(job, generation, incarnation, payload, body)| Header {
+        job,
+        generation,
+        incarnation,
+        payload: if body == Body::Bye { 0 } else { payload },
+        body,
+    })
 }
 
 /// Puts the right checksum on a header that was tampered with.
 fn sealed(mut bytes: [u8; HEADER_LEN]) -> [u8; HEADER_LEN] {
-    let checksum = crc32fast::hash(&bytes[..60]);
-    bytes[60..].copy_from_slice(&checksum.to_le_bytes());
+    let checksum = checksum(&bytes[..64]);
+    bytes[64..].copy_from_slice(&checksum.to_le_bytes());
     bytes
 }
 
@@ -76,6 +84,7 @@ fn control(body: Body) -> Header {
         job: 1,
         generation: 2,
         incarnation: 3,
+        payload: 0,
         body,
     }
 }
@@ -95,6 +104,7 @@ fn the_layout_is_as_written_down() {
         job: 0x0102_0304_0506_0708,
         generation: 0x1112_1314,
         incarnation: 0x2122_2324_2526_2728,
+        payload: checksum(b"123456789"),
         body: Body::Push {
             step: 0x3132_3334_3536_3738,
             node: Node::new(0x4142_4344).expect("not 0"),
@@ -111,7 +121,7 @@ fn the_layout_is_as_written_down() {
         .collect();
     let fields = [
         "54525944",
-        "01",
+        "02",
         "02",
         "00",
         "00",
@@ -124,10 +134,12 @@ fn the_layout_is_as_written_down() {
         "54535251",
         "000000000000f03f",
         "64636261",
+        // The check value of CRC-32/ISO-HDLC in the catalogue of parametrised CRC algorithms: cbf43926.
+        "2639f4cb",
     ];
-    assert_eq!(hex[..120], fields.concat());
+    assert_eq!(hex[..128], fields.concat());
     // CRC-32 of IEEE 802.3 as zlib and Python's binascii.crc32 compute it.
-    assert_eq!(&hex[120..], "f6447ecc");
+    assert_eq!(&hex[128..], "34ed3480");
 }
 
 #[test]
@@ -142,9 +154,9 @@ fn t13_every_refused_field_is_named() {
     };
     for (body, at, patch, name) in [
         (hello, 0, b"HTTP".as_slice(), "magic"),
-        (hello, 4, &[2], "version is 2"),
+        (hello, 4, &[1], "version is 1"),
         (hello, 5, &[0], "kind is 0"),
-        (hello, 5, &[6], "kind is 6"),
+        (hello, 5, &[8], "kind is 8"),
         (PUSH, 6, &[1], "encoding is 1"),
         (PUSH, 7, &[0x80], "flags are 0x80"),
         (
@@ -175,6 +187,12 @@ fn t13_every_refused_field_is_named() {
         (param, 59, &[1], "rows is not 0 in a Param frame"),
         (hello, 39, &[1], "step is not 0 in a Hello frame"),
         (Body::Bye, 44, &[1], "chunk is not 0 in a Bye frame"),
+        (
+            Body::Bye,
+            60,
+            &[1],
+            "payload checksum is not 0 in a Bye frame",
+        ),
     ] {
         let message = refused(body, at, patch);
         assert!(message.contains(name), "{message:?} should name {name:?}");
@@ -248,20 +266,23 @@ fn control_frames_that_cannot_be_sent_are_refused() {
 fn t13_bad_control_streams_are_refused_and_stay_so() {
     let mut wrong_json = encode_control(control(Body::Control { len: 0 }), "text").expect("short");
     wrong_json[HEADER_LEN] = b'{';
+    let damaged = wrong_json.clone();
+    let payload = wrong_json.split_off(HEADER_LEN);
+    let len = payload.len() as u32;
+    let header = control(Body::Control { len }).before(&payload);
+    let wrong_json = [&header.encode()[..], &payload].concat();
     let deep = "[".repeat(900);
-    let deep_frame = [
-        &control(Body::Control { len: 900 }).encode(),
-        deep.as_bytes(),
-    ]
-    .concat();
+    let header = control(Body::Control { len: 900 }).before(deep.as_bytes());
+    let deep_frame = [&header.encode()[..], deep.as_bytes()].concat();
     let push = control(PUSH).encode().to_vec();
     let bye = control(Body::Bye).encode().to_vec();
     for (bytes, name) in [
+        (damaged, "payload checksum"),
         (wrong_json, "payload of a Control frame"),
         (deep_frame, "recursion limit"),
-        (push, "a Push frame on a control stream"),
-        (bye, "a Bye frame on a control stream"),
-        (b"GET / HTTP/1.1\r\n".repeat(4), "magic"),
+        (push, "a Push frame where messages"),
+        (bye, "a Bye frame where messages"),
+        (b"GET / HTTP/1.1\r\n".repeat(5), "magic"),
     ] {
         let mut decoder = ControlDecoder::new(LIMITS);
         decoder.push(&bytes).expect("there is room");
@@ -342,12 +363,26 @@ proptest! {
         prop_assert!(Header::decode(&bytes, &LIMITS).is_err());
     }
 
+    #[test]
+    fn t13_any_flipped_bits_of_a_payload_are_noticed(
+        payload in prop::collection::vec(any::<u8>(), 1..5000),
+        at in any::<prop::sample::Index>(),
+        flip in 1..=u8::MAX,
+    ) {
+        let header = control(Body::Hello { len: payload.len() as u32 }).before(&payload);
+        header.check(&payload).expect("as it was sent");
+        let mut damaged = payload.clone();
+        damaged[at.index(payload.len())] ^= flip;
+        let noticed = matches!(header.check(&damaged), Err(WireError::Payload { .. }));
+        prop_assert!(noticed);
+    }
+
     /// Whatever passes has one encoding and a payload within its bounds: no tampered header,
     /// though its checksum is right, makes a receiver allocate more.
     #[test]
     fn t13_tampered_headers_are_refused_or_within_bounds(
         header in header(),
-        patches in prop::collection::vec((4..60_usize, any::<u8>()), 1..4),
+        patches in prop::collection::vec((4..64_usize, any::<u8>()), 1..4),
     ) {
         let mut bytes = header.encode();
         for (at, byte) in patches {
@@ -357,7 +392,7 @@ proptest! {
         if let Ok(header) = Header::decode(&bytes, &LIMITS) {
             prop_assert_eq!(header.encode(), bytes);
             let most = match header.body.kind() {
-                Kind::Hello | Kind::Control => LIMITS.control,
+                Kind::Hello | Kind::Control | Kind::Challenge | Kind::Proof => LIMITS.control,
                 Kind::Push | Kind::Param => MAX_CHUNK_BYTES,
                 Kind::Bye => 0,
             };
@@ -366,12 +401,11 @@ proptest! {
     }
 
     #[test]
-    fn t13_random_bytes_are_no_header(bytes in prop::array::uniform32(any::<u16>()), start in any::<bool>()) {
-        let mut bytes: Vec<u8> = bytes.iter().flat_map(|b| b.to_le_bytes()).collect();
+    fn t13_random_bytes_are_no_header(bytes in prop::collection::vec(any::<u8>(), HEADER_LEN), start in any::<bool>()) {
+        let mut bytes: [u8; HEADER_LEN] = bytes.try_into().expect("as many");
         if start {
-            bytes[..5].copy_from_slice(b"TRYD\x01");
+            bytes[..5].copy_from_slice(b"TRYD\x02");
         }
-        let bytes: [u8; HEADER_LEN] = bytes.try_into().expect("64 bytes");
         prop_assert!(Header::decode(&bytes, &LIMITS).is_err());
     }
 

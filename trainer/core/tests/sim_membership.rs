@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sim::{Rng, Tally, Toy, World};
+use sim::{LIES, Lie, Rng, Tally, Toy, World};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -61,7 +61,7 @@ fn t22_any_membership_ends_with_the_bits_of_a_plain_loop() {
     let sum = |of: fn(&Tally) -> u64| all.iter().map(of).sum::<u64>();
     println!(
         "{seeds} seeds: {} events, {} generations, {} stops ({} unsaved), {} drains, {} fenced, \
-         {} missed snapshots, {} restores, {} stopped early, {} amended, {} late pushes, {} sessions lost",
+         {} missed snapshots, {} restores, {} stopped early, {} amended, {} late pushes, {} sessions lost, {} pushes refused that were no lies",
         sum(|t| t.events),
         sum(|t| t.generations),
         sum(|t| t.stops),
@@ -74,6 +74,7 @@ fn t22_any_membership_ends_with_the_bits_of_a_plain_loop() {
         sum(|t| t.amended),
         sum(|t| t.late),
         sum(|t| t.lost),
+        sum(|t| t.refused),
     );
     let mut faults = BTreeMap::new();
     for (fault, (occurred, took_effect)) in all.iter().flat_map(|t| &t.faults) {
@@ -87,6 +88,20 @@ fn t22_any_membership_ends_with_the_bits_of_a_plain_loop() {
             "{fault:?} never took effect"
         );
     }
+    let mut lies = BTreeMap::new();
+    for (lie, (said, refused)) in all.iter().flat_map(|t| &t.lies) {
+        let count: &mut (u64, u64) = lies.entry(lie).or_default();
+        *count = (count.0 + said, count.1 + refused);
+    }
+    for (lie, (said, refused)) in &lies {
+        // What comes late or twice is dropped, and what is on its way when its connection breaks is lost.
+        println!("  {lie:?}: said {said} times, refused {refused} times");
+        assert!(
+            seeds < 100 || *said > 0 && (*refused > 0) != (**lie == Lie::Twice),
+            "{lie:?} was never said, or never refused"
+        );
+    }
+    assert!(seeds < 100 || lies.len() == LIES.len(), "{lies:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod files;
 pub mod heartbeat;
 pub mod http;
 pub mod job;
+pub mod limits;
 pub mod net;
 pub mod output;
 pub mod role;

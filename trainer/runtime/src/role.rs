@@ -1,10 +1,12 @@
 //! How a process that has a role in a job begins: supervision, log, job file, listeners.
 
+use std::fs::File;
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result, bail};
-use trainyard_contract::env;
+use trainyard_contract::{Key, Role, env};
 
 use crate::exit::{BadInput, on_panic};
 use crate::job::Job;
@@ -34,6 +36,33 @@ pub fn begin(job: &str, supervisor: Option<u32>) -> Result<Job> {
     let text =
         std::fs::read_to_string(job).with_context(|| format!("the job {job} cannot be read"))?;
     Job::from_json(&text)
+}
+
+/// Longest file with a key: 64 digits and some white space.
+const KEY_BYTES: u64 = 1024;
+
+/// The key of a role, from the file in the argument `--key-file`; `-` is standard input.
+///
+/// Without a file it is one that everybody knows: processes that were started without a key find each other, and
+/// whoever reaches their ports can take part.
+///
+/// # Errors
+/// [`BadInput`] if the file cannot be read or holds no key.
+pub fn key(file: Option<&str>, role: Role) -> Result<Key> {
+    let Some(file) = file else {
+        tracing::warn!(
+            "no key was given (--key-file): whoever reaches the ports of this job can take part in it"
+        );
+        return Ok(Key::of_servers([0; Key::BYTES]).of_role(role));
+    };
+    let failed = |why: &dyn std::fmt::Display| BadInput(format!("--key-file {file}: {why}"));
+    let mut text = String::new();
+    let read = match file {
+        "-" => std::io::stdin().take(KEY_BYTES).read_to_string(&mut text),
+        _ => File::open(file).and_then(|file| file.take(KEY_BYTES).read_to_string(&mut text)),
+    };
+    read.map_err(|error| failed(&error))?;
+    Ok(Key::from_text(&text).map_err(|error| failed(&error))?)
 }
 
 fn end_with(supervisor: u32) -> Result<()> {

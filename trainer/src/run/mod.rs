@@ -67,6 +67,8 @@ pub struct Options {
     pub connections: u32,
     /// What carries data and control.
     pub transport: Transport,
+    /// File with the servers' key, instead of a random one.
+    pub key_file: Option<String>,
     /// The command line of this process, the program first.
     pub arguments: Vec<OsString>,
 }

@@ -5,6 +5,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
+use trainyard_contract::Key;
 use trainyard_core::control::{FromCoordinator, Join, Progress, Release, Role, ToCoordinator};
 use trainyard_core::record::EpochRecord;
 use trainyard_runtime::net::{self, Address, Channel, ControlSender, Hello, Identity, Timing};
@@ -58,6 +59,7 @@ impl Observer {
     pub fn start(
         &self,
         coordinator: Address,
+        key: Key,
         job: u64,
         timing: Timing,
         heard: impl Fn(Heard) -> bool + Send + 'static,
@@ -65,7 +67,10 @@ impl Observer {
         let this = self.clone();
         std::thread::spawn(move || {
             while !this.lock().over {
-                if this.observe(&coordinator, job, &timing, &heard).is_none() {
+                if this
+                    .observe(&coordinator, &key, job, &timing, &heard)
+                    .is_none()
+                {
                     std::thread::sleep(Duration::from_millis(50));
                 }
             }
@@ -75,6 +80,7 @@ impl Observer {
     fn observe(
         &self,
         to: &Address,
+        key: &Key,
         job: u64,
         timing: &Timing,
         heard: &impl Fn(Heard) -> bool,
@@ -88,7 +94,7 @@ impl Observer {
             channel: Channel::Control,
             role: Role::Observer,
         };
-        let connection = net::connect(to, identity, hello, timing).ok()?;
+        let connection = net::connect(to, identity, hello, key, timing).ok()?;
         let control = connection.control(identity, timing.heartbeat_timeout);
         let (sender, mut receiver) = control.ok()?;
         let sender = Arc::new(sender);

@@ -1,7 +1,7 @@
 //! The processes of a local run: started, watched and, at the end, gone.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -13,12 +13,15 @@ use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 use trainyard_contract::{
-    ExitCode, FinisherArgs, Member, MemberArgs, ProcessEnd, Role, ServerArgs, WorkerArgs,
+    ExitCode, FinisherArgs, Key, Member, MemberArgs, ProcessEnd, Role, ServerArgs, WorkerArgs,
 };
 use trainyard_runtime::exit::BadInput;
 
 use super::sockets::SocketFolder;
 use crate::torch_program::TorchProgram;
+
+/// Where members find their key: it is in no file, and in no list of processes.
+const STANDARD_INPUT: &str = "-";
 
 /// A member as users are told of it: `server 0`.
 pub fn in_words(member: Member) -> String {
@@ -48,6 +51,8 @@ pub struct Common<'a> {
     pub coordinator: String,
     /// Where the other servers listen; on ports that the system picks, if there is no folder.
     pub sockets: Option<Arc<SocketFolder>>,
+    /// The servers' key; each member is given that of its role.
+    pub key: Key,
     /// Number of servers.
     pub servers: u32,
     /// Threads of a worker.
@@ -75,7 +80,7 @@ impl Common<'_> {
             initial_model: self.initial_model.clone(),
             coordinator: self.coordinator.clone(),
             http: None,
-            key_file: None,
+            key_file: Some(STANDARD_INPUT.into()),
             termination_message: None,
             supervised: Some(std::process::id()),
         };
@@ -177,7 +182,7 @@ pub fn start(
         .append(true)
         .open(common.log(member))?;
     command
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log);
     // The terminal's Ctrl-C is for us; we tell the others.
@@ -196,7 +201,11 @@ pub fn start(
     if shared {
         inherit(FdFlags::CLOEXEC)?;
     }
-    let child = child?;
+    let mut child = child?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It fits a pipe. A process that has ended already is heard of below.
+        let _ = stdin.write_all(common.key.of_role(member.role).to_text().as_bytes());
+    }
     let pid = child.id();
     std::thread::spawn(move || watch(member, child, &exited));
     Ok(pid)

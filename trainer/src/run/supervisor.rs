@@ -12,12 +12,13 @@ use anyhow::{Result, anyhow};
 use rustix::process::Signal;
 use serde::Serialize;
 use trainyard_checkpoint::{Check, Log};
-use trainyard_contract::{ExitCode, MAX_THREADS, Member, Role, Verdict, judge, pod};
+use trainyard_contract::{ExitCode, Key, MAX_THREADS, Member, Role, Verdict, judge, pod};
 use trainyard_core::control::{Progress, Release};
 use trainyard_core::record::EpochRecord;
 use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::job::Job;
 use trainyard_runtime::net::{Listener, Timing};
+use trainyard_runtime::role;
 
 use super::earlier;
 use super::folder::{Folder, elsewhere};
@@ -130,6 +131,10 @@ impl<'a> Supervisor<'a> {
         let http = listeners.1.local_addr()?;
         let data = std::fs::canonicalize(folder_of(&options.file))?;
         let initial_model = initial_model.as_deref().map(as_argument).transpose()?;
+        let key = match &options.key_file {
+            Some(file) => role::key(Some(file), Role::Server)?,
+            None => random_key()?,
+        };
         let common = Common {
             torch,
             folder: folder.path.clone(),
@@ -141,6 +146,7 @@ impl<'a> Supervisor<'a> {
             data: as_argument(&data)?,
             coordinator: coordinator.to_string(),
             sockets: sockets.clone(),
+            key: key.clone(),
             servers,
             threads: threads.clamp(1, MAX_THREADS.into()) as u16,
             connections: options.connections,
@@ -149,6 +155,7 @@ impl<'a> Supervisor<'a> {
         let observer = Observer::default();
         observer.start(
             coordinator,
+            key,
             job.id,
             Timing::default(),
             relay(sender.clone(), Input::Heard),
@@ -541,4 +548,11 @@ impl<'a> Supervisor<'a> {
             }
         }
     }
+}
+
+/// A key that nobody else has.
+fn random_key() -> Result<Key> {
+    let mut random = [0; Key::BYTES];
+    getrandom::fill(&mut random)?;
+    Ok(Key::of_servers(random))
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use trainyard_core::control::{FromCoordinator, Progress, Role, ToCoordinator};
 use trainyard_core::coordinator::{Action, Commit, Coordinator, Event, Outcome, PeerId};
 use trainyard_runtime::net::{Connection, ControlReceiver, Identity};
 
+use super::hub::Counted;
 use super::outlet::{self, Writers};
 
 /// How often observers and `/status` are refreshed.
@@ -26,12 +27,67 @@ const INTRODUCTION: Duration = Duration::from_secs(10);
 pub enum Input {
     /// Something for the state machine.
     Event(Event),
+    /// A peer has said something.
+    Heard(PeerId, ToCoordinator, Waiting),
     /// A new control connection.
-    Connected(Connection, Role),
+    Connected(Connection, Caller),
     /// Server 0 itself, in this process.
     Local(Sender<FromCoordinator>),
     /// The process is asked to terminate.
     Terminate,
+}
+
+/// Who has opened a control connection, as it has proved.
+#[derive(Debug)]
+pub struct Caller {
+    /// Its role.
+    pub role: Role,
+    /// Which start of its process it is.
+    pub incarnation: u64,
+    /// Counts the connection for as long as it is open.
+    pub counted: [Counted; 2],
+}
+
+/// Bytes of messages of one peer that may wait for the coordinator. A larger message waits alone.
+const BACKLOG: usize = 1 << 20;
+
+/// What a message costs beside its bytes.
+const MESSAGE: usize = 1024;
+
+/// Messages of a peer that may come at once, and in a second after that. Servers say more, a message a step; what
+/// bounds them is the training itself.
+const BURST: f64 = 2000.0;
+const RATE: f64 = 200.0;
+
+/// The messages of one peer that wait for the coordinator. Who sends more is read no further, so that a
+/// flood stays in its own connection.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: Mutex<usize>,
+    less: Condvar,
+}
+
+impl Backlog {
+    /// Waits for room, and takes it.
+    fn enter(self: &Arc<Self>, bytes: usize) -> Waiting {
+        let mut waiting = self.bytes.lock();
+        while *waiting > 0 && *waiting + bytes > BACKLOG {
+            self.less.wait(&mut waiting);
+        }
+        *waiting += bytes;
+        Waiting(Arc::clone(self), bytes)
+    }
+}
+
+/// A message's room, given back when it is dropped.
+#[derive(Debug)]
+pub struct Waiting(Arc<Backlog>, usize);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        *self.0.bytes.lock() -= self.1;
+        self.0.less.notify_one();
+    }
 }
 
 /// How a coordinator's session ended.
@@ -63,16 +119,57 @@ enum Outlet {
     Local(Sender<FromCoordinator>),
 }
 
-/// Receives messages until `tell` has had enough of them.
+/// How fast a peer may speak: a burst, and a rate.
+#[derive(Debug)]
+struct Pace {
+    left: f64,
+    since: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Pace {
+            left: BURST,
+            since: now,
+        }
+    }
+
+    /// Counts a message; returns how long to wait before the next is read.
+    fn count(&mut self, now: Instant) -> Duration {
+        let gained = RATE * now.saturating_duration_since(self.since).as_secs_f64();
+        self.left = (self.left + gained).min(BURST) - 1.0;
+        self.since = now;
+        Duration::from_secs_f64((-self.left).max(0.0) / RATE)
+    }
+}
+
+/// Receives messages of a peer until `tell` has had enough of them.
+///
+/// # Errors
+/// Of the connection; [`ErrorKind::PermissionDenied`] for a peer that joins as another than it has proved to be.
 fn listen(
     mut receiver: ControlReceiver,
-    tell: impl Fn(ToCoordinator) -> bool,
+    caller: &Caller,
+    tell: impl Fn(ToCoordinator, Waiting) -> bool,
 ) -> std::io::Result<()> {
-    let mut message = receiver.receive_until(Instant::now() + INTRODUCTION)?;
-    while tell(message) {
-        message = receiver.receive()?;
+    let backlog = Arc::new(Backlog::default());
+    let mut pace = Pace::new(Instant::now());
+    let mut end = Some(Instant::now() + INTRODUCTION);
+    loop {
+        let (message, bytes) = receiver.receive_sized(end.take())?;
+        if let ToCoordinator::Join(join) = &message
+            && !join.is_by(caller.role, caller.incarnation)
+        {
+            let why = format!("{:?} joins as {:?}", caller.role, join.role);
+            return Err(std::io::Error::new(ErrorKind::PermissionDenied, why));
+        }
+        if !matches!(caller.role, Role::Server(_)) {
+            std::thread::sleep(pace.count(Instant::now()));
+        }
+        if !tell(message, backlog.enter(MESSAGE + bytes as usize)) {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// The id of server 0 in its own coordinator.
@@ -123,10 +220,15 @@ impl Coordination {
     pub fn run(mut self, begin: Instant) -> Ended {
         let mut ticked = Instant::now();
         let ended = loop {
+            let mut room = None;
             let event = match self.inputs.recv_timeout(REFRESH) {
                 Ok(Input::Event(event)) => event,
-                Ok(Input::Connected(connection, role)) => {
-                    self.connected(connection, role);
+                Ok(Input::Heard(peer, message, waiting)) => {
+                    room = Some(waiting);
+                    Event::Message(peer, message)
+                }
+                Ok(Input::Connected(connection, caller)) => {
+                    self.connected(connection, caller);
                     continue;
                 }
                 Ok(Input::Local(sender)) => {
@@ -142,6 +244,7 @@ impl Coordination {
                 self.close(peer);
             }
             let mut actions = self.coordinator.handle(begin.elapsed(), event);
+            drop(room);
             if ticked.elapsed() >= REFRESH {
                 // Time must pass for the state machine also when there is always something to do.
                 ticked = Instant::now();
@@ -169,7 +272,8 @@ impl Coordination {
         ended
     }
 
-    fn connected(&mut self, connection: Connection, role: Role) {
+    fn connected(&mut self, connection: Connection, caller: Caller) {
+        let role = caller.role;
         let peer = PeerId(self.next_peer);
         self.next_peer += 1;
         // The state machine minds who is silent once it knows them; this bound is only against leaks.
@@ -181,17 +285,20 @@ impl Coordination {
         };
         let inputs = self.sender.clone();
         let listening = std::thread::Builder::new().spawn(move || {
-            let tell = |event| inputs.send(Input::Event(event)).is_ok();
-            match listen(receiver, |message| tell(Event::Message(peer, message))) {
+            let tell = |message, room| inputs.send(Input::Heard(peer, message, room)).is_ok();
+            let event = match listen(receiver, &caller, tell) {
                 Err(error) if error.kind() == ErrorKind::InvalidData => {
                     tracing::warn!(?role, %error, "a message cannot be decoded");
                     let error = error.to_string();
-                    tell(Event::Undecodable { peer, role, error });
+                    Event::Undecodable { peer, role, error }
                 }
-                _ => {
-                    tell(Event::Closed(peer));
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    tracing::warn!(%error, "a peer was dropped");
+                    Event::Closed(peer)
                 }
-            }
+                _ => Event::Closed(peer),
+            };
+            let _ = inputs.send(Input::Event(event));
         });
         if listening.is_err() {
             return; // out of threads: the connection is dropped

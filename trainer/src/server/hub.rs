@@ -7,20 +7,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 
 use parking_lot::{Mutex, MutexGuard};
-use trainyard_core::round::Tally;
-use trainyard_core::shard::Push;
-use trainyard_core::wire::{Body, Fence, Limits, as_bytes_mut};
+use trainyard_contract::Key;
+use trainyard_core::control::Role;
+use trainyard_core::shard::Pusher;
+use trainyard_core::wire::{Body, Limits, as_bytes_mut};
 use trainyard_runtime::net::{
-    self, Channel, Closer, Connection, Identity, Incoming, Listener, ReadHalf, Timing, read_header,
-    refused,
+    self, Channel, Closer, Connection, Identity, Incoming, Listener, Met, ReadHalf, Timing,
+    read_header, read_payload, refused,
 };
 
-use super::coordination::Input;
+use super::coordination::{Caller, Input};
 use super::feed::FeedStream;
 use super::shard::Shard;
 
-/// Connections that may be waiting to introduce themselves.
+/// Connections that may be waiting to introduce themselves. Of more, those that have waited longest are
+/// closed: who belongs to the job needs a moment, whatever others do.
 const STRANGERS: usize = 256;
+
+/// Control connections that may be in use: those of some thousand workers.
+const CONTROL: usize = 4096;
+
+/// Descriptors of this process that connections leave to others: files of checkpoints, pages, the log.
+const SPARED: usize = 128;
 
 /// Bulk connections that may be in use: those of some thousand workers.
 const BULK: usize = 16_384;
@@ -36,19 +44,56 @@ struct Routes {
     registered: u64,
 }
 
+/// Connections whose other side has not introduced itself, by the number of their admission.
+#[derive(Default)]
+struct Strangers {
+    waiting: BTreeMap<u64, Closer>,
+    admitted: u64,
+}
+
 /// Routes connections to the shard and the coordinator in force.
 pub struct Hub {
     routes: Mutex<Routes>,
-    strangers: AtomicUsize,
+    strangers: Mutex<Strangers>,
+    /// Connections that are open, whatever for.
+    open: Arc<AtomicUsize>,
+    /// Control connections that are open.
+    control: Arc<AtomicUsize>,
+    /// How many may be open.
+    most: usize,
+    key: Key,
     timing: Timing,
 }
 
+/// Counts something for as long as it is there.
+#[derive(Debug)]
+pub struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    /// Counts one more, unless there are `most`.
+    fn below(count: &Arc<AtomicUsize>, most: usize) -> Option<Counted> {
+        let counted = Counted(Arc::clone(count));
+        (count.fetch_add(1, Ordering::Relaxed) < most).then_some(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Hub {
-    /// A hub without routes: connections are closed until it has some.
-    pub fn new(timing: Timing) -> Arc<Self> {
+    /// A hub without routes: connections are closed until it has some. Its connections, together, take no
+    /// more file descriptors than this process may have, less those that it needs for other things.
+    pub fn new(key: Key, timing: Timing) -> Arc<Self> {
         Arc::new(Hub {
             routes: Mutex::default(),
-            strangers: AtomicUsize::new(0),
+            strangers: Mutex::default(),
+            open: Arc::default(),
+            control: Arc::default(),
+            most: trainyard_runtime::limits::descriptors().saturating_sub(SPARED),
+            key,
             timing,
         })
     }
@@ -97,25 +142,45 @@ impl Hub {
     }
 
     fn admit(self: &Arc<Self>, incoming: Incoming) {
-        if self.strangers.fetch_add(1, Ordering::Relaxed) >= STRANGERS {
-            self.strangers.fetch_sub(1, Ordering::Relaxed);
+        let Some(counted) = Counted::below(&self.open, self.most) else {
+            tracing::warn!(
+                most = self.most,
+                "a connection was closed: there are as many as file descriptors allow"
+            );
             return;
-        }
+        };
+        let number = self.expect(incoming.closer());
         let hub = Arc::clone(self);
         let spawned = std::thread::Builder::new().spawn(move || {
             let identity = hub.lock().identity;
-            let met = identity.map(|identity| net::accept(incoming, identity, &hub.timing));
-            hub.strangers.fetch_sub(1, Ordering::Relaxed);
+            let met =
+                identity.map(|identity| net::accept(incoming, identity, &hub.key, &hub.timing));
+            hub.strangers.lock().waiting.remove(&number);
             match met {
-                Some(Ok((connection, hello))) => hub.serve(connection, hello),
+                Some(Ok((connection, met))) => hub.serve(connection, met, counted),
                 Some(Err(error)) => hub.dropped(&error),
                 None => {}
             }
         });
         if let Err(error) = spawned {
-            self.strangers.fetch_sub(1, Ordering::Relaxed);
+            self.strangers.lock().waiting.remove(&number);
             tracing::warn!(%error, "there is no thread for a connection");
         }
+    }
+
+    /// Puts a connection on the list of those that have to introduce themselves; if it is full, closes the
+    /// one that has been on it for longest.
+    fn expect(&self, closer: Closer) -> u64 {
+        let mut strangers = self.strangers.lock();
+        let Strangers { waiting, admitted } = &mut *strangers;
+        if waiting.len() >= STRANGERS
+            && let Some((_, oldest)) = waiting.pop_first()
+        {
+            oldest.close();
+        }
+        *admitted += 1;
+        waiting.insert(*admitted, closer);
+        *admitted
     }
 
     fn dropped(&self, error: &io::Error) {
@@ -127,18 +192,35 @@ impl Hub {
         }
     }
 
-    fn serve(&self, connection: Connection, hello: net::Hello) {
-        if hello.channel == Channel::Control {
-            if let Some(coordination) = &self.lock().coordination {
-                let _ = coordination.send(Input::Connected(connection, hello.role));
+    fn serve(&self, connection: Connection, met: Met, counted: Counted) {
+        let Met { hello, incarnation } = met;
+        let worker = match (&hello.channel, hello.role) {
+            (Channel::Control, role) => {
+                let Some(control) = Counted::below(&self.control, CONTROL) else {
+                    return;
+                };
+                let caller = Caller {
+                    role,
+                    incarnation,
+                    counted: [counted, control],
+                };
+                if let Some(coordination) = &self.lock().coordination {
+                    let _ = coordination.send(Input::Connected(connection, caller));
+                }
+                return;
             }
-            return;
-        }
+            (_, Role::Worker(index)) => Pusher { index, incarnation },
+            (channel, role) => {
+                return self.dropped(&refused(format!(
+                    "{role:?} opens a connection for {channel:?}"
+                )));
+            }
+        };
         let Some((number, identity, shard)) = self.register(&connection.closer) else {
             return;
         };
         let result = match hello.channel {
-            Channel::Push => receive(&shard, identity, connection.reader),
+            Channel::Push => receive(&shard, identity, worker, &self.timing, connection.reader),
             Channel::Pull { index, of, held } => {
                 let feed = shard.subscribe(index, of, &held).map_err(refused);
                 feed.and_then(|feed| send(&shard, identity, connection, &feed))
@@ -172,53 +254,29 @@ impl Hub {
     }
 }
 
-/// Receives pushes until the connection ends.
-fn receive(shard: &Shard, identity: Identity, mut reader: ReadHalf) -> io::Result<()> {
+/// Receives a worker's pushes until the connection ends.
+fn receive(
+    shard: &Shard,
+    identity: Identity,
+    worker: Pusher,
+    timing: &Timing,
+    mut reader: ReadHalf,
+) -> io::Result<()> {
     let limits = Limits::default();
     let mut buffer = shard.buffer();
     loop {
         let header = read_header(&mut reader, &limits)?;
-        let Body::Push {
-            step,
-            node,
-            chunk,
-            len,
-            rows,
-            loss,
-        } = header.body
-        else {
-            let kind = header.body.kind();
-            return match header.body {
-                Body::Bye => Ok(()),
-                _ => Err(refused(format!("a {kind:?} frame on a push connection"))),
-            };
-        };
-        let fence = header.fence(identity.job, identity.generation);
-        if fence != Fence::Current {
-            return Err(refused(format!("a push of {fence:?} origin")));
+        if header.body == Body::Bye {
+            return Ok(());
         }
-        let expected = shard.chunk_len(chunk).map_err(refused)?;
-        if len as usize != 4 * expected {
-            return Err(refused(format!(
-                "chunk {chunk} has {} bytes, the push {len}",
-                4 * expected
-            )));
-        }
-        buffer.resize(expected, 0.0);
-        io::Read::read_exact(&mut reader, as_bytes_mut(&mut buffer))?;
-        shard
-            .counters
-            .received
-            .fetch_add(len.into(), Ordering::Relaxed);
-        let push = Push {
-            step,
-            node,
-            chunk,
-            tally: Tally {
-                rows: rows.into(),
-                loss,
-            },
-        };
+        let push = shard.announced(&header, identity).map_err(refused)?;
+        buffer.resize(header.body.payload_len() as usize / 4, 0.0);
+        read_payload(&mut reader, &header, as_bytes_mut(&mut buffer))?;
+        let received = &shard.counters.received;
+        received.fetch_add(header.body.payload_len().into(), Ordering::Relaxed);
+        // It hears of a change when the worker does, or a moment later.
+        let patience = timing.heartbeat_timeout;
+        shard.admit(worker, &push, patience).map_err(refused)?;
         buffer = shard.push(push, buffer).map_err(refused)?;
     }
 }

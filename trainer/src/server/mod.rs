@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use trainyard_checkpoint::{Check, Log, Storage};
+use trainyard_contract::Key;
 use trainyard_core::control::{FromCoordinator, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::{Coordinator, Outcome, Start};
 use trainyard_runtime::exit::{ExitCode, TryAgain};
@@ -63,6 +64,8 @@ pub struct Options {
     pub initial_model: Option<PathBuf>,
     /// Place of the checkpoints.
     pub storage: Location,
+    /// The servers' key.
+    pub key: Key,
     /// Bounds on waiting.
     pub timing: Timing,
 }
@@ -74,7 +77,7 @@ pub struct Options {
 pub fn run(mut options: Options) -> Result<termination::Ended> {
     // First: storage may be slow, and the first process of a container has no handlers but its own.
     let terminate = trainyard_runtime::signals::termination()?;
-    let hub = Hub::new(options.timing);
+    let hub = Hub::new(options.key.clone(), options.timing);
     let board = Arc::new(Board::default());
     if let Some(listener) = options.http.take() {
         let pages = pages::pages(Arc::clone(&board), Arc::clone(&hub));
@@ -228,6 +231,7 @@ impl Server {
                 &self.options.coordinator,
                 tenure.identity,
                 hello.clone(),
+                &self.options.key,
                 &self.options.timing,
             ) {
                 Ok(connection) => match self.attend(connection, &mut tenure)? {

@@ -7,14 +7,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use trainyard_core::layout::CHUNK;
 use trainyard_core::optimizer::LengthError;
 use trainyard_core::round::Tally;
 use trainyard_core::shard::{
-    Chunk, Feed, Held, Progress, Push, Reached, Refusal, Rules, Snapshot, Taken, Versions,
+    Chunk, Feed, Gate, Held, Judgement, Passes, Progress, Push, Pusher, Reached, Refusal, Rules,
+    Snapshot, Taken, Versions,
 };
+use trainyard_core::wire::Header;
+use trainyard_runtime::net::Identity;
 
 use super::feed::FeedStream;
 
@@ -73,6 +77,9 @@ pub struct Shard {
     version: AtomicU64,
     feeds: RwLock<Vec<Arc<FeedStream>>>,
     spare: Mutex<Vec<Vec<f32>>>,
+    /// Which pushes are let through.
+    gate: Mutex<Gate>,
+    opened: Condvar,
     notify: Notify,
     /// What happened on the data plane.
     pub counters: Counters,
@@ -95,8 +102,10 @@ impl Shard {
         Ok(Shard {
             progress: Mutex::new(Progress::new(chunks.len(), version)),
             chunks: chunks.into_iter().map(Mutex::new).collect(),
-            rules,
             version: AtomicU64::new(version),
+            gate: Mutex::new(Gate::new(rules.tree)),
+            opened: Condvar::new(),
+            rules,
             feeds: RwLock::default(),
             spare: Mutex::default(),
             notify,
@@ -138,12 +147,38 @@ impl Shard {
         }
     }
 
-    /// Length of a chunk of ours.
+    /// The push that a header announces.
     ///
     /// # Errors
-    /// [`Refusal::Chunk`] if it is not ours.
-    pub fn chunk_len(&self, chunk: u32) -> Result<usize, Refusal> {
-        self.rules.chunk_len(chunk)
+    /// As [`Push::announced`].
+    pub fn announced(&self, header: &Header, ours: Identity) -> Result<Push, Refusal> {
+        Push::announced(header, ours.job, ours.generation, &self.rules)
+    }
+
+    /// From now on lets through what the coordinator says.
+    pub fn set_passes(&self, passes: Passes) {
+        self.gate.lock().set(passes, self.version());
+        self.opened.notify_all();
+    }
+
+    /// Waits until a worker may push this, or the step is over.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if it may not for as long as `patience`.
+    pub fn admit(&self, worker: Pusher, push: &Push, patience: Duration) -> Result<(), Refusal> {
+        let mut gate = self.gate.lock();
+        let mut end = None;
+        loop {
+            let refusal = match gate.judge(worker, push, self.version()) {
+                Judgement::Pass => return Ok(()),
+                Judgement::Refuse(refusal) => return Err(refusal),
+                Judgement::Wait(refusal) => refusal,
+            };
+            let end = *end.get_or_insert_with(|| Instant::now() + patience);
+            if self.opened.wait_until(&mut gate, end).timed_out() {
+                return Err(refusal);
+            }
+        }
     }
 
     /// Takes one push. Returns a buffer to receive the next one into.

@@ -164,6 +164,12 @@ impl Tenure {
     pub fn take(&self, message: FromCoordinator) -> Option<Release> {
         let result = match message {
             FromCoordinator::Open { facts, manifest } => self.open(&facts, manifest.as_deref()),
+            FromCoordinator::Passes(passes) => {
+                if let Some(Holding { shard, .. }) = self.holding() {
+                    shard.set_passes(passes);
+                }
+                Ok(())
+            }
             FromCoordinator::Snapshot { version } => {
                 self.snapshot(version);
                 Ok(())

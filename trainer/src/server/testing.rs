@@ -12,6 +12,7 @@ use trainyard_core::round::Tally;
 use trainyard_core::schema::{ArrayInput, InputKind, InputSchema, Label};
 use trainyard_core::shard::Push;
 use trainyard_core::tree::Node;
+use trainyard_runtime::net::testing::key;
 use trainyard_runtime::net::{Listener, Timing};
 use trainyard_runtime::storage::Location;
 
@@ -128,10 +129,11 @@ pub fn server(storage: Arc<dyn Storage>, timing: Timing) -> Arc<Server> {
             http: None,
             initial_model: None,
             storage: Location::Folder(".".into()),
+            key: key(),
             timing,
         },
         incarnation: 7,
-        hub: Hub::new(timing),
+        hub: Hub::new(key(), timing),
         storage,
         board: Arc::new(Board::default()),
         address: "here".into(),

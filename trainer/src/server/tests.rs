@@ -9,6 +9,8 @@ use trainyard_checkpoint::{MemoryStorage, Storage};
 use trainyard_core::control::{FromCoordinator, Join, Role, ToCoordinator};
 use trainyard_runtime::net::{ControlReceiver, ControlSender};
 
+use trainyard_runtime::net::testing::{key, workers_key};
+
 use super::testing::{LIMIT, Stalling, apply, facts, server};
 use super::*;
 
@@ -27,7 +29,19 @@ fn worker(generation: u32, server: &Server) -> Join {
     }
 }
 
-/// A worker's control stream.
+/// A server that its supervisor has started under this generation.
+fn successor(generation: u32, server: &Server) -> Join {
+    Join {
+        role: Role::Server(1),
+        incarnation: 12,
+        capability: None,
+        facts: None,
+        address: Some("there".into()),
+        ..worker(generation, server)
+    }
+}
+
+/// A control stream.
 ///
 /// # Errors
 /// If the server has dropped the connection, as it does before a coordinator works.
@@ -48,7 +62,11 @@ fn introduced(server: &Server, identity: Identity, role: Role) -> (ControlSender
         role,
     };
     let address = server.options.listener.address();
-    let connection = net::connect(address, identity, hello, &server.options.timing);
+    let key = match role {
+        Role::Worker(_) => workers_key(),
+        Role::Server(_) | Role::Observer => key(),
+    };
+    let connection = net::connect(address, identity, hello, &key, &server.options.timing);
     let connection = connection.expect("a connection");
     connection.control(identity, LIMIT).expect("a stream")
 }
@@ -80,7 +98,7 @@ fn t03_a_roll_back_does_not_wait_for_a_commit_that_has_stalled() {
     let shard = server.hub.shard().expect("a shard");
     apply(&shard, 0);
     storage.until_one_waits();
-    let _newer = joined(&server, worker(2, &server)).expect("it is heard");
+    let _newer = joined(&server, successor(2, &server)).expect("it is heard");
     let ended = coordinating.join().expect("no panic").expect("no error");
     assert!(matches!(ended, Ended::Regenerated(2)), "{ended:?}");
     assert!(storage.one_waits(), "the commit was waited for");
@@ -114,7 +132,7 @@ fn t13_a_record_that_cannot_be_decoded_is_refused_with_its_sender_named() {
         reason.contains("server 3") && reason.contains("eight"),
         "{reason}"
     );
-    let _newer = joined(&server, worker(2, &server)).expect("it is heard");
+    let _newer = joined(&server, successor(2, &server)).expect("it is heard");
     let ended = coordinating.join().expect("no panic").expect("no error");
     assert!(matches!(ended, Ended::Regenerated(2)), "{ended:?}");
 }
@@ -132,7 +150,7 @@ fn t13_a_server_that_is_refused_ends_with_the_reason() {
     let following = std::thread::spawn(move || server.follow());
 
     let incoming = listener.accept().expect("a connection");
-    let accepted = net::accept(incoming, identity, &Timing::default());
+    let accepted = net::accept(incoming, identity, &key(), &Timing::default());
     let (connection, _) = accepted.expect("an introduction");
     let (sender, mut receiver) = connection.control(identity, LIMIT).expect("a stream");
     let joined = receiver.receive().expect("a message");

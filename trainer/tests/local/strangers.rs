@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 
-use crate::common::wire::{header, identity, introduced};
+use crate::common::wire::{frame, identity, introduced};
 use crate::common::{Run, Spec, example, folder, reference, send, sha};
 use rustix::process::Signal;
 use trainyard_core::tree::Node;
@@ -69,7 +69,7 @@ fn t13_control_connections_that_end_leave_nothing_open() {
         for _ in 0..32 {
             let mut peer = introduced(&roster, ours, Channel::Control).expect("a connection");
             let len = body.len() as u32;
-            let frame = [&header(ours, Body::Control { len }), body].concat();
+            let frame = frame(ours, Body::Control { len }, body);
             peer.writer.write_all(&frame).expect("it is read");
             ended(peer);
         }
@@ -112,7 +112,7 @@ fn t13_untrue_pushes_for_the_current_step_stop_nothing() {
                 rows,
                 loss: 1.0,
             };
-            let frame = [&header(ours, body)[..], &vec![0; len as usize]].concat();
+            let frame = frame(ours, body, &vec![0; len as usize]);
             let _ = peer.writer.write_all(&frame);
             open.push(peer);
         }

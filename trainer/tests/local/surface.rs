@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
 
-use crate::common::wire::{header, identity, introduced, stranger};
+use crate::common::wire::{frame, identity, introduced, stranger};
 use crate::common::{Random, Spec, example, folder, message, reference, resident, sha};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -24,46 +24,40 @@ fn garbage(random: &mut Random, ours: trainyard_runtime::net::Identity) -> Vec<V
         ..ours
     };
     let hello = Body::Hello { len: 20 };
-    let mut version = header(ours, hello);
+    let unknown = br#"{"channel":"push","role":{"kind":"worker","index":1}}"#;
+    let mut version = frame(ours, hello, &[]);
     version[4] = 99;
-    let mut checksum = header(ours, hello);
+    let mut checksum = frame(ours, hello, &[]);
     checksum[60] ^= 1;
-    let mut cut = header(ours, hello).to_vec();
+    let mut cut = frame(ours, hello, &[]);
     cut.truncate(40);
     vec![
-        noise(random, 64),
+        noise(random, 68),
         noise(random, 10_000),
         b"GET / HTTP/1.1\r\nHost: trainyard and so on to the end of a header\r\n\r\n".to_vec(),
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(8),
-        version.to_vec(),
-        checksum.to_vec(),
+        version,
+        checksum,
         cut,
-        header(
+        frame(
             ours,
             Body::Hello {
                 len: MAX_CONTROL_BYTES,
             },
-        )
-        .to_vec(),
-        header(
+            &[],
+        ),
+        frame(
             ours,
             Body::Control {
                 len: MAX_CONTROL_BYTES,
             },
-        )
-        .to_vec(),
-        header(ours, Body::Bye).to_vec(),
-        [
-            header(ours, hello).to_vec(),
-            b"{\"channel\":\"nowhere\"}".to_vec(),
-        ]
-        .concat(),
-        [header(ours, hello).to_vec(), noise(random, 20)].concat(),
-        [
-            header(foreign, Body::Hello { len: 53 }).to_vec(),
-            br#"{"channel":"push","role":{"kind":"worker","index":1}}"#.to_vec(),
-        ]
-        .concat(),
+            &[],
+        ),
+        frame(ours, Body::Bye, &[]),
+        frame(ours, hello, b"{\"channel\":\"here\"}"),
+        frame(ours, hello, &noise(random, 20)),
+        [frame(ours, hello, &[]), noise(random, 20)].concat(),
+        frame(foreign, Body::Hello { len: 53 }, unknown),
     ]
 }
 
@@ -79,41 +73,34 @@ fn untrue_pushes(random: &mut Random, ours: trainyard_runtime::net::Identity) ->
             rows: 8,
             loss: 1.0,
         };
-        [header(ours, body).to_vec(), vec![0; len as usize]].concat()
+        frame(ours, body, &vec![0; len as usize])
     };
     let older = trainyard_runtime::net::Identity {
         generation: 0,
         ..ours
     };
-    let mut aged = push(0, 4, 0, 4);
-    aged[..64].copy_from_slice(&header(
-        older,
-        Body::Push {
-            step: 0,
-            node: Node::ROOT,
-            chunk: 0,
-            len: 4,
-            rows: 8,
-            loss: 1.0,
-        },
-    ));
+    let first = Body::Push {
+        step: 0,
+        node: Node::ROOT,
+        chunk: 0,
+        len: 4,
+        rows: 8,
+        loss: 1.0,
+    };
+    let param = Body::Param {
+        version: 1,
+        chunk: 0,
+        len: 4,
+    };
     vec![
         push(u64::MAX, 4, 0, 58_368),
         push(0, 4, 4_000_000_000, 4),
         push(0, u32::MAX, 0, 58_368),
         push(0, 4, 0, MAX_CHUNK_BYTES),
         push(0, 4, 0, 4),
-        aged,
-        (0..64).map(|_| random.below(256) as u8).collect(),
-        header(
-            ours,
-            Body::Param {
-                version: 1,
-                chunk: 0,
-                len: 4,
-            },
-        )
-        .to_vec(),
+        frame(older, first, &[0; 4]),
+        (0..68).map(|_| random.below(256) as u8).collect(),
+        frame(ours, param, &[0; 4]),
     ]
 }
 
@@ -182,16 +169,9 @@ fn t13_garbage_on_a_control_stream_is_dropped() {
     ];
     for body in bodies {
         let mut peer = introduced(&roster, ours, Channel::Control).expect("a connection");
-        let head = header(
-            ours,
-            Body::Control {
-                len: body.len() as u32,
-            },
-        );
-        let _ = peer
-            .writer
-            .write_all(&head)
-            .and_then(|()| peer.writer.write_all(body));
+        let len = body.len() as u32;
+        let message = frame(ours, Body::Control { len }, body);
+        let _ = peer.writer.write_all(&message);
         let _ = peer.reader.set_timeout(Some(crate::common::LIMIT));
         // It ends, whatever is said before.
         let mut said = Vec::new();

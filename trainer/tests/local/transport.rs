@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use trainyard_core::wire::Body;
 use trainyard_runtime::net::{Address, Channel, Listener};
 
-use crate::common::wire::{header, identity, introduced, stranger};
+use crate::common::wire::{frame, identity, introduced, stranger};
 use crate::common::{Roster, Run, Spec, example, folder, reference, send, sha};
 
 fn job() -> Spec {
@@ -139,7 +139,7 @@ fn t29_another_user_cannot_connect_even_if_the_folder_is_opened() {
             let mut stream = UnixStream::connect(socket).expect("the way is open");
             let hello = br#"{"channel":"control","role":{"kind":"worker","index":1}}"#;
             let len = hello.len() as u32;
-            let _ = stream.write_all(&[&header(ours, Body::Hello { len })[..], hello].concat());
+            let _ = stream.write_all(&frame(ours, Body::Hello { len }, hello));
             let answer = stream.read_to_end(&mut Vec::new());
             assert!(matches!(answer, Ok(0) | Err(_)), "{answer:?}");
         });

@@ -71,17 +71,19 @@ impl Evaluation {
         work
     }
 
-    /// Takes a result; a repeated or unknown one is ignored.
+    /// Takes a result of a worker that was asked for it. One that others were asked for, that is repeated or
+    /// unknown is ignored.
     ///
     /// # Errors
     /// If it cannot be the result of this block, or its loss is not finite.
     pub fn accept(
         &mut self,
+        peer: PeerId,
         task: TaskKind,
         block: Block,
         result: BlockResult,
     ) -> Result<(), Unfit> {
-        if !self.asked.contains_key(&block) && !self.waiting.contains(&block) {
+        if self.asked.get(&block) != Some(&peer) {
             return Ok(());
         }
         let start = block.1 * EVALUATION_BLOCK_ROWS; // of a block that exists: no overflow
@@ -93,7 +95,6 @@ impl Evaluation {
             return Err(Unfit::NotFinite(result.loss_sum));
         }
         self.asked.remove(&block);
-        self.waiting.remove(&block);
         self.results.insert(block, result);
         Ok(())
     }

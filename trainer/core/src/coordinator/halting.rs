@@ -152,7 +152,7 @@ impl Coordinator {
         if let Phase::Halting(halting) = &mut self.phase
             && halting.saves(version)
         {
-            halting.stage = Stage::Reaching(version + 1);
+            halting.stage = Stage::Reaching((version + 1).min(self.gate));
             if !self.checkpoint_due(version) {
                 self.pending.remove(&version);
             }

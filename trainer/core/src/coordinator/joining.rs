@@ -14,6 +14,16 @@ use crate::sampling::Plan;
 /// brought the last number there is would leave none for the next server.
 const LEAP: u32 = 1_000_000;
 
+/// A peer knows a newer generation.
+enum Newer {
+    /// It is a server that its supervisor has started under that generation: begin again under it.
+    Begin(u32),
+    /// There cannot be such a generation.
+    Unbelievable(String),
+    /// It has heard so from a coordinator, which has replaced this one: it is to look for that one.
+    Elsewhere,
+}
+
 impl Coordinator {
     pub(super) fn join(&mut self, now: Duration, peer: PeerId, join: Join) {
         if self.peers.role(peer).is_some() {
@@ -22,18 +32,15 @@ impl Coordinator {
         if let Err(reason) = self.agrees(&join) {
             return self.refuse(peer, reason, false);
         }
-        if join.role != Role::Observer && join.generation > self.config.generation {
-            let ours = self.config.generation;
-            if join.generation - ours > LEAP {
-                let theirs = join.generation;
-                let reason = format!(
-                    "generation {theirs} is no successor of generation {ours}, which this job is at"
-                );
-                return self.refuse(peer, reason, false);
-            }
-            self.phase = Phase::Superseded;
-            self.actions.push(Action::Regenerate(join.generation));
-            return;
+        if let Some(newer) = self.newer(&join) {
+            return match newer {
+                Newer::Begin(generation) => {
+                    self.phase = Phase::Superseded;
+                    self.actions.push(Action::Regenerate(generation));
+                }
+                Newer::Unbelievable(reason) => self.refuse(peer, reason, false),
+                Newer::Elsewhere => self.dismiss(peer),
+            };
         }
         if self.peers.is_successor(&join) {
             if !matches!(self.phase, Phase::Gathering) {
@@ -65,6 +72,23 @@ impl Coordinator {
             Role::Observer => {}
         }
         self.open_servers();
+    }
+
+    /// What a peer that knows a newer generation than ours means to this coordinator.
+    fn newer(&self, join: &Join) -> Option<Newer> {
+        let ours = self.config.generation;
+        let started = matches!(join.role, Role::Server(_)) && join.born > ours;
+        let newer = join.generation.max(join.born);
+        if join.role == Role::Observer || newer <= ours {
+            return None;
+        }
+        Some(match started {
+            _ if newer - ours > LEAP => Newer::Unbelievable(format!(
+                "generation {newer} is no successor of generation {ours}, which this job is at"
+            )),
+            true => Newer::Begin(join.born),
+            false => Newer::Elsewhere,
+        })
     }
 
     fn worker_joined(&mut self, peer: PeerId, join: Join) {
@@ -131,6 +155,15 @@ impl Coordinator {
             return Err(format!(
                 "specDigest differs: this job has {}, the joining process {}; it was started from another manifest",
                 self.config.spec_digest, join.spec_digest
+            ));
+        }
+        if let (Role::Server(index), Some(ready)) = (join.role, join.ready)
+            && join.generation == self.config.generation
+            && ready > self.attainable()
+        {
+            return Err(format!(
+                "server {index} says that it holds version {ready}, and none past {} can exist",
+                self.attainable()
             ));
         }
         if !matches!(join.role, Role::Worker(_)) {

@@ -73,6 +73,8 @@ pub struct Coordinator {
     peers: Peers,
     record: Record,
     limit: u64,
+    /// The highest limit so far: nothing at or past it was ever begun.
+    gate: u64,
     phase: Phase,
     pending: BTreeMap<u64, Pending>,
     /// The newest committed checkpoint.
@@ -104,6 +106,7 @@ impl Coordinator {
             start: None,
             record: Record::default(),
             limit: 0,
+            gate: 0,
             phase: Phase::Gathering,
             pending: BTreeMap::new(),
             committed: None,
@@ -252,8 +255,11 @@ impl Coordinator {
             (Role::Server(index), ToCoordinator::Ready { version, chunks }) => {
                 self.server_ready(peer, index, version, chunks);
             }
-            (Role::Server(_), ToCoordinator::Applied { version }) => {
-                self.peers.applied(peer, version)
+            (Role::Server(index), ToCoordinator::Applied { version }) => {
+                match version <= self.attainable() {
+                    true => self.peers.applied(peer, version),
+                    false => self.impossible(peer, index, version),
+                }
             }
             (Role::Server(index), ToCoordinator::ShardWritten { version, record }) => {
                 self.shard_written(index, version, record);
@@ -270,6 +276,8 @@ impl Coordinator {
                 self.evaluated(peer, id, results)
             }
             (Role::Worker(_), ToCoordinator::Halted { id, next }) => {
+                // Nobody can have begun what nobody was let begin.
+                let next = next.min(self.gate);
                 if let Phase::Halting(halting) = &mut self.phase {
                     halting.halted(id, peer, next);
                 }
@@ -314,6 +322,21 @@ impl Coordinator {
             );
         }
         self.peers.server_ready(peer, version, chunks);
+    }
+
+    /// The highest version that a server can hold: every step that may be begun is applied, or the best
+    /// parameters are published after them.
+    pub(super) fn attainable(&self) -> u64 {
+        self.gate.max(self.record.step).saturating_add(1)
+    }
+
+    /// Turns away a server that says it holds what cannot exist.
+    fn impossible(&mut self, peer: PeerId, index: u32, version: u64) {
+        let attainable = self.attainable();
+        let reason = format!(
+            "server {index} says that it holds version {version}, and none past {attainable} can exist"
+        );
+        self.refuse(peer, reason, true);
     }
 
     fn lost(&mut self, peer: PeerId) {
@@ -381,6 +404,10 @@ impl Coordinator {
         let over = matches!(self.phase, Phase::Superseded | Phase::Over(_));
         if over || self.plan.is_none() || !self.peers.all_servers_ready() {
             return;
+        }
+        self.gate = self.gate.max(self.limit);
+        for (peer, passes) in self.peers.changed_passes(self.config.leaves, self.gate) {
+            self.send(peer, FromCoordinator::Passes(passes));
         }
         for (peer, view) in self.peers.changed_views(self.config.leaves, self.limit) {
             self.send(peer, FromCoordinator::View(view));

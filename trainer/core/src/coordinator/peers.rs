@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::PeerId;
 use crate::control::{Join, Role, View};
 use crate::facts::DataFacts;
+use crate::shard::{Passes, Pusher};
 
 #[derive(Clone, Debug)]
 struct Peer {
@@ -17,6 +18,8 @@ struct Peer {
     /// Workers: asked to leave when this many steps were counted.
     draining: Option<u64>,
     view: Option<View>,
+    /// Servers: what they were last told to let through.
+    passes: Option<Passes>,
     /// Observers: the first epoch that they have not been told of.
     next_epoch: u64,
 }
@@ -162,6 +165,7 @@ impl Peers {
             ready: false,
             draining: None,
             view: None,
+            passes: None,
             next_epoch: 0,
         };
         self.peers.insert(peer, entry);
@@ -363,6 +367,34 @@ impl Peers {
             self.members = members;
             self.epoch += 1;
         }
+    }
+
+    /// What servers are to let through, for each that was not told so.
+    pub fn changed_passes(&mut self, leaves: u32, limit: u64) -> Vec<(PeerId, Passes)> {
+        let sharing = &self.members[..self.members.len().min(leaves as usize)];
+        let pusher = |id: &PeerId| match self.peers.get(id)? {
+            Peer {
+                role: Role::Worker(index),
+                incarnation,
+                ..
+            } => Some(Pusher {
+                index: *index,
+                incarnation: *incarnation,
+            }),
+            _ => None,
+        };
+        let passes = Passes {
+            limit,
+            members: sharing.iter().filter_map(pusher).collect(),
+        };
+        let mut changed = Vec::new();
+        for (id, peer) in &mut self.peers {
+            if matches!(peer.role, Role::Server(_)) && peer.passes.as_ref() != Some(&passes) {
+                peer.passes = Some(passes.clone());
+                changed.push((*id, passes.clone()));
+            }
+        }
+        changed
     }
 
     /// Views that differ from what each worker was last sent. A draining worker whose leaves others

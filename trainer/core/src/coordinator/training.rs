@@ -88,7 +88,7 @@ impl Coordinator {
         }
         let step = pass.version;
         for (block, result) in results {
-            let Err(unfit) = pass.accept(task, block, result) else {
+            let Err(unfit) = pass.accept(peer, task, block, result) else {
                 continue;
             };
             let Block(set, number) = block;

@@ -109,7 +109,7 @@ impl Chunk {
                 version: self.version,
             });
         }
-        check_rows(rules, push)?;
+        check_tally(rules, push)?;
         let mut add = |left: &mut Vec<f32>, right: &Vec<f32>| tree::add(left, right);
         match self.round.offer(push.node, payload, push.tally, &mut add) {
             Offer::Invalid(_) => Err(Refusal::Node(push.node.get())),
@@ -175,14 +175,21 @@ impl Chunk {
     }
 }
 
-/// Refuses what does not stand for the rows of its leaves, before it takes the place of what does:
-/// nobody pushes a second time what the ledger has taken.
-fn check_rows(rules: &Rules, push: &Push) -> Result<(), Refusal> {
+/// Refuses what does not stand for the rows of its leaves, or has no loss, before it takes the place of
+/// what does: nobody pushes a second time what the ledger has taken.
+fn check_tally(rules: &Rules, push: &Push) -> Result<(), Refusal> {
     let Push {
         step, node, tally, ..
     } = *push;
     if !rules.tree.valid(node) {
         return Err(Refusal::Node(node.get()));
+    }
+    if !tally.loss.is_finite() {
+        return Err(Refusal::Loss {
+            step,
+            node: node.get(),
+            loss: tally.loss.to_string(),
+        });
     }
     let batch = rules.plan.position(step).rows;
     let rows = rules.tree.node_rows(node, batch.end - batch.start);

@@ -11,6 +11,7 @@
 
 mod chunk;
 mod feed;
+mod gate;
 mod held;
 mod progress;
 mod push;
@@ -26,6 +27,7 @@ use crate::tree::Tree;
 
 pub use chunk::{Chunk, Taken};
 pub use feed::Feed;
+pub use gate::{Gate, Judgement, Passes, Pusher};
 pub use held::Held;
 pub use progress::{Progress, Reached};
 pub use push::{Push, Refusal};

@@ -1,7 +1,9 @@
 //! Pushes, and which of them cannot be true.
 
+use super::Rules;
 use crate::round::Tally;
 use crate::tree::Node;
+use crate::wire::{Body, Fence, Header, Kind};
 
 /// Why a push, or a worker, is refused; its connection is closed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,6 +14,12 @@ pub enum Refusal {
     /// Not a node of the tree.
     #[error("node {0} is not in the reduction tree")]
     Node(u32),
+    /// Another frame than a push.
+    #[error("a {0:?} frame on a connection for pushes")]
+    Kind(Kind),
+    /// Of another job or generation.
+    #[error("a push of {0:?} origin")]
+    Origin(Fence),
     /// The payload does not fit the chunk.
     #[error("chunk {chunk} holds {expected} floats, the push {actual}")]
     Length {
@@ -31,6 +39,32 @@ pub enum Refusal {
         step: u64,
         /// The chunk's version.
         version: u64,
+    },
+    /// A push for a step that workers may not begin.
+    #[error("a push for step {step}, and steps from {limit} on may not be begun")]
+    Limit {
+        /// The push's step.
+        step: u64,
+        /// The first step that may not be begun.
+        limit: u64,
+    },
+    /// A push of leaves that are not the worker's to compute, or by one that is no member.
+    #[error("worker {worker} pushes node {node}, and has not been given its leaves")]
+    Leaves {
+        /// Index of the worker.
+        worker: u32,
+        /// The node.
+        node: u32,
+    },
+    /// A push whose loss is no number. Workers tell the coordinator of such a step, and do not push it.
+    #[error("a push for step {step}, node {node}, with a loss of {loss}")]
+    Loss {
+        /// The step.
+        step: u64,
+        /// The node.
+        node: u32,
+        /// The loss, as text: NaN is not equal to itself.
+        loss: String,
     },
     /// A worker says that it holds a version that the chunk has not reached: it comes from another run of
     /// the job, before this server was set up.
@@ -71,4 +105,52 @@ pub struct Push {
     pub chunk: u32,
     /// Rows and loss sum.
     pub tally: Tally,
+}
+
+impl Push {
+    /// The push that a header announces to the shard of `rules` in this job and generation. Its payload has
+    /// the length of its chunk.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names what is wrong with the header.
+    pub fn announced(
+        header: &Header,
+        job: u64,
+        generation: u32,
+        rules: &Rules,
+    ) -> Result<Push, Refusal> {
+        let Body::Push {
+            step,
+            node,
+            chunk,
+            len,
+            rows,
+            loss,
+        } = header.body
+        else {
+            return Err(Refusal::Kind(header.body.kind()));
+        };
+        let fence = header.fence(job, generation);
+        if fence != Fence::Current {
+            return Err(Refusal::Origin(fence));
+        }
+        let (expected, actual) = (rules.chunk_len(chunk)?, len as usize / 4);
+        if actual != expected {
+            return Err(Refusal::Length {
+                chunk,
+                expected,
+                actual,
+            });
+        }
+        let tally = Tally {
+            rows: rows.into(),
+            loss,
+        };
+        Ok(Push {
+            step,
+            node,
+            chunk,
+            tally,
+        })
+    }
 }

@@ -20,6 +20,14 @@ pub enum WireError {
         /// Of the bytes received.
         computed: u32,
     },
+    /// The payload was damaged on its way.
+    #[error("payload checksum is {found:#010x}, the payload's bytes give {computed:#010x}")]
+    Payload {
+        /// As the header says.
+        found: u32,
+        /// Of the bytes received.
+        computed: u32,
+    },
     /// A kind that this version does not know.
     #[error("kind is {0}, which this version does not know")]
     Kind(u8),
@@ -53,8 +61,8 @@ pub enum WireError {
         /// The field's name.
         field: &'static str,
     },
-    /// A frame that has no place on a control stream.
-    #[error("a {0:?} frame on a control stream, which carries only Hello and Control")]
+    /// A frame that has no place on a control stream, or no JSON in it.
+    #[error("a {0:?} frame where messages are expected")]
     NotControl(Kind),
     /// A control payload that is not the JSON it should be, or a value that has no JSON form.
     #[error("payload of a {kind:?} frame: {source}")]
@@ -93,7 +101,7 @@ impl std::fmt::Display for Allowed {
 impl Allowed {
     pub(super) fn of(kind: Kind, limits: &Limits) -> Allowed {
         match kind {
-            Kind::Hello | Kind::Control => Allowed {
+            Kind::Hello | Kind::Control | Kind::Challenge | Kind::Proof => Allowed {
                 min: 1,
                 max: limits.control.min(MAX_CONTROL_BYTES),
                 multiple: 1,

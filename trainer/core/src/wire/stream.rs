@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// A whole frame with `message` as JSON behind `header`.
 ///
-/// `header.body` is [`Body::Control`] or [`Body::Hello`]; its length is filled in. JSON has no
+/// `header.body` is of a kind whose payload is JSON; its length is filled in. JSON has no
 /// NaN and no infinities: such a float is written as `null`, so make it an `Option` or a string.
 ///
 /// # Errors
@@ -25,8 +25,11 @@ pub fn encode_control<T: Serialize + ?Sized>(
     header.body = match kind {
         Kind::Hello => Body::Hello { len: len? },
         Kind::Control => Body::Control { len: len? },
+        Kind::Challenge => Body::Challenge { len: len? },
+        Kind::Proof => Body::Proof { len: len? },
         Kind::Push | Kind::Param | Kind::Bye => return Err(WireError::NotControl(kind)),
     };
+    let header = header.before(&frame[HEADER_LEN..]);
     frame[..HEADER_LEN].copy_from_slice(&header.encode());
     Ok(frame)
 }
@@ -97,6 +100,7 @@ impl ControlDecoder {
         let Some(payload) = rest.get(..len) else {
             return Ok(None);
         };
+        header.check(payload)?;
         let message =
             serde_json::from_slice(payload).map_err(|source| WireError::Json { kind, source })?;
         self.taken += HEADER_LEN + len;

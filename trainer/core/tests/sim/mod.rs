@@ -5,6 +5,7 @@ mod computing;
 mod connection;
 mod faults;
 mod host;
+mod liars;
 mod peer;
 mod reference;
 mod rng;
@@ -15,6 +16,7 @@ mod toy;
 mod worker;
 mod world;
 
+pub use liars::{LIES, Lie};
 pub use rng::Rng;
 pub use toy::Toy;
 pub use world::{Tally, World};

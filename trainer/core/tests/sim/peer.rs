@@ -45,6 +45,14 @@ impl World {
             }
             FromCoordinator::Release(release) => self.released(process, &release),
             FromCoordinator::Open { manifest, .. } => self.set_up(process, manifest.as_deref()),
+            FromCoordinator::Passes(passes) => {
+                if let Kind::Server {
+                    shard: Some(shard), ..
+                } = &mut self.processes[process].kind
+                {
+                    shard.gate.set(passes, shard.version());
+                }
+            }
             FromCoordinator::Snapshot { version } => self.snapshot(process, version),
             FromCoordinator::Restore { version, manifest } => {
                 let Some(parts) = self.load(process, &manifest) else {

@@ -1,13 +1,27 @@
 //! What a server does: the shell of the trainer without sockets and threads.
 
 use super::faults::Client;
+use super::liars::Lie;
 use super::shard::{Notice, Shard};
+use super::toy::TIMEOUT;
 use super::world::{Event, Kind, Link, Pid, Way, World};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use trainyard_core::control::{Role, ToCoordinator};
 use trainyard_core::coordinator::Reports;
 use trainyard_core::manifest::Manifest;
-use trainyard_core::shard::{Part, Push, Snapshot};
+use trainyard_core::shard::{Judgement, Part, Push, Pusher, Snapshot};
+
+/// A push that has come in.
+pub struct Pending {
+    /// When.
+    pub since: u64,
+    pub pusher: Pusher,
+    pub push: Push,
+    pub values: Vec<f32>,
+    /// What is wrong with it, if anything is.
+    pub lie: Option<Lie>,
+}
 
 impl World {
     pub fn set_up(&mut self, process: Pid, manifest: Option<&Manifest>) {
@@ -128,14 +142,73 @@ impl World {
         if self.processes[link.server].generation != link.generation {
             return;
         }
-        let Kind::Server {
-            shard: Some(shard), ..
-        } = &mut self.processes[link.server].kind
-        else {
+        let Some(pusher) = self.pusher(link) else {
             return;
         };
-        let notices = shard.push(&self.toy, &self.reference, push, values);
-        self.notice(link.server, notices);
+        self.arrive(
+            link,
+            Pending {
+                since: self.now,
+                pusher,
+                push: *push,
+                values,
+                lie: None,
+            },
+        );
+    }
+
+    /// A push comes in behind those that wait on its connection.
+    pub fn arrive(&mut self, link: Link, pending: Pending) {
+        let waiting = self.waiting.entry(link.number).or_default();
+        waiting.push_back(pending);
+        if waiting.len() == 1 {
+            self.take_waiting(link);
+        }
+    }
+
+    /// Takes what waits on a connection, until one waits for the gate.
+    pub fn take_waiting(&mut self, link: Link) {
+        while let Some(pending) = self
+            .waiting
+            .get_mut(&link.number)
+            .and_then(VecDeque::pop_front)
+        {
+            if self.processes[link.server].generation != link.generation {
+                break; // to the server it is of another generation by now
+            }
+            let Kind::Server {
+                shard: Some(shard), ..
+            } = &mut self.processes[link.server].kind
+            else {
+                break;
+            };
+            let Pending {
+                since,
+                pusher,
+                ref push,
+                lie,
+                ..
+            } = pending;
+            match shard.gate.judge(pusher, push, shard.version()) {
+                Judgement::Pass => {}
+                Judgement::Wait(_) if self.now < since + TIMEOUT => {
+                    let waiting = self.waiting.entry(link.number).or_default();
+                    waiting.push_front(pending);
+                    return self.after(1_000, Event::Retry(link));
+                }
+                Judgement::Wait(refusal) | Judgement::Refuse(refusal) => {
+                    return self.refused(link, lie, &refusal.to_string());
+                }
+            }
+            match shard.push(&self.toy, &self.reference, push, pending.values) {
+                Ok(notices) => self.notice(link.server, notices),
+                Err(refusal) if lie.is_some() => {
+                    return self.refused(link, lie, &refusal.to_string());
+                }
+                Err(refusal) => panic!("{refusal}"),
+            }
+        }
+        self.waiting.remove(&link.number);
     }
 
     pub fn notice(&mut self, server: Pid, notices: Vec<Notice>) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use trainyard_core::round::Tally;
 use trainyard_core::shard::{
-    Chunk, Feed, Held, Part, Progress, Push, Reached, Rules, Shared, Snapshot, Taken,
+    Chunk, Feed, Gate, Held, Part, Progress, Push, Reached, Refusal, Rules, Shared, Snapshot, Taken,
 };
 
 use super::reference::Reference;
@@ -24,6 +24,7 @@ pub enum Notice {
 
 pub struct Shard {
     pub rules: Rules,
+    pub gate: Gate,
     chunks: Vec<Chunk>,
     progress: Progress,
     /// By the number of the bulk connection, with whether something is under way on it.
@@ -43,6 +44,7 @@ impl Shard {
         let chunks = rules.chunks_at(version, &parameters, &state).unwrap();
         Shard {
             progress: Progress::new(chunks.len(), version),
+            gate: Gate::new(rules.tree),
             rules,
             chunks,
             feeds: BTreeMap::new(),
@@ -95,14 +97,14 @@ impl Shard {
         reference: &Reference,
         push: &Push,
         values: Vec<f32>,
-    ) -> Vec<Notice> {
+    ) -> Result<Vec<Notice>, Refusal> {
         let reached = self.version();
         let at = (push.chunk - self.rules.chunks.start) as usize;
         let chunk = &mut self.chunks[at];
         let taken = chunk.take(&self.rules, reached, push, values, Vec::new);
-        let tally = match taken.unwrap_or_else(|refusal| panic!("{refusal}")) {
-            Taken::Late(_) => return vec![Notice::Late],
-            Taken::Duplicate(_) | Taken::Held { .. } => return Vec::new(),
+        let tally = match taken? {
+            Taken::Late(_) => return Ok(vec![Notice::Late]),
+            Taken::Duplicate(_) | Taken::Held { .. } => return Ok(Vec::new()),
             Taken::Applied { tally, .. } => tally,
         };
         let (id, step) = (push.chunk, push.step);
@@ -114,7 +116,7 @@ impl Shard {
         }
         notices.extend(published(id, reached));
         self.check_progress();
-        notices
+        Ok(notices)
     }
 
     /// A new bulk connection; all that is held is under way on it.

@@ -1,16 +1,18 @@
 //! The simulated world: processes, connections, a clock, and the events between them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use trainyard_core::control::{Block, FromCoordinator, Role, ToCoordinator};
 use trainyard_core::coordinator::{PeerId, Reports};
-use trainyard_core::shard::{Push, Shared, Snapshot};
+use trainyard_core::shard::{Push, Pusher, Shared, Snapshot};
 use trainyard_core::tree::Node;
 
 use super::faults::{Client, Fault};
 use super::host::Host;
+use super::liars::Lie;
 use super::reference::Reference;
 use super::rng::Rng;
+use super::server::Pending;
 use super::shard::Shard;
 use super::storage::Storage;
 use super::toy::{HEARTBEAT, TIMEOUT, Toy};
@@ -111,6 +113,11 @@ pub enum Event {
     Broken(Link),
     Received(Link),
     Push(Link, Push, Vec<f32>),
+    /// Of somebody who lies, or is about to.
+    Frame(Link, Pusher, Vec<u8>, Option<Lie>),
+    Lie,
+    /// Pushes on this connection wait for the gate.
+    Retry(Link),
     Feed(Link),
     Params(Link, u32, Vec<(u64, Shared)>),
     Computed {
@@ -161,6 +168,8 @@ pub struct World {
     /// When the last push on each arrives.
     pub sent: BTreeMap<u64, u64>,
     pub last_number: u64,
+    /// Pushes that have come in and wait for the gate, by the number of their connection.
+    pub waiting: BTreeMap<u64, VecDeque<Pending>>,
     /// Processes that do not find a coordinator, until when.
     pub astray: BTreeMap<Pid, u64>,
     /// Who does not have storage, until when.
@@ -206,6 +215,10 @@ pub struct Tally {
     pub late: u64,
     /// Sessions that ended for want of a connection.
     pub lost: u64,
+    /// Connections that a server has ended although nobody lied on them.
+    pub refused: u64,
+    /// Of each lie, how often it was said and how often it was refused.
+    pub lies: BTreeMap<Lie, (u64, u64)>,
     /// Of each fault, how often it occurred and how often it took effect.
     pub faults: BTreeMap<Fault, (u64, u64)>,
     pub time: u64,
@@ -244,6 +257,7 @@ impl World {
             draining: BTreeSet::new(),
             sent: BTreeMap::new(),
             last_number: 0,
+            waiting: BTreeMap::new(),
             astray: BTreeMap::new(),
             away: Vec::new(),
             refused: false,
@@ -265,6 +279,7 @@ impl World {
             traced: std::env::var_os("SIM_TRACE").is_some(),
         };
         world.plan_faults();
+        world.plan_lies();
         world.after(0, Event::StartAll);
         world
     }
@@ -352,7 +367,10 @@ impl World {
             | Event::Computed { worker, .. }
             | Event::Pushed { worker, .. }
             | Event::Evaluated { worker, .. } => *worker,
-            Event::Push(link, ..) | Event::Feed(link) => link.server,
+            Event::Push(link, ..)
+            | Event::Frame(link, ..)
+            | Event::Retry(link)
+            | Event::Feed(link) => link.server,
             Event::Params(link, ..) | Event::Broken(link) | Event::Received(link) => link.worker,
             Event::Written { server, .. } => *server,
             _ => return None,
@@ -387,6 +405,9 @@ impl World {
             Event::Broken(link) => self.broken(link),
             Event::Received(link) => self.received(link),
             Event::Push(link, push, values) => self.push(link, &push, values),
+            Event::Frame(link, pusher, bytes, lie) => self.framed(link, pusher, &bytes, lie),
+            Event::Lie => drop(self.lie()),
+            Event::Retry(link) => self.take_waiting(link),
             Event::Feed(link) => self.feed(link),
             Event::Params(link, chunk, versions) => self.params(link, chunk, versions),
             Event::Computed {

@@ -320,3 +320,15 @@ fn t12_a_halt_goes_as_far_as_any_server_has_come() {
     assert_eq!(view(&actions, WORKERS[0]).map(|view| view.limit), Some(2));
     assert_eq!(sent(&actions, SERVERS[0]), [] as [&FromCoordinator; 0]);
 }
+
+/// A worker that says it has begun what it cannot have begun does not keep a halt waiting for it.
+#[test]
+fn t13_a_halt_waits_for_no_step_that_could_not_be_begun() {
+    let mut bench = Bench::training(config(), 0);
+    let actions = bench.say(OBSERVER, ToCoordinator::Stop);
+    let id = halt_id(&actions, WORKERS[0]);
+    bench.say(WORKERS[0], ToCoordinator::Halted { id, next: u64::MAX });
+    let actions = bench.say(WORKERS[1], ToCoordinator::Halted { id, next: 0 });
+    let limit = view(&actions, WORKERS[0]).expect("they are to go on").limit;
+    assert_eq!(limit, 6, "the steps of the job");
+}

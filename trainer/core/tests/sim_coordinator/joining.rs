@@ -5,6 +5,7 @@ use std::time::Duration;
 use trainyard_core::control::{FromCoordinator, Join, Role, ToCoordinator};
 use trainyard_core::coordinator::{Action, Event, PeerId};
 use trainyard_core::facts::DataFacts;
+use trainyard_core::shard::{Passes, Pusher};
 
 use super::bench::*;
 
@@ -111,6 +112,7 @@ fn a_message_that_cannot_be_decoded_is_refused_with_its_sender_named() {
 fn a_newer_generation_is_taken_from_processes_of_this_job_only() {
     let newer = |join: Join| Join {
         generation: 4,
+        born: 4,
         ..join
     };
     let mut bench = Bench::training(config(), 0);
@@ -139,7 +141,11 @@ fn t13_a_generation_that_no_supervisor_can_have_come_to_is_refused() {
     for generation in [u32::MAX, config().generation + 1_000_001] {
         let mut bench = Bench::training(config(), 0);
         for join in [server(1), worker(7)] {
-            let join = Join { generation, ..join };
+            let join = Join {
+                generation,
+                born: generation,
+                ..join
+            };
             let reason = refusal(&bench.say(PeerId(30), ToCoordinator::Join(join)));
             assert!(reason.contains(&generation.to_string()), "{reason}");
             assert_eq!(bench.phase(), "Training");
@@ -149,10 +155,28 @@ fn t13_a_generation_that_no_supervisor_can_have_come_to_is_refused() {
     let generation = config().generation + 1_000_000;
     let join = Join {
         generation,
+        born: generation,
         ..server(1)
     };
     let actions = bench.say(PeerId(30), ToCoordinator::Join(join));
     assert_eq!(actions, [Action::Regenerate(generation)]);
+}
+
+/// A generation is the supervisor's to give, to a server that it starts. Who has only heard of one is to look for
+/// the coordinator that it heard of.
+#[test]
+fn t13_only_a_server_that_was_started_under_a_newer_generation_brings_it() {
+    let mut bench = Bench::training(config(), 0);
+    for (peer, join) in [(30, worker(7)), (31, server(1))] {
+        let peer = PeerId(peer);
+        let join = Join {
+            generation: 4,
+            ..join
+        };
+        let actions = bench.say(peer, ToCoordinator::Join(join));
+        assert_eq!(actions, [Action::Close(peer)]);
+        assert_eq!(bench.phase(), "Training");
+    }
 }
 
 #[test]
@@ -329,4 +353,82 @@ fn t15_what_workers_warn_of_is_told_once_and_bounded() {
         warnings[3].starts_with("the model has fewer parts"),
         "{warnings:?}"
     );
+}
+
+fn passes(actions: &[Action], peer: PeerId) -> Option<&Passes> {
+    sent(actions, peer)
+        .into_iter()
+        .rev()
+        .find_map(|message| match message {
+            FromCoordinator::Passes(passes) => Some(passes),
+            _ => None,
+        })
+}
+
+#[test]
+fn t13_servers_are_told_what_to_let_through_before_workers_hear_of_it() {
+    let mut bench = Bench::training(config(), 0);
+    let third = PeerId(12);
+    bench.say(third, ToCoordinator::Join(worker(2)));
+    let actions = bench.say(
+        third,
+        ToCoordinator::Ready {
+            version: 0,
+            chunks: 0,
+        },
+    );
+    let members = [0, 1, 2].map(|index| Pusher {
+        index,
+        incarnation: 200 + u64::from(index),
+    });
+    for server in SERVERS {
+        let told = passes(&actions, server).expect("it is told");
+        assert_eq!((told.limit, &told.members[..]), (6, &members[..]));
+    }
+    let of = |wanted: fn(&FromCoordinator) -> bool| {
+        actions
+            .iter()
+            .enumerate()
+            .filter_map(move |(at, action)| match action {
+                Action::Send(_, message) if wanted(message) => Some(at),
+                _ => None,
+            })
+    };
+    let last = of(|message| matches!(message, FromCoordinator::Passes(_))).last();
+    let first = of(|message| matches!(message, FromCoordinator::View(_))).next();
+    assert!(last.is_some() && last < first, "{actions:?}");
+    // A halt lets what was begun be finished: servers are told of no lower limit.
+    let actions = bench.say(OBSERVER, ToCoordinator::Stop);
+    assert!(view(&actions, WORKERS[0]).is_some_and(|view| view.limit == 0));
+    assert_eq!(passes(&actions, SERVERS[0]), None);
+}
+
+#[test]
+fn t13_a_server_that_is_back_on_another_stream_is_told_again() {
+    let mut bench = Bench::training(config(), 0);
+    bench.event(Event::Closed(SERVERS[1]));
+    let back = Join {
+        ready: Some(0),
+        ..server(1)
+    };
+    let actions = bench.say(PeerId(40), ToCoordinator::Join(back));
+    assert_eq!(passes(&actions, PeerId(40)).map(|told| told.limit), Some(6));
+}
+
+#[test]
+fn t13_a_server_that_holds_what_cannot_exist_is_refused() {
+    let mut bench = Bench::training(config(), 0);
+    let version = 8; // six steps, and the best parameters after them
+    let reason = refusal(&bench.say(SERVERS[1], ToCoordinator::Applied { version }));
+    assert!(
+        reason.contains("server 1") && reason.contains('8'),
+        "{reason}"
+    );
+    let join = Join {
+        ready: Some(u64::MAX),
+        ..server(1)
+    };
+    let reason = refusal(&bench.say(PeerId(41), ToCoordinator::Join(join)));
+    assert!(reason.contains("server 1"), "{reason}");
+    assert_eq!(bench.phase(), "Training");
 }

@@ -8,10 +8,10 @@ use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::refused;
 use super::socket::Socket;
+use super::{Timing, refused};
 
-/// An introduced connection. Only [`connect`](super::connect) and [`accept`](super::accept) make one.
+/// An introduced connection. Only [`connect`](super::connect) and [`accept`](super::accept) give one out.
 #[derive(Debug)]
 pub struct Connection {
     /// What comes from the other side.
@@ -42,6 +42,11 @@ impl Connection {
             writer: WriteHalf(Arc::clone(&socket)),
             closer: Closer(socket),
         }
+    }
+
+    /// See [`Socket::prepare`].
+    pub(super) fn prepare(&self, timing: &Timing) -> io::Result<()> {
+        self.reader.0.prepare(timing)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use trainyard_core::wire::{Body, ControlDecoder, Limits, encode_control};
+use trainyard_core::wire::{Body, ControlDecoder, Limits, WireError, encode_control};
 
 use super::connection::{Closer, Connection, ReadHalf, WriteHalf};
 use super::socket::uninterrupted;
@@ -107,34 +107,50 @@ impl ControlReceiver {
     /// Waits for the next message.
     ///
     /// # Errors
-    /// Of the connection, its end included, or [`io::ErrorKind::InvalidData`] for garbage.
+    /// Of the connection, its end and damage included; [`io::ErrorKind::InvalidData`] for a message that says
+    /// what this program does not know.
     pub fn receive<T: DeserializeOwned>(&mut self) -> io::Result<T> {
-        next(&mut self.decoder, &mut self.reader)
+        Ok(next(&mut self.decoder, &mut self.reader)?.0)
     }
 
-    /// Waits for the next message, all of which must be there in time.
+    /// The same, with the message's length in bytes, all of which must be there by `end`.
     ///
     /// # Errors
     /// As [`ControlReceiver::receive`].
-    pub fn receive_until<T: DeserializeOwned>(&mut self, end: Instant) -> io::Result<T> {
-        let message = next(&mut self.decoder, &mut Until::new(&mut self.reader, end))?;
+    pub fn receive_sized<T: DeserializeOwned>(
+        &mut self,
+        end: Option<Instant>,
+    ) -> io::Result<(T, u32)> {
+        let Some(end) = end else {
+            return next(&mut self.decoder, &mut self.reader);
+        };
+        let sized = next(&mut self.decoder, &mut Until::new(&mut self.reader, end))?;
         self.reader.set_timeout(Some(self.patience))?;
-        Ok(message)
+        Ok(sized)
     }
 }
 
 fn next<T: DeserializeOwned>(
     decoder: &mut ControlDecoder,
     stream: &mut impl Read,
-) -> io::Result<T> {
+) -> io::Result<(T, u32)> {
     let mut buffer = [0; 16 * 1024];
     loop {
-        if let Some((_, message)) = decoder.pop().map_err(refused)? {
-            return Ok(message);
+        if let Some((header, message)) = decoder.pop().map_err(unusable)? {
+            return Ok((message, header.body.payload_len()));
         }
         match uninterrupted(|| stream.read(&mut buffer))? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            n => decoder.push(&buffer[..n]).map_err(refused)?,
+            n => decoder.push(&buffer[..n]).map_err(unusable)?,
         }
+    }
+}
+
+/// A message that says what this program does not know comes from another version of it, which would say it
+/// again. Anything else is damage, and gone with the connection.
+fn unusable(error: WireError) -> io::Error {
+    match error {
+        WireError::Json { .. } => refused(error),
+        _ => io::Error::new(io::ErrorKind::ConnectionAborted, error),
     }
 }

@@ -17,12 +17,21 @@ pub fn read_header(stream: &mut impl Read, limits: &Limits) -> io::Result<Header
     Header::decode(&bytes, limits).map_err(refused)
 }
 
-/// Writes a header and its payload with as few system calls as the stream allows.
+/// Reads the payload behind a header into `target`, which has its length.
+///
+/// # Errors
+/// Of the stream; [`io::ErrorKind::InvalidData`] for a payload that was damaged on its way.
+pub fn read_payload(stream: &mut impl Read, header: &Header, target: &mut [u8]) -> io::Result<()> {
+    stream.read_exact(target)?;
+    header.check(target).map_err(refused)
+}
+
+/// Writes a header, to which it adds the payload's checksum, and its payload with as few system calls as the stream allows.
 ///
 /// # Errors
 /// Of the stream.
 pub fn write_frame(stream: &mut impl Write, header: &Header, payload: &[u8]) -> io::Result<()> {
-    let head = header.encode();
+    let head = header.before(payload).encode();
     let total = head.len() + payload.len();
     let mut sent = 0;
     while sent < total {

@@ -16,6 +16,7 @@ use rustix::net::{
 };
 
 use super::address::{Address, Kind};
+use super::connection::{Closer, Connection};
 use super::socket::{Socket, uninterrupted};
 
 /// Connections that may wait to be accepted; the system's own limit may be lower.
@@ -33,7 +34,14 @@ pub struct Listener {
 
 /// A connection that was taken, and whose other side has not introduced itself.
 #[derive(Debug)]
-pub struct Incoming(pub(super) Socket);
+pub struct Incoming(pub(super) Connection);
+
+impl Incoming {
+    /// Ends it from any thread.
+    pub fn closer(&self) -> Closer {
+        self.0.closer.clone()
+    }
+}
 
 impl Listener {
     /// Listens on an address. The file of a Unix socket is for this user alone, and one that a dead
@@ -72,10 +80,10 @@ impl Listener {
     /// If none can be had now: no file descriptor is left, or the peer is gone already.
     pub fn accept(&self) -> io::Result<Incoming> {
         let fd = uninterrupted(|| Ok(accept_with(&self.fd, SocketFlags::CLOEXEC)?))?;
-        Ok(Incoming(match &self.address.0 {
+        Ok(Incoming(Connection::new(match &self.address.0 {
             Kind::Tcp(_) => Socket::tcp(fd),
             Kind::Unix(_) => Socket::unix(fd),
-        }))
+        })))
     }
 }
 

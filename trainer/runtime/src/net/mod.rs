@@ -22,8 +22,8 @@ mod tests;
 pub use address::{Address, AddressError, LONGEST_PATH};
 pub use connection::{Closer, Connection, ReadHalf, WriteHalf};
 pub use control::{ControlReceiver, ControlSender};
-pub use frame::{read_header, write_frame};
-pub use handshake::{Channel, Hello, accept, connect};
+pub use frame::{read_header, read_payload, write_frame};
+pub use handshake::{Channel, Hello, Met, accept, connect};
 pub use listener::{Incoming, Listener};
 pub use search::Search;
 
@@ -78,6 +78,7 @@ impl Identity {
             job: self.job,
             generation: self.generation,
             incarnation: self.incarnation,
+            payload: 0,
             body,
         }
     }

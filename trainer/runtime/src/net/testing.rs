@@ -1,9 +1,22 @@
 //! Connections for tests, over TCP and over Unix sockets.
 
+use trainyard_contract::Key;
 use trainyard_core::control::Role;
 use trainyard_core::shard::Held;
 
-use super::{Address, Channel, Connection, Hello, Identity, Listener, Timing, accept, connect};
+use super::{
+    Address, Channel, Connection, Hello, Identity, Listener, Met, Timing, accept, connect,
+};
+
+/// The key of the servers.
+pub fn key() -> Key {
+    Key::of_servers([7; Key::BYTES])
+}
+
+/// That of the workers.
+pub fn workers_key() -> Key {
+    key().of_role(trainyard_contract::Role::Worker)
+}
 
 /// Who both ends are.
 pub const IDENTITY: Identity = Identity {
@@ -36,9 +49,22 @@ pub fn pull() -> Channel {
 pub fn pair(listener: &Listener, channel: Channel, timing: &Timing) -> (Connection, Connection) {
     let role = Role::Worker(0);
     let hello = Hello { channel, role };
-    let ours = connect(listener.address(), IDENTITY, hello.clone(), timing).expect("connected");
-    let incoming = listener.accept().expect("a connection");
-    let (theirs, met) = accept(incoming, IDENTITY, timing).expect("introduced");
-    assert_eq!(met, hello);
-    (ours, theirs)
+    let incarnation = IDENTITY.incarnation;
+    std::thread::scope(|scope| {
+        let calling = hello.clone();
+        let ours = scope.spawn(move || {
+            let connection = connect(
+                listener.address(),
+                IDENTITY,
+                calling,
+                &workers_key(),
+                timing,
+            );
+            connection.expect("connected")
+        });
+        let incoming = listener.accept().expect("a connection");
+        let (theirs, met) = accept(incoming, IDENTITY, &key(), timing).expect("introduced");
+        assert_eq!(met, Met { hello, incarnation });
+        (ours.join().expect("no panic"), theirs)
+    })
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use trainyard::commands::{ExportArgs, PredictArgs};
-use trainyard_contract::{DEFAULT_CONNECTIONS, FinisherArgs, WorkerArgs};
+use trainyard_contract::{DEFAULT_CONNECTIONS, FinisherArgs, Role, WorkerArgs};
 use trainyard_runtime::exit;
 use trainyard_runtime::net::Timing;
 use trainyard_runtime::output;
@@ -73,6 +73,7 @@ fn be_worker(args: WorkerArgs) -> Result<Ended> {
         threads: args.threads.map(usize::from),
         connections: args.connections.unwrap_or(DEFAULT_CONNECTIONS),
         http: role::http_listener(None, args.member.http.as_deref())?,
+        key: role::key(args.member.key_file.as_deref(), Role::Worker)?, // this process stays
         timing: Timing::default(),
     })?;
     Ok(Ended::Left(exit))

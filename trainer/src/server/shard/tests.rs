@@ -69,7 +69,7 @@ fn push(shard: &Shard, step: u64, node: u32, chunk: u32, rows: u64) -> Result<()
         chunk,
         tally: Tally { rows, loss: 0.5 },
     };
-    let payload = vec![rows as f32; shard.chunk_len(chunk).expect("ours")];
+    let payload = vec![rows as f32; shard.rules.chunk_len(chunk).expect("ours")];
     shard.push(push, payload).map(drop)
 }
 

@@ -12,13 +12,14 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+use trainyard_contract::Key;
 
 /// No wait is longer than this, however busy the machine.
 pub const LIMIT: Duration = Duration::from_secs(180);
@@ -38,6 +39,21 @@ pub struct Spec {
     pub wrapper: Vec<String>,
     /// Environment.
     pub env: Vec<(String, String)>,
+}
+
+/// The key of the servers of every run here, so that tests can be members of it.
+pub fn key() -> Key {
+    Key::of_servers([7; Key::BYTES])
+}
+
+/// A file with that key.
+pub fn key_file() -> &'static Path {
+    static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("local.key");
+        std::fs::write(&file, key().to_text()).expect("cargo's folder for tests");
+        file
+    });
+    &FILE
 }
 
 /// A manifest below `examples/`.
@@ -107,7 +123,9 @@ impl Spec {
             .arg(&self.file)
             .arg("--json")
             .arg("--out")
-            .arg(out);
+            .arg(out)
+            .arg("--key-file")
+            .arg(key_file());
         for set in &self.sets {
             command.arg("--set").arg(set);
         }

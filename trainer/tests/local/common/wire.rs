@@ -6,11 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use trainyard_contract::Role::Worker;
 use trainyard_core::control::Role;
-use trainyard_core::wire::{Body, Header, Limits};
+use trainyard_core::wire::{Body, Limits};
 use trainyard_runtime::net::{Channel, Connection, Hello, Identity, Timing, connect, read_header};
 
-use super::{Roster, Spec};
+use super::{Roster, Spec, key};
 
 /// An identity that the servers of a run take for one of theirs.
 pub fn identity(spec: &Spec, roster: &Roster) -> Identity {
@@ -39,23 +40,19 @@ pub fn introduced(roster: &Roster, identity: Identity, channel: Channel) -> io::
         role: Role::Worker(99),
     };
     let address = roster.coordinator().parse().expect("an address");
-    connect(&address, identity, hello, &Timing::default())
+    connect(
+        &address,
+        identity,
+        hello,
+        &key().of_role(Worker),
+        &Timing::default(),
+    )
 }
 
-/// A frame's header.
-pub fn header(identity: Identity, body: Body) -> [u8; 64] {
-    let Identity {
-        job,
-        generation,
-        incarnation,
-    } = identity;
-    Header {
-        job,
-        generation,
-        incarnation,
-        body,
-    }
-    .encode()
+/// A frame.
+pub fn frame(identity: Identity, body: Body, payload: &[u8]) -> Vec<u8> {
+    let header = identity.header(body).before(payload);
+    [&header.encode()[..], payload].concat()
 }
 
 /// Stands between workers and the bulk port of a server, and loses pushes: each of the first

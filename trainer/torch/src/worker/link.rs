@@ -6,13 +6,14 @@
 //! A connection that breaks is made again. What that costs is what was on its way: the server is told
 //! which parameters are held, and the open step's gradients are pushed again on that connection alone.
 
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use trainyard_contract::Key;
 use trainyard_core::control::Role;
 use trainyard_core::layout::{CHUNK, Layout};
 use trainyard_core::session::{Admission, Ending, Lane};
@@ -20,7 +21,7 @@ use trainyard_core::tree::Tree;
 use trainyard_core::wire::{Body, Fence, Limits, as_bytes, as_bytes_mut};
 use trainyard_runtime::net::{
     self, Address, Channel, Closer, Connection, Hello, Identity, ReadHalf, Timing, WriteHalf,
-    read_header, refused, write_frame,
+    read_header, read_payload, refused, write_frame,
 };
 
 use super::board::Board;
@@ -35,12 +36,14 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Who opens the connections, and how long they may take.
-#[derive(Copy, Clone, Debug)]
+#[derive(Clone, Debug)]
 pub struct Caller {
     /// This process.
     pub identity: Identity,
     /// Its role.
     pub role: Role,
+    /// The workers' key.
+    pub key: Key,
     /// Bounds on waiting.
     pub timing: Timing,
 }
@@ -240,12 +243,13 @@ impl Links {
         let Caller {
             identity,
             role,
+            key,
             timing,
-        } = self.caller;
+        } = self.caller.clone();
         let (address, hello) = (line.address.clone(), Hello { channel, role });
         let (sender, opened) = sync_channel(1);
         std::thread::Builder::new().spawn(move || {
-            let _ = sender.send(net::connect(&address, identity, hello, &timing));
+            let _ = sender.send(net::connect(&address, identity, hello, &key, &timing));
         })?;
         loop {
             match opened.recv_timeout(LOOK) {
@@ -292,13 +296,14 @@ impl Links {
             }
             match board.admit(version, chunk) {
                 Admission::Discard => {
-                    reader.read_exact(as_bytes_mut(&mut scratch[..range.len()]))?;
+                    let target = &mut scratch[..range.len()];
+                    read_payload(&mut reader, &header, as_bytes_mut(target))?;
                 }
                 Admission::Write(parity) => {
                     // SAFETY: the board has granted this chunk of this arena until `received`, and
                     // only this thread asks for the chunks of its lane.
                     let target = unsafe { arenas[parity].chunk_mut(range) };
-                    reader.read_exact(as_bytes_mut(target))?;
+                    read_payload(&mut reader, &header, as_bytes_mut(target))?;
                     board.received(version, chunk);
                     line.pull.used.store(true, Ordering::Relaxed);
                 }

@@ -116,6 +116,7 @@ mod tests {
             job: u64::MAX,
             generation: u32::MAX,
             incarnation: u64::MAX,
+            payload: u32::MAX,
             body: Body::Control { len: 0 },
         };
         let frame = encode_control(header, message).map_err(|error| error.to_string())?;

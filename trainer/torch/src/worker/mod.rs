@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use anyhow::{Result, anyhow};
+use trainyard_contract::Key;
 use trainyard_core::control::{FromCoordinator, Join, Role, ToCoordinator};
 use trainyard_core::session::Ending;
 use trainyard_object::Connection;
@@ -57,6 +58,8 @@ pub struct Options {
     pub connections: u32,
     /// Bound listener for HTTP.
     pub http: Option<TcpListener>,
+    /// The workers' key.
+    pub key: Key,
     /// Bounds on waiting.
     pub timing: Timing,
 }
@@ -175,6 +178,7 @@ impl Worker {
         let Options {
             index,
             coordinator,
+            key,
             timing,
             ..
         } = &self.options;
@@ -182,10 +186,11 @@ impl Worker {
             channel: Channel::Control,
             role: Role::Worker(*index),
         };
-        let connection = match net::connect(coordinator, self.identity(generation), hello, timing) {
-            Ok(connection) => connection,
-            Err(error) => return lost(error),
-        };
+        let connection =
+            match net::connect(coordinator, self.identity(generation), hello, key, timing) {
+                Ok(connection) => connection,
+                Err(error) => return lost(error),
+            };
         let patience = timing.heartbeat_timeout;
         let (sender, mut receiver) = connection.control(self.identity(generation), patience)?;
         if let Err(error) = sender.send(&ToCoordinator::Join(self.request(generation))) {

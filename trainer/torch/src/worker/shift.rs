@@ -67,6 +67,7 @@ impl Shift<'_> {
         let Options {
             index,
             connections,
+            key,
             timing,
             ..
         } = &self.worker.options;
@@ -74,6 +75,7 @@ impl Shift<'_> {
         let caller = Caller {
             identity: self.identity,
             role: Role::Worker(*index),
+            key: key.clone(),
             timing: *timing,
         };
         let traffic = Arc::clone(&self.worker.activity.traffic);
