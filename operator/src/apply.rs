@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use futures::future::join_all;
+use http::HeaderValue;
+use http::header::ACCEPT;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{
     Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
+use kube::core::{PartialObjectMeta, Request};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use trainyard_contract::Key;
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 
 use crate::job::Job;
@@ -23,6 +27,9 @@ use crate::trouble::Trouble;
 
 /// Field manager of everything that the operator applies.
 pub const MANAGER: &str = "trainyard-operator";
+
+/// What to accept as an answer: an object's metadata alone.
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// What came of the steps of a plan.
 #[derive(Debug, Default)]
@@ -93,8 +100,11 @@ pub async fn clean_up(client: &Client, job: &TrainingJob, steps: &[Step]) -> kub
                 delete_pod(client, &namespace, name, uid, version.as_ref()).await?;
             }
             Step::DeleteJob => delete_job(client, job).await?,
-            Step::Create(_) | Step::Update { .. } | Step::CreatePod { .. } | Step::Label { .. } => {
-            }
+            Step::Create(_)
+            | Step::Update { .. }
+            | Step::CreateKeys
+            | Step::CreatePod { .. }
+            | Step::Label { .. } => {}
         }
     }
     Ok(())
@@ -111,6 +121,7 @@ async fn take(client: &Client, job: &Job, plan: &Plan, step: &Step) -> kube::Res
     match step {
         Step::Create(child) => write_child(client, job, plan, *child, None).await,
         Step::Update { child, uid } => write_child(client, job, plan, *child, Some(uid)).await,
+        Step::CreateKeys => create_keys(client, job).await,
         Step::CreatePod {
             member,
             attempt,
@@ -199,6 +210,30 @@ where
     {
         // Gone, or a namesake is there: the watch brings it.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Taken::Done),
+        Err(error) => refusal(error),
+        Ok(_) => Ok(Taken::Done),
+    }
+}
+
+/// Creates the Secret with the job's keys. One that is there stays: the job's, from an earlier try or another operator.
+async fn create_keys(client: &Client, job: &Job) -> kube::Result<Taken> {
+    let mut random = [0; Key::BYTES];
+    getrandom::fill(&mut random).expect("the system gives random bytes");
+    let secret = resources::keys(job, random);
+    let body = serde_json::to_vec(&secret).map_err(kube::Error::SerdeError)?;
+    let parameters = PostParams {
+        field_manager: Some(MANAGER.into()),
+        ..PostParams::default()
+    };
+    let url = Secret::url_path(&(), Some(&job.namespace));
+    let mut request = Request::new(url)
+        .create(&parameters, body)
+        .map_err(kube::Error::BuildRequest)?;
+    // The answer would hold the keys, and kube logs an answer that it cannot decode.
+    let headers = request.headers_mut();
+    headers.insert(ACCEPT, HeaderValue::from_static(METADATA_ONLY));
+    match client.request::<PartialObjectMeta<Secret>>(request).await {
+        Err(error) if already_exists(&error) => Ok(Taken::Done),
         Err(error) => refusal(error),
         Ok(_) => Ok(Taken::Done),
     }
@@ -305,6 +340,10 @@ fn refusal(error: kube::Error) -> kube::Result<Taken> {
         return Err(error);
     };
     let message = status.message.as_str();
+    // As the API server words it; an older release of the chart may lack a right of this operator's.
+    let lacks_right = ["create", "patch"]
+        .iter()
+        .any(|verb| message.contains(&format!("cannot {verb} resource")));
     let reason = match status.code {
         403 if message.contains("exceeded quota") => "QuotaExceeded",
         403 if message.contains("PodSecurity") => "PodSecurity",
@@ -314,5 +353,12 @@ fn refusal(error: kube::Error) -> kube::Result<Taken> {
         400 | 422 => "Rejected",
         _ => return Err(error),
     };
-    Ok(Taken::Refused(Trouble::new(reason, message)))
+    let remedy = match (reason, lacks_right) {
+        ("Forbidden", true) => "; the operator lacks a right that its chart gives: helm upgrade it",
+        _ => "",
+    };
+    Ok(Taken::Refused(Trouble::new(
+        reason,
+        format!("{message}{remedy}"),
+    )))
 }

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
 use trainyard_contract::env::RESERVED_PREFIX;
-use trainyard_contract::{DEFAULTS, Role, pod};
+use trainyard_contract::{DEFAULTS, KEYS_SINCE, Role, pod};
 use trainyard_crds::training_job::{
     CleanPodPolicy, Dataset, PodSettings, S3Storage, Storage, Validation, Volume,
 };
@@ -23,7 +23,9 @@ pub type Guarded = DeserializeGuard<TrainingJob>;
 const RESERVED_DOMAIN: &str = "trainyard.dev/";
 /// Names of volumes that the operator adds to the pods.
 const RESERVED_VOLUMES: [&str; 4] = ["job", "data", "storage", "tmp"];
-/// Folders of the container that the operator mounts something at.
+/// Name of the volume that it adds to pods with a key.
+pub const KEY_VOLUME: &str = "trainyard-key";
+/// Folders of the container that the operator mounts something at; in pods with a key, [`pod::KEY_FOLDER`] too.
 const RESERVED_PATHS: [&str; 4] = [
     pod::JOB_FOLDER,
     pod::DATA_FOLDER,
@@ -48,6 +50,8 @@ pub struct Job {
     pub storage: StoragePlace,
     /// Which defaults that determine the model it is trained with.
     pub defaults: u32,
+    /// Whether its servers and workers are given keys.
+    pub has_keys: bool,
 }
 
 /// Where checkpoints are kept, as the pods see it.
@@ -112,11 +116,17 @@ impl Job {
             }
         }
         data(&object, &mut problems);
-        pod_settings("spec.servers", &spec.servers.pod, &mut problems);
-        pod_settings("spec.workers", &spec.workers.pod, &mut problems);
+        let has_keys = has_keys(&object);
+        for (role, pod) in [
+            ("spec.servers", &spec.servers.pod),
+            ("spec.workers", &spec.workers.pod),
+        ] {
+            pod_settings(role, pod, has_keys, &mut problems);
+        }
         match (storage, problems.0.is_empty()) {
             (Some(storage), true) => Ok(Job {
                 defaults: defaults(&object),
+                has_keys,
                 name: object.name().into(),
                 namespace: object.namespace().unwrap_or_default(),
                 uid: object.uid().unwrap_or_default(),
@@ -195,13 +205,13 @@ impl Job {
 
     /// The job's folder in the storage: the name, and of the uid what tells it from other jobs of that name.
     pub fn folder(&self) -> String {
-        let uid: String = self
-            .uid
-            .chars()
-            .filter(char::is_ascii_hexdigit)
-            .take(8)
-            .collect();
-        format!("{}-{uid}", self.name)
+        format!("{}-{}", self.name, self.short_uid())
+    }
+
+    /// Of the uid what tells the job from others of its name.
+    pub fn short_uid(&self) -> String {
+        let digits = self.uid.chars().filter(char::is_ascii_hexdigit);
+        digits.take(8).collect()
     }
 }
 
@@ -238,6 +248,13 @@ fn defaults(object: &TrainingJob) -> u32 {
     object
         .spec
         .defaults(if begun { recorded } else { DEFAULTS })
+}
+
+/// Whether a job has keys: unless an operator has begun it that gave none. Its pods would not take in one that has a key.
+fn has_keys(object: &TrainingJob) -> bool {
+    let status = object.status.as_ref();
+    let begun = status.filter(|status| status.image.is_some());
+    begun.is_none_or(|status| status.contract >= Some(KEYS_SINCE))
 }
 
 fn storage(object: &TrainingJob, problems: &mut Problems) -> Option<StoragePlace> {
@@ -319,7 +336,16 @@ fn uris(object: &TrainingJob) -> Vec<(String, &str)> {
     uris
 }
 
-fn pod_settings(role: &str, pod: &PodSettings, problems: &mut Problems) {
+/// What is reserved for keys is free in a job without: one that runs must not become invalid by an upgrade of the operator.
+fn pod_settings(role: &str, pod: &PodSettings, has_keys: bool, problems: &mut Problems) {
+    let reserved = |names: [&'static str; 4], of_keys: &'static str| -> Vec<&str> {
+        names
+            .into_iter()
+            .chain(has_keys.then_some(of_keys))
+            .collect()
+    };
+    let reserved_volumes = reserved(RESERVED_VOLUMES, KEY_VOLUME);
+    let reserved_paths = reserved(RESERVED_PATHS, pod::KEY_FOLDER);
     for (map, keys) in [("labels", &pod.labels), ("annotations", &pod.annotations)] {
         for key in keys.keys() {
             if key.starts_with(RESERVED_DOMAIN) || key.starts_with("app.kubernetes.io/") {
@@ -339,7 +365,7 @@ fn pod_settings(role: &str, pod: &PodSettings, problems: &mut Problems) {
         }
     }
     for volume in &pod.volumes {
-        if RESERVED_VOLUMES.contains(&volume.name.as_str()) {
+        if reserved_volumes.contains(&volume.name.as_str()) {
             problems.add(
                 format!("{role}.volumes"),
                 format!(
@@ -355,7 +381,7 @@ fn pod_settings(role: &str, pod: &PodSettings, problems: &mut Problems) {
             path.strip_prefix(folder)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        if let Some(reserved) = RESERVED_PATHS.iter().find(|folder| lies_in(folder)) {
+        if let Some(reserved) = reserved_paths.iter().find(|folder| lies_in(folder)) {
             problems.add(
                 format!("{role}.volumeMounts"),
                 format!("{} lies in {reserved}, where the operator mounts a volume: choose another path", mount.mount_path),

@@ -27,6 +27,7 @@ const NOT_REASONS: &[&str] = &[
     "NetworkPolicy",
     "Never",
     "OnRootMismatch",
+    "Opaque",
     "PersistentVolumeClaim",
     "PodScheduled",
     "RuntimeDefault",

@@ -14,7 +14,19 @@ const FULL: &str = include_str!("fixtures/full.yaml");
 /// The same job with its data and checkpoints in a bucket.
 const BUCKET: &str = include_str!("fixtures/bucket.yaml");
 
+/// A job that an operator has begun that gave no keys.
 fn job(yaml: &str) -> Job {
+    read(&format!(
+        "{yaml}\nstatus: {{image: 'trainer:1', contract: 2}}\n"
+    ))
+}
+
+/// A job that no operator has begun yet.
+fn new(yaml: &str) -> Job {
+    read(yaml)
+}
+
+fn read(yaml: &str) -> Job {
     let object = serde_saphyr::from_str(yaml).expect("the fixture is a TrainingJob");
     Job::new(Arc::new(object)).expect("the fixture is valid")
 }
@@ -57,6 +69,10 @@ fn the_arguments_of_pods_stay_as_they_are() {
             "--data=/data",
         ])
     );
+    for member in [Member::server(1), Member::worker(2), Member::FINISHER] {
+        let args = |job| container(&job, member, 9)["args"].clone();
+        assert_eq!(args(new(FULL)), args(job(FULL)), "{member}");
+    }
     let args = container(&job(BUCKET), Member::server(0), 1)["args"].clone();
     assert_eq!(args[10], "--storage=s3://runs/vision/full-0a1b2c3d");
     let finisher = container(&job(FULL), Member::FINISHER, 9);
@@ -139,6 +155,92 @@ fn what_pods_mount_and_listen_on_stays_as_it_is() {
     assert_eq!(worker["volumeMounts"], json!(own));
 }
 
+/// Since version 3 of the contract. A job has keys from its beginning or never: its pods must agree.
+#[test]
+fn servers_and_workers_are_given_the_key_of_their_role_alone() {
+    let with_key = |member: Member| {
+        let pod = resources::pod(&new(FULL), "trainer:1", member, 0, 1);
+        let pod = serde_json::to_value(pod).expect("a pod is JSON");
+        let container = &pod["spec"]["containers"][0];
+        let find = |list: &Value, name: &str| {
+            let mut list = list.as_array().cloned().unwrap_or_default();
+            list.retain(|item| item["name"] == name);
+            list
+        };
+        (
+            find(&container["env"], "TRAINYARD_KEY_FILE"),
+            find(&container["volumeMounts"], "trainyard-key"),
+            find(&pod["spec"]["volumes"], "trainyard-key"),
+        )
+    };
+    for (member, entry) in [
+        (Member::server(0), "server"),
+        (Member::server(1), "server"),
+        (Member::worker(2), "worker"),
+    ] {
+        let env = json!({"name": "TRAINYARD_KEY_FILE", "value": "/etc/trainyard-key/key"});
+        let mount =
+            json!({"mountPath": "/etc/trainyard-key", "name": "trainyard-key", "readOnly": true});
+        let volume = json!({"name": "trainyard-key", "secret": {
+            "defaultMode": 0o440, "items": [{"key": entry, "path": "key"}], "secretName": "full-keys-0a1b2c3d",
+        }});
+        let expected = (vec![env], vec![mount], vec![volume]);
+        assert_eq!(with_key(member), expected, "{member}");
+    }
+    assert_eq!(with_key(Member::FINISHER), (vec![], vec![], vec![]));
+}
+
+#[test]
+fn a_pod_with_a_key_is_as_one_without_in_all_else() {
+    let pod = |job: &Job, member| {
+        let pod = resources::pod(job, "trainer:1", member, 0, 1);
+        serde_json::to_value(pod).expect("a pod is JSON")
+    };
+    for member in [Member::server(0), Member::worker(0), Member::FINISHER] {
+        let mut with = pod(&new(FULL), member);
+        for list in [
+            "/spec/volumes",
+            "/spec/containers/0/env",
+            "/spec/containers/0/volumeMounts",
+        ] {
+            let list = with.pointer_mut(list).and_then(Value::as_array_mut);
+            list.expect("a list").retain(|item| {
+                item["name"] != "trainyard-key" && item["name"] != "TRAINYARD_KEY_FILE"
+            });
+        }
+        assert_eq!(with, pod(&job(FULL), member), "{member}");
+    }
+}
+
+#[test]
+fn the_secret_with_the_keys_stays_as_it_is() {
+    let random = std::array::from_fn(|i| i as u8);
+    let secret = resources::keys(&new(FULL), random);
+    let secret = serde_json::to_value(secret).expect("a Secret is JSON");
+    // The key of workers, by Python: hmac.digest(bytes(range(32)), b"trainyard: key of workers", "sha256").
+    assert_eq!(
+        secret,
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "immutable": true,
+            "metadata": {
+                "name": "full-keys-0a1b2c3d", "namespace": "team",
+                "labels": {
+                    "app.kubernetes.io/managed-by": "trainyard", "app.kubernetes.io/name": "trainyard",
+                    "trainyard.dev/job": "full",
+                },
+                "ownerReferences": [{
+                    "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "name": "full",
+                    "uid": "0a1b2c3d-0000-4000-8000-000000000001", "controller": true,
+                }],
+            },
+            "data": {
+                "server": "MDAwMTAyMDMwNDA1MDYwNzA4MDkwYTBiMGMwZDBlMGYxMDExMTIxMzE0MTUxNjE3MTgxOTFhMWIxYzFkMWUxZg==",
+                "worker": "YjRjZDRlZmI3YTAyMjRjMTEyNmU2ZGU3OTdmNTczNmEyOTIxMDRjMTM3YTUzNWNlNzFiYTljNDExMjFhMDJmYQ==",
+            },
+        })
+    );
+}
+
 /// A finisher reaches the storage as a server does, and is placed and sized as a worker.
 #[test]
 fn a_finisher_stands_between_server_and_worker() {
@@ -200,7 +302,7 @@ fn the_job_file_has_the_defaults_that_the_job_was_begun_with() {
     let defaults = |categorical: &str, status: &str| {
         let csv = format!("csv: {{uri: a.csv, label: y, categorical: [{categorical}]}}");
         let yaml = FULL.replace("csv: {uri: a.csv, label: y}", &csv);
-        let map = resources::config_map(&job(&format!("{yaml}\n{status}\n"))).expect("JSON");
+        let map = resources::config_map(&read(&format!("{yaml}\n{status}\n"))).expect("JSON");
         let file: Value =
             serde_json::from_str(&map.data.expect("files")["job.json"]).expect("JSON");
         file.get("defaults").cloned()

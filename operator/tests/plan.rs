@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use trainyard_crds::training_job::{MemberRestarts, Phase};
+use trainyard_crds::training_job::{ExportStatus, MemberRestarts, Phase};
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 use trainyard_operator::job::Job;
 use trainyard_operator::observe::{Child, ChildObject, End, Member, Observed, PodSeen, PodStage};
@@ -88,7 +88,8 @@ fn pod(job: &Job, member: Member) -> Value {
 fn o01_objects_come_before_pods_and_a_second_pass_over_them_plans_nothing() {
     let job = valid(FULL);
     let first = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0);
-    let applied: Vec<Step> = ChildObject::ALL.map(Step::Create).into();
+    let mut applied: Vec<Step> = ChildObject::ALL.map(Step::Create).into();
+    applied.push(Step::CreateKeys);
     assert_eq!(first.steps[..applied.len()], applied);
     let members: Vec<Member> = first.steps[applied.len()..]
         .iter()
@@ -173,6 +174,7 @@ fn o16_the_longest_name_that_the_schema_admits_leaves_room_for_pods_and_services
     assert_eq!(pod.len(), 60);
     let service = resources::coordinator(&job, 0).metadata.name;
     assert!(service.is_some_and(|name| name.len() <= 63));
+    assert_eq!(resources::keys_name(&job).len(), 54);
 }
 
 #[test]
@@ -195,7 +197,7 @@ fn o24_pods_pass_the_restricted_standard_and_hold_no_token() {
             assert!(spec[field].is_null(), "{field}");
         }
         let volumes = spec["volumes"].as_array().expect("volumes");
-        let restricted = ["configMap", "emptyDir", "persistentVolumeClaim"];
+        let restricted = ["configMap", "emptyDir", "persistentVolumeClaim", "secret"];
         assert!(
             volumes
                 .iter()
@@ -387,6 +389,116 @@ fn o39_reserved_names_are_refused_with_their_field() {
         let problems = problems(&changed);
         assert!(problems.contains(expected), "{problems} has {expected}");
     }
+}
+
+/// A job that runs must not become invalid because a newer operator needs names for itself.
+#[test]
+fn o38_names_that_came_with_keys_are_reserved_only_in_jobs_with_keys() {
+    let cases = [
+        (
+            "name: scratch, emptyDir",
+            "name: trainyard-key, emptyDir",
+            "spec.workers.volumes: the name trainyard-key",
+        ),
+        (
+            "mountPath: /scratch",
+            "mountPath: /etc/trainyard-key/",
+            "spec.workers.volumeMounts: /etc/trainyard-key/",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let changed = FULL.replace(from, to);
+        assert_ne!(changed, FULL, "{from}");
+        let told = problems(&changed);
+        assert!(told.contains(expected), "{told} has {expected}");
+        let told = problems(&format!(
+            "{changed}\nstatus: {{image: 'trainer:1', contract: 3}}\n"
+        ));
+        assert!(told.contains(expected), "{told} has {expected}");
+        for contract in ["", ", contract: 2"] {
+            let status = format!("status: {{image: 'trainer:1'{contract}}}");
+            assert!(!valid(&format!("{changed}\n{status}\n")).has_keys);
+        }
+    }
+}
+
+/// Whether a pass over these pods makes keys before it creates pods.
+fn makes_keys(job: &Job, status: &TrainingJobStatus, pods: Vec<PodSeen>, second: i64) -> bool {
+    let observed = Observed {
+        pods,
+        children: all_current(),
+        ..Observed::default()
+    };
+    let steps = pass(job, status, &observed, second).steps;
+    let first_pod = steps.iter().position(Step::creates_pod);
+    let keys = steps.iter().position(|step| *step == Step::CreateKeys);
+    assert!(first_pod.is_some(), "{steps:?}");
+    assert!(keys.is_none() || keys < first_pod, "{steps:?}");
+    keys.is_some()
+}
+
+#[test]
+fn o41_keys_are_made_before_pods_as_long_as_no_pod_has_them() {
+    let job = valid(FULL);
+    let first = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0);
+    let status = first.status;
+    assert_eq!(status.contract, Some(3));
+    let worker = |stage| PodSeen {
+        stage,
+        ..seen(&job, Member::worker(0), 0)
+    };
+    let (since, ready) = (Some(at(0)), true);
+    let ended = End {
+        code: Some(137),
+        reason: "Error".into(),
+        message: String::new(),
+        disrupted: false,
+        lived_seconds: 1,
+        finished: Some(at(1)),
+    };
+    for (stage, expected) in [
+        (PodStage::Pending { trouble: None }, false),
+        (PodStage::Running { since, ready }, false),
+        (PodStage::Exited { sidecar: true }, true),
+        (PodStage::Ended(ended), true),
+    ] {
+        let told = format!("{stage:?}");
+        let pods = vec![worker(stage)];
+        assert_eq!(makes_keys(&job, &status, pods, 60), expected, "{told}");
+    }
+    assert!(makes_keys(&job, &status, Vec::new(), 60));
+    // One that hangs on a lost node is shut out anyway.
+    let hangs = PodSeen {
+        deletion: Some(at(100)),
+        ..worker(PodStage::Running { since, ready })
+    };
+    assert!(!makes_keys(&job, &status, vec![hangs.clone()], 104));
+    assert!(makes_keys(&job, &status, vec![hangs], 105));
+}
+
+#[test]
+fn o41_neither_a_job_that_was_begun_without_keys_nor_an_export_makes_any() {
+    let begun = |contract: &str| {
+        let status = format!("status: {{image: 'trainer:1'{contract}}}");
+        valid(&format!("{FULL}\n{status}\n"))
+    };
+    for (contract, expected) in [
+        ("", false),
+        (", contract: 2", false),
+        (", contract: 3", true),
+    ] {
+        let job = begun(contract);
+        let status = job.object.status.clone().expect("a status");
+        assert_eq!(
+            makes_keys(&job, &status, Vec::new(), 0),
+            expected,
+            "{contract}"
+        );
+    }
+    let job = valid(FULL);
+    let mut status = pass(&job, &TrainingJobStatus::default(), &Observed::default(), 0).status;
+    status.export = Some(ExportStatus::default());
+    assert!(!makes_keys(&job, &status, Vec::new(), 60));
 }
 
 /// A status with all servers running, and a worker that ended nine times in a row.

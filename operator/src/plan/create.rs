@@ -1,7 +1,7 @@
 //! What is created or changed because it is missing or not as it should be.
 
 use super::{Members, Planner, Step, lookups, members};
-use crate::observe::{Child, ChildObject, Member, Role};
+use crate::observe::{Child, ChildObject, Member, PodSeen, Role};
 use crate::resources::pod_name;
 use crate::trouble::Trouble;
 
@@ -71,18 +71,33 @@ impl Planner<'_> {
 
     fn create_pods(&mut self, due: Vec<(Member, u32)>) {
         let generation = self.status.generation;
+        let mut pods = Vec::new();
         for (member, attempt) in due {
             if self.observed.foreign.contains(&(member, attempt)) {
                 let taken = name_taken("Pod", &pod_name(&self.job.name, member, attempt));
                 self.refused.get_or_insert(taken);
                 continue;
             }
-            self.steps.push(Step::CreatePod {
+            pods.push(Step::CreatePod {
                 member,
                 attempt,
                 generation,
             });
         }
+        if !pods.is_empty() && self.keys_may_be_missing() {
+            self.steps.push(Step::CreateKeys);
+        }
+        self.steps.extend(pods);
+    }
+
+    /// Whether nobody has the job's keys, so that they may never have been made, or may be made again. Nobody asks for them:
+    /// whoever may ask may read them. As long as a pod lives, they were made before it, and others would shut it out.
+    fn keys_may_be_missing(&self) -> bool {
+        let lives = |pod: &PodSeen| {
+            let gone = members::lost_at(pod).is_some_and(|lost| lost <= self.now);
+            !gone && (pod.is_running() || !pod.has_started())
+        };
+        self.job.has_keys && !self.is_exporting() && !self.observed.pods.iter().any(lives)
     }
 }
 

@@ -16,6 +16,8 @@ pub enum Step {
         /// Its uid, so that a namesake is safe.
         uid: String,
     },
+    /// Create the Secret with the job's keys. Only the API server can say whether there is one, in its answer.
+    CreateKeys,
     /// Create a member's pod.
     CreatePod {
         /// Whose.
@@ -62,7 +64,7 @@ impl Step {
     pub fn makes(&self) -> bool {
         matches!(
             self,
-            Step::Create(_) | Step::Update { .. } | Step::CreatePod { .. }
+            Step::Create(_) | Step::Update { .. } | Step::CreateKeys | Step::CreatePod { .. }
         )
     }
 

@@ -1,10 +1,12 @@
 //! The objects that a job consists of, built from it and nothing else: the same job gives the same bytes.
 
 pub mod digest;
+mod keys;
 pub mod labels;
 mod network;
 mod pod;
 
+pub use keys::keys;
 pub use network::{config_map, coordinator, headless, network_policy};
 pub use pod::pod;
 
@@ -29,6 +31,11 @@ pub fn coordinator_name(job: &str) -> String {
 /// Name of the ConfigMap with the resolved job.
 pub fn config_name(job: &str) -> String {
     format!("{job}-job")
+}
+
+/// Name of the Secret with the job's keys. A namesake of another job, deleted or not, has another: nobody looks whose it is.
+pub fn keys_name(job: &Job) -> String {
+    format!("{}-keys-{}", job.name, job.short_uid())
 }
 
 /// URI of a job's folder in its storage, as the pods see it.

@@ -18,7 +18,7 @@ use trainyard_crds::{API_VERSION, KIND, TrainingJobSpec};
 use super::{config_name, coordinator_name, labels};
 use crate::job::Job;
 
-fn metadata(job: &Job, name: String) -> ObjectMeta {
+pub(super) fn metadata(job: &Job, name: String) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
         namespace: Some(job.namespace.clone()),

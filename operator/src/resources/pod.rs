@@ -18,7 +18,7 @@ use trainyard_contract::pod::{
 use trainyard_contract::{FinisherArgs, Member, MemberArgs, Role, ServerArgs, WorkerArgs};
 use trainyard_crds::training_job::{PodSettings, Volume as JobVolume};
 
-use super::{USER, config_name, coordinator_name, labels, pod_name, storage_uri};
+use super::{USER, config_name, coordinator_name, keys, labels, pod_name, storage_uri};
 use crate::job::{Job, StoragePlace};
 
 /// Seconds a pod has to hand its work over, unless the job says otherwise: a checkpoint must fit.
@@ -205,6 +205,7 @@ fn env(job: &Job, role: Role, settings: &PodSettings) -> Vec<EnvVar> {
         }),
         ..EnvVar::default()
     }];
+    env.extend(keys::env(job, role));
     // Servers and the finisher need the storage alone, workers the data alone: each finds its own under the usual names.
     match role {
         Role::Server => {
@@ -330,6 +331,7 @@ fn volumes(job: &Job, role: Role) -> Vec<Volume> {
         },
     ];
     volumes.extend(own_volume(job, role).map(|own| source(named(own.name), own.from)));
+    volumes.extend(keys::volume(job, role));
     volumes
 }
 
@@ -375,6 +377,7 @@ fn mounts(job: &Job, role: Role, settings: &PodSettings) -> Vec<VolumeMount> {
         mount("tmp", TEMPORARY_FOLDER, false),
     ];
     mounts.extend(own_volume(job, role).map(|own| mount(own.name, own.folder, own.read_only)));
+    mounts.extend(keys::mount(job, role));
     mounts.extend(settings.volume_mounts.iter().cloned());
     mounts
 }

@@ -33,6 +33,7 @@ pub const CALLS: &[Call] = &[
     ("",                  "configmaps",             "patch",  "apply::write of what is there"),
     ("",                  "configmaps",             "get",    "read::missing_reference"),
     ("",                  "persistentvolumeclaims", "get",    "read::missing_reference"),
+    ("",                  "secrets",                "create", "apply::create_keys; never anything else"),
     ("networking.k8s.io", "networkpolicies",        "list",   "controller::children; read::child: whose it is"),
     ("networking.k8s.io", "networkpolicies",        "watch",  "controller::children"),
     ("networking.k8s.io", "networkpolicies",        "create", "apply::write"),

@@ -14,7 +14,7 @@ use trainyard_operator::context::Clock;
 use crate::faults::Gate;
 use crate::invariants::Watchdog;
 use crate::kubelet::{PodSim, Task};
-use crate::store::{Change, JOBS, Key, PODS, Refusal, Store};
+use crate::store::{Change, JOBS, Key, Kind, PODS, Refusal, Store};
 use crate::trainer::{Exports, Training};
 
 /// Time: tokio's, which stands still while anybody has something to do. The operator's clock may be off by some seconds.
@@ -66,8 +66,8 @@ pub struct Cluster {
     pub nodes: Vec<bool>,
     /// Most pods that may exist.
     pub quota: Option<usize>,
-    /// What creating a pod is answered with, if it is refused.
-    pub pods_refused: Option<Refusal>,
+    /// What creating an object of a kind is answered with, if it is refused.
+    pub refused: BTreeMap<&'static Kind, Refusal>,
     /// Nothing can be scheduled.
     pub full: bool,
     /// Images cannot be pulled.
@@ -98,7 +98,7 @@ impl Cluster {
             exports: Exports::default(),
             nodes: vec![true; 3],
             quota: None,
-            pods_refused: None,
+            refused: BTreeMap::new(),
             full: false,
             registry_down: false,
             secret_missing: false,

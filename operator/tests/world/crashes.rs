@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::faults::When;
 use crate::kubelet::PodState;
 use crate::scenarios::{ALL, Scenario};
-use crate::store::PODS;
+use crate::store::{PODS, SECRETS};
 use crate::world::{End, Outcome, World, simulate};
 
 /// Scenarios in which the pods depend on the moment, and why. There, no member may get more of them than without a crash, and
@@ -29,14 +29,15 @@ const NAMED_AGAIN: &[&str] = &[
     "suspended_while_scaling",
     "resumed_beside_a_silent_node",
     "deleted_and_made_anew",
+    "keys_deleted",
 ];
 
 /// What has come of a scenario: the same, whatever happens to the operator.
 #[derive(Debug, PartialEq)]
 struct Came {
     end: End,
-    /// How many pods of each name were created. A name is a member's attempt: one too many is a pod made twice, and another
-    /// name an attempt that nothing called for.
+    /// How many pods of each name were created, and how often keys of a job. A pod's name is a member's attempt: one too many is
+    /// a pod made twice, and another name an attempt that nothing called for.
     created: BTreeMap<String, usize>,
 }
 
@@ -62,15 +63,22 @@ fn run(scenario: &Scenario, crash: Option<(u64, When)>) -> Result<(Came, u64), S
     })
 }
 
-/// How often a pod of each name was created for a job.
+/// How often a pod of each name was created for a job, and the Secret of each job, whose name ends with the job's uid.
 fn created(world: &World) -> BTreeMap<String, usize> {
     let mut created: BTreeMap<String, usize> = BTreeMap::new();
     world.with(|cluster| {
         for change in &cluster.store.log {
             let owners = &change.object()["metadata"]["ownerReferences"];
-            if change.key.kind == &PODS && change.old.is_none() && !owners.is_null() {
-                *created.entry(change.key.name.clone()).or_default() += 1;
+            if change.old.is_some() || owners.is_null() {
+                continue;
             }
+            let name = change.key.name.as_str();
+            let name = match change.key.kind {
+                kind if kind == &PODS => name,
+                kind if kind == &SECRETS => name.rsplit_once('-').map_or(name, |(job, _)| job),
+                _ => continue,
+            };
+            *created.entry(name.to_owned()).or_default() += 1;
         }
     });
     created

@@ -203,8 +203,8 @@ impl crate::cluster::Cluster {
                 .cloned()
                 .ok_or_else(|| not_found(&key))?,
             (&Method::POST, None) => {
-                if let Some(refusal) = self.pods_refused.clone().filter(|_| key.kind == &PODS) {
-                    return Err(refusal);
+                if let Some(refusal) = self.refused.get(key.kind) {
+                    return Err(refusal.clone());
                 }
                 self.quota(&key)?;
                 self.store.create(key.clone(), call.body.clone(), at, now)?

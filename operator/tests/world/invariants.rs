@@ -6,8 +6,9 @@ use serde_json::Value;
 use trainyard_contract::EXPORT_ATTEMPTS;
 
 use crate::cluster::Cluster;
+use crate::keys::Keys;
 use crate::kubelet::text;
-use crate::store::{Change, JOBS, PODS};
+use crate::store::{Change, JOBS, PODS, SECRETS};
 
 /// What happened to a pod, as far as anybody may count it.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +40,7 @@ pub struct Watchdog {
     pub changed: bool,
     /// Most seconds by which the operator's clock was ever off.
     pub skew: i64,
+    pub keys: Keys,
 }
 
 impl Watchdog {
@@ -112,7 +114,10 @@ impl Watchdog {
 
 impl Cluster {
     pub fn check(&mut self, change: &Change) {
-        if change.key.kind == &PODS {
+        self.check_secrecy(change);
+        if change.key.kind == &SECRETS {
+            self.check_secret(change);
+        } else if change.key.kind == &PODS {
             self.check_pod(change);
         } else if change.key.kind == &JOBS
             && let (Some(old), Some(new)) = (&change.old, &change.new)
@@ -156,6 +161,7 @@ impl Cluster {
             .as_str()
             .and_then(|index| index.parse::<u32>().ok());
         let mut broken = Vec::new();
+        self.check_key_of_pod(pod, &job, &role, &mut broken);
         if !self.watchdog.rivals {
             if matches!(phase.as_str(), "Succeeded" | "Failed" | "Suspended") {
                 broken.push(format!(

@@ -35,6 +35,8 @@ pub struct PodSim {
     started: String,
     /// Exit code that it is about to end with.
     pub exiting: Option<i32>,
+    /// The key that its process has found.
+    pub member_key: Option<trainyard_contract::Key>,
 }
 
 impl PodSim {
@@ -178,6 +180,9 @@ impl Cluster {
         if !exists(&CONFIG_MAPS, &format!("{}-job", pod.job_name)) {
             return Some(("ContainerCreating", ""));
         }
+        if self.key_of(pod).is_err() {
+            return Some(("ContainerCreating", ""));
+        }
         if self.registry_down {
             return Some(("ErrImagePull", "registry.example is not reachable"));
         }
@@ -207,13 +212,16 @@ impl Cluster {
             self.edit_pod(uid, |pod| pod["status"]["containerStatuses"] = waiting);
             return self.after(Duration::from_secs(3), Task::Start(uid.into()));
         }
+        let key = self.key_of(&pod).unwrap_or_default();
         let started = seconds(self.now());
         let ip = format!("10.0.{}.{}", self.rng.u8(..), self.rng.u8(..));
         if let Some(pod) = self.pods.get_mut(uid) {
             pod.state = PodState::Running;
             pod.ip.clone_from(&ip);
             pod.started.clone_from(&started);
+            pod.member_key = key;
         }
+        self.check_agreement(uid);
         self.edit_pod(uid, |object| {
             object["status"]["phase"] = "Running".into();
             object["status"]["podIP"] = ip.into();
@@ -509,6 +517,7 @@ fn pod_sim(key: &Key, pod: &Value) -> Option<PodSim> {
         ip: String::new(),
         started: String::new(),
         exiting: None,
+        member_key: None,
     })
 }
 

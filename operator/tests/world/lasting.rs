@@ -99,7 +99,7 @@ fn o21_a_pod_that_ends_is_not_taken_for_one_that_does_not_start() {
 fn o21_an_api_server_that_fails_for_long_is_reported_and_the_job_recovers() {
     play(async |world| {
         let fails = Refusal::new(500, "InternalError", "etcd is out of space");
-        world.with(|cluster| cluster.pods_refused = Some(fails));
+        world.with(|cluster| cluster.refused.insert(&PODS, fails));
         world.start_operator();
         world.create_job(job("a", 2, 1));
         world.pass(30).await?;
@@ -108,7 +108,7 @@ fn o21_an_api_server_that_fails_for_long_is_reported_and_the_job_recovers() {
             world.status("a")["servers"]["replicas"] == 0,
             world.status("a"),
         )?;
-        world.with(|cluster| cluster.pods_refused = None);
+        world.with(|cluster| cluster.refused.clear());
         world.until_phase("a", "Succeeded", 240).await?;
         ensure(!degraded(&world, "ApiServerError"), world.status("a"))
     });
@@ -119,13 +119,13 @@ fn o21_a_webhook_that_is_away_is_reported_and_raises_no_generation() {
     play(async |world| {
         let message = "Internal error occurred: failed calling webhook \"policy.example\": connection refused";
         let fails = Refusal::new(500, "InternalError", message);
-        world.with(|cluster| cluster.pods_refused = Some(fails));
+        world.with(|cluster| cluster.refused.insert(&PODS, fails));
         world.start_operator();
         world.create_job(job("a", 1, 1));
         world.pass(600).await?;
         ensure(degraded(&world, "WebhookFailed"), world.status("a"))?;
         ensure(world.status("a")["generation"] == 1, world.status("a"))?;
-        world.with(|cluster| cluster.pods_refused = None);
+        world.with(|cluster| cluster.refused.clear());
         world.until_phase("a", "Succeeded", 240).await
     });
 }

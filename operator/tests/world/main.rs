@@ -9,6 +9,7 @@ mod exports;
 mod faults;
 mod http;
 mod invariants;
+mod keys;
 mod kubelet;
 mod lasting;
 mod lifecycle;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::faults::Chaos;
 use crate::scenarios::training;
-use crate::store::{CONFIG_MAPS, JOBS, KINDS, Key, PODS};
+use crate::store::{CONFIG_MAPS, JOBS, KINDS, Key, PODS, SECRETS};
 use crate::world::{Outcome, World, ensure, job};
 
 /// The job trains as long as the story needs it: which pods there are to the end of it is not left to the clock.
@@ -79,14 +79,17 @@ fn reason_of_degradation(world: &World) -> String {
     degraded.map(|(_, reason, _)| reason).unwrap_or_default()
 }
 
-/// Somebody takes the label from the Services, the ConfigMap and the NetworkPolicy by which the watches find them.
+/// Somebody takes the label from the Services, the ConfigMap and the NetworkPolicy by which the watches find them. Nobody watches
+/// the Secret.
 pub async fn parts_relabelled(world: World) -> Outcome {
     const LABEL: &str = "app.kubernetes.io/managed-by";
     training(&world).await?;
     let parts = world.with(|cluster| {
         let at = cluster.elapsed();
         let owned = cluster.store.objects.iter().filter(|(key, object)| {
-            key.kind != &PODS && !object["metadata"]["ownerReferences"].is_null()
+            key.kind != &PODS
+                && key.kind != &SECRETS
+                && !object["metadata"]["ownerReferences"].is_null()
         });
         let keys: Vec<Key> = owned.map(|(key, _)| key.clone()).collect();
         for key in &keys {

@@ -10,8 +10,10 @@ use serde_json::json;
 use crate::cluster::Cluster;
 use crate::crashes::nothing_left_over;
 use crate::faults::Chaos;
+use crate::keys;
+use crate::kubelet::text;
 use crate::scenarios::{no_trace_of_a, silence};
-use crate::store::{CLAIMS, CONFIG_MAPS, JOBS, KINDS, Key, PODS};
+use crate::store::{CLAIMS, CONFIG_MAPS, JOBS, KINDS, Key, PODS, SECRETS};
 use crate::trainer::Export;
 use crate::troubles::edit_label;
 use crate::world::{Outcome, World, ensure, job, simulate};
@@ -126,6 +128,7 @@ async fn schedule(world: World, seed: u64) -> Outcome {
     }
     world.pass(rng.u64(0..20)).await?;
     mend(&world);
+    make_keys_again(&world).await?;
     for name in ["a", "b"] {
         world
             .until(&format!("{name} ends"), 20_000, |cluster| {
@@ -284,6 +287,38 @@ fn stranger(cluster: &mut Cluster) {
     let _ = cluster
         .store
         .create(Key::new(&PODS, "default", "stranger"), pod, at, now);
+}
+
+/// What users do for jobs whose keys somebody has deleted.
+async fn make_keys_again(world: &World) -> Outcome {
+    for name in ["a", "b"] {
+        let mounted = |cluster: &Cluster| {
+            let pods = cluster.store.of_kind(&PODS);
+            let mut of_job =
+                pods.filter(|pod| pod["metadata"]["labels"]["trainyard.dev/job"] == name);
+            of_job.find_map(|pod| keys::mounted(pod))
+        };
+        let is_missing = |cluster: &Cluster| {
+            let secret = mounted(cluster).map(|(secret, _)| Key::new(&SECRETS, "default", &secret));
+            secret.is_some_and(|secret| cluster.store.get(&secret).is_none())
+        };
+        if !world.with(|cluster| is_missing(cluster)) {
+            continue;
+        }
+        world.with(|cluster| cluster.watchdog.changed = true);
+        world.edit_job(name, |job| job["spec"]["suspend"] = true.into());
+        let what = format!("{name} is suspended, or has ended");
+        world
+            .until(&what, 1000, |cluster| {
+                let phase = cluster.job(name).map(|job| text(&job["status"]["phase"]));
+                phase.is_none_or(|phase| {
+                    ["Suspended", "Succeeded", "Failed"].contains(&phase.as_str())
+                })
+            })
+            .await?;
+        world.edit_job(name, |job| job["spec"]["suspend"] = false.into());
+    }
+    Ok(())
 }
 
 /// Everything is as it should be again.

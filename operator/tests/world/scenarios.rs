@@ -6,6 +6,7 @@ use std::pin::Pin;
 use serde_json::json;
 
 use crate::exports::{export_disturbed, export_fails, export_killed};
+use crate::keys::keys_deleted;
 use crate::obstacles::*;
 use crate::store::{CLAIMS, CONFIG_MAPS, JOBS, Key, PODS};
 use crate::world::{Outcome, World, ensure, job};
@@ -75,6 +76,7 @@ scenarios![
     invalid_and_made_anew,
     clocks_jump,
     no_room_and_then_no_secret,
+    keys_deleted,
 ];
 
 async fn success(world: World) -> Outcome {
@@ -237,7 +239,7 @@ async fn scaled_while_restarting(world: World) -> Outcome {
     world.until_phase("a", "Succeeded", 300).await
 }
 
-fn suspend(world: &World, suspend: bool) {
+pub fn suspend(world: &World, suspend: bool) {
     world.edit_job("a", |job| job["spec"]["suspend"] = suspend.into());
 }
 

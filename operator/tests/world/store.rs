@@ -32,16 +32,18 @@ pub static CONFIG_MAPS: Kind = kind("configmaps", "ConfigMap", "v1");
 pub static CLAIMS: Kind = kind("persistentvolumeclaims", "PersistentVolumeClaim", "v1");
 pub static EVENTS: Kind = kind("events", "Event", "events.k8s.io/v1");
 pub static SERVICES: Kind = kind("services", "Service", "v1");
+pub static SECRETS: Kind = kind("secrets", "Secret", "v1");
 static POLICIES: Kind = kind("networkpolicies", "NetworkPolicy", "networking.k8s.io/v1");
 
 /// All kinds that this server knows.
-pub static KINDS: [&Kind; 7] = [
+pub static KINDS: [&Kind; 8] = [
     &JOBS,
     &PODS,
     &CONFIG_MAPS,
     &CLAIMS,
     &EVENTS,
     &SERVICES,
+    &SECRETS,
     &POLICIES,
 ];
 

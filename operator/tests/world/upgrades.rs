@@ -1,7 +1,9 @@
 //! An operator that takes over the jobs of an older one, or of a newer one.
 
 use serde_json::{Value, json};
+use trainyard_contract::{KEYS_SINCE, VERSION};
 
+use crate::keys::secrets;
 use crate::store::{CONFIG_MAPS, EVENTS, JOBS, KINDS, Key, PODS};
 use crate::world::{Outcome, World, ensure, job, play};
 
@@ -19,7 +21,7 @@ fn begun_under(world: &World, contract: Value) {
     });
 }
 
-/// Job `a` as an older operator has left it: its job file says the same in other words, and its status names no contract.
+/// The job file of job `a` as an older operator has left it: it says the same in other words.
 fn make_older(world: &World) {
     world.with(|cluster| {
         cluster.exports.by_server = true;
@@ -29,12 +31,24 @@ fn make_older(world: &World) {
             map["immutable"] = Value::Null;
         });
     });
-    begun_under(world, Value::Null);
 }
 
-async fn upgraded(world: &World, meanwhile: impl FnOnce(&World)) -> Outcome {
+/// Creates job `a` as an operator has just begun it that knew this contract: what is made for it is what that one made.
+fn create_begun_under(world: &World, contract: Value) {
+    world.with(|cluster| {
+        let (at, now) = (cluster.elapsed(), cluster.now());
+        let key = Key::new(&JOBS, "default", "a");
+        let created = cluster.store.create(key.clone(), job("a", 2, 2), at, now);
+        created.expect("there is no job yet");
+        let status = json!({"image": "trainer:1", "contract": contract});
+        let edit = |job: &mut Value| job["status"] = status;
+        cluster.store.edit(&key, at, edit);
+    });
+}
+
+async fn upgraded(world: &World, contract: Value, meanwhile: impl FnOnce(&World)) -> Outcome {
     let seat = world.start_operator();
-    world.create_job(job("a", 2, 2));
+    create_begun_under(world, contract);
     world.until_step("a", 100).await?;
     world.remove_operator(seat);
     meanwhile(world);
@@ -45,7 +59,7 @@ async fn upgraded(world: &World, meanwhile: impl FnOnce(&World)) -> Outcome {
 #[test]
 fn o38_a_job_goes_on_under_a_newer_operator_with_the_job_file_that_it_has() {
     play(async |world| {
-        upgraded(&world, make_older).await?;
+        upgraded(&world, Value::Null, make_older).await?;
         world.pass(10).await?;
         world.end_pod("a-worker-0-0", 137, "Error");
         world.until_phase("a", "Succeeded", 200).await?;
@@ -87,7 +101,7 @@ fn replace_by_recording(world: &World) {
 #[test]
 fn o38_what_an_older_operator_has_made_is_taken_over_as_it_is() {
     play(async |world| {
-        upgraded(&world, replace_by_recording).await?;
+        upgraded(&world, Value::Null, replace_by_recording).await?;
         let version = world.with(|cluster| cluster.store.version);
         world.until_phase("a", "Succeeded", 200).await?;
         let changed: Vec<String> = world.with(|cluster| {
@@ -125,6 +139,23 @@ fn o38_the_job_file_cannot_be_changed_and_is_made_again_if_it_is_deleted() {
     });
 }
 
+/// Pods with and without a key would not take each other in.
+#[test]
+fn o38_a_job_that_was_begun_without_keys_goes_on_without() {
+    for contract in [Value::Null, json!(1), json!(KEYS_SINCE - 1)] {
+        play(async |world: World| {
+            upgraded(&world, contract.clone(), |_| {}).await?;
+            world.end_pod("a-server-1-0", 139, "Error");
+            world.end_pod("a-worker-0-0", 137, "Error");
+            world.until_runs("a-worker-0-1", 60).await?;
+            world.until_phase("a", "Succeeded", 300).await?;
+            ensure(secrets(&world).is_empty(), secrets(&world))?;
+            let contract = &contract;
+            ensure(world.status("a")["contract"] == *contract, contract)
+        });
+    }
+}
+
 #[test]
 fn o38_a_job_of_a_newer_operator_is_left_alone() {
     play(async |world| {
@@ -133,7 +164,7 @@ fn o38_a_job_of_a_newer_operator_is_left_alone() {
             // An end that may mean something to a newer operator.
             world.end_pod("a-worker-0-0", 76, "Error");
         };
-        upgraded(&world, newer).await?;
+        upgraded(&world, json!(VERSION), newer).await?;
         let before = world.status("a");
         world.pass(200).await?;
         ensure(world.status("a") == before, world.status("a"))?;

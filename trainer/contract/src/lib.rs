@@ -24,10 +24,15 @@
 ///
 /// 1. Server 0 exports the artifact, and its report names it.
 /// 2. A finisher does. The operator tells by the report which of them it is.
+/// 3. Servers and workers find the key of their role in a file, which the environment names: see [`Key`].
 ///
-/// Arguments and environment of servers and workers are the same in both. What a job file may say beyond what both
+/// Arguments of servers and workers are the same in all of them. What a job file may say beyond what all
 /// know is told by its `defaults`: see [`DEFAULTS`].
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
+
+/// The first version whose servers and workers have keys. Members of an older job are given none, their successors neither: with
+/// and without one, they would not take each other in.
+pub const KEYS_SINCE: u32 = 3;
 
 mod args;
 mod ending;

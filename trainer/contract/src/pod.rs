@@ -21,6 +21,12 @@ pub const JOB_FOLDER: &str = "/etc/trainyard";
 pub const JOB_FILE: &str = "job.json";
 /// The job file.
 pub const JOB_PATH: &str = "/etc/trainyard/job.json";
+/// Folder of the key, in servers and workers.
+pub const KEY_FOLDER: &str = "/etc/trainyard-key";
+/// Name of the file with the key, in that folder.
+pub const KEY_NAME: &str = "key";
+/// The file with the key.
+pub const KEY_PATH: &str = "/etc/trainyard-key/key";
 /// Folder of the data, in workers.
 pub const DATA_FOLDER: &str = "/data";
 /// Folder of the volume with the checkpoints, in servers.
@@ -35,7 +41,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_job_file_is_in_its_folder() {
+    fn files_are_in_their_folders() {
         assert_eq!(JOB_PATH, format!("{JOB_FOLDER}/{JOB_FILE}"));
+        assert_eq!(KEY_PATH, format!("{KEY_FOLDER}/{KEY_NAME}"));
     }
 }
