@@ -85,10 +85,15 @@ fn o38_jobs_survive_an_upgrade_of_the_operator_and_their_bits_stay() -> Result<(
         assert_eq!(status["restarts"]["failures"], 0, "{status}");
         assert!(status["artifact"].is_string(), "{status}");
         let expected = match name {
-            "later" => json!(2),
+            "later" => json!(3),
             _ => contract.clone(),
         };
         assert_eq!(status["contract"], expected, "{status}");
+        // All pods of a job have keys, or none has.
+        let of_job = format!("trainyard.dev/job={name}");
+        let secrets = cluster::list(&namespace.name, "secrets", &of_job)?;
+        let has_keys = expected.as_u64() >= Some(3);
+        assert_eq!(secrets.len(), usize::from(has_keys), "{name}");
         if name != "later" {
             assert_eq!(status["modelSha256"], local["modelSha256"], "{name}");
         }

@@ -221,13 +221,17 @@ fn o23_the_operators_account_can_do_what_the_chart_says_and_nothing_else() -> Re
         ("patch", "services"),
         ("patch", "configmaps"),
         ("create", "events.events.k8s.io"),
+        ("create", "secrets"),
     ] {
         assert!(can(verb, resource), "{verb} {resource}");
     }
     for (verb, resource) in [
         ("get", "secrets"),
         ("list", "secrets"),
-        ("create", "secrets"),
+        ("watch", "secrets"),
+        ("update", "secrets"),
+        ("patch", "secrets"),
+        ("delete", "secrets"),
         ("update", "trainingjobs.trainyard.dev"),
         ("create", "trainingjobs.trainyard.dev"),
         ("create", "pods/exec"),

@@ -1,6 +1,6 @@
 //! What the pods are, and what becomes of them.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use trainyard_tests::cluster::{self, Namespace};
 
@@ -22,6 +22,9 @@ fn o24_pods_run_in_a_restricted_namespace_without_a_token() -> Result<()> {
         "{}",
         namespace.describe("breast-cancer")
     );
+    for pod in &pods {
+        o41_its_key_is_that_of_its_role(&namespace, pod)?;
+    }
     let finisher = cluster::get(&namespace.name, "pod", "breast-cancer-finisher-0-0")?;
     for pod in pods.into_iter().chain(finisher) {
         assert_eq!(pod["spec"]["automountServiceAccountToken"], false);
@@ -31,6 +34,21 @@ fn o24_pods_run_in_a_restricted_namespace_without_a_token() -> Result<()> {
             "{text}"
         );
     }
+    Ok(())
+}
+
+/// A server or worker that has run has read its key as the user that pods run as.
+fn o41_its_key_is_that_of_its_role(namespace: &Namespace, pod: &Value) -> Result<()> {
+    let volumes = pod["spec"]["volumes"].as_array().context("volumes")?;
+    let volume = volumes.iter().find(|volume| !volume["secret"].is_null());
+    let volume = &volume.context("a key")?["secret"];
+    let role = &pod["metadata"]["labels"]["trainyard.dev/role"];
+    assert_eq!(volume["items"], json!([{"key": role, "path": "key"}]));
+    let name = volume["secretName"].as_str().context("a name")?;
+    let secret = cluster::get(&namespace.name, "secret", name)?.context("the Secret")?;
+    assert_eq!(secret["immutable"], true);
+    let owner = &secret["metadata"]["ownerReferences"][0]["uid"];
+    assert_eq!(owner, &pod["metadata"]["ownerReferences"][0]["uid"]);
     Ok(())
 }
 
