@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,7 +11,7 @@ use std::sync::mpsc::Sender;
 
 use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use trainyard_contract::{
     ExitCode, FinisherArgs, Key, Member, MemberArgs, ProcessEnd, Role, ServerArgs, WorkerArgs,
 };
@@ -151,6 +151,38 @@ pub fn as_argument(path: &Path) -> Result<String> {
     })
 }
 
+/// A process that was started here.
+#[derive(Debug)]
+pub struct Process {
+    /// Its process id; once it has been waited for, perhaps another's.
+    pub pid: u32,
+    /// The process itself. None before Linux 5.3, or where a sandbox or the number of open files forbids it.
+    handle: Option<OwnedFd>,
+}
+
+impl Process {
+    /// The process of a child that nobody has waited for yet.
+    pub fn of(child: &Child) -> Self {
+        let pid = child.id();
+        let handle = number(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        Process { pid, handle }
+    }
+
+    /// Sends it a signal; that it has ended is no matter, and no other process is ever hit. Without a
+    /// handle the number has to do: then call this only while it has not been heard to have ended.
+    pub fn signal(&self, signal: Signal) {
+        let _ = match (&self.handle, number(self.pid)) {
+            (Some(handle), _) => pidfd_send_signal(handle, signal),
+            (None, Some(pid)) => kill_process(pid, signal),
+            (None, None) => Ok(()),
+        };
+    }
+}
+
+fn number(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
 /// A process has ended.
 #[derive(Debug)]
 pub struct Exited {
@@ -173,7 +205,7 @@ pub fn start(
     generation: u32,
     listeners: [BorrowedFd<'_>; 2],
     exited: Sender<Exited>,
-) -> Result<u32> {
+) -> Result<Process> {
     let shared = member == Member::COORDINATOR;
     let inherited = shared.then(|| listeners.each_ref().map(AsRawFd::as_raw_fd));
     let mut command = common.command(member, generation, inherited)?;
@@ -206,9 +238,9 @@ pub fn start(
         // It fits a pipe. A process that has ended already is heard of below.
         let _ = stdin.write_all(common.key.of_role(member.role).to_text().as_bytes());
     }
-    let pid = child.id();
+    let process = Process::of(&child);
     std::thread::spawn(move || watch(member, child, &exited));
-    Ok(pid)
+    Ok(process)
 }
 
 fn watch(member: Member, mut child: Child, exited: &Sender<Exited>) {
@@ -219,13 +251,6 @@ fn watch(member: Member, mut child: Child, exited: &Sender<Exited>) {
             pid,
             status,
         });
-    }
-}
-
-/// Sends a signal to a process that we started and that has not been waited for.
-pub fn signal(pid: u32, signal: Signal) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _ = kill_process(pid, signal);
     }
 }
 

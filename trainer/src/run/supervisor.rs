@@ -25,7 +25,7 @@ use super::folder::{Folder, elsewhere};
 use super::observer::{Heard, Observer, relay};
 use super::places::{self, Checkpoints};
 use super::policy::{self, Reaction, Restarts};
-use super::process::{self, Common, Exited, as_argument, in_words};
+use super::process::{self, Common, Exited, Process, as_argument, in_words};
 use super::sockets::SocketFolder;
 use super::{Options, Transport, describe, folder_of};
 use crate::torch_program::TorchProgram;
@@ -51,7 +51,7 @@ enum Input {
 
 /// A member's process, or when it is to be started.
 enum Place {
-    Running { pid: u32, since: Instant },
+    Running { process: Process, since: Instant },
     Waiting { until: Instant },
 }
 
@@ -296,24 +296,29 @@ impl<'a> Supervisor<'a> {
             return Ok(()); // everyone is to leave
         };
         for member in members {
-            let pid = process::start(
+            let process = process::start(
                 &self.common,
                 member,
                 self.generation,
                 [protocol.as_fd(), http.as_fd()],
                 self.exits.clone(),
             )?;
-            self.places
-                .insert(member, Place::Running { pid, since: now });
+            self.places.insert(
+                member,
+                Place::Running {
+                    process,
+                    since: now,
+                },
+            );
         }
         self.write_roster()
     }
 
     fn write_roster(&self) -> Result<()> {
         let entry = |(member, place): (&Member, &Place)| match place {
-            Place::Running { pid, .. } => Some(RosterEntry {
+            Place::Running { process, .. } => Some(RosterEntry {
                 member: *member,
-                pid: *pid,
+                pid: process.pid,
             }),
             Place::Waiting { .. } => None,
         };
@@ -336,26 +341,19 @@ impl<'a> Supervisor<'a> {
             pid,
             status,
         } = *exited;
-        let Some(Place::Running {
-            pid: running,
-            since,
-        }) = self.places.get(&member)
-        else {
-            return Ok(None);
+        let lived = match self.places.get(&member) {
+            Some(Place::Running { process, since }) if process.pid == pid => since.elapsed(),
+            _ => return Ok(None),
         };
-        if *running != pid {
-            return Ok(None);
-        }
+        // First: whatever follows, nobody waits for it or signals it any more.
+        self.places.remove(&member);
         let end = process::end(status);
         let verdict = judge(end, self.stopping);
-        let lived = since.elapsed();
         if verdict == Verdict::Left && member == Member::COORDINATOR {
             // The release that explains it may still be on its way to us.
-            self.places.remove(&member);
             return self.explained();
         }
         if self.stopping {
-            self.places.remove(&member);
             return Ok(None);
         }
         if verdict == Verdict::Disrupted && member == Member::COORDINATOR {
@@ -390,7 +388,6 @@ impl<'a> Supervisor<'a> {
                 Ok(None)
             }
             reaction => {
-                self.places.remove(&member);
                 let said = process::last_error(&self.common.log(member));
                 let log = self.common.log(member);
                 let why = match (reaction, self.backoff_limit) {
@@ -543,8 +540,8 @@ impl<'a> Supervisor<'a> {
 
     fn signal_all(&self, signal: Signal) {
         for place in self.places.values() {
-            if let Place::Running { pid, .. } = place {
-                process::signal(*pid, signal);
+            if let Place::Running { process, .. } = place {
+                process.signal(signal);
             }
         }
     }
