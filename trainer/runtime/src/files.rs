@@ -37,12 +37,13 @@ impl Files for Sources {
     }
 }
 
-/// An object that cannot be opened, marked by who can mend it.
+/// A file or an object that cannot be opened, marked by who can mend it: a store may be back in a while.
 pub fn unopened(uri: &str, error: io::Error) -> anyhow::Error {
     let message = format!("{uri}: cannot open it: {error}");
-    match error.kind() {
-        io::ErrorKind::InvalidInput => BadInput(message).into(),
-        _ => TryAgain(message).into(),
+    let passing = error.kind() != io::ErrorKind::InvalidInput && Address::is_meant(uri);
+    match passing {
+        true => TryAgain(message).into(),
+        false => BadInput(message).into(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! SIGTERM, SIGINT and SIGHUP as requests: the first asks to leave in order, the second ends at once.
+//! SIGTERM, SIGINT and SIGHUP as requests: the first asks to leave in order, or ends the process where there is nothing to
+//! be put in order; the second ends it at once.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -19,10 +20,18 @@ const TOGETHER: Duration = Duration::from_millis(500);
 
 type Listener = Box<dyn Fn() + Send>;
 
+/// What the first request leads to.
+enum Answer {
+    /// Somebody is told, who ends the process in order.
+    Tell(Listener),
+    /// The process ends: nothing of it is to be finished.
+    Leave(ExitCode),
+}
+
 #[derive(Default)]
 struct State {
     requested: Option<Instant>,
-    listener: Option<Listener>,
+    answer: Option<Answer>,
     before_exit: Option<Listener>,
 }
 
@@ -41,13 +50,23 @@ impl Termination {
     }
 
     /// Calls `listener` when termination is asked for, at once if it was already. Replaces the
-    /// listener before.
+    /// answer before.
     pub fn listen(&self, listener: impl Fn() + Send + 'static) {
         let mut state = self.lock();
         if state.requested.is_some() {
             listener();
         }
-        state.listener = Some(Box::new(listener));
+        state.answer = Some(Answer::Tell(Box::new(listener)));
+    }
+
+    /// Ends the process with `code` when termination is asked for, at once if it was already, wherever
+    /// its threads are: for waits that no message can end. Replaces the answer before.
+    pub fn leave_at_once(&self, code: ExitCode) {
+        let mut state = self.lock();
+        if state.requested.is_some() {
+            state.end(code);
+        }
+        state.answer = Some(Answer::Leave(code));
     }
 
     /// Sends a message to a thread when termination is asked for.
@@ -64,27 +83,40 @@ impl Termination {
         self.listen(move || drop(to.send(&ToCoordinator::Drain)));
     }
 
-    /// Calls `clean_up` before the second signal ends the process.
+    /// Calls `clean_up` before a signal ends the process at once.
     pub fn before_exit(&self, clean_up: impl Fn() + Send + 'static) {
         self.lock().before_exit = Some(Box::new(clean_up));
     }
 
-    /// Forgets the listener.
+    /// Forgets the answer: the first request is only remembered.
     pub fn clear(&self) {
-        self.lock().listener = None;
+        self.lock().answer = None;
+    }
+}
+
+impl State {
+    /// Takes a request at `now`; returns how the process is to end, if it is to end at once.
+    fn request(&mut self, now: Instant) -> Option<ExitCode> {
+        if let Some(first) = self.requested {
+            let again = now.saturating_duration_since(first) >= TOGETHER;
+            return again.then_some(ExitCode::Interrupted);
+        }
+        self.requested = Some(now);
+        match &self.answer {
+            Some(Answer::Tell(listener)) => listener(),
+            Some(Answer::Leave(code)) => return Some(*code),
+            None => {}
+        }
+        None
     }
 
-    /// Takes a request at `now`; returns whether the process is to end at once.
-    fn request(&self, now: Instant) -> bool {
-        let mut state = self.lock();
-        if let Some(first) = state.requested {
-            return now.saturating_duration_since(first) >= TOGETHER;
+    /// Ends the process. Not as `std::process::exit` does: the destructors of libraries would run beside
+    /// threads that still compute.
+    fn end(&self, code: ExitCode) -> ! {
+        if let Some(clean_up) = &self.before_exit {
+            clean_up();
         }
-        state.requested = Some(now);
-        if let Some(listener) = &state.listener {
-            listener();
-        }
-        false
+        signal_hook::low_level::exit(code.code().into())
     }
 }
 
@@ -108,11 +140,9 @@ pub fn termination() -> Result<Termination> {
     let shared = termination.clone();
     std::thread::spawn(move || {
         for _ in signals.forever() {
-            if shared.request(Instant::now()) {
-                if let Some(clean_up) = &shared.lock().before_exit {
-                    clean_up();
-                }
-                std::process::exit(ExitCode::Interrupted.code().into());
+            let mut state = shared.lock();
+            if let Some(code) = state.request(Instant::now()) {
+                state.end(code);
             }
         }
     });
@@ -127,11 +157,30 @@ mod tests {
     fn t12_requests_close_together_are_one() {
         let (termination, begin) = (Termination::default(), Instant::now());
         let at = |milliseconds| begin + Duration::from_millis(milliseconds);
-        assert!(!termination.request(at(0)));
+        let request = |milliseconds| termination.lock().request(at(milliseconds));
+        assert_eq!(request(0), None);
         assert!(termination.requested());
-        assert!(!termination.request(at(1)));
-        assert!(!termination.request(at(499)));
-        assert!(termination.request(at(500)));
+        assert_eq!(request(1), None);
+        assert_eq!(request(499), None);
+        assert_eq!(request(500), Some(ExitCode::Interrupted));
+    }
+
+    #[test]
+    fn t12_whoever_has_nothing_to_finish_ends_with_its_own_code_until_it_has() {
+        let now = Instant::now();
+        let termination = Termination::default();
+        termination.leave_at_once(ExitCode::TryAgain);
+        assert_eq!(
+            termination.lock().request(now),
+            Some(ExitCode::TryAgain),
+            "the first request"
+        );
+        let termination = Termination::default();
+        let (sender, told) = std::sync::mpsc::channel();
+        termination.leave_at_once(ExitCode::TryAgain);
+        termination.forward(sender, || "told");
+        assert_eq!(termination.lock().request(now), None, "it is told instead");
+        assert_eq!(told.try_recv(), Ok("told"));
     }
 
     #[test]

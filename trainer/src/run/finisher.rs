@@ -2,17 +2,20 @@
 //! checkpoint and writes beside it, so its failures do the job no harm.
 
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::thread::sleep;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use rustix::process::Signal;
 use trainyard_contract::{EXPORT_ATTEMPTS, doubled};
 use trainyard_runtime::exit::{BadInput, ExitCode, TryAgain, last_error};
+use trainyard_runtime::signals::Termination;
 use trainyard_runtime::storage::Location;
 
-use super::process;
+use super::process::{self, Process};
 use crate::torch_program::TorchProgram;
 
 /// The wait before the second attempt; it doubles.
@@ -21,6 +24,15 @@ const WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Bytes of the end of its log in which the reason of a failure is looked for.
 const LOG_TAIL: usize = 1 << 16;
+
+/// How an export ended that did not fail.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Exported {
+    /// The artifact is there.
+    Whole,
+    /// The run was asked to stop.
+    Stopped,
+}
 
 /// How a finisher is started.
 #[derive(Debug)]
@@ -44,7 +56,7 @@ impl Finisher {
     }
 
     /// Exports the artifact into the storage at `place`, which `env` gives access to. Tries again if
-    /// that fails. What the finisher says goes to `log`.
+    /// that fails, and stops if `termination` is asked for. What the finisher says goes to `log`.
     ///
     /// # Errors
     /// The reason of the last failure, marked by who can fix it.
@@ -53,22 +65,31 @@ impl Finisher {
         place: &Location,
         env: &[(&'static str, String)],
         log: &mut dyn Write,
-    ) -> Result<()> {
-        for failures in 0..EXPORT_ATTEMPTS - 1 {
-            let Err(error) = self.attempt(place, env, log) else {
-                return Ok(());
+        termination: &Termination,
+    ) -> Result<Exported> {
+        let mut failures = 0;
+        loop {
+            let Err(error) = self.attempt(place, env, log, termination) else {
+                return Ok(Exported::Whole);
             };
-            if error.is::<BadInput>() {
+            if termination.requested() {
+                return Ok(Exported::Stopped);
+            }
+            failures += 1;
+            if failures == EXPORT_ATTEMPTS || error.is::<BadInput>() {
                 return Err(error);
             }
-            let wait = doubled(WAIT, failures, LONGEST_WAIT);
+            let wait = doubled(WAIT, failures - 1, LONGEST_WAIT);
             let _ = writeln!(
                 log,
                 "the export failed and is repeated in {wait:?}: {error:#}"
             );
-            sleep(wait);
+            let (sender, asked) = channel();
+            termination.forward(sender, || ());
+            if asked.recv_timeout(wait).is_ok() {
+                return Ok(Exported::Stopped);
+            }
         }
-        self.attempt(place, env, log)
     }
 
     fn attempt(
@@ -76,14 +97,18 @@ impl Finisher {
         place: &Location,
         env: &[(&'static str, String)],
         log: &mut dyn Write,
+        termination: &Termination,
     ) -> Result<()> {
         let mut child = self
             .command(place, env)?
             .spawn()
             .context("the finisher cannot be started")?;
+        let process = Process::of(&child);
+        termination.listen(move || process.signal(Signal::TERM));
         let stderr = child.stderr.take();
         let said = stderr.map_or(Ok(Vec::new()), |stderr| pass_on(stderr, log));
         let status = child.wait()?;
+        termination.clear();
         let said = said?;
         if status.success() {
             return Ok(());
@@ -106,7 +131,9 @@ impl Finisher {
             .envs(env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+            .stderr(Stdio::piped())
+            // The terminal's Ctrl-C is for us; we tell it.
+            .process_group(0);
         Ok(command)
     }
 }

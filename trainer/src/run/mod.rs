@@ -25,10 +25,11 @@ use trainyard_crds::training_job as api;
 use trainyard_object::Address;
 use trainyard_runtime::exit::{BadInput, ExitCode};
 use trainyard_runtime::job::Job;
+use trainyard_runtime::signals::{self, Termination};
 use trainyard_runtime::storage::Location;
 
 use crate::ui::{Note, Summary, Ui};
-use finisher::Finisher;
+use finisher::{Exported, Finisher};
 use folder::{Folder, elsewhere};
 use places::Checkpoints;
 use supervisor::{Over, Supervisor};
@@ -114,6 +115,9 @@ fn folder_of(manifest: &Path) -> PathBuf {
 /// [`BadInput`] for what the user must mend, anything else if the job has failed.
 pub fn run(mut options: Options, ui: &mut Ui) -> Result<ExitCode> {
     let begin = Instant::now();
+    // Storage may be slow or away. What is half done here is done again by the next run.
+    let termination = signals::termination()?;
+    termination.leave_at_once(ExitCode::Interrupted);
     let mut manifest = read_manifest(&options.file, &options.set)?;
     let base = Path::new("runs").join(manifest.metadata.name.as_deref().unwrap_or_default());
     if options.resume {
@@ -152,7 +156,13 @@ pub fn run(mut options: Options, ui: &mut Ui) -> Result<ExitCode> {
     } else if checkpoints.are_abandoned(&job) {
         folder.clear_log()?; // of a manifest that was changed since
     }
-    let ended = train(&options, job, (&folder, &checkpoints), begin, ui);
+    let ended = train(
+        &options,
+        job,
+        (&folder, &checkpoints),
+        begin,
+        (&termination, ui),
+    );
     let done = matches!(ended, Ok(ExitCode::Done));
     if earlier::exists(&folder.path) && !settle(&folder, done)? {
         let message = "nothing was saved, so the run that was to be overwritten is back".into();
@@ -200,7 +210,7 @@ fn train(
     job: Job,
     (folder, checkpoints): (&Folder, &Checkpoints),
     begin: Instant,
-    ui: &mut Ui,
+    (termination, ui): (&Termination, &mut Ui),
 ) -> Result<ExitCode> {
     let out = options.out.as_deref().unwrap_or(&folder.path);
     let log = checkpoints.log(&job)?;
@@ -244,15 +254,19 @@ fn train(
     if log.complete().is_none() {
         let initial_model = origin::bring_model(job, &base, &folder.path)?;
         let places = (folder, checkpoints, &finisher.program);
-        let mut supervisor = Supervisor::new(options, job, places, initial_model, &log, ui)?;
+        let outside = (termination, &mut *ui);
+        let mut supervisor = Supervisor::new(options, job, places, initial_model, &log, outside)?;
         let end = supervisor.supervise();
         supervisor.dismiss();
+        let (step, total) = (supervisor.progress.step, supervisor.progress.total_steps);
+        drop(supervisor);
+        if !termination.requested() {
+            termination.leave_at_once(ExitCode::Interrupted); // nothing is left to be saved
+        }
         match end? {
             Over::Done => {}
             Over::Stopped if checkpoints.log(job)?.complete().is_some() => {}
             Over::Stopped => {
-                let step = supervisor.progress.step;
-                let total = supervisor.progress.total_steps;
                 let saved = checkpoints
                     .log(job)?
                     .latest()
@@ -267,24 +281,36 @@ fn train(
         .complete()
         .context("the job has ended without a complete checkpoint")?;
     let place = shown(checkpoints, out);
-    finish(&finisher, folder, checkpoints).with_context(|| {
+    let exported = finish(&finisher, folder, checkpoints, termination).with_context(|| {
         format!(
             "the job is complete and its checkpoint is in {place}, but the artifact cannot be exported \
              (fix this, then go on with {})",
             resume_command(&options.arguments)
         )
     })?;
+    if exported == Exported::Stopped {
+        let total = job.plan(manifest.facts.train_rows)?.total_steps();
+        let resume = resume_command(&options.arguments);
+        ui.stopped(manifest.step, total, true, &resume);
+        return Ok(ExitCode::Interrupted);
+    }
     ui.finished(&summary(job, manifest, &place, begin.elapsed())?);
     Ok(ExitCode::Done)
 }
 
 /// Has the artifact exported; what the finisher says is in `logs/finisher.log`.
-fn finish(finisher: &Finisher, folder: &Folder, checkpoints: &Checkpoints) -> Result<()> {
+fn finish(
+    finisher: &Finisher,
+    folder: &Folder,
+    checkpoints: &Checkpoints,
+    termination: &Termination,
+) -> Result<Exported> {
     let mut log = File::options()
         .create(true)
         .append(true)
         .open(folder.path.join("logs/finisher.log"))?;
-    finisher.run(&checkpoints.location, &checkpoints.env(), &mut log)
+    let env = checkpoints.env();
+    finisher.run(&checkpoints.location, &env, &mut log, termination)
 }
 
 /// Where the checkpoints are, in the user's words.

@@ -89,19 +89,19 @@ impl Checkpoints {
 /// The store of a job's data; tried out, so that what is missing is told before anything is started.
 ///
 /// # Errors
-/// [`BadInput`] if an object is missing, or there are no credentials.
+/// [`BadInput`] if a file or an object is missing, or there are no credentials.
 pub fn data(job: &Job, folder: &Path) -> Result<Connection> {
     let connection = data_connection(job.manifest.spec.data.s3.as_ref());
     let sources = Sources::new(folder, connection.clone());
     for uri in job.data_uris()? {
         if Address::is_meant(&uri) {
             credentials(&uri)?;
-            drop(
-                sources
-                    .open(&uri)
-                    .map_err(|error| files::unopened(&uri, error))?,
-            );
         }
+        drop(
+            sources
+                .open(&uri)
+                .map_err(|error| files::unopened(&uri, error))?,
+        );
     }
     Ok(connection)
 }

@@ -19,6 +19,7 @@ use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::job::Job;
 use trainyard_runtime::net::{Listener, Timing};
 use trainyard_runtime::role;
+use trainyard_runtime::signals::Termination;
 
 use super::earlier;
 use super::folder::{Folder, elsewhere};
@@ -94,6 +95,8 @@ pub(super) struct Supervisor<'a> {
     /// Where the job is, as far as it was heard.
     pub progress: Progress,
     stopping: bool,
+    /// The coordinator that runs now has said something.
+    heard: bool,
     /// Warnings that were shown.
     warned: BTreeSet<String>,
     /// The first epoch that was not shown yet.
@@ -109,7 +112,7 @@ impl<'a> Supervisor<'a> {
         (folder, checkpoints, torch): (&'a Folder, &'a Checkpoints, &'a TorchProgram),
         initial_model: Option<PathBuf>,
         log: &Log,
-        ui: &'a mut Ui,
+        (termination, ui): (&Termination, &'a mut Ui),
     ) -> Result<Self> {
         let spec = &job.manifest.spec;
         let out = options.out.as_deref().unwrap_or(&folder.path);
@@ -160,8 +163,6 @@ impl<'a> Supervisor<'a> {
             Timing::default(),
             relay(sender.clone(), Input::Heard),
         );
-        let termination = trainyard_runtime::signals::termination()?;
-        termination.forward(sender.clone(), || Input::Terminate);
         if let Some(folder) = sockets.as_ref().map(Arc::downgrade) {
             let remove = move || folder.upgrade().iter().for_each(|folder| folder.remove());
             termination.before_exit(remove);
@@ -169,6 +170,8 @@ impl<'a> Supervisor<'a> {
         // By sizes alone: server 0 compares digests, and may have to take an older one.
         let from = log.newest_loadable(Check::Sizes).ok().flatten();
         let from = from.map(|loadable| loadable.manifest);
+        // Storage was read for the last time; from here on there is somebody to stop in order.
+        termination.forward(sender.clone(), || Input::Terminate);
         ui.started(&Started {
             job: job.name.clone(),
             model: describe(job),
@@ -218,6 +221,7 @@ impl<'a> Supervisor<'a> {
             begin: now,
             progress: Progress::default(),
             stopping: false,
+            heard: false,
             warned: BTreeSet::new(),
             begun_from: from.map(|manifest| manifest.step),
             next_epoch: from.map_or(0, |manifest| {
@@ -255,6 +259,10 @@ impl<'a> Supervisor<'a> {
                     self.ui.note(&Note::Stopping);
                     self.stopping = true;
                     self.observer.stop();
+                    if !self.heard {
+                        // It is starting, or waits for storage, and may not hear the observer for long.
+                        self.signal(Member::COORDINATOR, Signal::TERM);
+                    }
                     stop_deadline = Some(Instant::now() + FAREWELL);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -303,6 +311,7 @@ impl<'a> Supervisor<'a> {
                 [protocol.as_fd(), http.as_fd()],
                 self.exits.clone(),
             )?;
+            self.heard &= member != Member::COORDINATOR;
             self.places.insert(
                 member,
                 Place::Running {
@@ -445,6 +454,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn progressed(&mut self, mut progress: Progress) {
+        self.heard = true;
         for message in std::mem::take(&mut progress.warnings) {
             if self.warned.insert(message.clone()) {
                 self.ui.note(&Note::Warning { message });
@@ -498,52 +508,46 @@ impl<'a> Supervisor<'a> {
                 // What it saved last is told to the user.
                 Input::Heard(Heard::Progress(progress)) => self.progressed(*progress),
                 Input::Heard(Heard::Epochs(epochs)) => self.finished_epochs(&epochs),
-                Input::Terminate => {}
+                Input::Terminate => self.stopping = true,
             }
         }
         let stopping = self.stopping;
         Ok(Some(if stopping { Over::Stopped } else { Over::Done }))
     }
 
-    /// Sees every process off: time to leave, then the end.
+    /// Sees every process off: it is told to leave, and killed if it takes too long. Whoever was released
+    /// leaves already, and does nothing else when it is told again.
     pub fn dismiss(&mut self) {
         self.observer.close();
         // Whoever still wants to connect finds nobody, instead of waiting for an answer.
         self.listeners = None;
-        let deadline = Instant::now() + FAREWELL;
         self.places
             .retain(|_, place| matches!(place, Place::Running { .. }));
-        let mut told = false;
+        self.signal_all(Signal::TERM);
+        let deadline = Instant::now() + FAREWELL;
         while !self.places.is_empty() {
-            let patience = if told {
-                deadline
-            } else {
-                Instant::now() + Duration::from_secs(2)
-            };
             match self
                 .inputs
-                .recv_timeout(patience.saturating_duration_since(Instant::now()))
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
             {
-                Ok(Input::Exited(exited)) => {
-                    self.places.remove(&exited.member);
-                }
+                Ok(Input::Exited(exited)) => drop(self.places.remove(&exited.member)),
                 Ok(_) => {}
-                Err(_) if told => break,
-                Err(_) => {
-                    told = true;
-                    self.signal_all(Signal::TERM);
-                }
+                Err(_) => break,
             }
         }
         self.signal_all(Signal::KILL);
     }
 
-    fn signal_all(&self, signal: Signal) {
-        for place in self.places.values() {
-            if let Place::Running { process, .. } = place {
-                process.signal(signal);
-            }
+    fn signal(&self, member: Member, signal: Signal) {
+        if let Some(Place::Running { process, .. }) = self.places.get(&member) {
+            process.signal(signal);
         }
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        self.places
+            .keys()
+            .for_each(|member| self.signal(*member, signal));
     }
 }
 

@@ -77,6 +77,7 @@ pub struct Options {
 pub fn run(mut options: Options) -> Result<termination::Ended> {
     // First: storage may be slow, and the first process of a container has no handlers but its own.
     let terminate = trainyard_runtime::signals::termination()?;
+    terminate.leave_at_once(ExitCode::TryAgain);
     let hub = Hub::new(options.key.clone(), options.timing);
     let board = Arc::new(Board::default());
     if let Some(listener) = options.http.take() {
@@ -129,6 +130,8 @@ impl Server {
     fn lead(self: &Arc<Self>) -> Result<termination::Ended> {
         let mut generation = self.options.generation;
         let exit = loop {
+            // Storage may be away for minutes, and nothing of this generation is to be saved yet.
+            self.terminate.leave_at_once(ExitCode::TryAgain);
             match self.coordinate(generation)? {
                 Ended::Regenerated(newer) => {
                     tracing::info!(
@@ -227,6 +230,11 @@ impl Server {
         let mut search = net::Search::new(&self.options.timing);
         let mut tenure = Tenure::new(Arc::clone(self), self.options.generation, None);
         loop {
+            match tenure.version() {
+                None => self.terminate.leave_at_once(ExitCode::TryAgain),
+                // The coordinator may come back and save what is held here.
+                Some(_) => self.terminate.clear(),
+            }
             match net::connect(
                 &self.options.coordinator,
                 tenure.identity,

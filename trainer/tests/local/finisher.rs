@@ -43,7 +43,7 @@ fn t28_a_server_maps_no_libtorch_and_neither_does_the_run() {
 }
 
 /// The finisher of a run, once there is one.
-fn finisher(run: u32) -> Option<u32> {
+pub fn finisher(run: u32) -> Option<u32> {
     let children = fs::read_to_string(format!("/proc/{run}/task/{run}/children")).ok()?;
     children.split_whitespace().find_map(|pid| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;

@@ -4,6 +4,7 @@
 mod artifact;
 mod bits;
 mod common;
+mod endings;
 mod faults;
 mod finisher;
 mod origin;

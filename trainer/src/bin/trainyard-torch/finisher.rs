@@ -15,7 +15,7 @@ use trainyard_torch::{artifact, capability};
 pub fn run(args: FinisherArgs) -> Result<Ended> {
     // Whatever is half done is done again. The first process of a container has no handlers but its own.
     let terminate = signals::termination()?;
-    terminate.listen(|| std::process::exit(ExitCode::TryAgain.code().into()));
+    terminate.leave_at_once(ExitCode::TryAgain);
     let job = role::begin(&args.job, args.supervised)?;
     capability::pin_if_supported(job.manifest.spec.training.cpu_capability)?;
     let storage = role::storage(&args.storage)?;

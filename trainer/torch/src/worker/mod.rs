@@ -71,7 +71,7 @@ pub struct Options {
 pub fn run(mut options: Options) -> Result<ExitCode> {
     // First: data may take long to load, and a worker that is asked to leave meanwhile is no crash.
     let terminate = trainyard_runtime::signals::termination()?;
-    terminate.listen(|| std::process::exit(ExitCode::Done.code().into()));
+    terminate.leave_at_once(ExitCode::Done);
     let activity = Arc::new(Activity::default());
     if let Some(listener) = options.http.take() {
         http::serve(listener, activity.pages())?;
@@ -104,7 +104,6 @@ pub fn run(mut options: Options) -> Result<ExitCode> {
         layout,
         data,
     });
-    terminate.clear();
     let worker = Worker {
         threads: options
             .threads
@@ -146,6 +145,8 @@ impl Worker {
             let mut generation = 0;
             let interval = self.options.timing.heartbeat_interval;
             loop {
+                // Nobody waits for a worker that has no coordinator, and it may look for one for long.
+                self.terminate.leave_at_once(ExitCode::Done);
                 let ending = match self.join(generation)? {
                     Err(ending) => ending,
                     Ok(Welcome(current, sender, receiver)) => {
@@ -163,9 +164,6 @@ impl Worker {
                     Ending::Released(release) => return exit::of_release(release),
                     Ending::Lost(why) => why,
                 };
-                if self.terminate.requested() {
-                    return Ok(ExitCode::Done); // nobody waits for us
-                }
                 search.failed(why);
                 search.wait(&self.options.coordinator)?;
             }
