@@ -11,6 +11,7 @@ pub mod heartbeat;
 pub mod http;
 pub mod job;
 pub mod limits;
+pub mod log;
 pub mod net;
 pub mod output;
 pub mod role;

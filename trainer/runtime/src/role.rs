@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result, bail};
-use trainyard_contract::{Key, Role, env};
+use trainyard_contract::{Key, Role};
 
 use crate::exit::{BadInput, on_panic};
 use crate::job::Job;
@@ -25,14 +25,7 @@ pub fn begin(job: &str, supervisor: Option<u32>) -> Result<Job> {
     if let Some(supervisor) = supervisor {
         end_with(supervisor)?;
     }
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_env(env::LOG).unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .log_internal_errors(false) // they would be printed, and panic where the log cannot be written
-        .with_writer(std::io::stderr)
-        .init();
+    crate::log::begin();
     let text =
         std::fs::read_to_string(job).with_context(|| format!("the job {job} cannot be read"))?;
     Job::from_json(&text)
