@@ -15,6 +15,7 @@ use trainyard_runtime::exit::{BadInput, ExitCode, TryAgain, last_error};
 use trainyard_runtime::signals::Termination;
 use trainyard_runtime::storage::Location;
 
+use super::end;
 use super::process::{self, Process};
 use crate::torch_program::TorchProgram;
 
@@ -114,7 +115,7 @@ impl Finisher {
             return Ok(());
         }
         let reason = last_error(&String::from_utf8_lossy(&said))
-            .unwrap_or_else(|| format!("it ended with {}", process::describe(status)));
+            .unwrap_or_else(|| format!("it ended with {}", end::describe(status)));
         Err(match status.code().and_then(ExitCode::of) {
             Some(ExitCode::BadInput) => BadInput(reason).into(),
             Some(ExitCode::TryAgain) => TryAgain(reason).into(),

@@ -1,6 +1,7 @@
 //! `trainyard run`: real server and worker processes on this machine.
 
 mod earlier;
+pub mod end;
 mod finisher;
 mod folder;
 mod observer;

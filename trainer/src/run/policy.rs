@@ -89,6 +89,15 @@ pub fn heard_the_end(member: Member, verdict: Verdict, phase: &str) -> bool {
     verdict == Verdict::Left && (over.contains(&phase) || member.role == Role::Server)
 }
 
+/// That there were too many restarts, as the end of a clause.
+pub fn used_up(backoff_limit: u32) -> String {
+    match backoff_limit {
+        0 => " and backoffLimit allows no restart".into(),
+        1 => " and the restart that backoffLimit allows is used up".into(),
+        limit => format!(" and the {limit} restarts that backoffLimit allows are used up"),
+    }
+}
+
 /// Whether somebody else claims the checkpoints: a run hands out every generation of its own, so a
 /// higher one is another's.
 pub fn taken_over(claimed: Option<u64>, handed_out: u32) -> bool {

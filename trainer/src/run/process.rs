@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -12,9 +12,7 @@ use std::sync::mpsc::Sender;
 use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
-use trainyard_contract::{
-    ExitCode, FinisherArgs, Key, Member, MemberArgs, ProcessEnd, Role, ServerArgs, WorkerArgs,
-};
+use trainyard_contract::{FinisherArgs, Key, Member, MemberArgs, Role, ServerArgs, WorkerArgs};
 use trainyard_runtime::exit::BadInput;
 
 use super::sockets::SocketFolder;
@@ -22,6 +20,9 @@ use crate::torch_program::TorchProgram;
 
 /// Where members find their key: it is in no file, and in no list of processes.
 const STANDARD_INPUT: &str = "-";
+
+/// Bytes of the end of a member's log in which the reason of its end is looked for.
+const TAIL: u64 = 16 * 1024;
 
 /// A member as users are told of it: `server 0`.
 pub fn in_words(member: Member) -> String {
@@ -158,6 +159,8 @@ pub struct Process {
     pub pid: u32,
     /// The process itself. None before Linux 5.3, or where a sandbox or the number of open files forbids it.
     handle: Option<OwnedFd>,
+    /// Where in its member's log it begins.
+    pub log_from: u64,
 }
 
 impl Process {
@@ -165,7 +168,11 @@ impl Process {
     pub fn of(child: &Child) -> Self {
         let pid = child.id();
         let handle = number(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        Process { pid, handle }
+        Process {
+            pid,
+            handle,
+            log_from: 0,
+        }
     }
 
     /// Sends it a signal; that it has ended is no matter, and no other process is ever hit. Without a
@@ -213,6 +220,7 @@ pub fn start(
         .create(true)
         .append(true)
         .open(common.log(member))?;
+    let log_from = log.metadata()?.len();
     command
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
@@ -238,7 +246,10 @@ pub fn start(
         // It fits a pipe. A process that has ended already is heard of below.
         let _ = stdin.write_all(common.key.of_role(member.role).to_text().as_bytes());
     }
-    let process = Process::of(&child);
+    let process = Process {
+        log_from,
+        ..Process::of(&child)
+    };
     std::thread::spawn(move || watch(member, child, &exited));
     Ok(process)
 }
@@ -254,58 +265,36 @@ fn watch(member: Member, mut child: Child, exited: &Sender<Exited>) {
     }
 }
 
-/// How a process ended.
-pub fn end(status: ExitStatus) -> ProcessEnd {
-    let of_signal = || status.signal().map(ExitCode::of_signal);
-    ProcessEnd {
-        code: status.code().or_else(of_signal),
-        // A process that the kernel has chosen is ended by a signal, as any other.
-        out_of_memory: false,
-        disrupted: false,
-    }
-}
-
-/// How a process ended, in words.
-pub fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "an unknown end".into(),
-    }
-}
-
-/// The last error that a member wrote to its log.
-pub fn last_error(log: &Path) -> Option<String> {
-    let mut file = File::open(log).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(16 * 1024)))
-        .ok()?;
+/// The end of what was written to a log from this byte on, [`TAIL`] bytes at most.
+pub fn said_since(log: &Path, from: u64) -> String {
     let mut text = Vec::new();
-    file.read_to_end(&mut text).ok()?;
-    trainyard_runtime::exit::last_error(&String::from_utf8_lossy(&text))
+    let mut read = || -> std::io::Result<usize> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL).max(from)))?;
+        file.take(TAIL).read_to_end(&mut text)
+    };
+    // What cannot be read is as good as nothing said.
+    let _ = read();
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use trainyard_contract::{Verdict, judge};
-
     use super::*;
 
     #[test]
-    fn the_end_of_a_process_is_judged_as_that_of_a_pod() {
-        let of_code = |code: i32| ExitStatus::from_raw(code << 8);
-        let of_signal = ExitStatus::from_raw;
-        for (status, code, verdict) in [
-            (of_code(0), 0, Verdict::Left),
-            (of_code(75), 75, Verdict::Disrupted),
-            (of_code(101), 101, Verdict::Failed),
-            (of_code(2), 2, Verdict::Permanent),
-            (of_code(137), 137, Verdict::Failed),
-            (of_signal(9), 137, Verdict::Failed),
-            (of_signal(6), 134, Verdict::Failed),
-        ] {
-            assert_eq!(end(status).code, Some(code), "{status}");
-            assert_eq!(judge(end(status), false), verdict, "{status}");
-        }
+    fn what_an_earlier_process_has_said_is_not_taken_for_the_last_ones() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("worker-0.log");
+        std::fs::write(&log, "error: of the first\n").expect("writable");
+        let from = 20;
+        assert_eq!(said_since(&log, 0), "error: of the first\n");
+        assert_eq!(said_since(&log, from), "");
+        let long = "x".repeat(2 * TAIL as usize);
+        std::fs::write(&log, format!("error: of the first\n{long}end")).expect("writable");
+        let said = said_since(&log, from);
+        assert!(said.len() as u64 == TAIL && said.ends_with("xend"));
+        assert_eq!(said_since(&folder.path().join("none"), 0), "");
     }
 }

@@ -1,6 +1,8 @@
 //! The supervisor of a run: which processes there are, and what follows when one ends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -12,16 +14,17 @@ use anyhow::{Result, anyhow};
 use rustix::process::Signal;
 use serde::Serialize;
 use trainyard_checkpoint::{Check, Log};
-use trainyard_contract::{ExitCode, Key, MAX_THREADS, Member, Role, Verdict, judge, pod};
+use trainyard_contract::{Key, MAX_THREADS, Member, Role, Verdict, judge, pod};
 use trainyard_core::control::{Progress, Release};
 use trainyard_core::record::EpochRecord;
-use trainyard_runtime::exit::BadInput;
+use trainyard_runtime::exit;
 use trainyard_runtime::job::Job;
 use trainyard_runtime::net::{Listener, Timing};
 use trainyard_runtime::role;
 use trainyard_runtime::signals::Termination;
 
 use super::earlier;
+use super::end::{self, Ended};
 use super::folder::{Folder, elsewhere};
 use super::observer::{Heard, Observer, relay};
 use super::places::{self, Checkpoints};
@@ -34,6 +37,9 @@ use crate::ui::{Epoch, Note, Started, Ui};
 
 /// How long processes may take to leave once the job is over.
 const FAREWELL: Duration = Duration::from_secs(25);
+
+/// Where server 0 answers HTTP: a free port.
+const HTTP: &str = "127.0.0.1:0";
 
 /// How a run is over.
 pub(super) enum Over {
@@ -105,6 +111,14 @@ pub(super) struct Supervisor<'a> {
     begun_from: Option<u64>,
 }
 
+/// An address that nobody may take, or that has no port left: the system says "Address already in use" of both.
+fn unbound(address: impl Display, error: &io::Error) -> anyhow::Error {
+    anyhow!(
+        "cannot listen on {address}: {error}; if every port is taken (ss -tan counts them), end what holds them or widen \
+         net.ipv4.ip_local_port_range"
+    )
+}
+
 impl<'a> Supervisor<'a> {
     pub fn new(
         options: &Options,
@@ -127,9 +141,11 @@ impl<'a> Supervisor<'a> {
         };
         let address = match &sockets {
             Some(folder) => folder.address(0)?,
-            None => "127.0.0.1:0".parse()?,
+            None => HTTP.parse()?,
         };
-        let listeners = (Listener::bind(&address)?, TcpListener::bind("127.0.0.1:0")?);
+        let protocol = Listener::bind(&address).map_err(|error| unbound(&address, &error))?;
+        let http = TcpListener::bind(HTTP).map_err(|error| unbound(HTTP, &error))?;
+        let listeners = (protocol, http);
         let coordinator = listeners.0.address().clone();
         let http = listeners.1.local_addr()?;
         let data = std::fs::canonicalize(folder_of(&options.file))?;
@@ -350,14 +366,16 @@ impl<'a> Supervisor<'a> {
             pid,
             status,
         } = *exited;
-        let lived = match self.places.get(&member) {
-            Some(Place::Running { process, since }) if process.pid == pid => since.elapsed(),
+        let (lived, log_from) = match self.places.get(&member) {
+            Some(Place::Running { process, since }) if process.pid == pid => {
+                (since.elapsed(), process.log_from)
+            }
             _ => return Ok(None),
         };
         // First: whatever follows, nobody waits for it or signals it any more.
         self.places.remove(&member);
-        let end = process::end(status);
-        let verdict = judge(end, self.stopping);
+        let said = process::said_since(&self.common.log(member), log_from);
+        let verdict = judge(end::judged(status), self.stopping);
         if verdict == Verdict::Left && member == Member::COORDINATOR {
             // The release that explains it may still be on its way to us.
             return self.explained();
@@ -368,8 +386,13 @@ impl<'a> Supervisor<'a> {
         if verdict == Verdict::Disrupted && member == Member::COORDINATOR {
             self.not_taken_over()?;
         }
+        let ended = Ended {
+            member,
+            status,
+            said: exit::last_error(&said),
+            log: self.common.log(member),
+        };
         let expected = policy::heard_the_end(member, verdict, &self.progress.phase);
-        let how = process::describe(status);
         let limit = self.backoff_limit;
         match self.restarts.react(member, verdict, lived, limit) {
             Reaction::Restart(wait) => {
@@ -382,7 +405,7 @@ impl<'a> Supervisor<'a> {
                 if !expected {
                     self.ui.note(&Note::Restarting {
                         member: in_words(member),
-                        how,
+                        how: end::describe(status),
                         wait,
                     });
                 }
@@ -396,33 +419,8 @@ impl<'a> Supervisor<'a> {
                 self.write_roster()?;
                 Ok(None)
             }
-            reaction => {
-                let said = process::last_error(&self.common.log(member));
-                let log = self.common.log(member);
-                let why = match (reaction, self.backoff_limit) {
-                    (Reaction::Exhausted, 0) => " and backoffLimit allows no restart".into(),
-                    (Reaction::Exhausted, 1) => {
-                        " and the restart that backoffLimit allows is used up".into()
-                    }
-                    (Reaction::Exhausted, limit) => {
-                        format!(" and the {limit} restarts that backoffLimit allows are used up")
-                    }
-                    _ => ", and a restart would not help".to_owned(),
-                };
-                let message = match (reaction, said) {
-                    (Reaction::Fail, Some(said)) => said,
-                    (_, said) => format!(
-                        "{} ended with {how}{why}{}; see {}",
-                        in_words(member),
-                        said.map_or(String::new(), |said| format!(" (last error: {said})")),
-                        log.display()
-                    ),
-                };
-                match end.code.and_then(ExitCode::of) {
-                    Some(ExitCode::BadInput) => Err(BadInput(message).into()),
-                    _ => Err(anyhow!(message)),
-                }
-            }
+            Reaction::Fail => Err(ended.refused()),
+            Reaction::Exhausted => Err(ended.failed(&policy::used_up(limit))),
         }
     }
 
