@@ -177,6 +177,8 @@ fn args(job: &Job, member: Member, generation: u64) -> Vec<String> {
                 data: DATA_FOLDER.into(),
                 threads: None,
                 connections: None,
+                local_servers: None,
+                local_workers: None,
             };
             args.to_args()
         }

@@ -71,7 +71,7 @@ impl Processes {
             member,
             data: data.display().to_string(),
             threads: Some(threads.min(MAX_THREADS.into()) as u16),
-            connections: None,
+            ..WorkerArgs::default()
         };
         let program = |args: Vec<String>| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_trainyard"));

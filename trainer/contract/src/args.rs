@@ -109,6 +109,12 @@ pub struct WorkerArgs {
     /// Connections to each server, in each direction [default: 2].
     #[cfg_attr(feature = "cli", arg(long))]
     pub connections: Option<u32>,
+    /// Servers of the job that share the memory of this machine, in a local run.
+    #[cfg_attr(feature = "cli", arg(long, hide = true))]
+    pub local_servers: Option<u32>,
+    /// Workers of the job that share the memory of this machine, this one among them, in a local run.
+    #[cfg_attr(feature = "cli", arg(long, hide = true))]
+    pub local_workers: Option<u32>,
 }
 
 /// What the finisher is told.
@@ -229,11 +235,15 @@ impl WorkerArgs {
             data,
             threads,
             connections,
+            local_servers,
+            local_workers,
         } = self;
         let mut args = member.write(Role::Worker);
         args.add("data", data);
         args.add_if("threads", threads.as_ref());
         args.add_if("connections", connections.as_ref());
+        args.add_if("local-servers", local_servers.as_ref());
+        args.add_if("local-workers", local_workers.as_ref());
         args.0
     }
 }

@@ -208,6 +208,23 @@ impl Architecture {
             params: b.params,
         })
     }
+
+    /// The network of `model` on the smallest rows that it can have, with one output: on any data it has at
+    /// least as many parameters.
+    ///
+    /// # Errors
+    /// If the model fits no data.
+    pub fn smallest(model: &Model) -> Result<Self, ArchitectureError> {
+        let input_shape = match model {
+            Model::Mlp(_) => vec![1],
+            Model::Cnn(cnn) => {
+                let pools = cnn.blocks.iter().filter_map(|block| block.pool);
+                let side = pools.fold(1, |side: u64, pool| side.saturating_mul(pool.into()));
+                vec![1, side, side]
+            }
+        };
+        Self::new(model, &input_shape, 1)
+    }
 }
 
 impl Builder {

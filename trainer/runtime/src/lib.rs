@@ -12,6 +12,7 @@ pub mod http;
 pub mod job;
 pub mod limits;
 pub mod log;
+pub mod memory;
 pub mod net;
 pub mod output;
 pub mod role;

@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use anyhow::anyhow;
 use trainyard_contract::{ExitCode, Member, ProcessEnd};
 use trainyard_runtime::exit::BadInput;
+use trainyard_runtime::memory::ON_THIS_MACHINE;
 
 use super::process::in_words;
 
@@ -75,6 +76,8 @@ pub struct Ended {
     pub member: Member,
     /// How.
     pub status: ExitStatus,
+    /// It was for lack of memory.
+    pub lacked: bool,
     /// The last error that it has written.
     pub said: Option<String>,
     /// Its log.
@@ -82,6 +85,14 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// How it ended, in words.
+    pub fn how(&self) -> String {
+        match self.lacked {
+            true => format!("{}, for lack of memory", describe(self.status)),
+            false => describe(self.status),
+        }
+    }
+
     /// The error for an end that every other attempt would repeat: what it has said, if it has said anything.
     pub fn refused(self) -> anyhow::Error {
         let bad_input = self.status.code().and_then(ExitCode::of) == Some(ExitCode::BadInput);
@@ -105,23 +116,26 @@ impl Ended {
             Some(said) => format!(" (last error: {said})"),
             None => String::new(),
         };
-        let remedy = remedy(self.status).map_or(String::new(), |remedy| format!("; {remedy}"));
+        let remedy = match self.lacked {
+            true => Some(ON_THIS_MACHINE),
+            false => remedy(self.status),
+        };
+        let remedy = remedy.map_or(String::new(), |remedy| format!("; {remedy}"));
         format!(
             "{} ended with {}{why}{said}{remedy}; see {}",
             in_words(self.member),
-            describe(self.status),
+            self.how(),
             self.log.display()
         )
     }
 }
 
-/// How a process ended.
-pub fn judged(status: ExitStatus) -> ProcessEnd {
+/// How a process ended; `out_of_memory` is whether it was for lack of memory.
+pub fn judged(status: ExitStatus, out_of_memory: bool) -> ProcessEnd {
     let of_signal = || status.signal().map(ExitCode::of_signal);
     ProcessEnd {
         code: status.code().or_else(of_signal),
-        // A process that the kernel has chosen is ended by a signal, as any other.
-        out_of_memory: false,
+        out_of_memory,
         disrupted: false,
     }
 }
@@ -177,10 +191,12 @@ mod tests {
             (of_signal(9), 137, Verdict::Failed),
             (of_signal(6), 134, Verdict::Failed),
         ] {
-            let end = judged(status);
+            let end = judged(status, false);
             assert_eq!(end.code, Some(code), "{status}");
             assert_eq!(judge(end, false), verdict, "{status}");
         }
+        let end = judged(of_code(101), true);
+        assert_eq!(judge(end, true), Verdict::Failed, "for lack of memory");
     }
 
     #[test]
@@ -208,22 +224,30 @@ mod tests {
 
     #[test]
     fn t15_an_error_about_a_process_says_how_it_ended_what_it_said_and_what_to_do() {
-        let ended = |status, said: Option<&str>| Ended {
+        let ended = |status, lacked, said: Option<&str>| Ended {
             member: Member::worker(1),
             status,
+            lacked,
             said: said.map(str::to_owned),
             log: "logs/worker-1.log".into(),
         };
-        let files = ended(of_signal(25), None).failed(" and backoffLimit allows no restart");
+        let files = ended(of_signal(25), false, None).failed(" and backoffLimit allows no restart");
         assert_eq!(
             files.to_string(),
             "worker 1 ended with signal 25 (SIGXFSZ: the limit of a file's size) and backoffLimit allows no restart; \
              raise it: ulimit -f; see logs/worker-1.log"
         );
-        let refused = ended(of_code(2), Some("data.csv:3: two values")).refused();
+        let lacked = ended(of_signal(6), true, Some("no room")).failed(", as before");
+        for part in [
+            "signal 6 (SIGABRT: it has given up), for lack of memory, as before (last error: no room); use fewer",
+            "see logs/worker-1.log",
+        ] {
+            assert!(lacked.to_string().contains(part), "{lacked}");
+        }
+        let refused = ended(of_code(2), false, Some("data.csv:3: two values")).refused();
         assert_eq!(refused.to_string(), "data.csv:3: two values");
         assert!(refused.is::<BadInput>());
-        let silent = ended(of_code(1), None).refused();
+        let silent = ended(of_code(1), false, None).refused();
         assert!(!silent.is::<BadInput>());
         assert!(
             silent

@@ -4,6 +4,7 @@ mod earlier;
 pub mod end;
 mod finisher;
 mod folder;
+mod memory;
 mod observer;
 mod origin;
 mod places;

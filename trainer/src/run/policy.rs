@@ -36,6 +36,8 @@ pub struct Restarts<M> {
     pub counted: u32,
     /// Ends in a row of each member that did not live long; one that flaps delays only itself.
     streaks: BTreeMap<M, u32>,
+    /// How far the job was when a member last ended for lack of memory.
+    lacked: BTreeMap<M, u64>,
 }
 
 impl<M> Default for Restarts<M> {
@@ -43,6 +45,7 @@ impl<M> Default for Restarts<M> {
         Restarts {
             counted: 0,
             streaks: BTreeMap::new(),
+            lacked: BTreeMap::new(),
         }
     }
 }
@@ -75,6 +78,15 @@ impl<M: Ord> Restarts<M> {
             false => streak.saturating_add(1),
         };
         Reaction::Restart(doubled(SHORTEST, *streak - 1, longest))
+    }
+}
+
+impl<M: Ord> Restarts<M> {
+    /// A member has ended for lack of memory, when the job had come to step `furthest`. Returns whether another
+    /// start is hopeless: there was one already, and the job has not come any further. One alone may have met others
+    /// that were loading.
+    pub fn is_hopeless(&mut self, member: M, furthest: u64) -> bool {
+        self.lacked.insert(member, furthest) == Some(furthest)
     }
 }
 
@@ -155,6 +167,16 @@ mod tests {
             restarts.react(0, Verdict::Disrupted, SHORT, 0),
             restart(200)
         );
+    }
+
+    #[test]
+    fn t20_a_member_that_lacks_memory_again_before_a_step_is_not_started_a_third_time() {
+        let mut restarts = Restarts::default();
+        assert!(!restarts.is_hopeless("worker 0", 0));
+        assert!(!restarts.is_hopeless("worker 1", 0), "another one");
+        assert!(restarts.is_hopeless("worker 0", 0));
+        assert!(!restarts.is_hopeless("worker 1", 7), "it has trained since");
+        assert!(restarts.is_hopeless("worker 1", 7));
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct Common<'a> {
     pub key: Key,
     /// Number of servers.
     pub servers: u32,
+    /// Number of workers.
+    pub workers: u32,
     /// Threads of a worker.
     pub threads: u16,
     /// Bulk connections of a worker to each server.
@@ -108,6 +110,8 @@ impl Common<'_> {
                     data: self.data.clone(),
                     threads: Some(self.threads),
                     connections: Some(self.connections),
+                    local_servers: Some(self.servers),
+                    local_workers: Some(self.workers),
                 };
                 (self.torch.command(), args.to_args(), &self.data_env)
             }

@@ -19,6 +19,7 @@ use trainyard_core::control::{Progress, Release};
 use trainyard_core::record::EpochRecord;
 use trainyard_runtime::exit;
 use trainyard_runtime::job::Job;
+use trainyard_runtime::memory::Company;
 use trainyard_runtime::net::{Listener, Timing};
 use trainyard_runtime::role;
 use trainyard_runtime::signals::Termination;
@@ -26,6 +27,7 @@ use trainyard_runtime::signals::Termination;
 use super::earlier;
 use super::end::{self, Ended};
 use super::folder::{Folder, elsewhere};
+use super::memory;
 use super::observer::{Heard, Observer, relay};
 use super::places::{self, Checkpoints};
 use super::policy::{self, Reaction, Restarts};
@@ -90,6 +92,7 @@ pub(super) struct Supervisor<'a> {
     http: SocketAddr,
     places: BTreeMap<Member, Place>,
     restarts: Restarts<Member>,
+    watch: memory::Watch,
     inputs: Receiver<Input>,
     exits: Sender<Exited>,
     observer: Observer,
@@ -100,6 +103,8 @@ pub(super) struct Supervisor<'a> {
     begin: Instant,
     /// Where the job is, as far as it was heard.
     pub progress: Progress,
+    /// The furthest step that was heard of; a generation that goes back does not take it back.
+    furthest: u64,
     stopping: bool,
     /// The coordinator that runs now has said something.
     heard: bool,
@@ -135,6 +140,15 @@ impl<'a> Supervisor<'a> {
         let threads = options
             .threads
             .unwrap_or_else(|| trainyard_runtime::leaves_side_by_side(job, workers));
+        memory::check(
+            job,
+            Company {
+                servers: servers.into(),
+                workers: workers.into(),
+                threads: threads as u64,
+                data: 0,
+            },
+        )?;
         let sockets = match options.transport {
             Transport::Unix => Some(Arc::new(SocketFolder::create(servers)?)),
             Transport::Tcp => None,
@@ -167,6 +181,7 @@ impl<'a> Supervisor<'a> {
             sockets: sockets.clone(),
             key: key.clone(),
             servers,
+            workers,
             threads: threads.clamp(1, MAX_THREADS.into()) as u16,
             connections: options.connections,
         };
@@ -227,6 +242,7 @@ impl<'a> Supervisor<'a> {
                 .map(|member| (member, Place::Waiting { until: now }))
                 .collect(),
             restarts: Restarts::default(),
+            watch: memory::Watch::new(),
             inputs,
             exits,
             observer,
@@ -236,6 +252,7 @@ impl<'a> Supervisor<'a> {
             ui,
             begin: now,
             progress: Progress::default(),
+            furthest: 0,
             stopping: false,
             heard: false,
             warned: BTreeSet::new(),
@@ -375,7 +392,8 @@ impl<'a> Supervisor<'a> {
         // First: whatever follows, nobody waits for it or signals it any more.
         self.places.remove(&member);
         let said = process::said_since(&self.common.log(member), log_from);
-        let verdict = judge(end::judged(status), self.stopping);
+        let lacked = self.watch.lacked(status, &said);
+        let verdict = judge(end::judged(status, lacked), self.stopping);
         if verdict == Verdict::Left && member == Member::COORDINATOR {
             // The release that explains it may still be on its way to us.
             return self.explained();
@@ -389,9 +407,13 @@ impl<'a> Supervisor<'a> {
         let ended = Ended {
             member,
             status,
+            lacked,
             said: exit::last_error(&said),
             log: self.common.log(member),
         };
+        if lacked && self.restarts.is_hopeless(member, self.furthest) {
+            return Err(ended.failed(", as before, and a restart would not help"));
+        }
         let expected = policy::heard_the_end(member, verdict, &self.progress.phase);
         let limit = self.backoff_limit;
         match self.restarts.react(member, verdict, lived, limit) {
@@ -405,7 +427,7 @@ impl<'a> Supervisor<'a> {
                 if !expected {
                     self.ui.note(&Note::Restarting {
                         member: in_words(member),
-                        how: end::describe(status),
+                        how: ended.how(),
                         wait,
                     });
                 }
@@ -453,6 +475,7 @@ impl<'a> Supervisor<'a> {
 
     fn progressed(&mut self, mut progress: Progress) {
         self.heard = true;
+        self.furthest = self.furthest.max(progress.step);
         for message in std::mem::take(&mut progress.warnings) {
             if self.warned.insert(message.clone()) {
                 self.ui.note(&Note::Warning { message });

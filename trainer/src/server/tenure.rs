@@ -13,6 +13,7 @@ use trainyard_core::facts::DataFacts;
 use trainyard_core::layout::Layout;
 use trainyard_core::shard::Rules;
 use trainyard_runtime::artifact::ModelFiles;
+use trainyard_runtime::memory;
 use trainyard_runtime::net::Identity;
 
 use super::coordination::Input;
@@ -197,6 +198,7 @@ impl Tenure {
         let plan = job.plan(facts.train_rows)?;
         let chunks = layout.shard(*index, *servers);
         let floats = layout.floats(&chunks);
+        self.has_room(&layout, &floats, plan.total_steps())?;
         let (version, parameters, state) = match manifest {
             Some(manifest) => self.load(manifest, &layout, floats)?,
             None => {
@@ -227,6 +229,20 @@ impl Tenure {
         self.uplink.begin(reports);
         if self.hold(Holding { shard, snapshots }) {
             self.tell(ToCoordinator::Ready { version, chunks });
+        }
+        Ok(())
+    }
+
+    /// Refuses a range that cannot fit in this server's memory; who knows the whole machine has looked before.
+    fn has_room(&self, layout: &Layout, floats: &Range<usize>, steps: u64) -> Result<()> {
+        let job = &self.server.options.job;
+        let workers = job.manifest.spec.workers.replicas.into();
+        let range = 4 * floats.len() as u64;
+        let model = memory::Model::of(job, layout, steps);
+        let needed = memory::footprint(&model, memory::Part::Server { range, workers });
+        let remedy = "raise the memory limit in spec.servers.resources, use more servers, or fewer or smaller layers";
+        for there in [memory::shared(), memory::of_process()] {
+            memory::fit("its part of the model", needed, there.as_ref(), remedy).warning()?;
         }
         Ok(())
     }

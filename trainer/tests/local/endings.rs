@@ -1,4 +1,4 @@
-//! How runs end that have hardly begun, or that are nearly over: soon, and with a word.
+//! How runs end that have hardly begun, that are nearly over, or that cannot fit: soon, and with a word.
 
 use std::fs;
 use std::path::Path;
@@ -11,6 +11,13 @@ use crate::finisher::finisher;
 
 fn job() -> Spec {
     example("breast-cancer/job.yaml").epochs(2)
+}
+
+/// Limits what each process of a run may map.
+fn within(kibibytes: u64, mut spec: Spec) -> Spec {
+    let script = format!("ulimit -v {kibibytes} && exec \"$0\" \"$@\"");
+    spec.wrapper = ["sh", "-c", &script].map(str::to_owned).to_vec();
+    spec
 }
 
 /// Workers that load libtorch, or have connected to a server that is not there any more, keep nobody waiting. It
@@ -67,4 +74,51 @@ fn t12_an_interrupt_during_the_export_stops_it_and_the_run_goes_on_later() {
     assert!(!folder.path().join("artifact").exists());
     let resumed = spec.clone().resume().start(folder.path());
     assert_eq!(sha(&resumed.finish()), reference::train(&spec).sha);
+}
+
+#[test]
+fn t20_a_model_that_cannot_fit_is_refused_before_anything_is_started() {
+    let folder = folder();
+    let spec = job().set("model.mlp.hidden", "[65536, 65536]");
+    let ended = within(2_000_000, spec).start(folder.path()).wait();
+    assert_eq!(ended.code(), Some(2), "{ended}");
+    let message = message(&ended);
+    for part in [
+        "cannot fit in memory",
+        "at least",
+        "fewer or smaller layers",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert_nothing_started(folder.path(), &ended.lines);
+}
+
+/// How many inputs there are is known when the data are: 2 GB of them and their gradients here.
+#[test]
+fn t20_a_model_that_cannot_fit_its_data_is_refused_once_and_not_tried_again() {
+    let folder = folder();
+    let columns = 2_000;
+    let line = |field: &dyn Fn(usize) -> String, last: &str| {
+        let fields: Vec<String> = (0..columns).map(field).collect();
+        format!("{},{last}\n", fields.join(","))
+    };
+    let mut text = line(&|column| format!("x{column}"), "diagnosis");
+    for row in 0..20 {
+        let class = ["M", "B"][row % 2];
+        text += &line(&|column| ((row * column) % 97).to_string(), class);
+    }
+    let file = folder.path().join("wide.csv");
+    fs::write(&file, text).expect("writable");
+    let spec = job()
+        .set("data.train.csv.uri", file.display())
+        .set("model.mlp.hidden", "[65536]");
+    let ended = within(2_000_000, spec)
+        .start(&folder.path().join("run"))
+        .wait();
+    assert_eq!(ended.code(), Some(2), "{ended}");
+    let message = message(&ended);
+    for part in ["cannot fit in memory", "ulimit -v"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert!(ended.named("restarting").is_empty(), "{ended}");
 }

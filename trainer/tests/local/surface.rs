@@ -11,8 +11,11 @@ use crate::common::{Random, Spec, example, folder, message, reference, resident,
 use rustix::process::Signal;
 use serde_json::Value;
 use trainyard_contract::{MemberArgs, ServerArgs};
+use trainyard_core::layout::Layout;
 use trainyard_core::tree::Node;
 use trainyard_core::wire::{Body, MAX_CHUNK_BYTES, MAX_CONTROL_BYTES};
+use trainyard_runtime::arch::Architecture;
+use trainyard_runtime::memory::{self, Footprint, Model, Part};
 use trainyard_runtime::net::Channel;
 
 /// Frames that no peer of this job may send, one a connection.
@@ -315,12 +318,8 @@ fn resident_between(run: &mut crate::common::Run, from: u64, to: u64) -> (u64, u
     most
 }
 
-/// Above what a tiny model needs, a model of P bytes may cost
-/// - a server: 2 P of versions and one more that is being sent, 2 P of Adam's state and 2 P of it
-///   copied while a checkpoint is written, 2 P of pushes held (with one worker there is one node,
-///   and its buffer is reused), in sum 9 P;
-/// - a worker with T threads: 2 P of arenas, and for each thread a sum, libtorch's gradients and a
-///   sum of the other half of a subtree, in sum (2 + 3 T) P.
+/// Above what a tiny model needs, a process takes what [`memory::footprint`] says: no more than its most, with which a
+/// warning is given, and no less than its least, with which a job is refused.
 ///
 /// By default glibc's allocator keeps freed blocks of up to 32 MiB, and how many of them depends on how
 /// the threads meet: up to 4 P more in a worker. Here it returns every large block at once, so that what
@@ -349,18 +348,31 @@ fn t20_memory_is_a_multiple_of_the_parameters() {
     // The tiny model's steps are so short that one epoch of them may be over before the first look.
     let tiny = measure("[8]", 60, 1800);
     let large = measure("[2048, 2048]", 1, 40);
-    let parameters = (64 * 2048 + 2048 + 2048 * 2048 + 2048 + 2048 * 10 + 10) * 4 / 1024;
-    let bound = |base: u64, times: u64| base + times * parameters + 16 * 1024;
-    println!("tiny {tiny:?} KiB, large {large:?} KiB, parameters {parameters} KiB");
+    let spec = spec("[2048, 2048]", 1);
+    let job = trainyard::run::read_job(&spec.file, &spec.sets).expect("a job");
+    let architecture = Architecture::new(&job.manifest.spec.model, &[64], 10).expect("it fits");
+    let layout = Layout::new(architecture.params).expect("a layout");
+    let model = Model::of(&job, &layout, 40);
+    println!("tiny {tiny:?} KiB, large {large:?} KiB, {model:?}");
     assert!(tiny.0 <= 30 * 1024, "a server without libtorch: {tiny:?}");
-    assert!(
-        large.0 <= bound(tiny.0, 9),
-        "server: {tiny:?} {large:?} {parameters}"
-    );
-    assert!(
-        large.1 <= bound(tiny.1, 8),
-        "worker: {tiny:?} {large:?} {parameters}"
-    );
+    let (range, slack) = (model.parameters, 16 * 1024);
+    let server = Part::Server { range, workers: 1 };
+    let worker = Part::Worker {
+        threads: 2,
+        data: 0,
+    };
+    for (part, tiny, large) in [(server, tiny.0, large.0), (worker, tiny.1, large.1)] {
+        let Footprint { least, most } = memory::footprint(&model, part);
+        let (least, most) = (tiny + least / 1024, tiny + most / 1024);
+        assert!(
+            large <= most + slack,
+            "{part:?}: {large} KiB, at most {most}"
+        );
+        assert!(
+            large + slack >= least,
+            "{part:?}: {large} KiB, at least {least}"
+        );
+    }
 }
 
 #[test]

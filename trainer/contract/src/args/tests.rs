@@ -141,6 +141,8 @@ mod parsed {
             data: format!("data{text}"),
             threads: bits.option(1 + (number % 1024) as u16),
             connections: bits.option(number),
+            local_servers: bits.option(number ^ 1),
+            local_workers: bits.option(number ^ 2),
         };
         let mut bits = Bits(set);
         let finisher = FinisherArgs {
@@ -183,7 +185,7 @@ mod parsed {
             },
             data: "d".into(),
             threads: Some(2),
-            connections: None,
+            ..WorkerArgs::default()
         };
         assert_eq!(parsed, MemberCommand::Worker(expected));
     }

@@ -72,6 +72,7 @@ fn be_worker(args: WorkerArgs) -> Result<Ended> {
         data: args.data.into(),
         threads: args.threads.map(usize::from),
         connections: args.connections.unwrap_or(DEFAULT_CONNECTIONS),
+        company: args.local_servers.zip(args.local_workers),
         http: role::http_listener(None, args.member.http.as_deref())?,
         key: role::key(args.member.key_file.as_deref(), Role::Worker)?, // this process stays
         timing: Timing::default(),

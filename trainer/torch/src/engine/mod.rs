@@ -27,10 +27,44 @@ pub enum EngineError {
     /// libtorch has refused an operation.
     #[error("libtorch: {0}")]
     Torch(String),
+    /// libtorch got no memory.
+    #[error(
+        "there is not enough memory ({0}): use fewer or smaller layers or batches, or give it more memory"
+    )]
+    Memory(String),
 }
 
 impl From<tch::TchError> for EngineError {
     fn from(error: tch::TchError) -> Self {
-        EngineError::Torch(error.to_string())
+        explained(&error.to_string())
+    }
+}
+
+/// An error of libtorch, without the frames of the stack that it adds.
+fn explained(said: &str) -> EngineError {
+    let reason = said.split("\nframe #").next().unwrap_or(said).trim();
+    match trainyard_runtime::memory::was_refused(reason) {
+        true => EngineError::Memory(reason.to_owned()),
+        false => EngineError::Torch(reason.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t20_an_operation_that_got_no_memory_is_told_so_and_without_a_stack() {
+        let reason = "Internal torch error: [enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate \
+                      memory: you tried to allocate 100000000 bytes. Error code 12 (Cannot allocate memory)";
+        let stack = "\nframe #0: c10::ThrowEnforceNotMet(char const*) (0x7f in libc10.so)\nframe #1: main\n";
+        let error = explained(&format!("{reason}{stack}"));
+        assert_eq!(error, EngineError::Memory(reason.into()));
+        assert!(error.to_string().contains("use fewer or smaller layers"));
+        let shapes = explained(&format!("mat1 and mat2 shapes cannot be multiplied{stack}"));
+        assert_eq!(
+            shapes.to_string(),
+            "libtorch: mat1 and mat2 shapes cannot be multiplied"
+        );
     }
 }

@@ -6,6 +6,7 @@ pub mod crew;
 pub mod link;
 mod messages;
 pub mod push;
+mod room;
 mod shift;
 mod uplink;
 
@@ -26,6 +27,7 @@ use trainyard_runtime::heartbeat;
 use trainyard_runtime::http;
 use trainyard_runtime::job::Job;
 use trainyard_runtime::leaves_side_by_side;
+use trainyard_runtime::memory::Model;
 use trainyard_runtime::net::{
     self, Address, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing,
 };
@@ -56,6 +58,9 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Bulk connections to each server, in each direction.
     pub connections: u32,
+    /// Servers and workers that share the memory of this machine with this one, itself among them; none
+    /// if it has its memory for itself.
+    pub company: Option<(u32, u32)>,
     /// Bound listener for HTTP.
     pub http: Option<TcpListener>,
     /// The workers' key.
@@ -86,29 +91,34 @@ pub fn run(mut options: Options) -> Result<ExitCode> {
     let sources = files::Sources::new(&options.data, Connection::default());
     let data = trainyard_data::load(&sources, &load).map_err(files::failed)?;
     messages::check(&data.facts)?;
-    let warnings = job.warnings(data.facts.train_rows, options.index)?;
-    let warnings: Vec<String> = warnings.into_iter().chain(data.warnings.clone()).collect();
-    warnings.iter().for_each(|text| tracing::warn!("{text}"));
     let rows = data.facts.train_rows + data.facts.validation_rows;
     activity.rows.store(rows, Ordering::Relaxed);
     let architecture = job
         .architecture(&data.facts)
         .map_err(|error| BadInput(error.to_string()))?;
     let layout = job.layout(&data.facts)?;
+    let plan = job.plan(data.facts.train_rows)?;
+    let threads = options
+        .threads
+        .unwrap_or_else(|| leaves_side_by_side(job, 1))
+        .max(1);
+    let model = Model::of(job, &layout, plan.total_steps());
+    let tight = room::check(&options, &model, threads, &data)?;
+    let warnings = job.warnings(data.facts.train_rows, options.index)?;
+    let warnings = warnings.into_iter().chain(tight);
+    let warnings: Vec<String> = warnings.chain(data.warnings.clone()).collect();
+    warnings.iter().for_each(|text| tracing::warn!("{text}"));
     let work = Arc::new(Workload {
         task: job.task,
         tree: job.tree,
         threads_per_leaf: training.threads_per_leaf,
-        plan: job.plan(data.facts.train_rows)?,
+        plan,
         network: Network::new(&architecture, &layout),
         layout,
         data,
     });
     let worker = Worker {
-        threads: options
-            .threads
-            .unwrap_or_else(|| leaves_side_by_side(job, 1))
-            .max(1),
+        threads,
         activity,
         capability: capability::describe(training.cpu_capability, training.threads_per_leaf),
         incarnation: trainyard_runtime::incarnation(),

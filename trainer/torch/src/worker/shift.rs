@@ -189,6 +189,9 @@ impl Shift<'_> {
             EngineError::Torch(message) => ToCoordinator::Failed {
                 message: format!("worker {}: {message}", self.worker.options.index),
             },
+            error @ EngineError::Memory(_) => ToCoordinator::Failed {
+                message: format!("worker {}: {error}", self.worker.options.index),
+            },
         });
     }
 }
