@@ -245,6 +245,8 @@ fn hostile_files_are_refused_within_bounds() {
     for level in 1..5000 {
         ladder += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
     }
+    let nested: String = (0..60).map(|level| format!("&a{level} [")).collect();
+    let nested = format!("a: {nested}{}{}\n", "1, ".repeat(100_000), "]".repeat(60));
     let long = format!(
         "a: &a {}\nb: [{}]\n",
         "x".repeat(400_000),
@@ -253,11 +255,12 @@ fn hostile_files_are_refused_within_bounds() {
     for (text, fragment) in [
         (bomb.as_str(), "too many values"),
         (&ladder, "nested deeper than 64"),
+        (&nested, "too many values"),
         (&long, "too many values"),
         (&"[".repeat(200_000), "recursion limit"),
         (&"{a: ".repeat(100_000), "recursion limit"),
         (&"- ".repeat(100_000), "nested deeper than 64"),
-        (&"x".repeat(MAX_BYTES + 1), "the limit is"),
+        (&"x".repeat(MAX_BYTES + 1), "which is the limit"),
         ("", "the file is empty"),
         ("# nothing\n", "the file is empty"),
         ("---\n...\n", "expected a TrainingJob, found nothing"),
@@ -272,6 +275,43 @@ fn hostile_files_are_refused_within_bounds() {
             "{message}"
         );
     }
+}
+
+/// What is too long is told once, and its elements are not compared with each other: a file of the size that is
+/// allowed is judged in a moment.
+#[test]
+fn a_list_that_is_too_long_is_refused_as_a_whole() {
+    let excluding = |names: &[String]| {
+        let csv = format!(
+            "{{csv: {{uri: x.csv, label: target, exclude: [{}]}}}}",
+            names.join(",")
+        );
+        MINIMAL.replace("{npy: {features: x.npy, labels: y.npy}}", &csv)
+    };
+    let distinct: Vec<String> = (0..120_000).map(|i| format!("c{i}")).collect();
+    let alike = vec!["c".to_owned(); 2000];
+    for (names, count) in [(distinct, 120_000), (alike, 2000)] {
+        assert_eq!(
+            messages(&excluding(&names), &[]),
+            format!(
+                "job.yaml:8:46: spec.data.train.csv.exclude: must have at most 1024 elements, has {count}"
+            )
+        );
+    }
+    let twice = excluding(&["a", "b", "a"].map(String::from));
+    assert_eq!(
+        messages(&twice, &[]),
+        "job.yaml:8:60: spec.data.train.csv.exclude[2]: this element is there twice; remove one of them"
+    );
+}
+
+#[test]
+fn of_very_many_unknown_fields_those_that_are_shown_are_looked_at() {
+    let fields: String = (0..6000)
+        .map(|i| format!("  {}{i}: 1\n", "epoch".repeat(30)))
+        .collect();
+    let message = messages(&(MINIMAL.to_owned() + &fields), &[]);
+    assert!(message.ends_with("\nand 5950 more"), "{message:.200}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Walks a manifest along the structural schema: unknown and duplicate fields, types, bounds; drops nulls and fills in defaults.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -67,8 +67,8 @@ impl Walker<'_, '_, '_> {
         }
         match (schema.get("type").and_then(Value::as_str), &node.kind) {
             (None, _) => Some(value::to_json(node)),
-            (Some("object"), Kind::Map(entries)) => Some(self.object(schema, entries, at)),
-            (Some("array"), Kind::List(items)) => Some(self.array(schema, items, at)),
+            (Some("object"), Kind::Map(entries)) => self.object(schema, entries, at),
+            (Some("array"), Kind::List(items)) => self.array(schema, items, at),
             (Some("string"), Kind::String(text)) => {
                 self.bounded(schema, text.as_str().into(), node, at)
             }
@@ -117,7 +117,8 @@ impl Walker<'_, '_, '_> {
         }
     }
 
-    fn object(&mut self, schema: &Value, entries: &[Entry], at: &At) -> Value {
+    fn object(&mut self, schema: &Value, entries: &[Entry], at: &At) -> Option<Value> {
+        self.count(schema, "Properties", "fields", entries.len(), at)?;
         let none = Map::new();
         let properties = schema
             .get("properties")
@@ -155,18 +156,38 @@ impl Walker<'_, '_, '_> {
             }
         }
         self.required(schema, entries, &meant, at);
-        if let Some((what, remedy)) =
-            limits::broken_count(schema, "Properties", "fields", entries.len())
-        {
-            self.report.add(at.place, &at.path, what, remedy);
-        }
         let mut object = Value::Object(object);
         fill_defaults(schema, &mut object);
-        object
+        Some(object)
+    }
+
+    /// Whether a list or a map may have as many parts as it has. If not, they are not looked at one by one:
+    /// there may be very many, and what is wrong has been said.
+    fn count(
+        &mut self,
+        schema: &Value,
+        keyword: &str,
+        noun: &str,
+        count: usize,
+        at: &At,
+    ) -> Option<()> {
+        match limits::broken_count(schema, keyword, noun, count) {
+            None => Some(()),
+            Some((what, remedy)) => {
+                self.report.add(at.place, &at.path, what, remedy);
+                None
+            }
+        }
     }
 
     /// Reports an unknown field and returns the name that was probably meant.
     fn unknown<'n>(&mut self, schema: &'n Value, entry: &Entry, at: &At) -> Option<&'n str> {
+        if self.report.is_full() {
+            // Nobody would see what was probably meant, and to find it takes a while for each.
+            self.report
+                .add_surplus(entry.place, &at.path, String::new(), "");
+            return None;
+        }
         let meant = suggest::meant(&entry.name, schema);
         let remedy = match meant {
             Some(near) => format!("did you mean `{near}`?"),
@@ -218,25 +239,18 @@ impl Walker<'_, '_, '_> {
         }
     }
 
-    fn array(&mut self, schema: &Value, items: &[Node], at: &At) -> Value {
-        if let Some((what, remedy)) = limits::broken_count(schema, "Items", "elements", items.len())
-        {
-            self.report.add(at.place, &at.path, what, remedy);
-        }
+    fn array(&mut self, schema: &Value, items: &[Node], at: &At) -> Option<Value> {
+        self.count(schema, "Items", "elements", items.len(), at)?;
         let none = Value::Null;
         let item_schema = schema.get("items").unwrap_or(&none);
         let mut values = Vec::new();
+        let mut seen = HashSet::new();
         for (index, item) in items.iter().enumerate() {
             let here = at.item(index, item.place);
             let Some(value) = self.node(item_schema, item, &here) else {
                 continue;
             };
-            let identity = limits::identity(schema, &value);
-            if identity.is_some()
-                && values
-                    .iter()
-                    .any(|other| limits::identity(schema, other) == identity)
-            {
+            if limits::identity(schema, &value).is_some_and(|identity| !seen.insert(identity)) {
                 self.report.add(
                     item.place,
                     &here.path,
@@ -246,7 +260,7 @@ impl Walker<'_, '_, '_> {
             }
             values.push(value);
         }
-        Value::Array(values)
+        Some(Value::Array(values))
     }
 }
 

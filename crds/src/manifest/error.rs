@@ -119,7 +119,7 @@ impl<'a> Report<'a> {
         what: String,
         remedy: impl Into<String>,
     ) {
-        if self.errors.len() == MAX_ERRORS {
+        if self.is_full() {
             self.left_out += 1;
             return;
         }
@@ -141,6 +141,11 @@ impl<'a> Report<'a> {
     /// Says that something is missing or wrong, so that rules about it would mislead.
     pub fn leave_rules(&mut self) {
         self.rules_make_sense = false;
+    }
+
+    /// Whether further errors are counted and not kept.
+    pub fn is_full(&self) -> bool {
+        self.errors.len() == MAX_ERRORS
     }
 
     pub fn is_empty(&self) -> bool {

@@ -149,17 +149,18 @@ fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-/// What must differ between the elements of a list of this schema: the element of a set, the keys of a map; `None` where equal elements are allowed.
-pub(super) fn identity(schema: &Value, element: &Value) -> Option<Vec<Value>> {
+/// The text of what must differ between the elements of a list of this schema: the element of a set, the keys of a map; `None` where equal elements
+/// are allowed.
+pub(super) fn identity(schema: &Value, element: &Value) -> Option<String> {
     match schema.get("x-kubernetes-list-type")?.as_str()? {
-        "set" => Some(vec![element.clone()]),
+        "set" => Some(element.to_string()),
         "map" => {
             let keys = schema.get("x-kubernetes-list-map-keys")?.as_array()?;
             let keys = keys.iter().filter_map(Value::as_str);
-            Some(
-                keys.map(|key| element.get(key).cloned().unwrap_or_default())
-                    .collect(),
-            )
+            let keys: Value = keys
+                .map(|key| element.get(key).cloned().unwrap_or_default())
+                .collect();
+            Some(keys.to_string())
         }
         _ => None,
     }

@@ -10,16 +10,13 @@ use super::{MAX_BYTES, scalar};
 
 /// Deepest nesting. The schema is less than half as deep.
 const MAX_DEPTH: usize = 64;
-/// Most weight of a file, with each alias counted as what it stands for; see [`measure`].
+/// Most weight of a file, with each alias and each anchor counted as what it stands for; see [`measure`].
 const MAX_WEIGHT: usize = 200_000;
 
 /// Parses the one document of `text`. On `None` at least one error has been added.
 pub(super) fn parse(text: &str, report: &mut Report) -> Option<Node> {
     if text.len() > MAX_BYTES {
-        let what = format!(
-            "the file has {} bytes, the limit is {MAX_BYTES}",
-            text.len()
-        );
+        let what = format!("the file has more than {MAX_BYTES} bytes, which is the limit");
         report.add(Place::START, "", what, "keep data in their own files");
         return None;
     }
@@ -230,6 +227,11 @@ impl<'a> Builder<'a> {
         }
         if anchor != 0 {
             let size = measure(&node);
+            // The copy that is kept for its aliases. Anchors within anchors would keep as many as they are deep.
+            self.weight += size.weight;
+            if self.weight > MAX_WEIGHT {
+                return too_large(node.place);
+            }
             self.anchors.insert(anchor, (node.clone(), size));
         }
         self.attach(node)
