@@ -145,22 +145,22 @@ pub enum StorageError {
         again: bool,
     },
     /// Something else went wrong.
-    #[error("{operation} {path}: {source}")]
+    #[error("{operation} {path}: {error}")]
     Io {
         /// What was attempted, as in "writing".
         operation: &'static str,
         /// The file or key concerned.
         path: String,
-        /// The system's own error.
-        source: io::Error,
+        /// The system's own error. It is told with this one, so it is no source, which would be told again.
+        error: io::Error,
     },
 }
 
 impl StorageError {
     /// Names an error of the operating system.
-    pub fn from_io(operation: &'static str, path: impl Into<String>, source: io::Error) -> Self {
+    pub fn from_io(operation: &'static str, path: impl Into<String>, error: io::Error) -> Self {
         let path = path.into();
-        match source.kind() {
+        match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
             io::ErrorKind::PermissionDenied => Self::PermissionDenied { path },
@@ -168,7 +168,7 @@ impl StorageError {
             _ => Self::Io {
                 operation,
                 path,
-                source,
+                error,
             },
         }
     }

@@ -33,9 +33,29 @@ fn named(error: &StorageError, errno: i32) -> bool {
         ENOSPC | EDQUOT => matches!(error, StorageError::DiskFull { .. }),
         EROFS => matches!(error, StorageError::ReadOnly { .. }),
         EACCES => matches!(error, StorageError::PermissionDenied { .. }),
-        _ => matches!(error, StorageError::Io { source, .. }
-            if source.raw_os_error() == Some(errno)),
+        _ => matches!(error, StorageError::Io { error, .. }
+            if error.raw_os_error() == Some(errno)),
     }
+}
+
+/// It stands in the sentence, and what prints the causes behind it does not say it again.
+#[test]
+fn an_error_of_the_system_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    let storage = FolderStorage::open_existing(folder.path()).unwrap();
+    let error = Error::from(storage.get("folder", 1).unwrap_err());
+    let Error::Storage(StorageError::Io { error: system, .. }) = &error else {
+        panic!("{error:?}");
+    };
+    let system = system.to_string();
+    let mut chain: Vec<String> = Vec::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(error) = cause {
+        chain.push(error.to_string());
+        cause = error.source();
+    }
+    assert_eq!(chain.join(": ").matches(&system).count(), 1, "{chain:?}");
 }
 
 /// From each of an interval's file operations on, every one fails; then the fault is repaired.

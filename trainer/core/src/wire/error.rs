@@ -65,12 +65,12 @@ pub enum WireError {
     #[error("a {0:?} frame where messages are expected")]
     NotControl(Kind),
     /// A control payload that is not the JSON it should be, or a value that has no JSON form.
-    #[error("payload of a {kind:?} frame: {source}")]
+    #[error("payload of a {kind:?} frame: {error}")]
     Json {
         /// The frame's kind.
         kind: Kind,
-        /// What is wrong, and where in the payload.
-        source: serde_json::Error,
+        /// What is wrong, and where in the payload. No source, which would be told again.
+        error: serde_json::Error,
     },
     /// Bytes were pushed to a [`ControlDecoder`](super::ControlDecoder) that holds whole messages nobody took.
     #[error("{0} bytes of control messages are waiting to be taken")]

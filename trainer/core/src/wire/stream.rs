@@ -18,8 +18,7 @@ pub fn encode_control<T: Serialize + ?Sized>(
 ) -> Result<Vec<u8>, WireError> {
     let kind = header.body.kind();
     let mut frame = vec![0; HEADER_LEN];
-    serde_json::to_writer(&mut frame, message)
-        .map_err(|source| WireError::Json { kind, source })?;
+    serde_json::to_writer(&mut frame, message).map_err(|error| WireError::Json { kind, error })?;
     let payload = (frame.len() - HEADER_LEN) as u64;
     let len = Allowed::of(kind, &Limits::default()).check(kind, payload);
     header.body = match kind {
@@ -102,7 +101,7 @@ impl ControlDecoder {
         };
         header.check(payload)?;
         let message =
-            serde_json::from_slice(payload).map_err(|source| WireError::Json { kind, source })?;
+            serde_json::from_slice(payload).map_err(|error| WireError::Json { kind, error })?;
         self.taken += HEADER_LEN + len;
         Ok(Some((header, message)))
     }
