@@ -6,11 +6,21 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::facts::DataFacts;
+use crate::facts::{DataFacts, FactsError};
 use crate::json;
 use crate::merkle::Digest;
 use crate::record::Record;
 pub use trainyard_contract::FinalMetrics;
+
+/// The most shards of a checkpoint: a job has at most as many servers.
+pub const MAX_SHARDS: usize = 1024;
+
+/// The most slots of an optimizer. Those that there are have at most two.
+pub const MAX_SLOTS: usize = 8;
+
+/// The most steps, samples or epochs that a manifest may count: up to here every reader of JSON has the
+/// same number, and no job comes near.
+pub const MAX_COUNT: u64 = 1 << 53;
 
 /// Which job a log belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,7 +176,7 @@ pub struct CoordinatorState {
     pub metrics: Option<FinalMetrics>,
 }
 
-/// Why the shards of a [`Manifest`] do not make up its arena.
+/// Why a [`Manifest`] is not that of any checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// A shard overlaps the one before it, or leaves a gap.
@@ -184,6 +194,22 @@ pub enum ManifestError {
     /// A shard holds the state of another optimizer.
     #[error("shard {0} has other optimizer slots than the first")]
     Slots(String),
+    /// More shards, or more slots, than any checkpoint has.
+    #[error("it names {found} {what}; a checkpoint has at most {limit}")]
+    TooMany {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A number that nobody has counted up to.
+    #[error("it counts {0} steps, samples or epochs, more than any job has")]
+    Count(u64),
+    /// The facts of the data contradict themselves.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
     /// The shards end before the arena does.
     #[error("the shards hold {covered} of {floats} floats")]
     Incomplete {
@@ -195,11 +221,29 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// Checks that the shards cover the arena and hold the same tensors.
+    /// Checks what no type can say: the shards cover the arena and hold the same tensors, the facts of
+    /// the data fit together, and no number is beyond those of a job. It takes a moment, whatever the manifest says.
     ///
     /// # Errors
-    /// If they do not.
+    /// With the first that is wrong.
     pub fn check(&self) -> Result<(), ManifestError> {
+        let counts = [
+            ("shards", self.shards.len(), MAX_SHARDS),
+            ("slots", self.slots().len(), MAX_SLOTS),
+        ];
+        if let Some((what, found, limit)) = counts.into_iter().find(|(_, n, max)| n > max) {
+            return Err(ManifestError::TooMany { what, found, limit });
+        }
+        self.check_shards()?;
+        let counts = self.coordinator.record.counts();
+        let mut counts = counts.chain([self.step, self.epoch]);
+        if let Some(count) = counts.find(|count| *count > MAX_COUNT) {
+            return Err(ManifestError::Count(count));
+        }
+        Ok(self.facts.check()?)
+    }
+
+    fn check_shards(&self) -> Result<(), ManifestError> {
         let mut covered = 0;
         for shard in &self.shards {
             let ShardRecord { start, end, .. } = *shard;

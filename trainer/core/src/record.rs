@@ -100,6 +100,19 @@ impl Record {
         }
     }
 
+    /// All that it counts: steps, samples and epochs.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = u64> {
+        let own = [
+            self.step,
+            self.samples,
+            self.epoch_samples,
+            self.stale_epochs,
+        ];
+        let epochs = self.history.iter().flat_map(|e| [e.epoch, e.step]);
+        let best = self.best.iter().flat_map(|best| [best.epoch, best.step]);
+        own.into_iter().chain(epochs).chain(best)
+    }
+
     /// Whether the epoch that ended at this version still waits for its validation pass.
     pub fn awaits_validation(&self) -> bool {
         self.history

@@ -193,7 +193,9 @@ impl Coordinator {
                     ),
                 })
             }
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            // All that the job makes of its data is sized by these.
+            None => facts.check().map_err(|error| error.to_string()),
         }
     }
 }

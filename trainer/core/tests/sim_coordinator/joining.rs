@@ -259,6 +259,34 @@ fn a_server_that_was_given_up_makes_room_while_nothing_is_trained() {
     ));
 }
 
+/// Of a shape whose product is beyond 64 bits, for one. Nobody sizes anything by it, and the job goes on with
+/// those who know better.
+#[test]
+fn facts_that_contradict_themselves_are_refused() {
+    let mut bench = Bench::new(config());
+    let wrong = [
+        DataFacts {
+            input_shape: vec![1 << 40, 1 << 40],
+            ..facts(0)
+        },
+        DataFacts {
+            validation_rows: u64::MAX,
+            ..facts(0)
+        },
+    ];
+    for facts in wrong {
+        let join = Join {
+            facts: Some(facts.into()),
+            ..worker(0)
+        };
+        let message = refusal(&bench.say(WORKERS[0], ToCoordinator::Join(join)));
+        assert!(message.contains("facts of the data"), "{message}");
+    }
+    let actions = bench.say(WORKERS[0], ToCoordinator::Join(worker(0)));
+    let welcome = FromCoordinator::Welcome { generation: 3 };
+    assert_eq!(sent(&actions, WORKERS[0])[0], &welcome);
+}
+
 #[test]
 fn facts_that_make_no_plan_fail_the_job() {
     let mut bench = Bench::new(config());
