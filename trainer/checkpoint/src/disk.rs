@@ -3,10 +3,49 @@
 //! They stand behind a trait so that tests can lose power between any two of them, and within
 //! any write, which no real file system does on request.
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+/// Opens a file that a stranger may have put there, to read it.
+///
+/// It must be a regular file, and no symbolic link, which could lead out of its folder. This never waits:
+/// a named pipe would be waited for until somebody writes into it.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidInput`] if it is something else, or what the system says.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    open(path, OFlags::NOFOLLOW | OFlags::NONBLOCK)
+}
+
+/// As [`open_regular`], for a file that the user has named: symbolic links are followed.
+///
+/// # Errors
+/// As [`open_regular`].
+pub fn open_named(path: &Path) -> io::Result<File> {
+    open(path, OFlags::NONBLOCK)
+}
+
+fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+    let refused = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what);
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path);
+    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => refused("it is a symbolic link, not a regular file"),
+        Some(Errno::NXIO) => refused("it is no regular file"),
+        _ => error,
+    })?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(refused("it is no regular file")),
+    }
+}
 
 /// What a path in a folder is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +80,7 @@ pub trait Disk: Send + Sync {
     fn mkdir(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty folder.
     fn rmdir(&self, path: &Path) -> io::Result<()>;
-    /// Feeds a file's content to `sink` until it breaks.
+    /// Feeds the content of a regular file to `sink` until it breaks.
     fn read(&self, path: &Path, sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> io::Result<()>;
     /// The files and folders directly in a folder, in any order.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
@@ -99,7 +138,7 @@ impl Disk for HostDisk {
     }
 
     fn read(&self, path: &Path, sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> io::Result<()> {
-        let mut file = File::open(path)?;
+        let mut file = open_regular(path)?;
         let bytes = usize::try_from(file.metadata()?.len()).unwrap_or(PIECE);
         let mut buffer = vec![0; bytes.clamp(1, PIECE)];
         loop {
@@ -136,7 +175,7 @@ impl Disk for HostDisk {
     }
 
     fn is_abandoned(&self, path: &Path) -> io::Result<bool> {
-        match File::open(path)?.try_lock() {
+        match open_regular(path)?.try_lock() {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),

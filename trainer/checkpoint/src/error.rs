@@ -39,6 +39,12 @@ pub enum Error {
         /// The shard.
         key: String,
     },
+    /// There is less memory than a checkpoint takes.
+    #[error("{floats} floats of the checkpoint do not fit the memory: use a machine with more")]
+    NoMemory {
+        /// How many were to be held at once.
+        floats: usize,
+    },
     /// The entry was written by a newer version of this program.
     #[error(
         "{key} has format {format}, this version reads format {supported}: use the version that wrote it"

@@ -56,7 +56,8 @@ impl Log {
             };
             let point = HistoryPoint::of(manifest);
             let entry = self.entry(claim.generation, &claim.holder, Record::Cleaned(point));
-            self.storage.put(&entry::key(number), &[&entry.encode()?])?;
+            self.storage
+                .put(&entry::key(number), &[&entry.encode(number)?])?;
             self.live.remove(&number);
             cleaned.steps.push(point.step);
         }

@@ -22,6 +22,10 @@ pub(super) const LIMIT: u64 = 64 << 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Entry {
+    /// Its number, which is that of its key: a file that was put under another name is no entry. Those
+    /// that older versions wrote do not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
     pub identity: JobIdentity,
     /// Generation of the writer.
     pub generation: u64,
@@ -71,10 +75,23 @@ pub(super) fn key(number: u64) -> String {
     format!("{LOG}{number:012}.json")
 }
 
+/// The last number that an entry or a history can have: more digits would not be sorted.
+pub(super) const LAST: u64 = 999_999_999_999;
+
+/// The last generation that an entry is believed to have. Those of processes have 32 bits, and a job that
+/// lost a server every second would need sixty years for these.
+const GENERATIONS: u64 = 1 << 31;
+
 /// Number of the entry under a key.
 pub(super) fn parse_key(key: &str) -> Option<u64> {
     let digits = key.strip_prefix(LOG)?.strip_suffix(".json")?;
-    digits.parse().ok()
+    parse_number(digits)
+}
+
+/// A number as keys have it.
+pub(super) fn parse_number(digits: &str) -> Option<u64> {
+    let number = digits.parse().ok()?;
+    (number <= LAST && digits == format!("{number:012}")).then_some(number)
 }
 
 impl Entry {
@@ -91,16 +108,43 @@ impl Entry {
         }
     }
 
-    pub fn encode(&self) -> Result<Vec<u8>, Error> {
-        seal(self)
+    /// The text of the entry with this number.
+    pub fn encode(&self, number: u64) -> Result<Vec<u8>, Error> {
+        seal(&Entry {
+            number: Some(number),
+            ..self.clone()
+        })
     }
 
     pub fn decode(key: &str, bytes: &[u8]) -> Result<Self, Error> {
         let entry: Self = unseal(key, bytes)?;
-        if let Record::Commit { manifest, .. } = &entry.record {
-            manifest.check()?;
+        match entry.problem(key) {
+            None => Ok(entry),
+            Some(reason) => Err(Error::Corrupt {
+                key: key.to_owned(),
+                reason,
+            }),
         }
-        Ok(entry)
+    }
+
+    /// Why nobody can have put this under this key.
+    fn problem(&self, key: &str) -> Option<String> {
+        let number = parse_key(key)?;
+        if self.number.is_some_and(|own| own != number) {
+            let own = self.number.unwrap_or_default();
+            return Some(format!("it is entry {own}, under another name"));
+        }
+        if self.generation > GENERATIONS {
+            let generation = self.generation;
+            return Some(format!("no job comes to generation {generation}"));
+        }
+        match &self.record {
+            Record::Claim | Record::Cleaned(_) => None,
+            Record::Commit { claim, .. } if *claim >= number => {
+                Some(format!("it rests on claim {claim}, which comes after it"))
+            }
+            Record::Commit { manifest, .. } => manifest.check().err().map(|e| e.to_string()),
+        }
     }
 }
 

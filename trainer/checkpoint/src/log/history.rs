@@ -73,7 +73,7 @@ pub(super) fn key(base: u64) -> String {
 /// Number of the commit on which the history under a key rests.
 pub(super) fn parse_key(key: &str) -> Option<u64> {
     let digits = key.strip_prefix(LOG)?.strip_prefix("history-")?;
-    digits.strip_suffix(".json")?.parse().ok()
+    entry::parse_number(digits.strip_suffix(".json")?)
 }
 
 /// Points by step.

@@ -2,8 +2,7 @@
 
 use super::{Log, entry, fenced};
 use crate::error::{Error, Skipped};
-use crate::shard::verify_shard;
-use std::collections::BTreeMap;
+use crate::shard::{StoredSizes, verify_shard};
 use trainyard_core::manifest::Manifest;
 
 /// How closely [`Log::newest_loadable`] looks.
@@ -81,22 +80,13 @@ impl Log {
 
     /// What keeps a checkpoint from being loaded, if anything.
     fn fault(&self, manifest: &Manifest, check: Check) -> Result<Option<String>, Error> {
-        let mut sizes = BTreeMap::new();
-        for shard in &manifest.shards {
-            if sizes.contains_key(&shard.key) {
-                continue;
-            }
-            let folder = shard.key.rsplit_once('/').map_or("", |(folder, _)| folder);
-            for object in self.storage.list(folder)? {
-                sizes.insert(object.key, object.bytes);
-            }
-        }
+        let mut sizes = StoredSizes::new(&*self.storage);
         for shard in &manifest.shards {
             let key = &shard.key;
             let (step, bytes) = (manifest.step, shard.bytes);
-            let fault = match sizes.get(key) {
+            let fault = match sizes.of(key)? {
                 None => Some(format!("shard {key} of step {step} is missing")),
-                Some(&found) if found != bytes => Some(format!(
+                Some(found) if found != bytes => Some(format!(
                     "shard {key} of step {step} has {found} of {bytes} bytes"
                 )),
                 Some(_) if check == Check::Digests => {

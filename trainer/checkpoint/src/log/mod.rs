@@ -8,7 +8,8 @@
 //!
 //! A coordinator claims the log before anything else, reads what came before its claim, and goes
 //! on with the next numbers. An entry counts only if none of a higher generation has a lower
-//! number, and if its number was free for the first time when it was put.
+//! number, and if its number was free for the first time when it was put. It holds its number, so that a
+//! file under another's name is known; and one that is missing where none is freed is told as damage.
 //!
 //! Cleaned entries do not stay for ever: a *compaction* puts what they tell, the digests of states
 //! that are gone, into one object, `log/history-000000000070.json`, and deletes them. The number in its
@@ -207,7 +208,7 @@ impl Log {
             let ours = |c: &Claim| c.generation == generation && c.holder == holder;
             if fence.is_none() && !self.claim.as_ref().is_some_and(ours) {
                 let entry = self.entry(generation, holder, Record::Claim);
-                if !self.put_next(&entry.encode()?)? {
+                if !self.put_next(&entry.encode(self.next)?)? {
                     continue;
                 }
                 self.apply(self.next, entry);
@@ -274,8 +275,8 @@ impl Log {
             manifest: Box::new(manifest),
         };
         let entry = self.entry(claim.generation, &claim.holder, record);
-        let bytes = entry.encode()?;
         for _ in 0..ATTEMPTS {
+            let bytes = entry.encode(self.next)?;
             if self.put_next(&bytes)? || self.next_is(&bytes)? {
                 // Was the number ours before, and a claim was put behind it, and it was freed?
                 self.refuse_at(self.next + 1)?;
@@ -303,6 +304,7 @@ impl Log {
 
     fn entry(&self, generation: u64, holder: &str, record: Record) -> Entry {
         Entry {
+            number: None,
             identity: self.identity.clone(),
             generation,
             holder: holder.to_owned(),
@@ -321,6 +323,13 @@ impl Log {
 
     /// Takes the next number; `false` if it is taken.
     fn put_next(&self, bytes: &[u8]) -> Result<bool, Error> {
+        if self.next > entry::LAST {
+            let reason = format!(
+                "the log holds {}, after which there are no numbers: remove that file, which no job has put there",
+                entry::key(entry::LAST)
+            );
+            return Err(Error::Invalid { reason });
+        }
         match self.storage.put_if_absent(&entry::key(self.next), bytes) {
             Ok(()) => Ok(true),
             Err(StorageError::AlreadyExists { .. }) => Ok(false),

@@ -117,9 +117,17 @@ struct Tail<'a> {
 impl Tail<'_> {
     /// Reads back to the newest commit, and what it retains. `false` if an entry on the way is cleaned
     /// or gone: there is a newer commit then, put after the listing. That is no reason if all is
-    /// `settled`.
+    /// `settled`; what is gone was removed then, by somebody else.
     fn read(&mut self, numbers: &[u64], settled: bool) -> Result<bool, Error> {
+        let mut after = None;
         for &number in numbers.iter().rev() {
+            if let Some(missing) = after.and_then(|after| gap(number, after)) {
+                if !settled {
+                    return Ok(false);
+                }
+                self.damaged.push(missing);
+            }
+            after = Some(number);
             let entry = self.fetch(number)?;
             let record = match &entry {
                 Found::Sound(entry) => Some(&entry.record),
@@ -131,28 +139,45 @@ impl Tail<'_> {
                 return Ok(false);
             }
             let retained = match record {
-                Some(Record::Commit { retained, .. }) => Some(retained.clone()),
+                // As they are listed, so that no number is read twice, or has no file.
+                Some(Record::Commit { retained, .. }) => Some(retained.iter().copied().collect()),
                 _ => None,
             };
             self.take(number, entry);
             if let Some(retained) = retained {
-                self.read_retained(retained)?;
-                break;
+                return self.read_retained(&retained, number, numbers, settled);
             }
         }
         Ok(true)
     }
 
-    /// Reads the commits among these. One that is cleaned or not there any more needs no reading.
-    fn read_retained(&mut self, numbers: Vec<u64>) -> Result<(), Error> {
-        for number in numbers {
+    /// Reads the commits among those that the commit `newest` has `retained`. One that is cleaned needs
+    /// no reading. `false` if one is gone, as for [`Tail::read`].
+    fn read_retained(
+        &mut self,
+        retained: &BTreeSet<u64>,
+        newest: u64,
+        numbers: &[u64],
+        settled: bool,
+    ) -> Result<bool, Error> {
+        let older = &numbers[..numbers.partition_point(|number| *number < newest)];
+        let gone = retained
+            .iter()
+            .find(|number| older.binary_search(number).is_err());
+        if let Some(&gone) = gone {
+            if !settled {
+                return Ok(false);
+            }
+            self.damaged.push(missing(gone, gone));
+        }
+        for &number in older.iter().filter(|number| retained.contains(number)) {
             let entry = self.fetch(number)?;
             let other = |entry: &Entry| !matches!(entry.record, Record::Commit { .. });
             if !matches!(&entry, Found::Sound(entry) if other(entry)) {
                 self.take(number, entry);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn fetch(&self, number: u64) -> Result<Found<Entry>, Error> {
@@ -167,5 +192,27 @@ impl Tail<'_> {
                 self.entries.insert(number, entry);
             }
         }
+    }
+}
+
+/// What is missing between two neighbours of a listing, above the newest commit. No number is freed there.
+fn gap(number: u64, after: u64) -> Option<Skipped> {
+    (number + 1 < after).then(|| missing(number + 1, after - 1))
+}
+
+/// That entries are missing which nobody who keeps to the rules has removed.
+fn missing(first: u64, last: u64) -> Skipped {
+    let key = entry::key(first);
+    let reason = match first == last {
+        true => format!("{key} is missing: it was removed from outside; restore it from a backup"),
+        false => format!(
+            "{key} to {} are missing: they were removed from outside; restore them from a backup",
+            entry::key(last)
+        ),
+    };
+    Skipped {
+        key,
+        step: None,
+        reason,
     }
 }

@@ -51,8 +51,9 @@ pub(super) fn encode(about: &About, tensors: &[&str]) -> Result<Vec<u8>, String>
     Ok(header)
 }
 
-/// Reads the JSON part, and checks that the tensors are `parameters` and `slots`, in this order.
-pub(super) fn decode(json: &[u8], slots: &[String]) -> Result<About, String> {
+/// Reads the JSON part, and checks that the tensors are `parameters` and `slots`, in this order. Returns how
+/// many bytes they have, too.
+pub(super) fn decode(json: &[u8], slots: &[String]) -> Result<(About, u64), String> {
     let metadata: Metadata = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     let entry = metadata.metadata().as_ref().and_then(|m| m.get(ENTRY));
     let entry = entry.ok_or("its header does not describe a shard")?;
@@ -71,5 +72,5 @@ pub(super) fn decode(json: &[u8], slots: &[String]) -> Result<About, String> {
             return Err(format!("tensor {name} is not f32 of its range"));
         }
     }
-    Ok(about)
+    Ok((about, metadata.data_len() as u64))
 }

@@ -1,6 +1,7 @@
 //! Loading any range of the arena, whatever number of servers wrote it.
 
 use super::PARAMETERS;
+use super::sizes::StoredSizes;
 use super::verify::read_verified;
 use crate::error::Error;
 use crate::storage::Storage;
@@ -23,7 +24,7 @@ pub struct Slice {
 ///
 /// # Errors
 /// [`Error::MissingShard`] or [`Error::Corrupt`] naming the shard, [`Error::Invalid`] for a range
-/// outside the arena or a manifest whose shards do not cover it.
+/// outside the arena or a manifest whose shards do not cover it, [`Error::NoMemory`].
 pub fn load_range(
     storage: &dyn Storage,
     manifest: &Manifest,
@@ -35,23 +36,40 @@ pub fn load_range(
         let reason = format!("floats {range:?} are not in the checkpoint's 0..{floats}");
         return Err(Error::Invalid { reason });
     }
-    // Before anything is allocated: the sizes that the records state bound what is read.
-    for shard in &manifest.shards {
+    let overlaps = |shard: &&ShardRecord| {
+        shard.start.max(range.start as u64) < shard.end.min(range.end as u64)
+    };
+    let shards: Vec<&ShardRecord> = manifest.shards.iter().filter(overlaps).collect();
+    // Before anything is allocated: the sizes of what is stored bound what is read. Those that the
+    // records state are worth nothing by themselves.
+    let mut stored = StoredSizes::new(storage);
+    for shard in &shards {
         check_size(shard)?;
+        stored.check(shard)?;
     }
     let slots = manifest.slots();
-    let mut tensors = vec![vec![0f32; range.len()]; 1 + slots.len()];
-    for shard in &manifest.shards {
-        let (start, end) = (shard.start as usize, shard.end as usize);
-        if start.max(range.start) < end.min(range.end) {
-            load_shard(storage, shard, &range, &mut tensors)?;
-        }
+    let mut tensors = Vec::with_capacity(1 + slots.len());
+    for _ in 0..1 + slots.len() {
+        tensors.push(zeros(range.len())?);
+    }
+    for shard in shards {
+        load_shard(storage, shard, &range, &mut tensors)?;
     }
     let mut tensors = tensors.into_iter();
     Ok(Slice {
         parameters: tensors.next().unwrap_or_default(),
         slots: slots.iter().cloned().zip(tensors).collect(),
     })
+}
+
+/// As many zeros, if they fit the memory.
+fn zeros(floats: usize) -> Result<Vec<f32>, Error> {
+    let mut zeros = Vec::new();
+    zeros
+        .try_reserve_exact(floats)
+        .map_err(|_| Error::NoMemory { floats })?;
+    zeros.resize(floats, 0.0);
+    Ok(zeros)
 }
 
 fn check_size(shard: &ShardRecord) -> Result<(), Error> {

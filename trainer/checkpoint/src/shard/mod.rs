@@ -6,10 +6,12 @@
 
 mod header;
 mod load;
+mod sizes;
 mod verify;
 mod write;
 
 pub use load::{Slice, load_range};
+pub(crate) use sizes::StoredSizes;
 pub use verify::verify_shard;
 pub(crate) use write::parse_key;
 pub use write::{Section, ShardId, write_shard};

@@ -117,7 +117,13 @@ impl Reader<'_> {
         if self.header_end != Some(self.header.len()) {
             return Err("it ends within its header".to_owned());
         }
-        let about = header::decode(&self.header[8..], &record.slots)?;
+        let (about, tensors) = header::decode(&self.header[8..], &record.slots)?;
+        let found = self.read - self.header.len() as u64;
+        if found != tensors {
+            return Err(format!(
+                "it has {found} bytes of tensors, and its header gives them {tensors}"
+            ));
+        }
         check_about(&about, record)
     }
 }

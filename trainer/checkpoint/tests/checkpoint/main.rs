@@ -8,6 +8,7 @@ mod disk;
 mod faults;
 mod fencing;
 mod folder;
+mod hostile;
 mod pause;
 mod reshard;
 mod stored;
