@@ -17,8 +17,13 @@ pub(crate) struct Interner {
 }
 
 impl Interner {
-    /// The number of `name`, new if need be; an error past the limit.
-    pub(crate) fn intern(&mut self, name: &str, limits: &Limits) -> Result<u32, DataError> {
+    /// The number of `name`, new if need be; an error past the limit. `bytes` grows by what a new name takes.
+    pub(crate) fn intern(
+        &mut self,
+        name: &str,
+        limits: &Limits,
+        bytes: &mut u64,
+    ) -> Result<u32, DataError> {
         if let Some(&number) = self.numbers.get(name) {
             return Ok(number);
         }
@@ -29,6 +34,9 @@ impl Interner {
                 "exclude the column, or read it as numbers",
             ));
         }
+        // It is held twice, with what it takes to find it.
+        *bytes += 2 * (name.len() as u64 + size_of::<String>() as u64);
+        limits.check_memory(*bytes)?;
         let number = self.names.len() as u32;
         self.numbers.insert(name.to_owned(), number);
         self.names.push(name.to_owned());

@@ -3,6 +3,8 @@
 use trainyard_core::metrics::Task;
 use trainyard_core::schema::{InputSchema, Missing};
 
+use crate::error::DataError;
+
 /// How numeric inputs are scaled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Normalization {
@@ -98,10 +100,30 @@ pub struct Limits {
     pub categories: usize,
     /// Encoded values of one table (rows times inputs).
     pub values: u64,
+    /// Bytes that the rows of one file may take, as read and as encoded together. A caller gives what its
+    /// machine has: a small file can hold very many rows, above all a compressed one.
+    pub memory: u64,
+}
+
+impl Limits {
+    /// Refuses what takes more memory than there may be.
+    pub(crate) fn check_memory(&self, bytes: u64) -> Result<(), DataError> {
+        if bytes <= self.memory {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let problem = format!(
+            "its rows take more than {} MiB, and {} MiB of memory are at hand",
+            mib(bytes) - 1,
+            mib(self.memory)
+        );
+        let remedy = "use fewer rows or columns, or a machine with more memory";
+        Err(DataError::limit(problem, remedy))
+    }
 }
 
 impl Default for Limits {
-    /// 64 GiB a file, 16 MiB a record, 1,048,576 columns, 65,536 categories, 2^33 values (32 GiB).
+    /// 64 GiB a file, 16 MiB a record, 1,048,576 columns, 65,536 categories, 2^33 values (32 GiB), any memory.
     fn default() -> Self {
         Self {
             file_bytes: 64 << 30,
@@ -109,6 +131,7 @@ impl Default for Limits {
             columns: 1 << 20,
             categories: 1 << 16,
             values: 1 << 33,
+            memory: u64::MAX,
         }
     }
 }

@@ -5,6 +5,9 @@ use trainyard_core::facts::DataFacts;
 use crate::error::DataError;
 use crate::options::Limits;
 
+/// Bytes of one encoded value.
+pub(crate) const ENCODED: u64 = size_of::<f32>() as u64;
+
 /// Encoded rows, ready to be copied into a tensor.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
@@ -90,6 +93,7 @@ pub(crate) fn allocate(rows: usize, width: usize, limits: &Limits) -> Result<Vec
         .checked_mul(width)
         .filter(|&n| n as u64 <= limits.values);
     let values = values.ok_or_else(too_much)?;
+    limits.check_memory((values as u64).saturating_mul(ENCODED))?;
     let mut out = Vec::new();
     out.try_reserve_exact(values).map_err(|_| too_much())?;
     out.resize(values, 0.0);

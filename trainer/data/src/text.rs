@@ -211,7 +211,9 @@ impl<R: Read> Strict<R> {
         self.after_cr = byte == b'\r';
         if self.state == State::RecordStart {
             if line_end {
-                return true;
+                // What is between two records is bounded as they are: a file of nothing else would be read to its end.
+                self.record_bytes += 1;
+                return self.blanks_within_bounds();
             }
             self.record_start = self.line;
             self.starts.push_back(self.line);
@@ -224,7 +226,10 @@ impl<R: Read> Strict<R> {
             (State::Quoted, b'"') => State::Closing,
             (State::Quoted, _) => State::Quoted,
             (State::Closing, b'"') => State::Quoted,
-            (_, _) if line_end => State::RecordStart,
+            (_, _) if line_end => {
+                self.record_bytes = 0;
+                State::RecordStart
+            }
             (_, b) if b == self.delimiter => {
                 self.columns += 1;
                 State::FieldStart
@@ -250,6 +255,15 @@ impl<R: Read> Strict<R> {
             return false;
         }
         self.within_bounds()
+    }
+
+    fn blanks_within_bounds(&mut self) -> bool {
+        if self.record_bytes <= self.record_limit {
+            return true;
+        }
+        let problem = format!("more than {} blank lines", self.record_limit);
+        self.fail(self.line, problem, "remove them");
+        false
     }
 
     fn within_bounds(&mut self) -> bool {

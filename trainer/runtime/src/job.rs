@@ -259,7 +259,7 @@ impl Job {
             },
             seed: self.training().seed,
             schema: None,
-            limits: data::Limits::default(),
+            limits: crate::memory::limits(),
         })
     }
 

@@ -13,6 +13,7 @@ use crate::error::DataError;
 use crate::files::cannot;
 use crate::number;
 use crate::options::Limits;
+use crate::table::ENCODED;
 
 /// The formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +146,14 @@ impl Array {
                 "split the array, or mend the header",
             ));
         };
+        // As read, beside it while it is reordered, and beside it encoded.
+        let encoded = elements.unwrap_or_default().saturating_mul(ENCODED);
+        let beside = if fortran {
+            expected.max(encoded)
+        } else {
+            encoded
+        };
+        limits.check_memory(expected.saturating_add(beside))?;
         let mut bytes = Vec::new();
         let read = source.take(expected + 1).read_to_end(&mut bytes);
         read.map_err(|e| match e.kind() {
@@ -283,6 +292,7 @@ impl Array {
         self.check_values()?;
         let mut labels = RawLabels::new(task);
         let mut values = Vec::new();
+        let mut bytes = 0;
         for row in 0..self.rows() {
             self.row(row, &mut values);
             let value = values[0];
@@ -295,7 +305,8 @@ impl Array {
                         let remedy = "store classes as integers, or set the task to regression";
                         return Err(DataError::data(problem, remedy));
                     }
-                    codes.push(names.intern(&(value + 0.0).to_string(), limits)?);
+                    let name = (value + 0.0).to_string();
+                    codes.push(names.intern(&name, limits, &mut bytes)?);
                 }
             }
         }

@@ -14,6 +14,7 @@ use crate::classes::{Interner, RawLabels};
 use crate::error::DataError;
 use crate::number;
 use crate::options::{CsvOptions, Limits};
+use crate::table::ENCODED;
 use crate::text::Records;
 
 /// How the fields of a file are read.
@@ -63,6 +64,8 @@ pub(crate) struct Frame {
     pub dropped: Vec<u64>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// Bytes of all categories' and classes' names.
+    names: u64,
 }
 
 /// One input column.
@@ -95,8 +98,13 @@ impl Frame {
         let mut records = Records::new(source, delimiter, limits)?;
         let plan = plan(records.header()).map_err(|e| e.on_line(1))?;
         let mut frame = Self::empty(&plan);
+        let row_bytes = frame.row_bytes();
         while let Some(line) = records.next()? {
             let rows = frame.lines.len();
+            let all = rows as u64 + frame.dropped.len() as u64 + 1;
+            limits
+                .check_memory(row_bytes.saturating_mul(all).saturating_add(frame.names))
+                .map_err(|e| e.on_line(line))?;
             let values = (rows as u64 + 1).saturating_mul(plan.columns.len() as u64);
             if rows >= u32::MAX as usize || values > limits.values {
                 let problem = format!("more than {rows} rows of {} columns", plan.columns.len());
@@ -138,17 +146,34 @@ impl Frame {
             lines: Vec::new(),
             dropped: Vec::new(),
             warnings: plan.warnings.clone(),
+            names: 0,
         }
+    }
+
+    /// Bytes that a row takes, as read and encoded. A category is encoded as at least one input; more are
+    /// counted when it is known how many.
+    fn row_bytes(&self) -> u64 {
+        let value = |column: &RawColumn| match &column.values {
+            RawValues::Numbers(_) => size_of::<f64>(),
+            RawValues::Codes { .. } => size_of::<u32>(),
+        } as u64;
+        let values: u64 = self
+            .columns
+            .iter()
+            .map(|column| value(column) + ENCODED)
+            .sum();
+        let (line, label) = (size_of::<u64>() as u64, size_of::<f64>() as u64);
+        values + line + label
     }
 
     /// Adds the current record; false if it is to be left out.
     fn push(&mut self, records: &Records, plan: &Plan, limits: &Limits) -> Result<bool, DataError> {
         let mut whole = true;
         for (column, planned) in self.columns.iter_mut().zip(&plan.columns) {
+            let names = &mut self.names;
             let missing = (|| {
-                column
-                    .values
-                    .push(records.field(planned.index)?, plan, limits)
+                let text = records.field(planned.index)?;
+                column.values.push(text, plan, limits, names)
             })()
             .map_err(|e| e.in_column(&planned.name))?;
             if missing {
@@ -179,7 +204,9 @@ impl Frame {
                 };
             }
             match labels {
-                RawLabels::Codes { names, codes } => codes.push(names.intern(text, limits)?),
+                RawLabels::Codes { names, codes } => {
+                    codes.push(names.intern(text, limits, &mut self.names)?);
+                }
                 RawLabels::Targets(targets) => match number::parse(text) {
                     Ok(value) => targets.extend(value),
                     Err(problem) => {
@@ -204,8 +231,15 @@ impl Frame {
 }
 
 impl RawValues {
-    /// Adds one field of a file that is read as `plan` says; true if its value is missing.
-    fn push(&mut self, text: &str, plan: &Plan, limits: &Limits) -> Result<bool, DataError> {
+    /// Adds one field of a file that is read as `plan` says; true if its value is missing. `bytes` grows with
+    /// the names of categories.
+    fn push(
+        &mut self,
+        text: &str,
+        plan: &Plan,
+        limits: &Limits,
+        bytes: &mut u64,
+    ) -> Result<bool, DataError> {
         match self {
             Self::Numbers(values) => {
                 let value = number::parse(text)
@@ -219,7 +253,7 @@ impl RawValues {
                 codes.push(if missing {
                     NO_CATEGORY
                 } else {
-                    names.intern(text, limits)?
+                    names.intern(text, limits, bytes)?
                 });
                 Ok(missing)
             }

@@ -16,6 +16,30 @@ fn refused_features(case: &str, features: Vec<u8>, fragments: &[&str]) {
 }
 
 #[test]
+fn t15_an_array_that_does_not_fit_the_memory_at_hand_is_refused_by_its_header() {
+    let within = |fortran, memory| {
+        let mut options = npy_options(Task::Binary);
+        options.limits.memory = memory;
+        let features = npy(
+            "<f8",
+            fortran,
+            "(2, 300)",
+            &1.5_f64.to_le_bytes().repeat(600),
+        );
+        load_npy(features, npy("|u1", false, "(2,)", &[0, 1]), &options)
+    };
+    // 4800 bytes as they are, and 2400 encoded, or as many again to reorder them.
+    for (fortran, needed) in [(false, 7200), (true, 9600)] {
+        within(fortran, needed).expect("they fit");
+        assert_error(
+            "one less",
+            within(fortran, needed - 1),
+            &["x:", "of memory are at hand"],
+        );
+    }
+}
+
+#[test]
 fn t15_bad_npy_files_are_refused() {
     let good = npy("<f4", false, "(2, 1)", &f32s(&[1.0, 2.0]));
     let refused = refused_features;

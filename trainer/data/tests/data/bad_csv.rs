@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use trainyard_data::{CsvOptions, Files, Limits, Missing, SourceSpec, Task, Validation, load};
 
-use crate::common::{Memory, assert_error, csv_options, edit, load_csv};
+use crate::common::{Memory, assert_error, csv_options, edit, gzip, load_csv};
 
 /// Name, file, fragments of the message; loaded as binary with the label `y`.
 const BINARY: &[(&str, &[u8], &[&str])] = &[
@@ -402,7 +402,11 @@ fn t15_endless_lines_are_bounded() {
             &["a.csv:1:", "longer than 16777216 bytes"],
         ),
         ("quoted bytes", b"\"abc\n\"\"d\"", &["a.csv:"]),
-        ("blank lines", b"\n", &["cannot read", "limit"]),
+        (
+            "blank lines",
+            b"\n",
+            &["a.csv:16777218:", "more than 16777216 blank lines"],
+        ),
     ];
     for (case, pattern, fragments) in cases {
         let mut options = csv_options(Task::Binary);
@@ -416,6 +420,28 @@ fn t15_endless_lines_are_bounded() {
             fragments,
         );
     }
+}
+
+/// A file that is small where it lies, and whose rows do not fit the machine.
+#[test]
+fn t15_rows_that_do_not_fit_the_memory_at_hand_are_refused_before_they_are_held() {
+    const MEMORY: u64 = 8 << 20;
+    let within = |text: &str, memory| {
+        let mut options = csv_options(Task::Binary);
+        edit(&mut options, |csv| csv.categorical = vec!["c".to_owned()]);
+        options.limits = Limits {
+            memory,
+            ..Limits::default()
+        };
+        load_csv(gzip(text.as_bytes()), &options)
+    };
+    let rows = "a,c,y\n".to_owned() + &"1,x,0\n2,x,1\n".repeat(150_000);
+    within(&rows, u64::MAX).expect("with memory enough");
+    let fragments = ["more than 8 MiB", "8 MiB of memory are at hand", "a.csv:"];
+    assert_error("rows", within(&rows, MEMORY), &fragments);
+    let name = |i: u32| format!("1,{}{i},0\n", "x".repeat(1 << 20));
+    let names: String = "a,c,y\n".to_owned() + &(0..8).map(name).collect::<String>();
+    assert_error("names", within(&names, MEMORY), &fragments);
 }
 
 #[test]

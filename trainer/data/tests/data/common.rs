@@ -1,7 +1,7 @@
 //! Files in memory, and writers of the array formats.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use trainyard_data::{
     CsvOptions, DataError, Dataset, Files, Limits, LoadOptions, Normalization, SourceSpec, Task,
@@ -44,6 +44,7 @@ pub fn options(task: Task, train: SourceSpec) -> LoadOptions {
             columns: 2000,
             categories: 100,
             values: 1 << 22,
+            memory: 1 << 30,
         },
     }
 }
@@ -141,4 +142,11 @@ pub fn assert_error<T: std::fmt::Debug>(
         "{case}: a message of {} bytes: {error}",
         error.len()
     );
+}
+
+/// Compressed as gzip does.
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    out.write_all(bytes).unwrap();
+    out.finish().unwrap()
 }

@@ -1,21 +1,13 @@
 //! What is accepted, and what it becomes.
 
-use std::io::Write;
-
 use trainyard_data::{
     CsvOptions, Dataset, Missing, Normalization, SourceSpec, Task, Validation, encode_csv, load,
 };
 
 use crate::common::{
-    Memory, assert_error, csv_options, edit, f32s, idx, load_csv, load_npy, npy, npy_options,
+    Memory, assert_error, csv_options, edit, f32s, gzip, idx, load_csv, load_npy, npy, npy_options,
     npy_raw, options,
 };
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    out.write_all(bytes).unwrap();
-    out.finish().unwrap()
-}
 
 #[test]
 fn t15_marks_line_ends_quotes_and_blanks_do_not_change_the_table() {

@@ -3,8 +3,10 @@
 //! A job that cannot fit is refused before the kernel kills it, or whatever else it picks. What is refused
 //! is the certain minimum alone: between that and the most that may be held there is a warning.
 
+mod at_hand;
 mod limits;
 
+pub use at_hand::{at_hand, limits};
 pub use limits::{Bound, kills, of_process, shared};
 
 use trainyard_core::layout::Layout;
