@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{FILES, MODEL, PROVENANCE};
@@ -51,10 +52,13 @@ impl Draft {
             )
         };
         fs::create_dir_all(parent).with_context(cannot)?;
-        let prefix = format!(".{name}.");
-        remove_abandoned(parent, &prefix);
-        let path = parent.join(format!("{prefix}{:016x}", crate::incarnation()));
+        remove_abandoned(parent, name);
+        let path = parent.join(draft_name(name));
+        // Under the lock: who is to discard all drafts sees this one, or prevents it.
+        let mut drafts = DRAFTS.lock();
         fs::create_dir(&path).with_context(cannot)?;
+        drafts.push(path.clone());
+        drop(drafts);
         let lock = File::open(&path)?;
         // Where a file system has no locks, drafts of killed processes stay.
         let _ = lock.try_lock();
@@ -102,35 +106,83 @@ impl Draft {
             Ok(()) => Ok(()),
             // A file system that cannot exchange: for a moment there is none of the two.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-                let old = self.path.with_extension("old");
+                let name = self.target.file_name().and_then(|name| name.to_str());
+                let old = draft_name(name.unwrap_or_default());
+                let old = self.path.with_file_name(old);
                 fs::rename(&self.target, &old)?;
                 fs::rename(&self.path, &self.target)?;
-                fs::remove_dir_all(old)
+                fs::remove_dir_all(old) // if not now, as a draft that was abandoned
             }
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// Removes drafts whose process was killed. Best effort: they only cost space.
-fn remove_abandoned(parent: &Path, prefix: &str) {
+/// A name for a draft of the artifact `name`.
+fn draft_name(name: &str) -> String {
+    format!(".{name}.{:016x}", crate::incarnation())
+}
+
+/// The artifact whose draft has this name.
+fn of_draft(name: &str) -> Option<&str> {
+    let (artifact, digits) = name.strip_prefix('.')?.rsplit_once('.')?;
+    let is_number = digits.len() == 16 && u64::from_str_radix(digits, 16).is_ok();
+    is_number.then_some(artifact)
+}
+
+/// Removes drafts whose process was killed: those of the artifact `name`, and those of others that are
+/// unfinished. Best effort: they only cost space.
+fn remove_abandoned(parent: &Path, name: &str) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let is_draft = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.strip_prefix(prefix))
-            .is_some_and(|rest| rest.len() == 16 && u64::from_str_radix(rest, 16).is_ok());
-        let path = entry.path();
-        if is_draft && File::open(&path).is_ok_and(|folder| folder.try_lock().is_ok()) {
+        let (path, found) = (entry.path(), entry.file_name());
+        let Some(artifact) = found.to_str().and_then(of_draft) else {
+            continue;
+        };
+        // A folder, or nothing is opened: a pipe of that name would be waited for.
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let is_ours = || artifact == name || is_unfinished(&path);
+        if is_folder && is_ours() && File::open(&path).is_ok_and(|folder| folder.try_lock().is_ok())
+        {
             let _ = fs::remove_dir_all(path);
         }
     }
+}
+
+/// Whether a folder holds files of an artifact, and nothing else. An empty one may be a draft that has just
+/// been begun, and is not locked yet; a whole artifact may be one that was about to be replaced.
+fn is_unfinished(folder: &Path) -> bool {
+    let is_empty = fs::read_dir(folder).map(|mut entries| entries.next().is_none());
+    matches!(is_empty, Ok(false))
+        && matches!(foreign(folder), Ok(None))
+        && !folder.join(PROVENANCE).exists()
+}
+
+/// Drafts of this process that are not published.
+static DRAFTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Attempts to remove a draft into which another thread is still writing.
+const DISCARDS: u32 = 100;
+
+/// Removes what this process has under construction, and keeps it from beginning more: it is about to end.
+pub fn discard_drafts() {
+    let mut drafts = DRAFTS.lock();
+    for draft in drafts.drain(..) {
+        for _ in 0..DISCARDS {
+            match fs::remove_dir_all(&draft) {
+                // A file was made meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                _ => break,
+            }
+        }
+    }
+    std::mem::forget(drafts);
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
         // Best effort: what remains has a name of its own, and costs only space.
         let _ = fs::remove_dir_all(&self.path);
+        DRAFTS.lock().retain(|path| *path != self.path);
     }
 }
 
@@ -179,4 +231,53 @@ fn check_target(target: &Path) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with something in it.
+    fn folder(parent: &Path, name: &str, file: &str) -> PathBuf {
+        let path = parent.join(name);
+        fs::create_dir(&path).expect("writable");
+        fs::write(path.join(file), "x").expect("writable");
+        path
+    }
+
+    #[test]
+    fn a_draft_of_a_process_that_was_killed_is_removed_by_the_next_one() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let draft = |name: &str, file| folder(parent.path(), name, file);
+        let abandoned = [
+            draft(".a.00000000deadbeef", "half"),
+            draft(".other.00000000deadbeef", MODEL),
+        ];
+        let held = draft(".a.00000000deadbeee", MODEL);
+        let lock = File::open(&held).expect("a folder");
+        lock.try_lock().expect("nobody has it");
+        let strangers = [
+            draft(".whole.00000000deadbeef", PROVENANCE),
+            draft(".other.00000000deadbeee", "thesis.txt"),
+            draft(".other.beef", MODEL),
+            draft("other.00000000deadbeef", MODEL),
+        ];
+        let new = Draft::new(&parent.path().join("a")).expect("a draft");
+        let is_there = |path: &PathBuf| path.exists();
+        assert!(!abandoned.iter().any(is_there), "space is given back");
+        assert!(held.exists() && strangers.iter().all(is_there));
+        assert!(new.path().exists());
+        drop(new);
+        assert_eq!(fs::read_dir(parent.path()).expect("a folder").count(), 5);
+    }
+
+    #[test]
+    fn a_pipe_that_is_called_like_a_draft_is_not_waited_for() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let pipe = parent.path().join(".a.00000000deadbeef");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo is there").success());
+        Draft::new(&parent.path().join("a")).expect("a draft");
+        assert!(pipe.exists());
+    }
 }

@@ -24,7 +24,7 @@ pub use files::{
     Checkpoint, DataProvenance, FORMAT, FileRecord, History, MetricsFile, ModelFile, Output,
     ParameterShape, Provenance, Versions, decode,
 };
-pub use folder::{Draft, foreign, is_artifact};
+pub use folder::{Draft, discard_drafts, foreign, is_artifact};
 pub use golden::{ATOL, Golden, RTOL};
 pub use read::{JSON_LIMIT, ModelFiles, Verified, digest, model, provenance, verify_files};
 pub use stored::{FOLDER, is_published, is_whole, key};

@@ -7,9 +7,10 @@ use anyhow::{Result, bail};
 use trainyard::commands::{ExportArgs, open_log, print};
 use trainyard::ui::format::thousands;
 use trainyard_checkpoint::{Check, Error, Log, Manifest};
+use trainyard_runtime::artifact::discard_drafts;
 use trainyard_runtime::exit::{BadInput, ExitCode};
-use trainyard_runtime::output;
 use trainyard_runtime::storage::Location;
+use trainyard_runtime::{output, signals};
 use trainyard_torch::{artifact, capability};
 
 /// Runs the command.
@@ -20,6 +21,11 @@ pub fn run(args: ExportArgs) -> Result<ExitCode> {
     let log = open_log(&args.checkpoint)?;
     let manifest = choose(&log, &args.checkpoint, args.step)?;
     capability::pin_if_supported(capability::of_spec(&manifest.spec))?;
+    // Nothing that is half done is left behind; what is ended by force is removed by the next export.
+    signals::termination()?.listen(|| {
+        discard_drafts();
+        std::process::exit(ExitCode::Interrupted.code().into());
+    });
     let info = artifact::export(Arc::clone(log.storage()), manifest, &args.out)?;
     print::to_stdout(ExitCode::Done, |out| {
         let which = if info.complete {

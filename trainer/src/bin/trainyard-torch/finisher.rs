@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 use trainyard_checkpoint::Log;
 use trainyard_contract::{ExitCode, ExportReport, FinisherArgs};
+use trainyard_runtime::artifact::discard_drafts;
 use trainyard_runtime::termination::Ended;
 use trainyard_runtime::{role, signals};
 use trainyard_torch::{artifact, capability};
@@ -15,6 +16,7 @@ use trainyard_torch::{artifact, capability};
 pub fn run(args: FinisherArgs) -> Result<Ended> {
     // Whatever is half done is done again. The first process of a container has no handlers but its own.
     let terminate = signals::termination()?;
+    terminate.before_exit(discard_drafts);
     terminate.leave_at_once(ExitCode::TryAgain);
     let job = role::begin(&args.job, args.supervised)?;
     capability::pin_if_supported(job.manifest.spec.training.cpu_capability)?;
