@@ -6,6 +6,7 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use trainyard_core::metrics::Metrics;
 use trainyard_runtime::exit::ExitCode;
+use trainyard_runtime::output::{BOLD, Shown, UNSTYLED};
 
 use crate::ui::format::metric;
 
@@ -19,7 +20,7 @@ pub fn bold(text: &str) -> String {
     let allowed =
         on_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if allowed {
-        format!("\x1b[1m{text}\x1b[0m")
+        format!("{BOLD}{text}{UNSTYLED}")
     } else {
         text.to_owned()
     }
@@ -39,13 +40,18 @@ pub fn table(header: &[&str], numbers: &[usize]) -> Table {
     table
 }
 
-/// Runs `print` on buffered standard output. A reader that has seen enough (`| head`) is no error.
+/// Runs `print` on buffered standard output. A reader that has seen enough (`| head`) is no error. On a
+/// terminal, control characters of names are [`Shown`]; for other programs, data stay as they are.
 pub fn to_stdout(
     exit: ExitCode,
     print: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<ExitCode> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let result = print(&mut out).and_then(|()| Ok(out.flush()?));
+    let printed = match on_terminal() {
+        true => print(&mut Shown(&mut out)),
+        false => print(&mut out),
+    };
+    let result = printed.and_then(|()| Ok(out.flush()?));
     // What is left in the buffer must not be tried again when it is dropped.
     let _ = out.into_parts();
     match result {

@@ -44,10 +44,15 @@ pub struct Span(pub Tone, pub String);
 pub struct Line(pub Vec<Span>);
 
 impl Line {
-    /// Adds text.
+    /// Adds text, [`clean`]ed: names of classes, paths and messages may be anybody's.
     #[must_use]
     pub fn with(mut self, tone: Tone, text: impl Into<String>) -> Self {
-        self.0.push(Span(tone, text.into()));
+        let text = text.into();
+        let text = match text.contains(char::is_control) {
+            true => clean(&text),
+            false => text,
+        };
+        self.0.push(Span(tone, text));
         self
     }
 

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use trainyard_runtime::artifact::{FILES, MODEL, PROVENANCE};
 use trainyard_runtime::exit::{BadInput, ExitCode};
+use trainyard_runtime::output::Shown;
 use trainyard_runtime::storage::Location;
 
 use super::print;
@@ -51,7 +52,7 @@ pub fn run(args: InspectArgs) -> Result<ExitCode> {
         };
         return print::to_stdout(exit, |out| match args.json {
             true => Ok(writeln!(out, "{}", serde_json::to_string(&report)?)?),
-            false => report.write(out),
+            false => report.write(&mut Shown(out)),
         });
     }
     let report = run::Report::read(place, args.verify, args.json)?;
@@ -62,6 +63,6 @@ pub fn run(args: InspectArgs) -> Result<ExitCode> {
     };
     print::to_stdout(exit, |out| match args.json {
         true => Ok(writeln!(out, "{}", serde_json::to_string(&report)?)?),
-        false => report.write(out),
+        false => report.write(&mut Shown(out)),
     })
 }
