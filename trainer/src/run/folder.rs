@@ -2,11 +2,14 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::OFlags;
 use serde::Serialize;
+use trainyard_checkpoint::disk::open_regular;
 use trainyard_checkpoint::{Error, Log, Storage, spec_differences};
 use trainyard_runtime::artifact;
 use trainyard_runtime::exit::{BadInput, TryAgain};
@@ -68,7 +71,7 @@ pub fn has_trained(path: &Path) -> bool {
 /// # Errors
 /// [`TryAgain`] if a run is in it.
 pub fn keep_out(path: &Path) -> Result<Option<File>> {
-    let Ok(lock) = File::open(path.join(LOCK)) else {
+    let Ok(lock) = open_regular(&path.join(LOCK)) else {
         return Ok(None);
     };
     match lock.try_lock_shared() {
@@ -135,10 +138,12 @@ impl Folder {
         }
         let create = || {
             fs::create_dir_all(path)?;
+            // A pipe of that name would be waited for.
             let lock = File::options()
                 .create(true)
                 .truncate(false)
                 .write(true)
+                .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
                 .open(path.join(LOCK))?;
             fs::create_dir_all(path.join("logs"))?;
             Ok::<_, io::Error>(lock)

@@ -15,14 +15,17 @@ mod supervisor;
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use trainyard_checkpoint::disk::open_named;
 use trainyard_contract::DEFAULTS;
 use trainyard_contract::pod::JOB_FILE;
 use trainyard_core::manifest::{CoordinatorState, Manifest};
 use trainyard_crds::TrainingJob;
+use trainyard_crds::manifest::MAX_BYTES;
 use trainyard_crds::training_job as api;
 use trainyard_object::Address;
 use trainyard_runtime::exit::{BadInput, ExitCode};
@@ -92,7 +95,7 @@ pub fn read_job(file: &Path, set: &[String]) -> Result<Job> {
 fn read_manifest(file: &Path, set: &[String]) -> Result<TrainingJob> {
     let name = file.display().to_string();
     let bytes =
-        std::fs::read(file).map_err(|error| BadInput(format!("{name} cannot be read: {error}")))?;
+        read_file(file).map_err(|error| BadInput(format!("{name} cannot be read: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         BadInput(format!(
             "{name} is not UTF-8: the first wrong byte is at offset {}",
@@ -101,6 +104,18 @@ fn read_manifest(file: &Path, set: &[String]) -> Result<TrainingJob> {
     })?;
     let manifest = trainyard_crds::manifest::read_with(&name, &text, set);
     Ok(manifest.map_err(|errors| BadInput(errors.to_string()))?)
+}
+
+/// A file that the user has named. Of one that is longer than any manifest, as much as shows that.
+fn read_file(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = MAX_BYTES as u64 + 1;
+    open_named(file)?.take(limit).read_to_end(&mut bytes)?;
+    match bytes.len() > MAX_BYTES {
+        // It may be cut within a character; what is wrong with it is its length.
+        true => Ok(vec![b' '; bytes.len()]),
+        false => Ok(bytes),
+    }
 }
 
 /// Where relative paths of a manifest begin.

@@ -1,9 +1,11 @@
 //! What a job begins from, if it does not begin anew: a model, or a checkpoint of another job.
 
 use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use trainyard_checkpoint::disk::open_regular;
 use trainyard_checkpoint::{Check, Error, Log, spec_differences};
 use trainyard_contract::DEFAULTS;
 use trainyard_contract::pod::JOB_FILE;
@@ -22,6 +24,9 @@ use super::places::{self, Checkpoints};
 /// The copy of the initial model in a run's folder: what the run began with stays, whatever becomes of the
 /// original.
 pub const FOLDER: &str = "initial";
+
+/// The longest job file that is read, in bytes. It has all defaults, and so several times the bytes of its manifest.
+const JOB_LIMIT: u64 = 16 << 20;
 
 const MODEL_FIELD: &str = "spec.initialModel";
 const CHECKPOINT_FIELD: &str = "spec.resumeFrom";
@@ -238,8 +243,7 @@ pub fn recall(manifest: &mut TrainingJob, folders: impl Iterator<Item = PathBuf>
         return;
     }
     let begun = |folder: PathBuf| {
-        let text = fs::read_to_string(folder.join(JOB_FILE)).ok()?;
-        let begun = Job::from_json(&text).ok()?;
+        let begun = Job::from_json(&job_file(&folder).ok()?).ok()?;
         let recorded = begun
             .manifest
             .spec
@@ -259,6 +263,14 @@ pub fn recall(manifest: &mut TrainingJob, folders: impl Iterator<Item = PathBuf>
     if let [recorded] = &found[..] {
         manifest.spec.initial_model = Some(recorded.clone());
     }
+}
+
+/// The text of the job file that a run has left in its folder.
+fn job_file(folder: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = open_regular(&folder.join(JOB_FILE))?;
+    file.take(JOB_LIMIT).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Checks that a job does not begin from what is in `folder`, which is to be overwritten.

@@ -206,7 +206,11 @@ impl Checkpoint {
             complete: manifest.complete,
             best: manifest.best,
             shards: manifest.shards.len(),
-            bytes: manifest.shards.iter().map(|shard| shard.bytes).sum(),
+            // Of records that nobody has compared with the files yet.
+            bytes: manifest
+                .shards
+                .iter()
+                .fold(0, |sum, shard| sum.saturating_add(shard.bytes)),
             loss,
             train: metrics.train,
             validation: metrics.validation,
