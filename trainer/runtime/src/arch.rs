@@ -4,7 +4,7 @@
 //! layers with it (`trainyard_torch::network`).
 
 use trainyard_core::layout::{Init, Param};
-use trainyard_crds::training_job::{Activation, Model};
+use trainyard_crds::training_job::{Activation, ConvBlock, Model};
 
 /// One operation of a network. Parameters are named, not owned.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +49,18 @@ pub struct Architecture {
     pub layers: Vec<Layer>,
     /// Parameters in the order of the layers.
     pub params: Vec<Param>,
+    /// Floats that one row takes where it takes most: what goes into a layer and what comes out. Small files
+    /// may describe a network that pools images of gigabytes.
+    pub activations: u64,
 }
+
+/// Bounds of the API, which nobody has checked on what was not read as a manifest: within them, and on
+/// rows of a schema that was checked, no size overflows.
+const MAX_LAYERS: usize = 64;
+const MAX_WIDTH: u32 = 65_536;
+const MAX_CHANNELS: u32 = 4096;
+const MAX_KERNEL: u32 = 31;
+const POOLS: std::ops::RangeInclusive<u32> = 2..=32;
 
 /// Why a model does not fit its data.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +84,14 @@ pub enum ArchitectureError {
         /// Width before it.
         width: u64,
     },
+    /// A size that the API does not allow.
+    #[error(
+        "the model has a size out of the bounds of spec.model: it was changed, or written by a newer version"
+    )]
+    OutOfBounds,
+    /// Rows or outputs without elements, or with more than can be counted.
+    #[error("rows of shape {0:?} and {1} outputs are none that a model can have")]
+    Shape(Vec<u64>, u64),
     /// GroupNorm groups do not divide the channels.
     #[error("model.cnn.blocks[{block}].groups ({groups}) must divide channels ({channels})")]
     Groups {
@@ -90,9 +109,20 @@ struct Builder {
     params: Vec<Param>,
     linears: usize,
     dropouts: u32,
+    /// Elements of a row before the next layer.
+    elements: u64,
+    activations: u64,
 }
 
 impl Builder {
+    /// Adds a layer after which a row has as many elements.
+    fn push(&mut self, layer: Layer, elements: u64) {
+        let both = self.elements.saturating_add(elements);
+        self.activations = self.activations.max(both);
+        self.elements = elements;
+        self.layers.push(layer);
+    }
+
     /// PyTorch's default for linear and convolution layers (`kaiming_uniform_` with `a = sqrt 5`):
     /// weight and bias uniform in +-1/sqrt(fan in).
     fn weights(&mut self, name: &str, shape: Vec<u64>) {
@@ -116,18 +146,16 @@ impl Builder {
         let name = format!("layers.{}", self.linears);
         self.linears += 1;
         self.weights(&name, vec![outputs, inputs]);
-        self.layers.push(Layer::Linear(name));
+        self.push(Layer::Linear(name), outputs);
     }
 
     fn hidden(&mut self, mut inputs: u64, hidden: &[u32], activation: Activation, p: f64) -> u64 {
         for &width in hidden {
             self.linear(inputs, width.into());
-            self.layers.push(Layer::Activation(activation));
+            self.push(Layer::Activation(activation), width.into());
             if p > 0.0 {
-                self.layers.push(Layer::Dropout {
-                    p: p as f32,
-                    index: self.dropouts,
-                });
+                let (p, index) = (p as f32, self.dropouts);
+                self.push(Layer::Dropout { p, index }, width.into());
                 self.dropouts += 1;
             }
             inputs = width.into();
@@ -136,28 +164,62 @@ impl Builder {
     }
 }
 
+/// Elements of a row, of which there are at least one and not too many: see [`InputSchema::check`].
+///
+/// [`InputSchema::check`]: trainyard_core::schema::InputSchema::check
+fn elements(shape: &[u64]) -> Option<u64> {
+    let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
+    elements.filter(|n| (1..=1 << 32).contains(n))
+}
+
+fn is_bounded(model: &Model) -> bool {
+    let widths = |hidden: &[u32]| {
+        hidden.len() <= MAX_LAYERS && hidden.iter().all(|width| (1..=MAX_WIDTH).contains(width))
+    };
+    match model {
+        Model::Mlp(mlp) => widths(&mlp.hidden),
+        Model::Cnn(cnn) => {
+            let block = |block: &ConvBlock| {
+                (1..=MAX_CHANNELS).contains(&block.channels)
+                    && (1..=MAX_KERNEL).contains(&block.kernel_size)
+                    // Or what comes out would have another size than what goes in.
+                    && !block.kernel_size.is_multiple_of(2)
+                    && block.pool.is_none_or(|pool| POOLS.contains(&pool))
+            };
+            widths(&cnn.hidden) && cnn.blocks.len() <= MAX_LAYERS && cnn.blocks.iter().all(block)
+        }
+    }
+}
+
 impl Architecture {
     /// The network of `model` on rows of `input_shape` with an output layer of `outputs`.
     ///
     /// # Errors
-    /// If the model does not fit the shapes.
+    /// If the model does not fit the shapes, or has sizes that the API does not allow.
     pub fn new(
         model: &Model,
         input_shape: &[u64],
         outputs: u64,
     ) -> Result<Self, ArchitectureError> {
+        if !is_bounded(model) {
+            return Err(ArchitectureError::OutOfBounds);
+        }
+        let inputs = elements(input_shape).filter(|_| outputs > 0);
+        let inputs =
+            inputs.ok_or_else(|| ArchitectureError::Shape(input_shape.to_vec(), outputs))?;
         let mut b = Builder {
             layers: Vec::new(),
             params: Vec::new(),
             linears: 0,
             dropouts: 0,
+            elements: inputs,
+            activations: inputs,
         };
         match model {
             Model::Mlp(mlp) => {
                 if input_shape.len() > 1 {
                     b.layers.push(Layer::Flatten);
                 }
-                let inputs = input_shape.iter().product();
                 let last = b.hidden(inputs, &mlp.hidden, mlp.activation, mlp.dropout);
                 b.linear(last, outputs);
             }
@@ -169,15 +231,13 @@ impl Architecture {
                     let k = u64::from(block.kernel_size);
                     let name = format!("blocks.{index}.conv");
                     b.weights(&name, vec![block.channels.into(), channels, k, k]);
-                    b.layers.push(Layer::Conv2d {
-                        name,
-                        padding: (k / 2) as i64,
-                    });
                     channels = block.channels.into();
+                    let padding = (k / 2) as i64;
+                    b.push(Layer::Conv2d { name, padding }, channels * height * width);
                     if let Some(groups) = block.groups {
                         b.group_norm(index, groups, block.channels)?;
                     }
-                    b.layers.push(Layer::Activation(cnn.activation));
+                    b.push(Layer::Activation(cnn.activation), channels * height * width);
                     if let Some(pool) = block.pool {
                         let p = u64::from(pool);
                         if p > height || p > width {
@@ -188,8 +248,8 @@ impl Architecture {
                                 width,
                             });
                         }
-                        b.layers.push(Layer::MaxPool(p as i64));
                         (height, width) = (height / p, width / p);
+                        b.push(Layer::MaxPool(p as i64), channels * height * width);
                     }
                 }
                 b.layers.push(Layer::Flatten);
@@ -206,6 +266,7 @@ impl Architecture {
             input_shape: input_shape.to_vec(),
             layers: b.layers,
             params: b.params,
+            activations: b.activations,
         })
     }
 
@@ -256,5 +317,96 @@ impl Builder {
             groups: groups.into(),
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use trainyard_core::layout::{Layout, LayoutError};
+
+    fn network(
+        model: Value,
+        shape: &[u64],
+        outputs: u64,
+    ) -> Result<Architecture, ArchitectureError> {
+        let model = serde_json::from_value(model).expect("a model");
+        Architecture::new(&model, shape, outputs)
+    }
+
+    /// The spec of a checkpoint, or of an artifact, was read by no reader of manifests.
+    #[test]
+    fn sizes_that_the_api_does_not_allow_are_refused() {
+        let cnn =
+            |block: Value, hidden: Value| json!({"cnn": {"blocks": [block], "hidden": hidden}});
+        let wrong = [
+            json!({"mlp": {"hidden": [0]}}),
+            json!({"mlp": {"hidden": [u32::MAX]}}),
+            json!({"mlp": {"hidden": vec![1; 65]}}),
+            cnn(json!({"channels": u32::MAX}), json!([])),
+            cnn(json!({"channels": 8, "kernelSize": u32::MAX}), json!([])),
+            cnn(json!({"channels": 8, "kernelSize": 0}), json!([])),
+            cnn(json!({"channels": 8, "kernelSize": 4}), json!([])),
+            cnn(json!({"channels": 8, "pool": 0}), json!([])),
+            cnn(json!({"channels": 8}), json!([u32::MAX])),
+            json!({"cnn": {"blocks": vec![json!({"channels": 1}); 65]}}),
+        ];
+        for model in wrong {
+            let refused = network(model.clone(), &[1, 8, 8], 1);
+            assert_eq!(refused, Err(ArchitectureError::OutOfBounds), "{model}");
+        }
+    }
+
+    #[test]
+    fn shapes_whose_product_cannot_be_counted_are_refused() {
+        let shapes: [&[u64]; 5] = [
+            &[1 << 40, 1 << 40],
+            &[u64::MAX],
+            &[0],
+            &[1 << 16, 1 << 16, 2],
+            &[3, 0, 3],
+        ];
+        for shape in shapes {
+            let refused = network(json!({"mlp": {}}), shape, 1);
+            assert!(
+                matches!(refused, Err(ArchitectureError::Shape(..))),
+                "{shape:?}"
+            );
+        }
+        assert!(network(json!({"mlp": {}}), &[3], 0).is_err(), "no outputs");
+    }
+
+    #[test]
+    fn a_row_takes_most_where_a_layer_has_much_before_and_after_it() {
+        let mlp = network(json!({"mlp": {"hidden": [5, 9]}}), &[3], 2).expect("it fits");
+        assert_eq!(mlp.activations, 9 + 9, "of the activation function");
+        let pooled = json!({"cnn": {"blocks": [{"channels": 2, "pool": 4}], "hidden": []}});
+        let pooled = network(pooled, &[1, 8, 8], 3).expect("it fits");
+        assert_eq!(pooled.activations, 2 * (2 * 8 * 8));
+        assert_eq!(
+            network(json!({"mlp": {}}), &[7], 1)
+                .expect("it fits")
+                .activations,
+            8
+        );
+    }
+
+    /// Within the bounds nothing overflows; what is too large for a machine is for the layout to say.
+    #[test]
+    fn the_largest_sizes_that_are_allowed_can_be_counted() {
+        let block = json!({"channels": 4096, "kernelSize": 31});
+        let largest = json!({"cnn": {"blocks": vec![block; 64], "hidden": vec![65_536; 64]}});
+        let shapes: [&[u64]; 3] = [
+            &[1 << 32, 1, 1],
+            &[1, 1 << 16, 1 << 16],
+            &[1 << 16, 1, 1 << 16],
+        ];
+        for shape in shapes {
+            let network = network(largest.clone(), shape, u64::MAX).expect("within the bounds");
+            let refused = Layout::new(network.params);
+            assert!(matches!(refused, Err(LayoutError::TooLarge { .. })));
+        }
+        network(json!({"mlp": {"hidden": [65_536]}}), &[1 << 32], 1).expect("within the bounds");
     }
 }

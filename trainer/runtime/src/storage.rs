@@ -1,6 +1,7 @@
 //! Where a job keeps its checkpoints and its artifact: a folder, or a prefix of a bucket.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -84,7 +85,11 @@ impl Location {
                 reader => reader.map_err(failed)?,
             };
             let mut file = std::fs::File::create(folder.path().join(name))?;
-            std::io::copy(&mut reader, &mut file)?;
+            match name.ends_with(".json") {
+                // What is longer is refused where it is read.
+                true => io::copy(&mut reader.take(artifact::JSON_LIMIT + 1), &mut file)?,
+                false => io::copy(&mut reader, &mut file)?,
+            };
         }
         Ok(Fetched {
             path: folder.path().to_owned(),

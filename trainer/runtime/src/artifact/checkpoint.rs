@@ -85,6 +85,10 @@ pub fn write_json<T: Serialize>(file: &Path, value: &T) -> Result<()> {
 fn parameters(storage: &dyn Storage, manifest: &Manifest) -> Result<Vec<f32>> {
     manifest.check()?;
     let mut arena = Vec::new();
+    let floats = usize::try_from(manifest.floats)?;
+    arena
+        .try_reserve_exact(floats)
+        .with_context(|| format!("{floats} floats of the model do not fit the memory"))?;
     for shard in &manifest.shards {
         let range = shard.start as usize..shard.end as usize;
         arena.extend(load_range(storage, manifest, range)?.parameters);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::tensors::{self, Named};
+use super::tensors::{self, Named, Reader};
 
 /// Relative tolerance of golden outputs.
 pub const RTOL: f32 = 1e-5;
@@ -59,32 +59,47 @@ impl Golden {
     /// If the file cannot be read, or holds something else.
     pub fn read(path: &Path) -> Result<Self> {
         let read = || -> Result<Self> {
-            let mut contents = tensors::read(&std::fs::read(path)?)?;
-            let mut take = |name: &str| {
-                contents
-                    .tensors
-                    .remove(name)
-                    .with_context(|| format!("tensor {name} is missing"))
+            let mut file = Reader::open(path)?;
+            let shape = |name: &str| -> Result<Vec<u64>> {
+                let shape = file.shape(name);
+                let shape = shape.with_context(|| format!("tensor {name} is missing"))?;
+                ensure!(
+                    !shape.is_empty() && !shape.contains(&0),
+                    "tensor {name} of shape {shape:?} has no rows"
+                );
+                Ok(shape)
             };
-            let (inputs, outputs) = (take("inputs")?, take("outputs")?);
+            let (input_shape, output_shape) = (shape("inputs")?, shape("outputs")?);
+            ensure!(
+                input_shape[0] == output_shape[0],
+                "inputs and outputs differ in their rows"
+            );
             let number = |name: &str| -> Result<f32> {
-                let text = contents
-                    .metadata
-                    .get(name)
+                let text = file
+                    .metadata(name)
                     .with_context(|| format!("{name} is missing"))?;
                 text.parse().with_context(|| format!("{name} is no number"))
             };
-            ensure!(
-                inputs.shape.first() == outputs.shape.first(),
-                "inputs and outputs differ in their rows"
-            );
+            let (rtol, atol) = (number("rtol")?, number("atol")?);
+            let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+            while let Some(name) = file.next_name().map(str::to_owned) {
+                // Of a shape that the header was checked to have bytes for.
+                let floats: u64 = file.shape(&name).unwrap_or_default().iter().product();
+                let mut values = tensors::zeros(usize::try_from(floats)?)?;
+                file.read_next(&mut values)?;
+                match name.as_str() {
+                    "inputs" => inputs = values,
+                    "outputs" => outputs = values,
+                    _ => {}
+                }
+            }
             Ok(Golden {
-                rtol: number("rtol")?,
-                atol: number("atol")?,
-                input_shape: inputs.shape,
-                inputs: inputs.values,
-                output_shape: outputs.shape,
-                outputs: outputs.values,
+                input_shape,
+                inputs,
+                output_shape,
+                outputs,
+                rtol,
+                atol,
             })
         };
         read().with_context(|| path.display().to_string())

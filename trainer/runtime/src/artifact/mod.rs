@@ -26,7 +26,10 @@ pub use files::{
 };
 pub use folder::{Draft, discard_drafts, foreign, is_artifact};
 pub use golden::{ATOL, Golden, RTOL};
-pub use read::{JSON_LIMIT, ModelFiles, Verified, digest, model, provenance, verify_files};
+pub use read::{
+    JSON_LIMIT, ModelFiles, PROVENANCE_LIMIT, Verified, digest, metrics, model, provenance,
+    verify_files,
+};
 pub use stored::{FOLDER, is_published, is_whole, key};
 /// What the model is.
 pub const MODEL: &str = "model.json";
@@ -42,3 +45,6 @@ pub const METRICS: &str = "metrics.json";
 pub const PROVENANCE: &str = "provenance.json";
 /// The files whose digests [`PROVENANCE`] holds.
 pub const FILES: [&str; 5] = [MODEL, PARAMETERS, SCRIPT, GOLDEN, METRICS];
+
+#[cfg(test)]
+mod tests;

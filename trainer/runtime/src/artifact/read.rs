@@ -1,22 +1,28 @@
 //! Reading an artifact's files and checking them.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
-use trainyard_core::layout::{Layout, ModelHasher, Placed};
+use trainyard_checkpoint::disk::open_regular;
+use trainyard_core::layout::{Layout, Placed};
 use trainyard_core::metrics::TaskKind;
-use trainyard_crds::training_job::Model;
 
-use super::files::{self, ModelFile, ParameterShape, Provenance};
-use super::{MODEL, PARAMETERS, PROVENANCE, tensors};
+use super::files::{self, FileRecord, MetricsFile, ModelFile, ParameterShape, Provenance};
+use super::tensors::{self, Reader};
+use super::{FILES, METRICS, MODEL, PARAMETERS, PROVENANCE};
 use crate::arch::Architecture;
 use crate::exit::BadInput;
 
 /// Largest JSON file read, in bytes: a schema of a million columns has less.
 pub const JSON_LIMIT: u64 = 1 << 28;
+
+/// Largest `provenance.json` read, in bytes. It holds a job, whose file may have a megabyte, and takes several
+/// times its size of memory.
+pub const PROVENANCE_LIMIT: u64 = 16 << 20;
 
 /// A model's description and parameters, read and checked.
 #[derive(Clone, Debug)]
@@ -58,16 +64,7 @@ impl ModelFiles {
         }
         let model = model(path)?;
         let (architecture, layout) = in_file(path, MODEL, layout(&model))?;
-        let file = path.join(PARAMETERS);
-        // No more is read than these parameters and a header can have.
-        let limit = (layout.len() as u64)
-            .saturating_mul(4)
-            .saturating_add(JSON_LIMIT);
-        let parameters = in_file(
-            path,
-            PARAMETERS,
-            bytes(&file, limit).and_then(|bytes| parameters(&bytes, &model, &layout)),
-        )?;
+        let parameters = in_file(path, PARAMETERS, parameters(path, &model, &layout))?;
         Ok(ModelFiles {
             model,
             architecture,
@@ -87,7 +84,7 @@ impl ModelFiles {
 /// # Errors
 /// [`BadInput`] if it is missing or damaged.
 pub fn model(path: &Path) -> Result<ModelFile> {
-    read(path, MODEL, files::decode)
+    read(path, MODEL, JSON_LIMIT, files::decode)
 }
 
 /// Reads `provenance.json`.
@@ -95,42 +92,82 @@ pub fn model(path: &Path) -> Result<ModelFile> {
 /// # Errors
 /// [`BadInput`] if it is missing or damaged.
 pub fn provenance(path: &Path) -> Result<Provenance> {
-    read(path, PROVENANCE, files::decode)
+    read(path, PROVENANCE, PROVENANCE_LIMIT, files::decode)
 }
 
-/// Reads every file and compares it with the digest in `provenance.json`.
+/// Reads `metrics.json`.
+///
+/// # Errors
+/// [`BadInput`] if it is missing or damaged.
+pub fn metrics(path: &Path) -> Result<MetricsFile> {
+    read(path, METRICS, JSON_LIMIT, |bytes| {
+        Ok(serde_json::from_slice(bytes)?)
+    })
+}
+
+/// Reads every file of an artifact and compares it with the digest in `provenance.json`. What that names
+/// beside them is told, and not opened: it may lie anywhere.
 pub fn verify_files(path: &Path, provenance: &Provenance) -> Vec<Verified> {
-    let verify = |name: &str| match digest(&path.join(name)) {
-        Ok((bytes, sha256)) => {
-            let problem = provenance.files.get(name).and_then(|record| match () {
-                () if record.bytes != bytes => {
-                    Some(format!("it has {bytes} of {} bytes", record.bytes))
-                }
-                () if record.sha256 != sha256 => {
-                    Some(format!("its SHA-256 should be {}", record.sha256))
-                }
-                () => None,
-            });
-            Verified {
-                name: name.into(),
-                bytes: Some(bytes),
-                sha256: Some(sha256),
-                problem,
-            }
-        }
-        Err(error) => Verified {
+    let recorded = &provenance.files;
+    let ours = FILES
+        .into_iter()
+        .map(|name| verify(path, name, recorded.get(name)));
+    let is_other = |name: &&String| !FILES.contains(&name.as_str());
+    let others = recorded.keys().filter(is_other).map(|name| Verified {
+        name: name.clone(),
+        bytes: None,
+        sha256: None,
+        problem: Some(format!(
+            "{PROVENANCE} names it, and no file of an artifact is called so"
+        )),
+    });
+    ours.chain(others).collect()
+}
+
+/// Compares a file with its record. Of one that has another size no more is read.
+fn verify(path: &Path, name: &str, record: Option<&FileRecord>) -> Verified {
+    let Some(record) = record else {
+        return Verified {
             name: name.into(),
             bytes: None,
             sha256: None,
-            problem: Some(format!("it cannot be read: {error}")),
-        },
+            problem: Some(format!("{PROVENANCE} does not name it")),
+        };
     };
-    provenance.files.keys().map(|name| verify(name)).collect()
+    let compare = || -> io::Result<(u64, Option<String>, Option<String>)> {
+        let file = open_regular(&path.join(name))?;
+        let bytes = file.metadata()?.len();
+        if bytes != record.bytes {
+            let problem = format!("it has {bytes} of {} bytes", record.bytes);
+            return Ok((bytes, None, Some(problem)));
+        }
+        let (bytes, sha256) = digest_of(file.take(bytes))?;
+        let problem =
+            (sha256 != record.sha256).then(|| format!("its SHA-256 should be {}", record.sha256));
+        Ok((bytes, Some(sha256), problem))
+    };
+    let (bytes, sha256, problem) = match compare() {
+        Ok((bytes, sha256, problem)) => (Some(bytes), sha256, problem),
+        Err(error) => (None, None, Some(format!("it cannot be read: {error}"))),
+    };
+    Verified {
+        name: name.into(),
+        bytes,
+        sha256,
+        problem,
+    }
 }
 
-/// Size and SHA-256 of a file, read through a small buffer.
-pub fn digest(path: &Path) -> std::io::Result<(u64, String)> {
-    let (mut file, mut hash, mut bytes) = (File::open(path)?, Sha256::new(), 0);
+/// Size and SHA-256 of a regular file, read through a small buffer.
+///
+/// # Errors
+/// If it is something else, or cannot be read.
+pub fn digest(path: &Path) -> io::Result<(u64, String)> {
+    digest_of(open_regular(path)?)
+}
+
+fn digest_of(mut file: impl Read) -> io::Result<(u64, String)> {
+    let (mut hash, mut bytes) = (Sha256::new(), 0);
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer) {
@@ -139,7 +176,7 @@ pub fn digest(path: &Path) -> std::io::Result<(u64, String)> {
                 hash.update(&buffer[..read]);
                 bytes += read as u64;
             }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
@@ -156,23 +193,21 @@ fn in_file<T>(path: &Path, name: &str, result: Result<T>) -> Result<T> {
     })
 }
 
-fn read<T>(path: &Path, name: &str, decode: impl Fn(&[u8]) -> Result<T>) -> Result<T> {
-    in_file(
-        path,
-        name,
-        bytes(&path.join(name), JSON_LIMIT).and_then(|bytes| decode(&bytes)),
-    )
+fn read<T>(path: &Path, name: &str, limit: u64, decode: impl Fn(&[u8]) -> Result<T>) -> Result<T> {
+    let bytes = bytes(&path.join(name), limit);
+    in_file(path, name, bytes.and_then(|bytes| decode(&bytes)))
 }
 
+/// The bytes of a regular file of at most `limit`.
 fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let meta = fs::metadata(path)?;
-    ensure!(meta.is_file(), "it is no regular file");
+    let file: File = open_regular(path)?;
+    let mut bytes = Vec::new();
+    // It may be longer by now than it says.
+    file.take(limit + 1).read_to_end(&mut bytes)?;
     ensure!(
-        meta.len() <= limit,
+        bytes.len() as u64 <= limit,
         "it is larger than the {limit} bytes it may have"
     );
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -191,10 +226,6 @@ fn layout(model: &ModelFile) -> Result<(Architecture, Layout)> {
         model.output == files::Output::of(schema),
         "its output differs from its input schema's"
     );
-    ensure!(
-        is_bounded(&model.architecture),
-        "its architecture has a size out of the bounds of spec.model"
-    );
     let architecture =
         Architecture::new(&model.architecture, &model.input_shape, model.output.width)?;
     let layout = Layout::new(architecture.params.clone())?;
@@ -205,52 +236,35 @@ fn layout(model: &ModelFile) -> Result<(Architecture, Layout)> {
     Ok((architecture, layout))
 }
 
-/// The bounds of the API, which nobody has checked on a file: within them no size overflows.
-fn is_bounded(model: &Model) -> bool {
-    let widths = |hidden: &[u32]| {
-        hidden.len() <= 64 && hidden.iter().all(|width| (1..=65_536).contains(width))
-    };
-    match model {
-        Model::Mlp(mlp) => widths(&mlp.hidden),
-        Model::Cnn(cnn) => {
-            let block = |block: &trainyard_crds::training_job::ConvBlock| {
-                (1..=4096).contains(&block.channels)
-                    && (1..=31).contains(&block.kernel_size)
-                    && block.pool.is_none_or(|pool| (2..=32).contains(&pool))
-            };
-            widths(&cnn.hidden) && cnn.blocks.len() <= 64 && cnn.blocks.iter().all(block)
-        }
-    }
-}
-
 /// The arena of the parameters, if the file holds them and nothing else.
-fn parameters(bytes: &[u8], model: &ModelFile, layout: &Layout) -> Result<Vec<f32>> {
-    let mut contents = tensors::read(bytes)?;
-    let mut arena = Vec::new();
-    let mut take = |placed: &Placed| -> Result<()> {
-        let name = &placed.param.name;
-        let tensor = contents
-            .tensors
-            .remove(name)
+fn parameters(path: &Path, model: &ModelFile, layout: &Layout) -> Result<Vec<f32>> {
+    let mut file = Reader::open(&path.join(PARAMETERS))?;
+    // First what the header says: then the file is as long as these parameters, so that they are worth
+    // their memory.
+    for Placed { param, .. } in layout.params() {
+        let name = &param.name;
+        let shape = file
+            .shape(name)
             .with_context(|| format!("parameter {name} is missing"))?;
         ensure!(
-            tensor.shape == placed.param.shape,
-            "parameter {name} has shape {:?}, expected {:?}",
-            tensor.shape,
-            placed.param.shape
+            shape == param.shape,
+            "parameter {name} has shape {shape:?}, expected {:?}",
+            param.shape
         );
-        arena.resize(placed.offset, 0.0);
-        arena.extend_from_slice(&tensor.values);
-        Ok(())
-    };
-    layout.params().try_for_each(&mut take)?;
-    arena.resize(layout.len(), 0.0);
-    if let Some(name) = contents.tensors.keys().next() {
+    }
+    let placed: BTreeMap<&str, &Placed> = layout
+        .params()
+        .map(|placed| (placed.param.name.as_str(), placed))
+        .collect();
+    let other = |name: &&String| !placed.contains_key(name.as_str());
+    if let Some(name) = file.names().iter().find(other) {
         bail!("parameter {name} is not in {MODEL}");
     }
-    let mut hasher = ModelHasher::new(layout);
-    hasher.update(&arena)?;
-    let digest = hasher.finish()?;
+    let mut arena = tensors::zeros(layout.len())?;
+    while let Some(placed) = file.next_name().and_then(|name| placed.get(name)) {
+        file.read_next(&mut arena[placed.range()])?;
+    }
+    let digest = layout.model_sha256(&arena)?;
     ensure!(
         digest == model.model_sha256,
         "the parameters have the digest {digest}, {MODEL} says {}",

@@ -6,7 +6,7 @@ use anyhow::Result;
 use trainyard_checkpoint::{Manifest, Storage, StorageError};
 
 use super::files::{Provenance, decode};
-use super::read::JSON_LIMIT;
+use super::read::PROVENANCE_LIMIT;
 use super::{FILES, MODEL, PROVENANCE};
 
 /// The artifact's place in a job's storage.
@@ -32,7 +32,7 @@ pub fn key(name: &str) -> String {
 /// # Errors
 /// If the storage fails.
 pub fn is_whole(storage: &dyn Storage, manifest: &Manifest) -> Result<bool> {
-    let bytes = match storage.get(&key(PROVENANCE), JSON_LIMIT) {
+    let bytes = match storage.get(&key(PROVENANCE), PROVENANCE_LIMIT) {
         Err(StorageError::NotFound { .. } | StorageError::TooLarge { .. }) => return Ok(false),
         result => result?,
     };

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use trainyard_checkpoint::disk::open_regular;
 
 /// A tensor to be written.
 pub struct Named<'a> {
@@ -62,47 +63,113 @@ pub fn write(path: &Path, metadata: &[(&str, &str)], tensors: &[Named<'_>]) -> R
     Ok(())
 }
 
-/// A tensor that was read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
-    /// Its shape, outermost dimension first.
-    pub shape: Vec<u64>,
-    /// Its values, row by row.
-    pub values: Vec<f32>,
+/// The longest header that is read, in bytes. Those of the largest models have tens of thousands.
+const HEADER_LIMIT: u64 = 1 << 20;
+
+/// A safetensors file of f32 tensors, of which the header was read and found to describe the file. The
+/// tensors are read one after the other, so that what is in memory is what the caller asks for.
+pub struct Reader {
+    file: BufReader<File>,
+    header: Metadata,
+    /// Names in the order of the file.
+    names: Vec<String>,
+    /// How many of them were read.
+    read: usize,
 }
 
-/// All tensors of a file by name, and its metadata.
-pub struct Contents {
-    /// The tensors.
-    pub tensors: HashMap<String, Tensor>,
-    /// The file's own metadata.
-    pub metadata: HashMap<String, String>,
+impl Reader {
+    /// Opens a file that a stranger may have written.
+    ///
+    /// # Errors
+    /// If it is no such file, or is not as long as its header says.
+    pub fn open(path: &Path) -> Result<Self> {
+        const NONE: &str = "it is no safetensors file";
+        let file = open_regular(path)?;
+        let bytes = file.metadata()?.len();
+        let mut file = BufReader::new(file);
+        let mut length = [0; 8];
+        file.read_exact(&mut length).context(NONE)?;
+        let length = u64::from_le_bytes(length);
+        ensure!(
+            length <= HEADER_LIMIT.min(bytes),
+            "it is no safetensors file: its header claims {length} bytes"
+        );
+        let mut json = vec![0; length as usize];
+        file.read_exact(&mut json).context(NONE)?;
+        // This checks that the tensors lie one behind the other, and that none overflows.
+        let header: Metadata = serde_json::from_slice(&json).context(NONE)?;
+        let (expected, found) = (header.data_len() as u64, bytes - 8 - length);
+        ensure!(
+            expected == found,
+            "its header gives the tensors {expected} bytes, and it has {found}"
+        );
+        let names = header.offset_keys();
+        let mut infos = names.iter().filter_map(|name| header.info(name));
+        if let Some(other) = infos.find(|info| info.dtype != Dtype::F32) {
+            bail!("a tensor is {:?}, not f32", other.dtype);
+        }
+        Ok(Reader {
+            file,
+            header,
+            names,
+            read: 0,
+        })
+    }
+
+    /// Names of all tensors, in the order of the file.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The shape of a tensor.
+    pub fn shape(&self, name: &str) -> Option<Vec<u64>> {
+        let info = self.header.info(name)?;
+        Some(info.shape.iter().map(|&d| d as u64).collect())
+    }
+
+    /// An entry of the file's own metadata.
+    pub fn metadata(&self, name: &str) -> Option<&str> {
+        let entries = self.header.metadata().as_ref()?;
+        entries.get(name).map(String::as_str)
+    }
+
+    /// The name of the tensor that comes next.
+    pub fn next_name(&self) -> Option<&str> {
+        self.names.get(self.read).map(String::as_str)
+    }
+
+    /// Reads the tensor that comes next into `values`, row by row.
+    ///
+    /// # Errors
+    /// If `values` has another length, there is none, or the file cannot be read.
+    pub fn read_next(&mut self, values: &mut [f32]) -> Result<()> {
+        let info = self
+            .next_name()
+            .and_then(|name| self.header.info(name))
+            .context("there is no further tensor")?;
+        let (begin, end) = info.data_offsets;
+        ensure!(
+            end - begin == size_of_val(values),
+            "a tensor of {} bytes was to be read as {}",
+            end - begin,
+            size_of_val(values)
+        );
+        // As they are in memory: the crate of the checkpoints is for little-endian machines only.
+        self.file.read_exact(bytemuck::cast_slice_mut(values))?;
+        self.read += 1;
+        Ok(())
+    }
 }
 
-/// Reads the bytes of a safetensors file that holds f32 tensors only.
+/// As many zeros.
 ///
 /// # Errors
-/// If it is no such file.
-pub fn read(bytes: &[u8]) -> Result<Contents> {
-    let (_, metadata) = SafeTensors::read_metadata(bytes).context("it is no safetensors file")?;
-    let file = SafeTensors::deserialize(bytes).context("it is no safetensors file")?;
-    let mut tensors = HashMap::new();
-    for (name, view) in file.iter() {
-        ensure!(
-            view.dtype() == Dtype::F32,
-            "tensor {name} is {:?}, not f32",
-            view.dtype()
-        );
-        let (values, _) = view.data().as_chunks::<4>();
-        let values = values
-            .iter()
-            .map(|bytes| f32::from_le_bytes(*bytes))
-            .collect();
-        let shape = view.shape().iter().map(|&d| d as u64).collect();
-        tensors.insert(name.to_owned(), Tensor { shape, values });
-    }
-    Ok(Contents {
-        tensors,
-        metadata: metadata.metadata().clone().unwrap_or_default(),
-    })
+/// If they do not fit the memory.
+pub fn zeros(floats: usize) -> Result<Vec<f32>> {
+    let mut zeros = Vec::new();
+    zeros
+        .try_reserve_exact(floats)
+        .with_context(|| format!("{floats} floats do not fit the memory"))?;
+    zeros.resize(floats, 0.0);
+    Ok(zeros)
 }

@@ -13,10 +13,11 @@ use trainyard::ui::format::{significant, thousands};
 use trainyard_core::metrics::Metrics;
 use trainyard_core::prediction::Prediction;
 use trainyard_data::{
-    DataError, Encoded, ErrorKind as DataErrorKind, Limits, encode_array, encode_csv, encode_labels,
+    DataError, Encoded, ErrorKind as DataErrorKind, encode_array, encode_csv, encode_labels,
 };
 use trainyard_runtime::artifact;
 use trainyard_runtime::exit::{BadInput, ExitCode};
+use trainyard_runtime::memory;
 use trainyard_runtime::output;
 use trainyard_runtime::storage::Location;
 use trainyard_torch::artifact::Artifact;
@@ -36,6 +37,7 @@ pub fn run(args: PredictArgs) -> Result<ExitCode> {
     let artifact = Artifact::open(files.path())?;
     let encoded = encode(&artifact, &args)?;
     warn(&encoded);
+    artifact.check_memory(encoded.table.rows)?;
     let predictions = Predictions::compute(&artifact, &encoded, args.limit)?;
     let plain = !print::on_terminal() || predictions.rows.len() > TABLE_ROWS;
     let exit = print::to_stdout(ExitCode::Done, |out| match (args.json, plain) {
@@ -95,7 +97,7 @@ fn pin(place: &Location) -> Result<()> {
 }
 
 fn encode(artifact: &Artifact, args: &PredictArgs) -> Result<Encoded> {
-    let (schema, limits) = (&artifact.model.input_schema, Limits::default());
+    let (schema, limits) = (&artifact.model.input_schema, memory::limits());
     let path = args
         .csv
         .as_ref()

@@ -7,9 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 use trainyard_crds::training_job::Model;
 use trainyard_data::{ColumnKind, InputKind};
-use trainyard_runtime::artifact::{
-    self, METRICS, MetricsFile, ModelFile, ModelFiles, Provenance, Verified,
-};
+use trainyard_runtime::artifact::{self, MetricsFile, ModelFile, ModelFiles, Provenance, Verified};
 use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::storage::Location;
 
@@ -72,9 +70,8 @@ impl Report {
             true => error,
             false => BadInput(format!("{error:#} (damaged: {})", damaged.join("; "))).into(),
         })?;
-        let metrics = std::fs::read(path.join(METRICS))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        // Where they cannot be read, the digest has told so.
+        let metrics = artifact::metrics(path).ok();
         let mut files: Vec<File> = files.into_iter().map(File::from).collect();
         if opened.model.model_sha256 != provenance.model_sha256 {
             let problem = format!("it tells of the model {}", provenance.model_sha256);

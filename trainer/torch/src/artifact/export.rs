@@ -104,13 +104,8 @@ impl<'a> Source<'a> {
         let network = Network::new(architecture, layout);
         let tensors = to_torch(parameters, layout)?;
         let seed = self.job.manifest.spec.training.seed;
-        let golden = script::compute_golden(
-            &network,
-            &tensors,
-            &architecture.input_shape,
-            seed,
-            tensors.len() as u64,
-        )?;
+        let golden =
+            script::compute_golden(&network, &tensors, architecture, seed, tensors.len() as u64)?;
         golden.write(&draft.file(GOLDEN)).context(GOLDEN)?;
         script::trace(&network, &tensors, &draft.file(SCRIPT)).context(SCRIPT)?;
         script::check_golden(&golden, &draft.file(SCRIPT))

@@ -9,8 +9,10 @@ use trainyard_core::control::EVALUATION_BLOCK_ROWS;
 use trainyard_core::layout::Layout;
 use trainyard_core::metrics::{BlockResult, Metrics, TaskKind, summarize};
 use trainyard_data::Table;
+use trainyard_runtime::arch::Architecture;
 use trainyard_runtime::artifact::{ModelFile, ModelFiles};
 
+use super::script;
 use crate::engine::{outputs, use_threads};
 use crate::network::Network;
 
@@ -20,12 +22,14 @@ pub struct Artifact {
     /// What `model.json` says.
     pub model: ModelFile,
     kind: TaskKind,
+    architecture: Architecture,
     network: Network,
     parameters: Vec<Tensor>,
 }
 
 impl Artifact {
-    /// Reads `model.json` and the parameters, and checks their digest. Has libtorch use one
+    /// Reads `model.json` and the parameters, and checks their digest. Holds the parameters once more while they
+    /// become libtorch's. Has libtorch use one
     /// thread, as in evaluation: the bits of an output depend on it.
     ///
     /// # Errors
@@ -37,6 +41,7 @@ impl Artifact {
             kind: files.kind(),
             network: Network::new(&files.architecture, &files.layout),
             parameters: tensors(&files.parameters, &files.layout)?,
+            architecture: files.architecture,
             model: files.model,
         })
     }
@@ -44,6 +49,14 @@ impl Artifact {
     /// What the outputs mean.
     pub fn kind(&self) -> TaskKind {
         self.kind
+    }
+
+    /// Checks that the memory at hand takes the blocks of so many rows.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn check_memory(&self, rows: usize) -> Result<()> {
+        script::check_memory(&self.architecture, rows.min(EVALUATION_BLOCK_ROWS as usize))
     }
 
     /// Outputs, `rows x width`, block by block in the blocks in which training evaluates: a row's

@@ -8,15 +8,38 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use tch::{CModule, Tensor};
 use trainyard_core::philox::{Purpose, Stream};
+use trainyard_runtime::arch::Architecture;
 use trainyard_runtime::artifact::{ATOL, Golden, RTOL};
+use trainyard_runtime::memory;
 
 use crate::arena::floats;
 use crate::network::Network;
 
 /// Golden rows; fewer where a row is large.
 const ROWS: usize = 16;
+/// Rows that are traced: a batch of one could be taken for a dimension to squeeze or broadcast.
+const TRACED: usize = 2;
 /// Floats that the golden inputs may have, but for a single row.
 const FLOATS: usize = 1 << 20;
+
+/// Checks that the memory at hand takes a batch of so many rows: libtorch does not ask.
+///
+/// # Errors
+/// If it does not.
+pub(super) fn check_memory(architecture: &Architecture, rows: usize) -> Result<()> {
+    let floats = architecture.activations.saturating_mul(rows as u64);
+    let needed = floats.saturating_mul(size_of::<f32>() as u64);
+    match memory::at_hand() {
+        Some(bytes) if bytes < needed => bail!(
+            "the model takes {} MiB for {rows} rows of shape {:?}, and {} MiB of memory are at hand: use a machine \
+             with more",
+            needed >> 20,
+            architecture.input_shape,
+            bytes >> 20
+        ),
+        _ => Ok(()),
+    }
+}
 
 /// Draws inputs uniform in `[-2, 2]`, where normalized values lie, and computes the outputs.
 /// `stream` must be an index that no parameter has: parameters' streams have their indices.
@@ -26,12 +49,14 @@ const FLOATS: usize = 1 << 20;
 pub fn compute_golden(
     network: &Network,
     parameters: &[Tensor],
-    row_shape: &[u64],
+    architecture: &Architecture,
     seed: u64,
     stream: u64,
 ) -> Result<Golden> {
+    let row_shape = &architecture.input_shape;
     let width: usize = row_shape.iter().map(|&d| d as usize).product();
     let rows = (FLOATS / width.max(1)).clamp(1, ROWS);
+    check_memory(architecture, rows.max(TRACED))?;
     let mut inputs = vec![0.0; rows * width];
     Stream::new(seed, Purpose::Init, stream, 0, 0).fill_uniform(&mut inputs, -2.0, 2.0);
     let _guard = tch::no_grad_guard();
@@ -111,9 +136,8 @@ fn check_rows(golden: &Golden, module: &CModule, count: usize) -> Result<()> {
 /// Of libtorch.
 pub(super) fn trace(network: &Network, parameters: &[Tensor], path: &Path) -> Result<()> {
     let _guard = tch::no_grad_guard();
-    // Two rows: a batch of one could be taken for a dimension to squeeze or broadcast.
     let example = Tensor::f_zeros(
-        network.batch_shape(2).as_slice(),
+        network.batch_shape(TRACED).as_slice(),
         (tch::Kind::Float, tch::Device::Cpu),
     )?;
     let mut forward = |inputs: &[Tensor]| vec![network.forward(parameters, &inputs[0], None)];
