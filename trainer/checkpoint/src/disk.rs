@@ -19,18 +19,7 @@ use std::path::Path;
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] if it is something else, or what the system says.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    open(path, OFlags::NOFOLLOW | OFlags::NONBLOCK)
-}
-
-/// As [`open_regular`], for a file that the user has named: symbolic links are followed.
-///
-/// # Errors
-/// As [`open_regular`].
-pub fn open_named(path: &Path) -> io::Result<File> {
-    open(path, OFlags::NONBLOCK)
-}
-
-fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let refused = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what);
     let opened = OpenOptions::new()
         .read(true)

@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use trainyard_checkpoint::disk::open_named;
 use trainyard_contract::DEFAULTS;
 use trainyard_contract::pod::JOB_FILE;
 use trainyard_core::manifest::{CoordinatorState, Manifest};
@@ -106,11 +105,11 @@ fn read_manifest(file: &Path, set: &[String]) -> Result<TrainingJob> {
     Ok(manifest.map_err(|errors| BadInput(errors.to_string()))?)
 }
 
-/// A file that the user has named. Of one that is longer than any manifest, as much as shows that.
+/// A file that the user has named, or a pipe. Of one that is longer than any manifest, as much as shows that.
 fn read_file(file: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = MAX_BYTES as u64 + 1;
-    open_named(file)?.take(limit).read_to_end(&mut bytes)?;
+    File::open(file)?.take(limit).read_to_end(&mut bytes)?;
     match bytes.len() > MAX_BYTES {
         // It may be cut within a character; what is wrong with it is its length.
         true => Ok(vec![b' '; bytes.len()]),

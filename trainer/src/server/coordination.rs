@@ -360,3 +360,59 @@ impl Coordination {
         self.shown = progress;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn t14_a_peer_may_say_a_burst_and_then_waits() {
+        let begin = Instant::now();
+        let mut pace = Pace::new(begin);
+        for _ in 0..BURST as u32 {
+            assert_eq!(pace.count(begin), Duration::ZERO);
+        }
+        let each = Duration::from_secs_f64(1.0 / RATE);
+        assert_eq!(pace.count(begin), each);
+        assert_eq!(pace.count(begin + 2 * each), Duration::ZERO);
+        let later = begin + Duration::from_secs(3600);
+        for _ in 0..BURST as u32 {
+            assert_eq!(
+                pace.count(later),
+                Duration::ZERO,
+                "no more than a burst is saved up"
+            );
+        }
+        assert_eq!(pace.count(later), each);
+    }
+
+    #[test]
+    fn t14_what_a_peer_says_waits_in_its_connection_and_not_in_memory() {
+        let backlog = Arc::new(Backlog::default());
+        let large = backlog.enter(5 * BACKLOG); // alone, whatever its size
+        let (sender, entered) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let room: Vec<Waiting> = (0..4).map(|_| backlog.enter(BACKLOG / 4)).collect();
+                sender.send(()).expect("it is heard");
+                let _more = backlog.enter(1);
+                sender.send(()).expect("it is heard");
+                drop(room);
+            });
+            let soon = Duration::from_millis(50);
+            entered.recv_timeout(soon).expect_err("there is no room");
+            drop(large);
+            let limit = Duration::from_secs(60);
+            entered.recv_timeout(limit).expect("there is room for four");
+            entered.recv_timeout(soon).expect_err("and no more");
+            // Room is given back by whoever has handled a message.
+            *backlog.bytes.lock() -= BACKLOG / 4;
+            backlog.less.notify_one();
+            entered.recv_timeout(limit).expect("there is room again");
+            *backlog.bytes.lock() += BACKLOG / 4;
+        });
+        assert_eq!(*backlog.bytes.lock(), 0);
+    }
+}

@@ -6,10 +6,12 @@ use std::io::{ErrorKind, Read, Write};
 use crate::common::wire::{frame, identity, introduced};
 use crate::common::{Run, Spec, example, folder, reference, send, sha};
 use rustix::process::Signal;
+use trainyard_contract::Key;
+use trainyard_core::control::Role;
 use trainyard_core::tree::Node;
 use trainyard_core::wire::{Body, Limits};
 use trainyard_runtime::net::testing::pull;
-use trainyard_runtime::net::{Channel, Connection, read_header};
+use trainyard_runtime::net::{Channel, Connection, Hello, Timing, connect, read_header};
 
 /// A job that goes on for as long as the test needs it.
 fn endless() -> Spec {
@@ -120,5 +122,27 @@ fn t13_untrue_pushes_for_the_current_step_stop_nothing() {
         (now >= dropped + 10.0).then_some(())
     });
     workers.iter().for_each(|(_, pid)| send(*pid, Signal::CONT));
+    assert_eq!(sha(&run.finish()), reference::train(&spec).sha);
+}
+
+/// A stranger that knows all but the key: the protocol, the job's number, generation and addresses.
+#[test]
+fn t13_a_stranger_is_met_by_nobody_and_changes_nothing() {
+    let spec = example("breast-cancer/job.yaml").epochs(40);
+    let folder = folder();
+    let mut run = spec.clone().on(2, 1).start(folder.path());
+    run.reach(10);
+    let roster = run.roster().expect("it has told who runs");
+    let ours = identity(&spec, &roster);
+    let address = roster.coordinator().parse().expect("an address");
+    for role in [Role::Worker(0), Role::Server(0), Role::Observer] {
+        for channel in [Channel::Control, Channel::Push, pull()] {
+            let hello = Hello { channel, role };
+            let guessed = Key::of_servers([0; Key::BYTES]);
+            let met = connect(&address, ours, hello, &guessed, &Timing::default());
+            let error = met.expect_err("it has not the key");
+            assert!(error.to_string().contains("key of this job"), "{error}");
+        }
+    }
     assert_eq!(sha(&run.finish()), reference::train(&spec).sha);
 }

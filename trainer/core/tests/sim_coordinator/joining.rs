@@ -422,7 +422,7 @@ fn t13_servers_are_told_what_to_let_through_before_workers_hear_of_it() {
                 _ => None,
             })
     };
-    let last = of(|message| matches!(message, FromCoordinator::Passes(_))).last();
+    let last = of(|message| matches!(message, FromCoordinator::Passes(_))).next_back();
     let first = of(|message| matches!(message, FromCoordinator::View(_))).next();
     assert!(last.is_some() && last < first, "{actions:?}");
     // A halt lets what was begun be finished: servers are told of no lower limit.

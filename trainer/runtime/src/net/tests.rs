@@ -16,9 +16,6 @@ use super::testing::{IDENTITY, key, listeners, pair, pull};
 use super::until::Until;
 use super::*;
 
-/// No wait is longer than this.
-const LIMIT: Duration = Duration::from_secs(60);
-
 fn channels() -> [Channel; 3] {
     [Channel::Control, Channel::Push, pull()]
 }
