@@ -395,23 +395,19 @@ mod tests {
         let (sender, entered) = channel();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let room: Vec<Waiting> = (0..4).map(|_| backlog.enter(BACKLOG / 4)).collect();
-                sender.send(()).expect("it is heard");
-                let _more = backlog.enter(1);
-                sender.send(()).expect("it is heard");
-                drop(room);
+                for _ in 0..5 {
+                    let room = backlog.enter(BACKLOG / 4);
+                    sender.send(room).expect("it is heard");
+                }
             });
-            let soon = Duration::from_millis(50);
+            let (soon, limit) = (Duration::from_millis(50), Duration::from_secs(60));
             entered.recv_timeout(soon).expect_err("there is no room");
             drop(large);
-            let limit = Duration::from_secs(60);
-            entered.recv_timeout(limit).expect("there is room for four");
+            let next = || entered.recv_timeout(limit).expect("there is room");
+            let mut taken: Vec<Waiting> = (0..4).map(|_| next()).collect();
             entered.recv_timeout(soon).expect_err("and no more");
-            // Room is given back by whoever has handled a message.
-            *backlog.bytes.lock() -= BACKLOG / 4;
-            backlog.less.notify_one();
-            entered.recv_timeout(limit).expect("there is room again");
-            *backlog.bytes.lock() += BACKLOG / 4;
+            taken.pop();
+            taken.push(next());
         });
         assert_eq!(*backlog.bytes.lock(), 0);
     }

@@ -50,13 +50,20 @@ fn joined(server: &Server, join: Join) -> io::Result<(ControlSender, ControlRece
         incarnation: join.incarnation,
         ..server.identity(join.generation)
     };
-    let (sender, receiver) = introduced(server, identity, join.role);
+    let (sender, receiver) = introduced(server, identity, join.role)?;
     sender.send(&ToCoordinator::Join(join))?;
     Ok((sender, receiver))
 }
 
 /// A control stream before its first message.
-fn introduced(server: &Server, identity: Identity, role: Role) -> (ControlSender, ControlReceiver) {
+///
+/// # Errors
+/// As [`joined`].
+fn introduced(
+    server: &Server,
+    identity: Identity,
+    role: Role,
+) -> io::Result<(ControlSender, ControlReceiver)> {
     let hello = Hello {
         channel: Channel::Control,
         role,
@@ -67,8 +74,7 @@ fn introduced(server: &Server, identity: Identity, role: Role) -> (ControlSender
         Role::Server(_) | Role::Observer => key(),
     };
     let connection = net::connect(address, identity, hello, &key, &server.options.timing);
-    let connection = connection.expect("a connection");
-    connection.control(identity, LIMIT).expect("a stream")
+    connection?.control(identity, LIMIT)
 }
 
 /// A roll-back comes while a commit is stuck in storage: the job goes on without it.
@@ -119,7 +125,10 @@ fn t13_a_record_that_cannot_be_decoded_is_refused_with_its_sender_named() {
     let mut refusal = None;
     testing::until("an answer", || {
         // Before the coordinator works, connections are dropped.
-        let (sender, mut receiver) = introduced(&server, server.identity(1), Role::Server(3));
+        let introduced = introduced(&server, server.identity(1), Role::Server(3));
+        let Ok((sender, mut receiver)) = introduced else {
+            return false;
+        };
         let _ = sender.send(&message);
         refusal = receiver.receive::<FromCoordinator>().ok();
         refusal.is_some()
