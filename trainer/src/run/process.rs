@@ -269,7 +269,7 @@ fn watch(member: Member, mut child: Child, exited: &Sender<Exited>) {
     }
 }
 
-/// The end of what was written to a log from this byte on, [`TAIL`] bytes at most.
+/// The end of what was written to a log from this byte on, 16 KiB at most.
 pub fn said_since(log: &Path, from: u64) -> String {
     let mut text = Vec::new();
     let mut read = || -> std::io::Result<usize> {
