@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use trainyard_data::Limits;
 
-/// Where control groups are, in their second version.
-const CGROUPS: &str = "/sys/fs/cgroup";
+use super::limits::{MOUNTS, meminfo};
 
 /// The limits for data files, as far as the memory at hand makes them.
 pub fn limits() -> Limits {
@@ -22,31 +21,17 @@ pub fn limits() -> Limits {
 /// Bytes that can be had now: of the machine, and of each control group that this process is in. `None` if
 /// the system does not say.
 pub fn at_hand() -> Option<u64> {
-    let machine = fs::read_to_string("/proc/meminfo").ok();
-    let machine = machine.and_then(|text| available(&text));
+    // What can be had without swapping; before Linux 3.14 it was not told.
+    let machine = meminfo("MemAvailable:");
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let groups = group(&groups).map(|path| left_in(Path::new(CGROUPS), path));
-    machine.into_iter().chain(groups.flatten()).min()
-}
-
-/// Of `/proc/meminfo`: what can be had without swapping.
-fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
-}
-
-/// Of `/proc/self/cgroup`: the group of this process, from the root of all.
-fn group(cgroup: &str) -> Option<&str> {
-    cgroup.lines().find_map(|line| line.strip_prefix("0::/"))
+    let (mount, version) = MOUNTS[0]; // the second version alone tells what is in use
+    let groups = left_in(version.folders(Path::new(mount), &groups));
+    machine.into_iter().chain(groups).min()
 }
 
 /// The least that is left in a group and those around it.
-fn left_in(root: &Path, group: &str) -> Option<u64> {
-    let groups = Path::new(group).ancestors().map(|path| root.join(path));
-    groups.filter_map(left).min()
+fn left_in(groups: Vec<PathBuf>) -> Option<u64> {
+    groups.into_iter().filter_map(left).min()
 }
 
 fn left(group: PathBuf) -> Option<u64> {
@@ -74,13 +59,18 @@ fn caches_of(stat: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::{Version, kibibytes};
     use super::*;
 
     #[test]
     fn the_machine_says_what_is_available() {
         let text = "MemTotal:       24689764 kB\nMemFree:  1 kB\nMemAvailable:   21810864 kB\n";
-        assert_eq!(available(text), Some(21_810_864 * 1024));
-        assert_eq!(available("MemTotal: 7 kB\n"), None, "before Linux 3.14");
+        assert_eq!(kibibytes(text, "MemAvailable:"), Some(21_810_864 * 1024));
+        assert_eq!(
+            kibibytes("MemTotal: 7 kB\n", "MemAvailable:"),
+            None,
+            "before Linux 3.14"
+        );
         assert!(at_hand().is_some_and(|bytes| bytes > 1 << 20), "here");
     }
 
@@ -88,22 +78,23 @@ mod tests {
     fn the_tightest_group_counts_and_gives_back_its_caches() {
         let root = tempfile::tempdir().expect("a folder");
         let pod = root.path().join("pods/pod");
+        let groups = Version::Two.folders(root.path(), "1:name=x:/a\n0::/pods/pod\n");
+        assert_eq!(groups[0], pod);
         fs::create_dir_all(&pod).expect("writable");
         let write = |folder: &Path, name: &str, text: &str| {
             fs::write(folder.join(name), text).expect("writable");
         };
         write(&pod, "memory.max", "max\n");
         write(&pod, "memory.current", "300\n");
-        assert_eq!(left_in(root.path(), "pods/pod"), None, "no limit");
+        assert_eq!(left_in(groups.clone()), None, "no limit");
         write(&pod, "memory.max", "1000\n");
-        assert_eq!(left_in(root.path(), "pods/pod"), Some(700));
+        assert_eq!(left_in(groups.clone()), Some(700));
         let stat = "anon 1\ninactive_file 150\nactive_file 50\nfile 200\n";
         write(&pod, "memory.stat", stat);
-        assert_eq!(left_in(root.path(), "pods/pod"), Some(900));
+        assert_eq!(left_in(groups.clone()), Some(900));
         let around = root.path().join("pods");
         write(&around, "memory.max", "500\n");
         write(&around, "memory.current", "600\n");
-        assert_eq!(left_in(root.path(), "pods/pod"), Some(0));
-        assert_eq!(group("1:name=x:/a\n0::/pods/pod\n"), Some("pods/pod"));
+        assert_eq!(left_in(groups.clone()), Some(0));
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, getrlimit};
 
 /// Where control groups are mounted: version 2, and the memory controller of version 1.
-const MOUNTS: [(&str, Version); 2] = [
+pub(super) const MOUNTS: [(&str, Version); 2] = [
     ("/sys/fs/cgroup", Version::Two),
     ("/sys/fs/cgroup/memory", Version::One),
 ];
@@ -73,12 +73,13 @@ fn count(text: &str) -> Option<u64> {
     value.trim().parse().ok()
 }
 
-fn meminfo(name: &str) -> Option<u64> {
+/// Bytes of an entry of `/proc/meminfo` of this machine.
+pub(super) fn meminfo(name: &str) -> Option<u64> {
     kibibytes(&std::fs::read_to_string("/proc/meminfo").ok()?, name)
 }
 
 /// Bytes of an entry of `/proc/meminfo`.
-fn kibibytes(text: &str, name: &str) -> Option<u64> {
+pub(super) fn kibibytes(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     let value: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
     value.checked_mul(1024)
@@ -86,7 +87,7 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
 
 /// Of control groups.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Version {
+pub(super) enum Version {
     One,
     Two,
 }
@@ -94,7 +95,7 @@ enum Version {
 impl Version {
     /// The folders of this process's group and those around it, inmost first. A container may see its own
     /// group as the root, under whatever name it has outside.
-    fn folders(self, mount: &Path, groups: &str) -> Vec<PathBuf> {
+    pub fn folders(self, mount: &Path, groups: &str) -> Vec<PathBuf> {
         let path = groups.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':');
             let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
