@@ -17,8 +17,8 @@ const EACCES: i32 = 13;
 const EDQUOT: i32 = 122;
 const EIO: i32 = 5;
 
-/// Two committed checkpoints, of steps 50 and 100.
-fn history() -> Arc<dyn Storage> {
+/// A claim, and the checkpoints of steps 50 and 100.
+pub fn history() -> Arc<dyn Storage> {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let mut log = open(&storage);
     log.claim(1, "server-0").unwrap();

@@ -1,5 +1,6 @@
 //! Logs and shards that this program did not write, or not like this.
 
+use crate::faults::history;
 use crate::support::{FLOATS, checkpoint, job, manifest, open, write_shards};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
@@ -15,17 +16,6 @@ use trainyard_checkpoint::{
 const CLAIM: &str = "log/000000000000.json";
 const FIRST: &str = "log/000000000001.json";
 const SECOND: &str = "log/000000000002.json";
-
-/// A claim, and the checkpoints of steps 50 and 100.
-fn history() -> Arc<dyn Storage> {
-    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-    let mut log = open(&storage);
-    log.claim(1, "server-0").unwrap();
-    for step in [50, 100] {
-        checkpoint(&*storage, &mut log, step, 1, 2).unwrap();
-    }
-    storage
-}
 
 /// Changes an entry, and seals it again: whoever can write it can do that.
 fn tamper(storage: &dyn Storage, key: &str, change: impl FnOnce(&mut Value)) {
