@@ -41,27 +41,22 @@ impl Key {
 
     /// The message authentication code of `parts`, one after the other: HMAC with SHA-256 (RFC 2104).
     pub fn code<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
-        let mac = parts
-            .into_iter()
-            .fold(self.hmac(), |mac, part| mac.chain_update(part));
-        mac.finalize().into_bytes().into()
+        self.mac(parts).finalize().into_bytes().into()
     }
 
     /// Whether `code` is that of `parts`; it takes as long for one code as for another.
     pub fn verifies<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>, code: &[u8; 32]) -> bool {
-        let mac = parts
-            .into_iter()
-            .fold(self.hmac(), |mac, part| mac.chain_update(part));
-        mac.verify(code.into()).is_ok()
+        self.mac(parts).verify(code.into()).is_ok()
     }
 
-    fn hmac(&self) -> Hmac<Sha256> {
-        Hmac::new_from_slice(&self.0).expect("HMAC takes keys of any length")
+    fn mac<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Hmac<Sha256> {
+        let mac = Hmac::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        parts.into_iter().fold(mac, Mac::chain_update)
     }
 
     /// The text of a file.
     pub fn to_text(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        base16ct::lower::encode_string(&self.0)
     }
 
     /// Reads the text of a file; white space around it does no harm.
@@ -69,18 +64,11 @@ impl Key {
     /// # Errors
     /// If it is not 64 hexadecimal digits.
     pub fn from_text(text: &str) -> Result<Self, NotAKey> {
-        let text = text.trim_ascii().as_bytes();
-        let digit = |byte: u8| char::from(byte).to_digit(16);
         let mut key = [0; Key::BYTES];
-        if text.len() != 2 * key.len() {
-            return Err(NotAKey);
+        match base16ct::mixed::decode(text.trim_ascii(), &mut key) {
+            Ok(decoded) if decoded.len() == Key::BYTES => Ok(Key(key)),
+            _ => Err(NotAKey),
         }
-        for (byte, pair) in key.iter_mut().zip(text.chunks_exact(2)) {
-            let (high, low) = (digit(pair[0]), digit(pair[1]));
-            let both = high.zip(low).ok_or(NotAKey)?;
-            *byte = (both.0 << 4 | both.1) as u8;
-        }
-        Ok(Key(key))
     }
 }
 

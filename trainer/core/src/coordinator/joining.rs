@@ -159,12 +159,8 @@ impl Coordinator {
         }
         if let (Role::Server(index), Some(ready)) = (join.role, join.ready)
             && join.generation == self.config.generation
-            && ready > self.attainable()
         {
-            return Err(format!(
-                "server {index} says that it holds version {ready}, and none past {} can exist",
-                self.attainable()
-            ));
+            self.can_hold(index, ready)?;
         }
         if !matches!(join.role, Role::Worker(_)) {
             return Ok(());

@@ -256,9 +256,9 @@ impl Coordinator {
                 self.server_ready(peer, index, version, chunks);
             }
             (Role::Server(index), ToCoordinator::Applied { version }) => {
-                match version <= self.attainable() {
-                    true => self.peers.applied(peer, version),
-                    false => self.impossible(peer, index, version),
+                match self.can_hold(index, version) {
+                    Ok(()) => self.peers.applied(peer, version),
+                    Err(reason) => self.refuse(peer, reason, true),
                 }
             }
             (Role::Server(index), ToCoordinator::ShardWritten { version, record }) => {
@@ -326,17 +326,19 @@ impl Coordinator {
 
     /// The highest version that a server can hold: every step that may be begun is applied, or the best
     /// parameters are published after them.
-    pub(super) fn attainable(&self) -> u64 {
+    fn attainable(&self) -> u64 {
         self.gate.max(self.record.step).saturating_add(1)
     }
 
-    /// Turns away a server that says it holds what cannot exist.
-    fn impossible(&mut self, peer: PeerId, index: u32, version: u64) {
+    /// Checks what a server says that it holds.
+    pub(super) fn can_hold(&self, index: u32, version: u64) -> Result<(), String> {
         let attainable = self.attainable();
-        let reason = format!(
-            "server {index} says that it holds version {version}, and none past {attainable} can exist"
-        );
-        self.refuse(peer, reason, true);
+        match version <= attainable {
+            true => Ok(()),
+            false => Err(format!(
+                "server {index} says that it holds version {version}, and none past {attainable} can exist"
+            )),
+        }
     }
 
     fn lost(&mut self, peer: PeerId) {

@@ -18,8 +18,8 @@ struct Peer {
     /// Workers: asked to leave when this many steps were counted.
     draining: Option<u64>,
     view: Option<View>,
-    /// Servers: what they were last told to let through.
-    passes: Option<Passes>,
+    /// Servers: the membership and the limit that they were last told to let through.
+    passes: Option<(u64, u64)>,
     /// Observers: the first epoch that they have not been told of.
     next_epoch: u64,
 }
@@ -371,7 +371,19 @@ impl Peers {
 
     /// What servers are to let through, for each that was not told so.
     pub fn changed_passes(&mut self, leaves: u32, limit: u64) -> Vec<(PeerId, Passes)> {
-        let sharing = &self.members[..self.members.len().min(leaves as usize)];
+        let told = Some((self.epoch, limit));
+        let lacks = |p: &Peer| matches!(p.role, Role::Server(_)) && p.passes != told;
+        let untold = self.peers.iter_mut().filter(|(_, p)| lacks(p));
+        let untold: Vec<PeerId> = untold
+            .map(|(id, peer)| {
+                peer.passes = told;
+                *id
+            })
+            .collect();
+        if untold.is_empty() {
+            return Vec::new();
+        }
+        let sharing = self.members.iter().take(leaves as usize);
         let pusher = |id: &PeerId| match self.peers.get(id)? {
             Peer {
                 role: Role::Worker(index),
@@ -385,16 +397,10 @@ impl Peers {
         };
         let passes = Passes {
             limit,
-            members: sharing.iter().filter_map(pusher).collect(),
+            members: sharing.filter_map(pusher).collect(),
         };
-        let mut changed = Vec::new();
-        for (id, peer) in &mut self.peers {
-            if matches!(peer.role, Role::Server(_)) && peer.passes.as_ref() != Some(&passes) {
-                peer.passes = Some(passes.clone());
-                changed.push((*id, passes.clone()));
-            }
-        }
-        changed
+        let each = untold.into_iter().map(|id| (id, passes.clone()));
+        each.collect()
     }
 
     /// Views that differ from what each worker was last sent. A draining worker whose leaves others

@@ -11,7 +11,7 @@
 //! nothing on another, because the random numbers are others; and neither side learns the key from the other.
 //! What follows on the connection is neither encrypted nor protected against who can change it on its way.
 
-use std::io::{self, Read};
+use std::io;
 use std::time::Instant;
 
 use serde::de::DeserializeOwned;
@@ -23,7 +23,7 @@ use trainyard_core::wire::{Body, Fence, Header, Kind, Limits, encode_control};
 
 use super::address::Address;
 use super::connection::Connection;
-use super::frame::read_header;
+use super::frame::{read_header, read_payload};
 use super::listener::Incoming;
 use super::socket::Socket;
 use super::until::Until;
@@ -266,8 +266,7 @@ fn receive(connection: &mut Connection, due: Kind, end: Instant) -> io::Result<(
         return Err(refused(format!("a {kind:?} frame where a {due:?} is due")));
     }
     let mut payload = vec![0; header.body.payload_len() as usize];
-    until.read_exact(&mut payload)?;
-    header.check(&payload).map_err(refused)?;
+    read_payload(&mut until, &header, &mut payload)?;
     Ok((header, payload))
 }
 
@@ -309,7 +308,7 @@ mod hex {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{ErrorKind, Write};
+    use std::io::{ErrorKind, Read, Write};
     use std::net::TcpStream;
 
     use trainyard_core::wire::HEADER_LEN;

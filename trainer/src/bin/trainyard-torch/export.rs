@@ -22,10 +22,9 @@ pub fn run(args: ExportArgs) -> Result<ExitCode> {
     let manifest = choose(&log, &args.checkpoint, args.step)?;
     capability::pin_if_supported(capability::of_spec(&manifest.spec))?;
     // Nothing that is half done is left behind; what is ended by force is removed by the next export.
-    signals::termination()?.listen(|| {
-        discard_drafts();
-        std::process::exit(ExitCode::Interrupted.code().into());
-    });
+    let terminate = signals::termination()?;
+    terminate.before_exit(discard_drafts);
+    terminate.leave_at_once(ExitCode::Interrupted);
     let info = artifact::export(Arc::clone(log.storage()), manifest, &args.out)?;
     print::to_stdout(ExitCode::Done, |out| {
         let which = if info.complete {
