@@ -211,6 +211,7 @@ fn observed_progress(
         validation: progress.validation.unwrap_or_default(),
         checkpoint: progress.checkpoint,
         warnings: progress.warnings,
+        stuck: progress.stuck,
         time: now,
     }
 }

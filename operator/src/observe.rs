@@ -1,11 +1,11 @@
 //! What the operator sees of a job's pods: the few facts that decisions need, taken from the objects that watches bring.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet};
 use trainyard_contract::pod::CONTAINER;
-use trainyard_contract::{Metrics, TERMINATION_MESSAGE_LIMIT};
+use trainyard_contract::{Metrics, Stuck, TERMINATION_MESSAGE_LIMIT};
 
 use crate::owner::Owner;
 use crate::resources::{self, labels};
@@ -14,6 +14,9 @@ use crate::trouble::truncate;
 pub use crate::child::{Child, ChildObject};
 pub use crate::trouble::Trouble;
 pub use trainyard_contract::{ExportReport, Member, Report, Role};
+
+/// How far the clocks of nodes may be apart.
+const SKEW: SignedDuration = SignedDuration::from_secs(5);
 
 /// A pod of a job.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,8 +175,23 @@ pub struct ProgressSeen {
     pub checkpoint: Option<u64>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// Members that do nothing for the job.
+    pub stuck: Vec<Stuck>,
     /// When it was read.
     pub time: Timestamp,
+}
+
+impl ProgressSeen {
+    /// What the process in a pod does not do, if it is one that does nothing.
+    pub fn stuck(&self, pod: &PodSeen) -> Option<&Stuck> {
+        let since = pod.running_since()?;
+        let meant = |stuck: &&Stuck| {
+            let seconds = i64::try_from(stuck.seconds).unwrap_or(i64::MAX);
+            let ran = self.time.duration_since(since);
+            stuck.member == pod.member && ran > SignedDuration::from_secs(seconds) + SKEW
+        };
+        self.stuck.iter().find(meant)
+    }
 }
 
 /// All that is seen of a job.

@@ -217,6 +217,7 @@ impl Planner<'_> {
                 self.create_what_is_missing();
                 self.wake_for_pods();
                 self.label_again();
+                self.delete_stuck();
                 self.delete_what_is_superfluous();
                 let leads = |pod: &PodSeen| pod.member == Member::COORDINATOR && pod.is_ready();
                 if self.observed.pods.iter().any(leads) {
@@ -322,11 +323,26 @@ impl Planner<'_> {
         }
     }
 
+    /// A process that does nothing does not end by itself: its pod makes room for another.
+    fn delete_stuck(&mut self) {
+        let observed = self.observed;
+        let Some(seen) = &observed.progress else {
+            return;
+        };
+        let runs = |pod: &&PodSeen| pod.is_running() && pod.deletion.is_none();
+        for pod in observed.pods.iter().filter(runs) {
+            if seen.stuck(pod).is_some() {
+                self.steps.push(delete(pod));
+            }
+        }
+    }
+
     fn delete_what_is_superfluous(&mut self) {
         let observed = self.observed;
         for pod in observed.pods.iter().filter(|pod| pod.deletion.is_none()) {
-            if self.is_superfluous(pod) {
-                self.steps.push(delete(pod));
+            let deleted = delete(pod);
+            if self.is_superfluous(pod) && !self.steps.contains(&deleted) {
+                self.steps.push(deleted);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use trainyard_contract::add_warning;
+use trainyard_contract::{Stuck, add_warning};
 use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::{CheckpointStatus, Phase, Progress, RoleStatus, WorkersStatus};
 
@@ -229,9 +229,19 @@ impl Planner<'_> {
         };
         let slow = || pods.iter().find_map(|pod| self.slow_start(pod));
         of_pod
+            .or_else(|| self.stuck())
             .or_else(|| self.crash_loop())
             .or_else(slow)
             .or_else(silence)
+    }
+
+    /// A member that does nothing for the job, until another is in its place.
+    fn stuck(&self) -> Option<Trouble> {
+        let seen = self.observed.progress.as_ref()?;
+        let wanted = |stuck: &&Stuck| members::is_wanted(self.job, &self.status, stuck.member);
+        let stuck = seen.stuck.iter().find(wanted)?;
+        let message = format!("{} {}; its pod is replaced", stuck.member, stuck.reason);
+        Some(Trouble::new("MemberStuck", message))
     }
 
     /// A member whose pods end again and again, and whose current one has not run for long.

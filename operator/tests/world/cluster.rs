@@ -1,6 +1,6 @@
 //! The cluster: objects, time, what is due when, and what follows from a change of an object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -78,6 +78,8 @@ pub struct Cluster {
     pub total_steps: u64,
     /// What the coordinators warn of.
     pub warnings: Vec<String>,
+    /// Pods whose processes do nothing any more, by uid; not even when they are asked to end.
+    pub hung: BTreeSet<String>,
     pub log: Vec<String>,
     pub violations: Vec<String>,
     agenda: BTreeMap<(Duration, u64), Task>,
@@ -104,6 +106,7 @@ impl Cluster {
             secret_missing: false,
             total_steps: 400,
             warnings: Vec::new(),
+            hung: BTreeSet::new(),
             log: Vec::new(),
             violations: Vec::new(),
             agenda: BTreeMap::new(),

@@ -356,3 +356,47 @@ fn o37_a_silent_coordinator_is_reported_and_nobody_is_killed_for_it() {
         world.until_phase("a", "Succeeded", 600).await
     });
 }
+
+#[test]
+fn t34_a_member_that_does_nothing_is_named_and_its_pod_is_replaced() {
+    play(async |world| {
+        training(&world).await?;
+        for (pod, next, generation) in [
+            ("a-worker-1-0", "a-worker-1-1", 1),
+            ("a-server-1-0", "a-server-1-1", 2),
+        ] {
+            let uid = world
+                .with(|cluster| cluster.uid_of(pod))
+                .unwrap_or_default();
+            world.with(|cluster| cluster.hung.insert(uid.clone()));
+            let degraded = |world: &World| {
+                let status = world.status("a");
+                let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+                conditions
+                    .into_iter()
+                    .find(|condition| condition["type"] == "Degraded")
+                    .unwrap_or_default()
+            };
+            world.pass(8).await?;
+            let told = degraded(&world);
+            let member = &pod[2..10];
+            ensure(
+                told["status"] == "True"
+                    && told["reason"] == "MemberStuck"
+                    && told["message"]
+                        == format!("{member} has been silent for 15 s; its pod is replaced"),
+                &told,
+            )?;
+            world.until_runs(next, 60).await?;
+            world.with(|cluster| cluster.hung.remove(&uid));
+            world.pass(30).await?;
+            let told = degraded(&world);
+            ensure(told["status"] == "False", &told)?;
+            // Its successor is none of those that are meant.
+            let status = world.status("a");
+            ensure(status["generation"] == generation, &status)?;
+        }
+        let end = world.end_of("a");
+        ensure((end.failures, end.disruptions) == (0, 2), &end)
+    });
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde_json::json;
-use trainyard_contract::{ExitCode, ExportReport, Role};
+use trainyard_contract::{ExitCode, ExportReport, Member, Role, Stuck};
 use trainyard_operator::coordinator::Progress;
 
 use crate::cluster::Cluster;
@@ -262,6 +262,10 @@ impl Cluster {
         if pod.exiting.is_some() || !self.nodes[pod.node] {
             return;
         }
+        if self.hung.contains(uid) {
+            let grace = Duration::from_secs(30);
+            return self.after(grace, Task::exit(uid, 137, String::new()));
+        }
         let code = match pod.role {
             Role::Worker => 0,
             Role::Finisher => TRY_AGAIN,
@@ -281,6 +285,21 @@ impl Cluster {
         self.after(wait, Task::exit(uid, code, String::new()));
     }
 
+    /// Members that do nothing, as long as their pods are there.
+    fn stuck(&self, job: &str) -> Vec<Stuck> {
+        let hung = self.hung.iter().filter_map(|uid| self.pods.get(uid));
+        let hung = hung.filter(|pod| pod.job_name == job);
+        hung.map(|pod| Stuck {
+            member: Member {
+                role: pod.role,
+                index: pod.index,
+            },
+            seconds: 15,
+            reason: "has been silent for 15 s".into(),
+        })
+        .collect()
+    }
+
     /// What the coordinator at an address answers.
     pub fn progress(&self, ip: &str) -> Option<Progress> {
         let pod = self
@@ -296,6 +315,7 @@ impl Cluster {
                 loss: Some(f64::NAN),
                 checkpoint: Some(training.checkpoint),
                 warnings: self.warnings.clone(),
+                stuck: self.stuck(&training.name),
                 ..Progress::default()
             }
         })

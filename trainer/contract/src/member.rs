@@ -4,12 +4,12 @@ use std::fmt;
 use std::iter::successors;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a process does in a job.
 ///
 /// Match on it exhaustively, without `_`: then the compiler names every place that a new role concerns.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Role {
     /// Holds parameters.
@@ -57,7 +57,7 @@ impl FromStr for Role {
 }
 
 /// A member of a job, by role and index: `server-0`, `worker-3`. It stays the same when its process or pod is replaced.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Member {
     /// Its role.
     pub role: Role,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Metrics;
+use crate::{Member, Metrics};
 
 /// The most warnings of a job that are kept.
 pub const MAX_WARNINGS: usize = 16;
@@ -44,6 +44,22 @@ pub struct Progress {
     /// [`MAX_WARNINGS`], each of at most [`MAX_WARNING_BYTES`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Members that the job has given up waiting for. Whoever has started them replaces them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stuck: Vec<Stuck>,
+}
+
+/// A member whose process is there and does nothing for the job: it is silent, or what it owes does not come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stuck {
+    /// Which.
+    #[serde(flatten)]
+    pub member: Member,
+    /// For so many seconds. A process that was started later is not the one that is meant.
+    pub seconds: u64,
+    /// What it does not do, as a clause: `has been silent for 15 s`.
+    pub reason: String,
 }
 
 /// Adds a warning to those of a job, cut to its longest, if it is new and there is room.
@@ -92,6 +108,7 @@ mod tests {
             servers: 2,
             checkpoint: Some(5),
             warnings: Vec::new(),
+            stuck: Vec::new(),
         }
     }
 
@@ -125,6 +142,19 @@ mod tests {
                 progress
             );
         }
+    }
+
+    #[test]
+    fn members_that_are_stuck_are_told_by_role_and_index() {
+        let stuck = Stuck {
+            member: Member::worker(3),
+            seconds: 15,
+            reason: "has been silent for 15 s".into(),
+        };
+        let text =
+            r#"{"role":"worker","index":3,"seconds":15,"reason":"has been silent for 15 s"}"#;
+        assert_eq!(serde_json::to_string(&stuck).expect("JSON"), text);
+        assert_eq!(serde_json::from_str::<Stuck>(text).expect("read"), stuck);
     }
 
     #[test]

@@ -182,6 +182,20 @@ pub enum ToCoordinator {
     },
     /// This process was asked to terminate and wants to be released.
     Drain,
+    /// Answer to [`FromCoordinator::Stalled`]: the leaves that this server lacks of the step in progress.
+    LeavesMissing {
+        /// The question's id.
+        id: u64,
+        /// Leaves that some chunk lacks, in order.
+        leaves: Vec<u32>,
+    },
+    /// Answer to [`FromCoordinator::Stalled`]: the servers whose parameters this worker lacks.
+    ServersAwaited {
+        /// The question's id.
+        id: u64,
+        /// Their indices, in order.
+        servers: Vec<u32>,
+    },
     /// From an observer: checkpoint and stop the job.
     Stop,
     /// This peer met an error that will repeat anywhere.
@@ -246,6 +260,14 @@ pub enum FromCoordinator {
     Halt {
         /// Names this halt in the answer.
         id: u64,
+    },
+    /// The job has not moved on from `version` for long: say what you wait for. Who does not answer within
+    /// the heartbeat timeout is taken to be stuck.
+    Stalled {
+        /// Names this question in the answer.
+        id: u64,
+        /// The version that the job is at.
+        version: u64,
     },
     /// "I am alive": whoever hears nothing for the heartbeat timeout looks for the coordinator anew.
     Heartbeat,

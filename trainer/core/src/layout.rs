@@ -118,6 +118,17 @@ pub struct Layout {
     chunks: u32,
 }
 
+/// Of `chunks` chunks, those of server `k` of `m`: `ceil(k C / m) .. ceil((k + 1) C / m)`. Empty if there
+/// is no such server, or fewer chunks than servers leave it none. Chunk 0 is always with server 0: the
+/// coordinator, which lives there, counts steps by it.
+pub fn shard(chunks: u32, k: u32, m: u32) -> Range<u32> {
+    let cut = |i: u64| match m {
+        0 => chunks,
+        _ => (i.min(m.into()) * u64::from(chunks)).div_ceil(m.into()) as u32,
+    };
+    cut(k.into())..cut(u64::from(k) + 1)
+}
+
 impl Layout {
     /// Lays the parameters out, whatever order they come in.
     ///
@@ -203,15 +214,9 @@ impl Layout {
         }
     }
 
-    /// The chunks of server `k` of `m`: `ceil(k C / m) .. ceil((k + 1) C / m)`. Empty if there is
-    /// no such server, or fewer chunks than servers leave it none. Chunk 0 is always with server 0:
-    /// the coordinator, which lives there, counts steps by it.
+    /// The chunks of server `k` of `m`: see [`shard`].
     pub fn shard(&self, k: u32, m: u32) -> Range<u32> {
-        let cut = |i: u64| match m {
-            0 => self.chunks,
-            _ => (i.min(m.into()) * u64::from(self.chunks)).div_ceil(m.into()) as u32,
-        };
-        cut(k.into())..cut(u64::from(k) + 1)
+        shard(self.chunks, k, m)
     }
 
     /// Writes version 0 of the arena's `range` into `out`. Padding is 0.

@@ -168,6 +168,18 @@ impl<B> Round<B> {
         Some(new)
     }
 
+    /// The leaves that are not counted, in order.
+    pub fn missing(&self) -> Vec<u32> {
+        let mut missing = Vec::new();
+        let mut next = 0;
+        for held in &self.held {
+            missing.extend(next..held.start);
+            next = self.tree.span(held.node).end;
+        }
+        missing.extend(next..self.tree.leaves());
+        missing
+    }
+
     /// The number of values held.
     pub fn held(&self) -> usize {
         self.held.len()

@@ -173,6 +173,8 @@ fn replay(step: &Step, order: &[Node]) -> Result<usize, TestCaseError> {
         // Holding exactly the smallest cover of what is counted is the bound on memory.
         prop_assert_eq!(round.held(), tree.cover_set(&counted.0).len());
         prop_assert_eq!(round.held(), inside.len());
+        let missing = (0..tree.leaves()).filter(|leaf| !counted.0[*leaf as usize]);
+        prop_assert_eq!(round.missing(), missing.collect::<Vec<_>>());
         prop_assert!(round.held() <= (tree.leaves() as usize / 2).max(1));
     }
     Ok(completed)

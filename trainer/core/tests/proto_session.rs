@@ -311,3 +311,35 @@ fn t12_a_release_stands_over_a_loss() {
     session.end(Ending::Lost("the session is over".into()));
     assert_eq!(session.ended(), Some(&Ending::Released(Release::Done)));
 }
+
+#[test]
+fn t34_a_worker_says_which_servers_it_waits_for() {
+    let mut session = Session::new(Tree::new(4).unwrap(), 3);
+    let servers = ["a", "b"].map(String::from).to_vec();
+    session.take(FromCoordinator::View(View {
+        epoch: 1,
+        rank: None,
+        members: 1,
+        limit: 9,
+        servers: servers.clone(),
+    }));
+    let ask = |session: &mut Session, version| match session
+        .take(FromCoordinator::Stalled { id: 7, version })
+    {
+        Some(ToCoordinator::ServersAwaited { id: 7, servers }) => servers,
+        answer => panic!("{answer:?}"),
+    };
+    assert_eq!(ask(&mut session, 0), [0; 0], "it does not know them yet");
+    assert_eq!(session.due(), Some(Next::Connect(servers)));
+    assert_eq!(ask(&mut session, 0), [0, 1]);
+    // Server 0 has two chunks of three.
+    receive(&mut session, 0, 2);
+    assert_eq!(ask(&mut session, 0), [0]);
+    receive(&mut session, 0, 0);
+    receive(&mut session, 0, 1);
+    assert_eq!(ask(&mut session, 0), [0; 0]);
+    receive(&mut session, 1, 1);
+    assert_eq!(ask(&mut session, 1), [0, 1]);
+    receive(&mut session, 1, 2);
+    assert_eq!(ask(&mut session, 1), [0], "a part of it is here");
+}

@@ -61,7 +61,8 @@ fn t22_any_membership_ends_with_the_bits_of_a_plain_loop() {
     let sum = |of: fn(&Tally) -> u64| all.iter().map(of).sum::<u64>();
     println!(
         "{seeds} seeds: {} events, {} generations, {} stops ({} unsaved), {} drains, {} fenced, \
-         {} missed snapshots, {} restores, {} stopped early, {} amended, {} late pushes, {} sessions lost, {} pushes refused that were no lies",
+         {} missed snapshots, {} restores, {} stopped early, {} amended, {} late pushes, {} sessions lost, {} pushes refused that were no lies, \
+         {} stuck processes replaced, {} ends for a falsehood",
         sum(|t| t.events),
         sum(|t| t.generations),
         sum(|t| t.stops),
@@ -75,6 +76,8 @@ fn t22_any_membership_ends_with_the_bits_of_a_plain_loop() {
         sum(|t| t.late),
         sum(|t| t.lost),
         sum(|t| t.refused),
+        sum(|t| t.stuck),
+        sum(|t| t.misled),
     );
     let mut faults = BTreeMap::new();
     for (fault, (occurred, took_effect)) in all.iter().flat_map(|t| &t.faults) {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use trainyard_core::control::ToCoordinator;
 
+use crate::exit::ExitCode;
 use crate::net::ControlSender;
+use crate::signals;
 
 /// Stops the heartbeat when dropped.
 pub struct Beating {
@@ -14,13 +16,26 @@ pub struct Beating {
 }
 
 /// Sends a heartbeat every `interval` from a thread of its own, until dropped or disconnected.
-pub fn start(sender: Arc<ControlSender>, interval: Duration) -> Beating {
+///
+/// The thread that hears the coordinator must drop it when the connection ends. Where it has not within `patience`
+/// it is stuck: nobody else can know, for there is no connection on which it could owe an answer. Then the process
+/// ends with [`ExitCode::TryAgain`].
+pub fn start(sender: Arc<ControlSender>, interval: Duration, patience: Duration) -> Beating {
     let (stop, stopped) = sync_channel::<()>(1);
     std::thread::spawn(move || {
         while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(interval) {
-            if sender.send(&ToCoordinator::Heartbeat).is_err() {
-                return;
+            if sender.send(&ToCoordinator::Heartbeat).is_ok() {
+                continue;
             }
+            if let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(patience) {
+                let seconds = patience.as_secs();
+                tracing::error!(
+                    "the connection to the coordinator has ended, and the thread that should hear so has done \
+                     nothing for {seconds} s: this process is stuck"
+                );
+                signals::leave(ExitCode::TryAgain);
+            }
+            return;
         }
     });
     Beating { _stop: stop }

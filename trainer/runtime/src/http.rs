@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use axum::Router;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -15,8 +16,18 @@ use hyper_util::service::TowerToHyperService;
 use tokio::task::AbortHandle;
 use trainyard_contract::pod;
 
-/// The pages that every role has. `metrics` is asked anew for each reader.
-pub fn pages(metrics: impl Fn() -> Metrics + Clone + Send + Sync + 'static) -> Router {
+/// The pages that every role has. For each reader, `is_well` is asked whether the process does what it is there for,
+/// and `metrics` for what it counts.
+pub fn pages(
+    is_well: impl Fn() -> bool + Clone + Send + Sync + 'static,
+    metrics: impl Fn() -> Metrics + Clone + Send + Sync + 'static,
+) -> Router {
+    let health = move || async move {
+        match is_well() {
+            true => (StatusCode::OK, "ok\n"),
+            false => (StatusCode::SERVICE_UNAVAILABLE, "this process is stuck\n"),
+        }
+    };
     let metrics = move || async move {
         (
             [(CONTENT_TYPE, "text/plain; version=0.0.4")],
@@ -24,7 +35,7 @@ pub fn pages(metrics: impl Fn() -> Metrics + Clone + Send + Sync + 'static) -> R
         )
     };
     Router::new()
-        .route(pod::HEALTH_PAGE, get(|| async { "ok\n" }))
+        .route(pod::HEALTH_PAGE, get(health))
         .route(pod::METRICS_PAGE, get(metrics))
 }
 

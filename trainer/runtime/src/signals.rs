@@ -110,14 +110,27 @@ impl State {
         None
     }
 
-    /// Ends the process. Not as `std::process::exit` does: the destructors of libraries would run beside
-    /// threads that still compute.
+    /// Cleans up and ends the process.
     fn end(&self, code: ExitCode) -> ! {
         if let Some(clean_up) = &self.before_exit {
             clean_up();
         }
-        signal_hook::low_level::exit(code.code().into())
+        leave(code)
     }
+}
+
+/// Ends the process. Not as `std::process::exit` does: the destructors of libraries would run beside threads that
+/// still compute.
+pub fn leave(code: ExitCode) -> ! {
+    signal_hook::low_level::exit(code.code().into())
+}
+
+/// Ends the process if it is still there after `patience`: what it waits for before it leaves may be stuck.
+pub fn leave_within(patience: Duration, code: ExitCode) {
+    std::thread::spawn(move || {
+        std::thread::sleep(patience);
+        leave(code);
+    });
 }
 
 /// Whether a process is to ignore a signal, by its `/proc/PID/status`.

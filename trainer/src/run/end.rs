@@ -64,6 +64,8 @@ const SIGNALS: [Known; 14] = [
 const KILLED: &str =
     "find out who has killed it; dmesg says so if it was the kernel, for lack of memory";
 
+const STUCK: &str = "look for what holds its process up: a disk or a network that does not answer, a debugger, a device driver";
+
 fn known(status: ExitStatus) -> Option<&'static Known> {
     let signal = status.signal()?;
     SIGNALS.iter().find(|known| known.0 == signal)
@@ -78,6 +80,8 @@ pub struct Ended {
     pub status: ExitStatus,
     /// It was for lack of memory.
     pub lacked: bool,
+    /// It was ended because it does nothing: what it does not do, as a clause.
+    pub stuck: Option<String>,
     /// The last error that it has written.
     pub said: Option<String>,
     /// Its log.
@@ -87,9 +91,10 @@ pub struct Ended {
 impl Ended {
     /// How it ended, in words.
     pub fn how(&self) -> String {
-        match self.lacked {
-            true => format!("{}, for lack of memory", describe(self.status)),
-            false => describe(self.status),
+        match (&self.stuck, self.lacked) {
+            (Some(stuck), _) => format!("killed because it {stuck}"),
+            (None, true) => format!("{}, for lack of memory", describe(self.status)),
+            (None, false) => describe(self.status),
         }
     }
 
@@ -116,15 +121,19 @@ impl Ended {
             Some(said) => format!(" (last error: {said})"),
             None => String::new(),
         };
-        let remedy = match self.lacked {
-            true => Some(ON_THIS_MACHINE),
-            false => remedy(self.status),
+        let remedy = match (&self.stuck, self.lacked) {
+            (Some(_), _) => Some(STUCK),
+            (None, true) => Some(ON_THIS_MACHINE),
+            (None, false) => remedy(self.status),
         };
         let remedy = remedy.map_or(String::new(), |remedy| format!("; {remedy}"));
+        let ended = match self.stuck {
+            Some(_) => format!("was {}", self.how()),
+            None => format!("ended with {}", self.how()),
+        };
         format!(
-            "{} ended with {}{why}{said}{remedy}; see {}",
+            "{} {ended}{why}{said}{remedy}; see {}",
             in_words(self.member),
-            self.how(),
             self.log.display()
         )
     }
@@ -228,6 +237,7 @@ mod tests {
             member: Member::worker(1),
             status,
             lacked,
+            stuck: None,
             said: said.map(str::to_owned),
             log: "logs/worker-1.log".into(),
         };

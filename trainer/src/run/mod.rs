@@ -11,6 +11,7 @@ mod places;
 pub mod policy;
 pub mod process;
 mod sockets;
+mod stuck;
 mod supervisor;
 
 use std::ffi::OsString;

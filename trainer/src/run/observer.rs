@@ -1,5 +1,6 @@
 //! The run's own line to the coordinator: progress in, a stop out.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -19,6 +20,11 @@ pub enum Heard {
     Epochs(Vec<EpochRecord>),
     /// How it ended.
     Released(Release),
+    /// The coordinator is there.
+    Alive,
+    /// It has said nothing for the heartbeat timeout, although the connection stands; or its process does not
+    /// answer at all.
+    Silent,
 }
 
 /// A connection to the coordinator that is made again when it breaks.
@@ -94,7 +100,15 @@ impl Observer {
             channel: Channel::Control,
             role: Role::Observer,
         };
-        let connection = net::connect(to, identity, hello, key, timing).ok()?;
+        let connection = match net::connect(to, identity, hello, key, timing) {
+            Ok(connection) => connection,
+            Err(error) => {
+                if is_silence(&error) {
+                    heard(Heard::Silent);
+                }
+                return None;
+            }
+        };
         let control = connection.control(identity, timing.heartbeat_timeout);
         let (sender, mut receiver) = control.ok()?;
         let sender = Arc::new(sender);
@@ -113,8 +127,13 @@ impl Observer {
                 Ok(FromCoordinator::Progress(progress)) => heard(Heard::Progress(progress)),
                 Ok(FromCoordinator::Epochs { epochs }) => heard(Heard::Epochs(epochs)),
                 Ok(FromCoordinator::Release(release)) => heard(Heard::Released(release)),
-                Ok(_) => true,
-                Err(_) => break,
+                Ok(_) => heard(Heard::Alive),
+                Err(error) => {
+                    if is_silence(&error) {
+                        heard(Heard::Silent);
+                    }
+                    break;
+                }
             };
             if !heard_more {
                 self.close();
@@ -124,6 +143,14 @@ impl Observer {
         self.lock().sender = None;
         None
     }
+}
+
+/// Whether nothing came in time, rather than the end of the connection.
+fn is_silence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+    )
 }
 
 fn join(incarnation: u64) -> Join {

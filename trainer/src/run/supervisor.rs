@@ -5,7 +5,9 @@ use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -33,12 +35,16 @@ use super::places::{self, Checkpoints};
 use super::policy::{self, Reaction, Restarts};
 use super::process::{self, Common, Exited, Process, as_argument, in_words};
 use super::sockets::SocketFolder;
+use super::stuck::{self, Silence};
 use super::{Options, Transport, describe, folder_of};
 use crate::torch_program::TorchProgram;
 use crate::ui::{Epoch, Note, Started, Ui};
 
 /// How long processes may take to leave once the job is over.
 const FAREWELL: Duration = Duration::from_secs(25);
+
+/// How often processes that do nothing are looked for at least.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Where server 0 answers HTTP: a free port.
 const HTTP: &str = "127.0.0.1:0";
@@ -60,8 +66,15 @@ enum Input {
 
 /// A member's process, or when it is to be started.
 enum Place {
-    Running { process: Process, since: Instant },
-    Waiting { until: Instant },
+    Running {
+        process: Process,
+        since: Instant,
+        /// When it was killed because it does nothing, and what it does not do.
+        killed: Option<(Instant, String)>,
+    },
+    Waiting {
+        until: Instant,
+    },
 }
 
 /// `DIR/run.json`: who is running, for people and tools that look in from outside.
@@ -108,6 +121,7 @@ pub(super) struct Supervisor<'a> {
     stopping: bool,
     /// The coordinator that runs now has said something.
     heard: bool,
+    silence: Silence,
     /// Warnings that were shown.
     warned: BTreeSet<String>,
     /// The first epoch that was not shown yet.
@@ -255,6 +269,7 @@ impl<'a> Supervisor<'a> {
             furthest: 0,
             stopping: false,
             heard: false,
+            silence: Silence::default(),
             warned: BTreeSet::new(),
             begun_from: from.map(|manifest| manifest.step),
             next_epoch: from.map_or(0, |manifest| {
@@ -273,8 +288,13 @@ impl<'a> Supervisor<'a> {
             if self.stopping && !self.places.contains_key(&Member::COORDINATOR) {
                 return Ok(Over::Stopped); // nobody is left to save more than was saved
             }
-            let wait = self.next_start().unwrap_or(Duration::from_millis(500));
+            if let Some(over) = self.replace_stuck()? {
+                return Ok(over);
+            }
+            let wait = self.next_start().unwrap_or(LOOK).min(LOOK);
             match self.inputs.recv_timeout(wait) {
+                Ok(Input::Heard(Heard::Silent)) => self.silence.heard(Instant::now()),
+                Ok(Input::Heard(Heard::Alive)) => self.silence.broken(),
                 Ok(Input::Heard(Heard::Progress(progress))) => self.progressed(*progress),
                 Ok(Input::Heard(Heard::Epochs(epochs))) => self.finished_epochs(&epochs),
                 Ok(Input::Heard(Heard::Released(release))) => match release {
@@ -306,6 +326,48 @@ impl<'a> Supervisor<'a> {
             if stop_deadline.is_some_and(|deadline| Instant::now() > deadline) {
                 return Ok(Over::Stopped); // the previous checkpoint stands
             }
+        }
+    }
+
+    /// Ends processes that do nothing, and does without those that do not even end.
+    fn replace_stuck(&mut self) -> Result<Option<Over>> {
+        let now = Instant::now();
+        if self.silence.is_too_long(now) && self.heard {
+            self.kill_stuck(Member::COORDINATOR, "has not answered for 15 s".into());
+        }
+        let running_for = |member: Member| match self.places.get(&member) {
+            Some(Place::Running { since, .. }) => Some(since.elapsed()),
+            _ => None,
+        };
+        for (member, why) in stuck::meant(&self.progress.stuck, running_for) {
+            self.kill_stuck(member, why);
+        }
+        let gone = |(member, place): (&Member, &Place)| match place {
+            Place::Running {
+                process,
+                killed: Some((killed, _)),
+                ..
+            } if now.duration_since(*killed) >= stuck::GONE => Some(Exited {
+                member: *member,
+                pid: process.pid,
+                status: ExitStatus::from_raw(Signal::KILL.as_raw()),
+            }),
+            _ => None,
+        };
+        match self.places.iter().find_map(gone) {
+            Some(exited) => self.exited(&exited),
+            None => Ok(None),
+        }
+    }
+
+    fn kill_stuck(&mut self, member: Member, why: String) {
+        if let Some(Place::Running {
+            process, killed, ..
+        }) = self.places.get_mut(&member)
+            && killed.is_none()
+        {
+            process.signal(Signal::KILL);
+            *killed = Some((Instant::now(), why));
         }
     }
 
@@ -345,11 +407,15 @@ impl<'a> Supervisor<'a> {
                 self.exits.clone(),
             )?;
             self.heard &= member != Member::COORDINATOR;
+            if member == Member::COORDINATOR {
+                self.silence.broken();
+            }
             self.places.insert(
                 member,
                 Place::Running {
                     process,
                     since: now,
+                    killed: None,
                 },
             );
         }
@@ -383,9 +449,14 @@ impl<'a> Supervisor<'a> {
             pid,
             status,
         } = *exited;
-        let (lived, log_from) = match self.places.get(&member) {
-            Some(Place::Running { process, since }) if process.pid == pid => {
-                (since.elapsed(), process.log_from)
+        let (lived, log_from, stuck) = match self.places.get_mut(&member) {
+            Some(Place::Running {
+                process,
+                since,
+                killed,
+            }) if process.pid == pid => {
+                let stuck = killed.take().map(|(_, why)| why);
+                (since.elapsed(), process.log_from, stuck)
             }
             _ => return Ok(None),
         };
@@ -408,6 +479,7 @@ impl<'a> Supervisor<'a> {
             member,
             status,
             lacked,
+            stuck,
             said: exit::last_error(&said),
             log: self.common.log(member),
         };
@@ -475,6 +547,7 @@ impl<'a> Supervisor<'a> {
 
     fn progressed(&mut self, mut progress: Progress) {
         self.heard = true;
+        self.silence.broken();
         self.furthest = self.furthest.max(progress.step);
         for message in std::mem::take(&mut progress.warnings) {
             if self.warned.insert(message.clone()) {
@@ -529,6 +602,7 @@ impl<'a> Supervisor<'a> {
                 // What it saved last is told to the user.
                 Input::Heard(Heard::Progress(progress)) => self.progressed(*progress),
                 Input::Heard(Heard::Epochs(epochs)) => self.finished_epochs(&epochs),
+                Input::Heard(Heard::Alive | Heard::Silent) => {}
                 Input::Terminate => self.stopping = true,
             }
         }

@@ -17,6 +17,9 @@ use super::outlet::{self, Writers};
 /// How often observers and `/status` are refreshed.
 const REFRESH: Duration = Duration::from_millis(50);
 
+/// How long the coordinator's thread may be at one thing: a message, and what follows from it.
+const LIVELY: Duration = Duration::from_secs(30);
+
 /// Longest silence of a connection before its thread gives it up. An observer says nothing.
 const SILENCE: Duration = Duration::from_secs(24 * 3600);
 
@@ -99,18 +102,38 @@ pub enum Ended {
     Regenerated(u32),
 }
 
-/// What `/status` and `/metrics` show.
+/// What `/status`, `/metrics` and `/healthz` show.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<Progress>);
+pub struct Board {
+    progress: Mutex<Progress>,
+    /// When the coordinator last looked for something to do; none while there is no coordinator.
+    turned: Mutex<Option<Instant>>,
+}
 
 impl Board {
     /// The latest progress.
     pub fn read(&self) -> Progress {
-        self.0.lock().clone()
+        self.progress.lock().clone()
     }
 
     fn write(&self, progress: Progress) {
-        *self.0.lock() = progress;
+        *self.progress.lock() = progress;
+    }
+
+    /// Whether the coordinator does something, if there is one.
+    pub fn is_lively(&self) -> bool {
+        let turned = *self.turned.lock();
+        turned.is_none_or(|turned| turned.elapsed() < LIVELY)
+    }
+
+    /// The coordinator looks for something to do.
+    fn turn(&self) {
+        *self.turned.lock() = Some(Instant::now());
+    }
+
+    /// The coordinator's work is over.
+    fn rest(&self) {
+        *self.turned.lock() = None;
     }
 }
 
@@ -220,6 +243,7 @@ impl Coordination {
     pub fn run(mut self, begin: Instant) -> Ended {
         let mut ticked = Instant::now();
         let ended = loop {
+            self.board.turn();
             let mut room = None;
             let event = match self.inputs.recv_timeout(REFRESH) {
                 Ok(Input::Event(event)) => event,
@@ -262,6 +286,7 @@ impl Coordination {
             }
             self.refresh(false);
         };
+        self.board.rest();
         self.refresh(true);
         let remote = |outlet| match outlet {
             Outlet::Remote(outlet) => Some(outlet),

@@ -284,11 +284,7 @@ impl Server {
                 *tenure = Tenure::new(Arc::clone(self), generation, None);
             }
             FromCoordinator::Welcome { .. } => {}
-            FromCoordinator::Refused {
-                reason,
-                again: true,
-            } => return Err(TryAgain(reason).into()),
-            FromCoordinator::Refused { reason, .. } => return Err(anyhow!(reason)),
+            FromCoordinator::Refused { reason, again } => return Err(refused(reason, again)),
             FromCoordinator::Release(release) => return Ok(Attended::Released(release)),
             _ => return Ok(Attended::Lost(false)),
         }
@@ -297,12 +293,15 @@ impl Server {
         let beating = trainyard_runtime::heartbeat::start(
             Arc::clone(&sender),
             self.options.timing.heartbeat_interval,
+            REACTION,
         );
         self.terminate.send_drain(sender);
         tenure.repeat();
         let released = loop {
             match receiver.receive() {
-                Ok(FromCoordinator::Refused { reason, .. }) => return Err(anyhow!(reason)),
+                Ok(FromCoordinator::Refused { reason, again }) => {
+                    return Err(refused(reason, again));
+                }
                 Ok(message) => {
                     if let Some(release) = tenure.take(message) {
                         break Attended::Released(release);
@@ -313,6 +312,18 @@ impl Server {
         };
         drop(beating);
         Ok(released)
+    }
+}
+
+/// How long the thread that hears the coordinator may take to react to the end of a connection: it may be reading a
+/// checkpoint.
+const REACTION: Duration = Duration::from_secs(600);
+
+/// The coordinator sends this process away; `again` is whether another in its place is welcome.
+fn refused(reason: String, again: bool) -> anyhow::Error {
+    match again {
+        true => TryAgain(reason).into(),
+        false => anyhow!(reason),
     }
 }
 

@@ -20,7 +20,8 @@ pub fn pages(board: Arc<Board>, hub: Arc<Hub>) -> Router {
         let shard = hub.shard();
         render(&board.read(), shard.as_ref().map(|shard| &shard.counters))
     };
-    http::pages(metrics).route(
+    let lively = Arc::clone(&shown);
+    http::pages(move || lively.is_lively(), metrics).route(
         pod::STATUS_PAGE,
         get(move || async move { Json(shown.read()) }),
     )

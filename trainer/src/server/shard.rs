@@ -15,7 +15,7 @@ use trainyard_core::optimizer::LengthError;
 use trainyard_core::round::Tally;
 use trainyard_core::shard::{
     Chunk, Feed, Gate, Held, Judgement, Passes, Progress, Push, Pusher, Reached, Refusal, Rules,
-    Snapshot, Taken, Versions,
+    Snapshot, Taken, Versions, missing_leaves,
 };
 use trainyard_core::wire::Header;
 use trainyard_runtime::net::Identity;
@@ -266,6 +266,11 @@ impl Shard {
     pub fn versions(&self, chunk: u32) -> Versions {
         let slot = self.chunk(chunk);
         slot.map_or([None, None], |slot| slot.lock().versions())
+    }
+
+    /// The leaves that some chunk lacks of the step in progress, in order.
+    pub fn missing(&self) -> Vec<u32> {
+        missing_leaves(self.chunks.iter().map(Mutex::lock), self.version())
     }
 
     /// The state at `version`, if that is where every chunk is.

@@ -176,6 +176,12 @@ impl Tenure {
                 Ok(())
             }
             FromCoordinator::Restore { version, manifest } => self.restore(version, &manifest),
+            FromCoordinator::Stalled { id, .. } => {
+                let leaves = self.holding().map(|holding| holding.shard.missing());
+                let leaves = leaves.unwrap_or_default();
+                self.tell(ToCoordinator::LeavesMissing { id, leaves });
+                Ok(())
+            }
             FromCoordinator::Release(release) => return Some(release),
             _ => Ok(()),
         };

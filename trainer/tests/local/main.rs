@@ -14,5 +14,6 @@ mod s3;
 mod second;
 mod storage;
 mod strangers;
+mod stuck;
 mod surface;
 mod transport;

@@ -99,6 +99,21 @@ impl Evaluation {
         Ok(())
     }
 
+    /// Blocks whose results are here.
+    pub fn done(&self) -> u64 {
+        self.results.len() as u64
+    }
+
+    /// Workers that were asked for a block and have not answered.
+    pub fn owing(&self) -> BTreeSet<PeerId> {
+        self.asked.values().copied().collect()
+    }
+
+    /// Rows of its largest block.
+    pub fn rows_of_block(&self) -> u64 {
+        self.rows.min(EVALUATION_BLOCK_ROWS)
+    }
+
     /// All results in block order, once complete.
     pub fn complete(&self) -> Option<Vec<BlockResult>> {
         let whole = self.waiting.is_empty() && self.asked.is_empty();

@@ -193,8 +193,9 @@ impl Coordinator {
                 self.send(peer, FromCoordinator::Release(Release::Drained));
             }
         }
-        self.phase = Phase::Idle;
-        if leaving.contains(&0) {
+        let leads = leaving.contains(&0);
+        self.phase = Phase::Idle(leaving);
+        if leads {
             self.release_drained();
             self.end(Outcome::Drained);
         }

@@ -66,6 +66,7 @@ impl Coordinator {
             },
         );
         self.peers.admit(peer, &join, now);
+        self.stall.joined(join.role);
         match join.role {
             Role::Worker(_) => self.worker_joined(peer, join),
             Role::Server(index) => self.repeat_orders(peer, index),

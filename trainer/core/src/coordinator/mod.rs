@@ -5,6 +5,7 @@
 //! `Coordinator::advance`, decides what comes next from the state alone, so that a job resumed
 //! from a checkpoint and a job that never stopped take the same path.
 
+mod claims;
 mod evaluation;
 mod halting;
 mod interface;
@@ -12,9 +13,10 @@ mod joining;
 mod peers;
 mod reports;
 mod saving;
+mod stall;
 mod training;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,10 +26,12 @@ use crate::control::{FromCoordinator, Progress, Release, Role, ToCoordinator};
 use crate::facts::DataFacts;
 use crate::manifest::Manifest;
 use crate::sampling::Plan;
+use claims::Claim;
 use evaluation::Evaluation;
 use halting::Halting;
 use peers::Peers;
 use saving::Pending;
+use stall::Stall;
 
 pub use crate::record::{Best, EarlyStopping, EpochRecord, HISTORY_LIMIT, Record};
 pub use interface::{Action, Commit, Config, Event, Outcome, PeerId, Start};
@@ -53,8 +57,8 @@ enum Phase {
     Completing,
     /// Coming to a stop.
     Halting(Halting),
-    /// A drained server was released; its successor will bring a new generation.
-    Idle,
+    /// These servers were released; a successor will bring a new generation.
+    Idle(BTreeSet<u32>),
     /// A newer generation is known.
     Superseded,
     /// Everyone was released; how it ended, in a word.
@@ -92,6 +96,9 @@ pub struct Coordinator {
     actions: Vec<Action>,
     /// What the user should know.
     warnings: Vec<String>,
+    /// What workers say that another must confirm.
+    claims: Vec<Claim>,
+    stall: Stall,
 }
 
 impl Coordinator {
@@ -117,6 +124,8 @@ impl Coordinator {
             beaten: Duration::ZERO,
             actions: Vec::new(),
             warnings: Vec::new(),
+            claims: Vec::new(),
+            stall: Stall::default(),
         };
         if let Some(Start { manifest, best }) = start {
             this.capability = Some(manifest.capability.clone());
@@ -163,9 +172,17 @@ impl Coordinator {
         self.ticked = now;
         if slept > self.config.heartbeat_timeout / 2 {
             self.peers.forgive(now); // we have not listened
+            self.stall.forgive(now);
         }
-        for peer in self.peers.silent(now) {
+        for (peer, since) in self.peers.silent(now) {
+            if let Some(role) = self.peers.role(peer) {
+                self.stall.silent(role, since);
+            }
             self.dismiss(peer);
+        }
+        self.watch_for_stalls(now);
+        if matches!(self.phase, Phase::Over(_)) {
+            return;
         }
         if now >= self.beaten + self.config.heartbeat_timeout / 5 {
             self.beaten = now;
@@ -202,6 +219,7 @@ impl Coordinator {
             servers: self.peers.servers_ready(),
             checkpoint: self.committed.as_ref().map(|manifest| manifest.step),
             warnings: self.warnings.clone(),
+            stuck: self.stall.stuck(self.ticked, self.config.heartbeat_timeout),
         }
     }
 
@@ -220,7 +238,7 @@ impl Coordinator {
             Phase::Restoring => "RestoringBest",
             Phase::Final(_) => "Evaluating",
             Phase::Completing => "Completing",
-            Phase::Halting(_) | Phase::Idle => "Stopping",
+            Phase::Halting(_) | Phase::Idle(_) => "Stopping",
             Phase::Superseded => "RollingBack",
             Phase::Over(ending) => ending,
         }
@@ -283,13 +301,21 @@ impl Coordinator {
                 }
             }
             (Role::Worker(_), ToCoordinator::NonFinite { step, place, value }) => {
-                self.not_finite(step, &place, &value);
+                self.claims_not_finite(peer, step, &place, &value);
+            }
+            (Role::Worker(_), ToCoordinator::Failed { message }) => {
+                self.claims_failure(peer, message)
+            }
+            (Role::Worker(_), ToCoordinator::ServersAwaited { id, servers }) => {
+                self.stall.servers_awaited(peer, id, servers)
+            }
+            (Role::Server(_), ToCoordinator::LeavesMissing { id, leaves }) => {
+                self.stall.leaves_missing(peer, id, leaves)
             }
             (Role::Worker(_), ToCoordinator::Drain) => self.peers.drain(peer, self.version()),
             (Role::Observer, ToCoordinator::Stop) => self.halt(now, None),
-            (Role::Server(_) | Role::Worker(_), ToCoordinator::Failed { message }) => {
-                self.fail(message)
-            }
+            // Nobody else holds what it holds.
+            (Role::Server(_), ToCoordinator::Failed { message }) => self.fail(message),
             _ => {}
         }
     }
@@ -345,6 +371,8 @@ impl Coordinator {
         if let Phase::Halting(halting) = &mut self.phase {
             halting.lost(peer);
         }
+        self.stall.lost(peer);
+        self.forget_claims(peer);
         self.peers.remove(peer);
     }
 
@@ -357,6 +385,7 @@ impl Coordinator {
 
     /// Decides what comes next, from the state alone.
     fn advance(&mut self, now: Duration) {
+        self.settle_claims(now);
         self.commit_whole();
         match &self.phase {
             Phase::Gathering => self.begin_when_ready(),
@@ -365,7 +394,7 @@ impl Coordinator {
             Phase::Restoring => self.finish_restore(),
             Phase::Final(_) => self.finish_final(),
             Phase::Halting(_) => self.advance_halt(now),
-            Phase::Completing | Phase::Idle | Phase::Superseded | Phase::Over(_) => {}
+            Phase::Completing | Phase::Idle(_) | Phase::Superseded | Phase::Over(_) => {}
         }
         self.release_drained();
         self.send_views();

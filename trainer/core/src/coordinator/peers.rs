@@ -17,6 +17,8 @@ struct Peer {
     ready: bool,
     /// Workers: asked to leave when this many steps were counted.
     draining: Option<u64>,
+    /// Workers: says what another must confirm, and computes nothing until that is settled.
+    aside: bool,
     view: Option<View>,
     /// Servers: the membership and the limit that they were last told to let through.
     passes: Option<(u64, u64)>,
@@ -84,14 +86,14 @@ impl Peers {
             .for_each(|peer| peer.last_heard = now);
     }
 
-    /// Peers silent for too long. An observer may be silent, and server 0 is this very process.
-    pub fn silent(&self, now: Duration) -> Vec<PeerId> {
+    /// Peers silent for too long, and since when. An observer may be silent, and server 0 is this very process.
+    pub fn silent(&self, now: Duration) -> Vec<(PeerId, Duration)> {
         let exempt = |p: &Peer| matches!(p.role, Role::Observer | Role::Server(0));
         let late = |p: &Peer| !exempt(p) && now.saturating_sub(p.last_heard) > self.timeout;
         self.peers
             .iter()
             .filter(|(_, p)| late(p))
-            .map(|(id, _)| *id)
+            .map(|(id, p)| (*id, p.last_heard))
             .collect()
     }
 
@@ -164,6 +166,7 @@ impl Peers {
             last_heard: now,
             ready: false,
             draining: None,
+            aside: false,
             view: None,
             passes: None,
             next_epoch: 0,
@@ -241,6 +244,35 @@ impl Peers {
         self.update_members();
     }
 
+    /// A worker computes nothing until what it says is settled.
+    pub fn set_aside(&mut self, peer: PeerId) {
+        if let Some(worker) = self.peers.get_mut(&peer) {
+            worker.aside = true;
+        }
+        self.update_members();
+    }
+
+    /// Whether there is a worker that is not set aside and means to stay, perhaps one that is still loading.
+    pub fn others_can_compute(&self) -> bool {
+        !self.able_workers().is_empty()
+    }
+
+    /// Workers that are not set aside and mean to stay, also those that are still loading.
+    pub fn able_workers(&self) -> Vec<PeerId> {
+        let able = |p: &Peer| matches!(p.role, Role::Worker(_)) && !p.aside && p.draining.is_none();
+        let able = self.peers.iter().filter(|(_, p)| able(p));
+        able.map(|(id, _)| *id).collect()
+    }
+
+    /// A worker as users are told of it.
+    pub fn name(&self, peer: PeerId) -> Option<String> {
+        match self.role(peer)? {
+            Role::Worker(index) => Some(format!("worker {index}")),
+            Role::Server(index) => Some(format!("server {index}")),
+            Role::Observer => None,
+        }
+    }
+
     /// Draining workers that may go: a step has ended since they asked, or none is under way.
     pub fn drained(&self, step: u64, training: bool) -> Vec<PeerId> {
         let gone = |p: &Peer| {
@@ -294,6 +326,32 @@ impl Peers {
             .map(|(version, _)| version)
     }
 
+    /// Servers with chunks that have not gone past `version`.
+    pub fn behind(&self, version: u64) -> Vec<PeerId> {
+        let behind = |slot: &&Server| {
+            slot.ready
+                .is_some_and(|(held, chunks)| chunks > 0 && held <= version)
+        };
+        let behind = self.servers.iter().filter(behind);
+        behind.filter_map(|slot| slot.peer).collect()
+    }
+
+    /// Servers that are not set up, or not at `version`.
+    pub fn loading(&self, version: u64) -> Vec<PeerId> {
+        let loading = |slot: &&Server| match slot.ready {
+            None => slot.opened,
+            Some((held, chunks)) => chunks > 0 && held < version,
+        };
+        let loading = self.servers.iter().filter(loading);
+        loading.filter_map(|slot| slot.peer).collect()
+    }
+
+    /// All versions of servers together: more whenever any has moved on.
+    pub fn applied_in_sum(&self) -> u64 {
+        let versions = self.servers.iter().filter_map(|slot| slot.ready);
+        versions.fold(0, |sum, (version, _)| sum.saturating_add(version))
+    }
+
     /// The highest version among servers that own chunks.
     pub fn furthest(&self) -> u64 {
         let owned = self
@@ -316,6 +374,11 @@ impl Peers {
     /// Workers that share the leaves, in (index, incarnation) order.
     pub fn members(&self) -> Vec<PeerId> {
         self.members.clone()
+    }
+
+    /// Members that have leaves of a step, in the order of their ranks.
+    pub fn sharing(&self, leaves: u32) -> &[PeerId] {
+        &self.members[..self.members.len().min(leaves as usize)]
     }
 
     /// Every worker with a connection.
@@ -352,7 +415,7 @@ impl Peers {
     /// Members are the workers that hold a version and mean to stay. If all mean to leave, they
     /// finish together what they have begun.
     fn update_members(&mut self) {
-        let able = |p: &Peer| matches!(p.role, Role::Worker(_)) && p.ready;
+        let able = |p: &Peer| matches!(p.role, Role::Worker(_)) && p.ready && !p.aside;
         let staying = self.peers.values().any(|p| able(p) && p.draining.is_none());
         let member = |p: &Peer| able(p) && (p.draining.is_none() || !staying);
         let mut members: Vec<_> = self
@@ -383,7 +446,7 @@ impl Peers {
         if untold.is_empty() {
             return Vec::new();
         }
-        let sharing = self.members.iter().take(leaves as usize);
+        let sharing = self.sharing(leaves).iter();
         let pusher = |id: &PeerId| match self.peers.get(id)? {
             Peer {
                 role: Role::Worker(index),

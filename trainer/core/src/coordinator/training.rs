@@ -23,7 +23,9 @@ impl Coordinator {
             return;
         };
         if !tally.loss.is_finite() {
-            return self.not_finite(step, "sum over the batch", &tally.loss.to_string());
+            // Each leaf's is: whoever adds them up gets the same.
+            let value = tally.loss.to_string();
+            return self.fail(self.not_finite_message(step, "sum over the batch", &value));
         }
         self.record.fold(plan, tally);
         let version = self.record.step;
@@ -33,15 +35,16 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn not_finite(&mut self, step: u64, place: &str, value: &str) {
+    /// How the job fails where a loss is no number.
+    pub(super) fn not_finite_message(&self, step: u64, place: &str, value: &str) -> String {
         let kept = match &self.committed {
             Some(manifest) => format!("the checkpoint of step {} is kept", manifest.step),
             None => "no checkpoint was saved".into(),
         };
-        self.fail(format!(
+        format!(
             "the loss is {value} at step {step}, {place}: check the data or lower the learning rate, and begin anew \
              (no job is resumed with other settings; {kept})"
-        ));
+        )
     }
 
     pub(super) fn validates(&self) -> bool {
@@ -98,12 +101,13 @@ impl Coordinator {
             };
             let place = format!("{set} block {number}");
             return match unfit {
-                Unfit::NotFinite(value) => self.not_finite(step, &place, &value.to_string()),
-                Unfit::Inconsistent => self.refuse(
-                    peer,
-                    format!("the result of {place} is inconsistent"),
-                    false,
-                ),
+                Unfit::NotFinite(value) => {
+                    self.claims_not_finite(peer, step, &place, &value.to_string())
+                }
+                Unfit::Inconsistent => {
+                    let reason = format!("the result of {place} is inconsistent");
+                    self.refuse(peer, reason, true)
+                }
             };
         }
     }

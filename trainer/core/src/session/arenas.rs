@@ -41,6 +41,11 @@ impl Arenas {
         }
     }
 
+    /// Chunks of the model.
+    pub fn chunks(&self) -> u32 {
+        self.sides[0].tags.len() as u32
+    }
+
     /// The newest version that is whole.
     pub fn newest(&self) -> Option<u64> {
         let whole = |side: &Side| {

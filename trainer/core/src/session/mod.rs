@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 
 use crate::assignment::leaf_range;
 use crate::control::{Block, FromCoordinator, Release, ToCoordinator, View};
+use crate::layout;
 use crate::shard::Held;
 use crate::tree::{Node, Tree};
 
@@ -142,10 +143,22 @@ impl Session {
                 let next = self.begun;
                 return Some(ToCoordinator::Halted { id, next });
             }
+            FromCoordinator::Stalled { id, version } => {
+                let servers = self.awaited(version);
+                return Some(ToCoordinator::ServersAwaited { id, servers });
+            }
             FromCoordinator::Release(release) => self.end(Ending::Released(release)),
             _ => {}
         }
         None
+    }
+
+    /// The servers some of whose chunks are not here at `version`, nor at a newer one.
+    fn awaited(&self, version: u64) -> Vec<u32> {
+        let of = self.servers.as_ref().map_or(0, Vec::len) as u32;
+        let lacks = |chunk: u32| self.arenas.held(chunk) < Some(version);
+        let awaited = |server: &u32| layout::shard(self.arenas.chunks(), *server, of).any(lacks);
+        (0..of).filter(awaited).collect()
     }
 
     /// The control stream is gone. What a coordinator must hear is told again to the next.

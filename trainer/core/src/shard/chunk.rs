@@ -72,6 +72,11 @@ impl Chunk {
         [self.previous.clone(), Some(current)]
     }
 
+    /// The leaves that the step in progress lacks, in order.
+    pub fn missing(&self) -> Vec<u32> {
+        self.round.missing()
+    }
+
     /// Parameters and optimizer state of the newest version.
     pub fn part(&self) -> Part {
         (Arc::clone(&self.current), Arc::clone(&self.state))

@@ -16,7 +16,8 @@ mod held;
 mod progress;
 mod push;
 
-use std::ops::Range;
+use std::collections::BTreeSet;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::layout::Layout;
@@ -144,6 +145,20 @@ impl Rules {
             }),
         }
     }
+}
+
+/// The leaves that some chunk at `version` lacks, in order, of chunks of a shard.
+pub fn missing_leaves<C: Deref<Target = Chunk>>(
+    chunks: impl IntoIterator<Item = C>,
+    version: u64,
+) -> Vec<u32> {
+    let mut leaves = BTreeSet::new();
+    for chunk in chunks {
+        if chunk.version() == version {
+            leaves.extend(chunk.missing());
+        }
+    }
+    leaves.into_iter().collect()
 }
 
 impl Snapshot {

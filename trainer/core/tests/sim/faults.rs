@@ -2,6 +2,7 @@
 
 use trainyard_core::control::{Role, ToCoordinator};
 
+use super::toy::TIMEOUT;
 use super::world::{Event, Kind, Link, Pid, World};
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +13,8 @@ pub enum Fault {
     CrashWorker,
     /// A process stops running for a while, perhaps for longer than its heartbeat may be late.
     Pause,
+    /// Some threads of a process do nothing any more, and its heartbeat goes on.
+    Hang,
     /// A server is paused, taken for dead, replaced, and wakes up.
     Zombie,
     /// A control connection breaks, perhaps for a while in which the others stand.
@@ -34,6 +37,37 @@ pub enum Fault {
     StorageAway,
 }
 
+/// The threads of a process that do nothing any more.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Hang {
+    /// The one that hears the coordinator.
+    Control,
+    /// A worker's that computes.
+    Computing,
+    /// A server's that take gradients and send parameters.
+    Data,
+}
+
+impl Hang {
+    /// Whether this would have been done by one of them.
+    pub fn concerns(self, event: &Event) -> bool {
+        match event {
+            Event::Down(..) | Event::DownClosed(_) | Event::Connect(_) => self == Hang::Control,
+            Event::Computed { .. } | Event::Evaluated { .. } | Event::Pushed { .. } => {
+                self == Hang::Computing
+            }
+            Event::Push(..) | Event::Frame(..) | Event::Retry(_) | Event::Feed(_) => {
+                self == Hang::Data
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Longest time until a process that hangs is replaced, where nobody knows how long a step takes: those that
+/// wait for it may be replaced before it.
+const NOTICED: u64 = 2_400 * TIMEOUT;
+
 /// To whom storage is away.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Client {
@@ -41,13 +75,14 @@ pub enum Client {
     Committer,
 }
 
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 17] = [
     Fault::Crash,
     Fault::Crash,
     Fault::CrashWorker,
     Fault::CrashWorker,
     Fault::Pause,
     Fault::Pause,
+    Fault::Hang,
     Fault::Zombie,
     Fault::Disconnect,
     Fault::Disconnect,
@@ -146,6 +181,21 @@ impl World {
             (Fault::Pause, Some(process), ..) => {
                 let time = *self.rng.pick(&[30_000, 300_000, 900_000]).unwrap_or(&0);
                 self.pause(process, time)
+            }
+            (Fault::Hang, Some(process), ..) => {
+                let hangs = match self.processes[process].role {
+                    Role::Server(_) => [Hang::Control, Hang::Data],
+                    _ => [Hang::Control, Hang::Computing],
+                };
+                let hang = self.rng.pick(&hangs).copied();
+                // Who has never joined may as well be loading.
+                let this = &mut self.processes[process];
+                let new = this.hang.is_none() && this.welcomed && this.connection.is_some();
+                if new {
+                    this.hang = hang;
+                    self.disturbed = self.disturbed.max(self.now + NOTICED);
+                }
+                new
             }
             (Fault::Zombie, _, Some(process), _) => self.replace_while_paused(process),
             (Fault::Disconnect, Some(process), ..) => {
@@ -254,7 +304,10 @@ impl World {
         }
     }
 
-    fn crash(&mut self, process: Pid) {
+    pub fn crash(&mut self, process: Pid) {
+        if !self.processes[process].alive {
+            return;
+        }
         let role = self.processes[process].role;
         let current = self.running(role) == Some(process);
         self.end(process, true);

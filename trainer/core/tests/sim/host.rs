@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use trainyard_contract::Stuck;
 use trainyard_core::control::{FromCoordinator, Role, ToCoordinator};
 use trainyard_core::coordinator::{Action, Commit, Coordinator, Event as Input, Outcome, PeerId};
 use trainyard_core::round::Tally;
 
 use super::faults::Client;
+use super::liars::FALSEHOOD;
 use super::toy::TIMEOUT;
 use super::world::{ConnId, Event, Kind, Pid, World};
 
@@ -166,6 +168,7 @@ impl World {
         host.step = progress.step;
         if self.leader == Some(process) {
             self.entered(&progress.phase);
+            self.replace_stuck(&progress.stuck);
         }
         for action in actions {
             if self
@@ -300,7 +303,10 @@ impl World {
             }
             Outcome::Failed(message) => {
                 let refused = std::mem::replace(&mut self.refused, false);
-                assert!(refused, "the job failed: {message}");
+                // Nobody else was there to compute the same.
+                let misled = message.contains(FALSEHOOD);
+                assert!(refused || misled, "the job failed: {message}");
+                self.tally.misled += u64::from(misled);
                 self.stopping = None;
                 self.run_ends();
             }
@@ -329,6 +335,27 @@ impl World {
         self.end(process, false);
         if current {
             self.replace(role);
+        }
+    }
+
+    /// What the supervisor does about processes that do nothing.
+    fn replace_stuck(&mut self, stuck: &[Stuck]) {
+        for Stuck {
+            member, seconds, ..
+        } in stuck
+        {
+            let role = match member.role {
+                trainyard_contract::Role::Server => Role::Server(member.index),
+                _ => Role::Worker(member.index),
+            };
+            let process = self.running(role);
+            let since = |process: &Pid| self.processes[*process].started + seconds * 1_000_000;
+            if let Some(process) = process.filter(|process| since(process) < self.now) {
+                self.trace(|| format!("{role:?} is stuck"));
+                self.tally.stuck += 1;
+                self.end(process, true);
+                self.replace(role);
+            }
         }
     }
 

@@ -4,14 +4,14 @@
 //! else is refused, and changes no bit. A push that comes too early, or for leaves of another, may become one that
 //! is due while it waits: so those hold what is true of them, and are counted where they are refused.
 
-use trainyard_core::control::Role;
+use trainyard_core::control::{Role, ToCoordinator};
 use trainyard_core::round::Tally;
 use trainyard_core::shard::{Gate, Judgement, Push, Pusher};
 use trainyard_core::tree::Node;
 use trainyard_core::wire::{Body, HEADER_LEN, Header, Limits, as_bytes, as_bytes_mut};
 
 use super::server::Pending;
-use super::world::{Event, Kind, Link, Way, World};
+use super::world::{Event, Kind, Link, Pid, Way, World};
 
 /// The job's number on the wire.
 const JOB: u64 = 7;
@@ -36,9 +36,18 @@ pub enum Lie {
     FlippedBit,
     /// From a process that has the key and has not joined.
     NotJoined,
+    /// To the coordinator: a loss is no number.
+    NotFinite,
+    /// To the coordinator: nobody can compute this.
+    Failed,
 }
 
-pub const LIES: [Lie; 9] = [
+/// What liars say of the job, for which it may end if nobody else is there.
+pub const FALSEHOOD: &str = "a falsehood";
+
+pub const LIES: [Lie; 11] = [
+    Lie::NotFinite,
+    Lie::Failed,
     Lie::PastTheGate,
     Lie::Twice,
     Lie::ForOthers,
@@ -118,6 +127,12 @@ impl World {
         let links = self.links_where(|link| link.way == Way::Push);
         let link = *self.rng.pick(&links)?;
         let lie = *self.rng.pick(&LIES)?;
+        if matches!(lie, Lie::NotFinite | Lie::Failed) {
+            if self.rng.chance(80) {
+                return None; // two of these end a job
+            }
+            return self.lie_to_coordinator(link.worker, lie);
+        }
         let mut pusher = self.pusher(link)?;
         let Kind::Worker(worker) = &self.processes[link.worker].kind else {
             return None;
@@ -189,6 +204,7 @@ impl World {
                 draft.values = garbage;
             }
             Lie::ForOthers | Lie::PastTheGate => draft.values = truth,
+            Lie::NotFinite | Lie::Failed => return None, // said elsewhere
         }
         let mut bytes = draft.bytes();
         if let Some(at) = flip {
@@ -197,6 +213,27 @@ impl World {
         }
         self.tally.lies.entry(lie).or_default().0 += 1;
         self.transmit_frame(link, pusher, bytes, Some(lie));
+        Some(())
+    }
+
+    fn lie_to_coordinator(&mut self, worker: Pid, lie: Lie) -> Option<()> {
+        let welcomed = self.processes[worker].welcomed && self.processes[worker].lie.is_none();
+        let host = self.hosts.get(&self.leader?).filter(|_| welcomed)?;
+        let step = host.coordinator.progress().step;
+        let message = match lie {
+            Lie::NotFinite => ToCoordinator::NonFinite {
+                step,
+                place: "leaf 0".into(),
+                value: FALSEHOOD.into(),
+            },
+            _ => ToCoordinator::Failed {
+                message: FALSEHOOD.into(),
+            },
+        };
+        self.processes[worker].lie = Some(lie);
+        self.tally.lies.entry(lie).or_default().0 += 1;
+        self.disturbed = self.disturbed.max(self.now);
+        self.report(worker, message);
         Some(())
     }
 

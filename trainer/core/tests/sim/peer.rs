@@ -1,5 +1,6 @@
 //! What servers and workers do: the shells of the trainer without sockets and threads.
 
+use super::liars::FALSEHOOD;
 use super::world::{ConnId, Kind, Pid, World};
 use trainyard_core::control::{FromCoordinator, Join, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::Reports;
@@ -33,6 +34,13 @@ impl World {
     pub fn ordered(&mut self, process: Pid, connection: ConnId, message: FromCoordinator) {
         match message {
             FromCoordinator::Welcome { generation } => self.welcomed(process, generation),
+            // It lies or does nothing: another process in its place is welcome.
+            FromCoordinator::Refused { again: true, .. } => {
+                if let Some(lie) = self.processes[process].lie {
+                    self.tally.lies.entry(lie).or_default().1 += 1;
+                }
+                self.leave(process);
+            }
             // It was replaced, and has noticed.
             FromCoordinator::Refused { reason, .. } => {
                 let stale = self.running(self.processes[process].role) != Some(process);
@@ -42,6 +50,17 @@ impl World {
                     self.processes[process].role
                 );
                 self.end(process, false);
+            }
+            FromCoordinator::Stalled { id, .. }
+                if matches!(self.processes[process].role, Role::Server(_)) =>
+            {
+                if let Kind::Server {
+                    shard: Some(shard), ..
+                } = &self.processes[process].kind
+                {
+                    let leaves = shard.missing();
+                    self.send_up(connection, ToCoordinator::LeavesMissing { id, leaves });
+                }
             }
             FromCoordinator::Release(release) => self.released(process, &release),
             FromCoordinator::Open { manifest, .. } => self.set_up(process, manifest.as_deref()),
@@ -119,7 +138,9 @@ impl World {
     pub fn released(&mut self, process: Pid, release: &Release) {
         let role = self.processes[process].role;
         match (release, role) {
-            (Release::Failed { message }, _) => panic!("released as failed: {message}"),
+            (Release::Failed { message }, _) => {
+                assert!(message.contains(FALSEHOOD), "released as failed: {message}");
+            }
             (Release::Drained, Role::Server(index)) if index > 0 => self.leave(process),
             (Release::Drained, Role::Worker(_)) => {
                 self.end(process, false);

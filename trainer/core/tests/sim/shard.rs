@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use trainyard_core::round::Tally;
 use trainyard_core::shard::{
-    Chunk, Feed, Gate, Held, Part, Progress, Push, Reached, Refusal, Rules, Shared, Snapshot, Taken,
+    Chunk, Feed, Gate, Held, Part, Progress, Push, Reached, Refusal, Rules, Shared, Snapshot,
+    Taken, missing_leaves,
 };
 
 use super::reference::Reference;
@@ -54,6 +55,11 @@ impl Shard {
 
     pub fn version(&self) -> u64 {
         self.progress.version()
+    }
+
+    /// Leaves that the step in progress lacks.
+    pub fn missing(&self) -> Vec<u32> {
+        missing_leaves(&self.chunks, self.version())
     }
 
     /// The version that all chunks have reached is counted right.

@@ -7,7 +7,7 @@ use trainyard_core::coordinator::{PeerId, Reports};
 use trainyard_core::shard::{Push, Pusher, Shared, Snapshot};
 use trainyard_core::tree::Node;
 
-use super::faults::{Client, Fault};
+use super::faults::{Client, Fault, Hang};
 use super::host::Host;
 use super::liars::Lie;
 use super::reference::Reference;
@@ -43,6 +43,11 @@ pub struct Process {
     pub draining: bool,
     /// The supervisor has given it up.
     pub replaced: bool,
+    /// Which of its threads do nothing any more, if any; its heartbeat goes on.
+    pub hang: Option<Hang>,
+    /// What it has told the coordinator that is not so.
+    pub lie: Option<Lie>,
+    pub started: u64,
     /// Heartbeats in a row without a coordinator.
     missed: u64,
     /// Servers: when the last shard will be written.
@@ -150,6 +155,8 @@ pub enum Event {
     StartWorker(u32),
     StartAll,
     Fault(Fault),
+    /// A process ends itself.
+    Abort(Pid),
 }
 
 pub struct World {
@@ -215,6 +222,10 @@ pub struct Tally {
     pub late: u64,
     /// Sessions that ended for want of a connection.
     pub lost: u64,
+    /// Processes that were replaced because they did nothing.
+    pub stuck: u64,
+    /// Jobs that ended for a falsehood.
+    pub misled: u64,
     /// Connections that a server has ended although nobody lied on them.
     pub refused: u64,
     /// Of each lie, how often it was said and how often it was refused.
@@ -226,6 +237,9 @@ pub struct Tally {
 
 /// How long a process looks for a coordinator.
 const ORPHANED: u64 = 4_000_000;
+
+/// How long a process may take to react to the end of its connection.
+const NOBODY_REACTS: u64 = 6 * TIMEOUT;
 
 /// Virtual time in which a job must end once nothing disturbs it.
 const PATIENCE: u64 = 60_000_000;
@@ -386,6 +400,13 @@ impl World {
             if process.paused {
                 return process.inbox.push(event);
             }
+            if process.hang.is_some_and(|hang| hang.concerns(&event)) {
+                if matches!(event, Event::DownClosed(id) if process.connection == Some(id)) {
+                    // The thread that beats sees that the connection has ended, and that nobody reacts.
+                    self.after(NOBODY_REACTS, Event::Abort(target));
+                }
+                return;
+            }
         }
         match event {
             Event::Up(connection, message) => self.up(connection, message),
@@ -443,12 +464,13 @@ impl World {
             Event::StartWorker(index) => self.start_worker(index),
             Event::StartAll => self.start_all(),
             Event::Fault(fault) => self.inflict(fault),
+            Event::Abort(process) => self.crash(process),
         }
     }
 
     fn resume(&mut self, process: Pid) {
         self.processes[process].paused = false;
-        self.disturbed = self.now;
+        self.disturbed = self.disturbed.max(self.now);
         if let Some(id) = self.processes[process].connection {
             self.connections[id].heard = self.now;
         }
@@ -479,6 +501,9 @@ impl World {
             welcomed: false,
             draining: false,
             replaced: false,
+            hang: None,
+            lie: None,
+            started: self.now,
             missed: 0,
             written: 0,
             kind,
@@ -567,6 +592,8 @@ impl World {
         let silent = |id: &ConnId| {
             !self.connections[*id].local && self.connections[*id].heard + TIMEOUT < self.now
         };
+        let silent =
+            |id: &ConnId| silent(id) && self.processes[process].hang != Some(Hang::Control);
         if let Some(id) = self.processes[process].connection.filter(silent) {
             self.cut(id, true);
             self.down_closed(id);

@@ -8,38 +8,6 @@ use trainyard_core::round::Tally;
 use super::bench::*;
 
 #[test]
-fn t16_a_loss_that_is_not_finite_fails_the_job_with_step_and_place() {
-    let mut bench = Bench::training(config(), 0);
-    bench.step();
-    let not_finite = ToCoordinator::NonFinite {
-        step: 1,
-        place: "leaf 3".into(),
-        value: "NaN".into(),
-    };
-    let message = failure(&bench.say(WORKERS[1], not_finite));
-    assert!(message.contains("NaN at step 1, leaf 3"), "{message}");
-
-    let mut bench = Bench::training(config(), 0);
-    let tally = Tally {
-        rows: 5,
-        loss: f64::INFINITY,
-    };
-    let message = failure(&bench.event(Event::StepReduced { step: 0, tally }));
-    assert!(message.contains("inf at step 0"), "{message}");
-
-    let mut bench = Bench::training(config(), 2000);
-    bench.step();
-    let actions = bench.step();
-    let (peer, id, _, blocks) = evaluations(&actions).remove(0);
-    let results = vec![(blocks[0], result(1024, f64::NAN))];
-    let message = failure(&bench.say(peer, ToCoordinator::Blocks { id, results }));
-    assert!(
-        message.contains("NaN at step 2, validation block 0"),
-        "{message}"
-    );
-}
-
-#[test]
 fn results_that_cannot_be_true_cost_the_peer_its_place() {
     let scores = Detail::Binary {
         scores: vec![0.0; 1024],
@@ -225,8 +193,9 @@ fn only_those_who_may_decide_are_heard() {
     for (peer, message) in ignored {
         assert_eq!(bench.say(peer, message), []);
     }
+    // Nobody else holds what a server holds.
     let message = failure(&bench.say(
-        WORKERS[0],
+        SERVERS[1],
         ToCoordinator::Failed {
             message: "no file".into(),
         },

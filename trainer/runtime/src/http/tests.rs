@@ -8,7 +8,7 @@ use super::*;
 fn served() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
-    serve(listener, pages(Metrics::default)).expect("it serves");
+    serve(listener, pages(|| true, Metrics::default)).expect("it serves");
     address
 }
 

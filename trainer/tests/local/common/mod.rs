@@ -396,12 +396,17 @@ impl Run {
     /// Waits for a line of standard output with this event.
     pub fn event(&mut self, name: &str) -> Value {
         self.until(&format!("the event {name}"), |run| {
-            let lines = run.output.lines.lock().expect("no reader panics");
-            let mut values = lines
-                .iter()
-                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            values.find(|value| value["event"] == name)
+            run.events(name).into_iter().next()
         })
+    }
+
+    /// Lines of standard output so far with this event.
+    pub fn events(&self, name: &str) -> Vec<Value> {
+        let lines = self.output.lines.lock().expect("no reader panics");
+        let values = lines
+            .iter()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        values.filter(|value| value["event"] == name).collect()
     }
 
     /// Sends a signal to the run itself.

@@ -70,6 +70,6 @@ impl Activity {
     /// The pages of a worker.
     pub fn pages(self: &Arc<Self>) -> Router {
         let this = Arc::clone(self);
-        http::pages(move || this.metrics())
+        http::pages(|| true, move || this.metrics())
     }
 }

@@ -60,7 +60,8 @@ pub struct Crew {
     produced: Condvar,
 }
 
-/// Carries out an order; a gradient goes into `buffer`.
+/// Carries out an order; a gradient goes into `buffer`. A result that is no number is computed once more: a fault
+/// of the memory does not come twice, and the coordinator need not hear of it.
 ///
 /// # Errors
 /// Of the engine.
@@ -69,9 +70,13 @@ pub fn carry_out(
     order: Order,
     buffer: Vec<f32>,
 ) -> Result<Product, EngineError> {
-    match order {
+    let mut compute = |buffer| match order {
         Order::Gradient(step, node) => engine.gradient(step, node, buffer).map(Product::Gradient),
         Order::Block(version, block) => Ok(Product::Block(block, engine.evaluate(version, block)?)),
+    };
+    match compute(buffer) {
+        Err(EngineError::NonFinite { .. }) => compute(Vec::new()),
+        result => result,
     }
 }
 

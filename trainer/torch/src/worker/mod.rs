@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Scope, ScopedJoinHandle};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use trainyard_contract::Key;
@@ -31,6 +32,7 @@ use trainyard_runtime::memory::Model;
 use trainyard_runtime::net::{
     self, Address, Channel, ControlReceiver, ControlSender, Hello, Identity, Timing,
 };
+use trainyard_runtime::signals;
 
 use crate::arena::Arena;
 use crate::capability;
@@ -75,7 +77,7 @@ pub struct Options {
 /// If it cannot do its work, with what to do about it.
 pub fn run(mut options: Options) -> Result<ExitCode> {
     // First: data may take long to load, and a worker that is asked to leave meanwhile is no crash.
-    let terminate = trainyard_runtime::signals::termination()?;
+    let terminate = signals::termination()?;
     terminate.leave_at_once(ExitCode::Done);
     let activity = Arc::new(Activity::default());
     if let Some(listener) = options.http.take() {
@@ -139,7 +141,7 @@ struct Worker {
     warnings: Vec<String>,
     capability: String,
     incarnation: u64,
-    terminate: trainyard_runtime::signals::Termination,
+    terminate: signals::Termination,
 }
 
 /// A coordinator's welcome: its generation, and the control stream.
@@ -163,11 +165,11 @@ impl Worker {
                         search = net::Search::new(&self.options.timing);
                         generation = current;
                         // First: the session before may have to finish what it computes.
-                        let _beating = heartbeat::start(Arc::clone(&sender), interval);
+                        let _beating = heartbeat::start(Arc::clone(&sender), interval, REACTION);
                         session = session.filter(|session| session.is_of(current));
                         let session =
                             session.get_or_insert_with(|| Session::start(scope, self, current));
-                        self.follow(session, sender, receiver)
+                        self.follow(session, sender, receiver)?
                     }
                 };
                 let why = match ending {
@@ -209,11 +211,7 @@ impl Worker {
                 Ok(Welcome(generation, Arc::new(sender), receiver))
             }
             Ok(FromCoordinator::Refused { reason, again }) => {
-                let message = format!("the join was refused: {reason}");
-                return Err(match again {
-                    true => TryAgain(message).into(),
-                    false => anyhow!(message),
-                });
+                return Err(refused(format!("the join was refused: {reason}"), again));
             }
             Ok(FromCoordinator::Release(release)) => Err(Ending::Released(release)),
             Ok(_) => Err(Ending::Lost("an unexpected message".into())),
@@ -245,12 +243,15 @@ impl Worker {
     }
 
     /// Passes on what the coordinator says, until it or the session is gone.
+    ///
+    /// # Errors
+    /// If it wants this process no longer.
     fn follow(
         &self,
         session: &Session<'_>,
         sender: Arc<ControlSender>,
         mut receiver: ControlReceiver,
-    ) -> Ending {
+    ) -> Result<Ending> {
         let Activity {
             generation,
             sessions,
@@ -268,6 +269,16 @@ impl Worker {
         board.welcomed();
         let gone = loop {
             match receiver.receive() {
+                Ok(FromCoordinator::Refused {
+                    reason,
+                    again: true,
+                }) => {
+                    // Perhaps because its computing thread is stuck, which the end of the session waits for.
+                    tracing::error!("sent away by the coordinator: {reason}");
+                    signals::leave_within(FAREWELL, ExitCode::TryAgain);
+                    return Err(refused(reason, true));
+                }
+                Ok(FromCoordinator::Refused { reason, .. }) => return Err(refused(reason, false)),
                 Ok(message) => {
                     let last = matches!(message, FromCoordinator::Release(_));
                     if let Some(answer) = board.take(message) {
@@ -284,7 +295,7 @@ impl Worker {
         generation.store(0, Ordering::Relaxed);
         self.terminate.clear();
         board.orphaned();
-        board.ending().unwrap_or(Ending::Lost(gone))
+        Ok(board.ending().unwrap_or(Ending::Lost(gone)))
     }
 
     /// A session's work, on a thread of its own.
@@ -325,6 +336,21 @@ impl Worker {
             };
             shift.run(&arenas);
         });
+    }
+}
+
+/// How long the thread that hears the coordinator may take to react to the end of a connection. It only passes
+/// messages on.
+const REACTION: Duration = Duration::from_secs(30);
+
+/// How long the threads of a worker that was sent away may take to end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The coordinator sends this process away; `again` is whether another in its place is welcome.
+fn refused(reason: String, again: bool) -> anyhow::Error {
+    match again {
+        true => TryAgain(reason).into(),
+        false => anyhow!(reason),
     }
 }
 

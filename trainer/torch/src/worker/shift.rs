@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use trainyard_core::control::{Block, Role, ToCoordinator};
 use trainyard_core::session::{Ending, Next};
@@ -16,6 +17,9 @@ use super::uplink::Uplink;
 use super::{Options, Worker, messages};
 use crate::arena::Arena;
 use crate::engine::{Engine, EngineError, Gradient};
+
+/// How often results of an evaluation are told at least, from one block to the next: they show that it goes on.
+const RESULTS: Duration = Duration::from_secs(1);
 
 /// Why no more is computed.
 enum Stop {
@@ -162,25 +166,34 @@ impl Shift<'_> {
     fn evaluate(&mut self, id: u64, version: u64, blocks: &[Block]) {
         let orders = blocks.iter().map(|block| Order::Block(version, *block));
         let (engine, mut results) = (&mut self.engine, Vec::new());
+        let (uplink, mut told) = (self.uplink, Instant::now());
+        let tell = |results: &mut Vec<_>| {
+            for results in messages::batches(results.drain(..)) {
+                uplink.send(&ToCoordinator::Blocks { id, results });
+            }
+        };
         let work = |order, buffer| crew::carry_out(engine, order, buffer);
         let each = |product| {
             if let Product::Block(block, result) = product {
                 results.push((block, result));
+            }
+            if told.elapsed() >= RESULTS {
+                told = Instant::now();
+                tell(&mut results);
             }
             Ok(())
         };
         let crew = self.crew;
         let result = crew.produce::<EngineError>(work, orders.collect(), each);
         self.board.computed();
-        if let Err(error) = result {
-            return self.failed(version, error);
-        }
-        for results in messages::batches(results) {
-            self.uplink.send(&ToCoordinator::Blocks { id, results });
+        match result {
+            Ok(()) => tell(&mut results),
+            Err(error) => self.failed(version, error),
         }
     }
 
-    /// What went wrong in computing ends the job, as soon as a coordinator hears of it.
+    /// What went wrong in computing ends the job, as soon as a coordinator hears of it and another worker has met
+    /// the same.
     fn failed(&self, step: u64, error: EngineError) {
         self.board.failed(match error {
             EngineError::NonFinite { place, value } => {

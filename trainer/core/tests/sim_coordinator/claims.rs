@@ -1,0 +1,169 @@
+//! What one worker says would end the job: another must say the same.
+
+use trainyard_core::control::{FromCoordinator, ToCoordinator};
+use trainyard_core::coordinator::{Action, Event, PeerId};
+use trainyard_core::round::Tally;
+
+use super::bench::*;
+
+fn not_finite(step: u64, leaf: u32) -> ToCoordinator {
+    ToCoordinator::NonFinite {
+        step,
+        place: format!("leaf {leaf}"),
+        value: "NaN".into(),
+    }
+}
+
+fn failed(message: &str) -> ToCoordinator {
+    ToCoordinator::Failed {
+        message: message.into(),
+    }
+}
+
+/// How many share the leaves, as this worker is told.
+fn members(actions: &[Action], worker: PeerId) -> (Option<u32>, u32) {
+    let view = view(actions, worker).expect("membership has changed");
+    (view.rank, view.members)
+}
+
+#[test]
+fn t16_a_loss_that_two_workers_find_not_finite_fails_the_job_with_step_and_place() {
+    let mut bench = Bench::training(config(), 0);
+    bench.step();
+    let first = bench.say(WORKERS[1], not_finite(1, 3));
+    assert_eq!(outcome(&first), None);
+    assert_eq!(members(&first, WORKERS[0]), (Some(0), 1), "it computes all");
+    assert_eq!(members(&first, WORKERS[1]), (None, 1));
+    let message = failure(&bench.say(WORKERS[0], not_finite(1, 0)));
+    assert!(message.contains("NaN at step 1, leaf 3"), "{message}");
+}
+
+#[test]
+fn t16_a_sum_over_the_batch_that_is_not_finite_needs_no_witness() {
+    let mut bench = Bench::training(config(), 0);
+    let tally = Tally {
+        rows: 5,
+        loss: f64::INFINITY,
+    };
+    let message = failure(&bench.event(Event::StepReduced { step: 0, tally }));
+    assert!(message.contains("inf at step 0"), "{message}");
+}
+
+#[test]
+fn t16_a_block_that_two_workers_find_not_finite_fails_the_job() {
+    let mut bench = Bench::training(config(), 2000);
+    bench.step();
+    let actions = bench.step();
+    let (peer, id, _, blocks) = evaluations(&actions).remove(0);
+    let results = |count: usize| {
+        let blocks = blocks.iter().take(count);
+        blocks.map(|b| (*b, result(1024, f64::NAN))).collect()
+    };
+    let first = bench.say(
+        peer,
+        ToCoordinator::Blocks {
+            id,
+            results: results(1),
+        },
+    );
+    assert_eq!(outcome(&first), None);
+    let (other, ..) = evaluations(&first).remove(0);
+    assert_ne!(other, peer, "the other computes its blocks");
+    let message = failure(&bench.say(
+        other,
+        ToCoordinator::Blocks {
+            id,
+            results: results(1),
+        },
+    ));
+    assert!(
+        message.contains("NaN at step 2, validation block 0"),
+        "{message}"
+    );
+}
+
+#[test]
+fn t16_a_worker_alone_is_believed() {
+    let mut bench = Bench::training(config(), 0);
+    bench.event(Event::Closed(WORKERS[0]));
+    let message = failure(&bench.say(WORKERS[1], not_finite(0, 3)));
+    assert!(message.contains("NaN at step 0, leaf 3"), "{message}");
+    // So is the last one that is left.
+    let mut bench = Bench::training(config(), 0);
+    assert_eq!(outcome(&bench.say(WORKERS[1], not_finite(0, 3))), None);
+    let message = failure(&bench.event(Event::Closed(WORKERS[0])));
+    assert!(message.contains("NaN at step 0, leaf 3"), "{message}");
+}
+
+#[test]
+fn t34_a_worker_whose_word_another_disproves_is_named_and_replaced() {
+    for lie in [not_finite(0, 3), failed("out of order")] {
+        let mut bench = Bench::training(config(), 0);
+        assert_eq!(outcome(&bench.say(WORKERS[1], lie.clone())), None);
+        // It may say it as often as it likes.
+        assert_eq!(outcome(&bench.say(WORKERS[1], lie)), None);
+        let done = bench.step();
+        assert!(refusal(&done).contains("is not so"), "{done:?}");
+        let again = sent(&done, WORKERS[1])
+            .iter()
+            .any(|message| matches!(message, FromCoordinator::Refused { again: true, .. }));
+        assert!(again, "another in its place is welcome");
+        let warnings = bench.coordinator.progress().warnings;
+        assert!(
+            warnings
+                .iter()
+                .any(|text| text.starts_with("worker 1 says")),
+            "{warnings:?}"
+        );
+        assert_eq!(bench.phase(), "Training");
+    }
+}
+
+#[test]
+fn t34_a_block_that_another_computes_well_is_no_reason_to_fail() {
+    let mut bench = Bench::training(config(), 2000);
+    bench.step();
+    let actions = bench.step();
+    let (peer, id, _, blocks) = evaluations(&actions).remove(0);
+    let results = vec![(blocks[0], result(1024, f64::NAN))];
+    let given = bench.say(peer, ToCoordinator::Blocks { id, results });
+    answer(&mut bench, &given, 2000, 0.5);
+    let rest: Vec<Action> = actions
+        .into_iter()
+        .filter(|action| !matches!(action, Action::Send(to, _) if *to == peer))
+        .collect();
+    let done = answer(&mut bench, &rest, 2000, 0.5);
+    assert!(refusal(&done).contains("is not so"), "{done:?}");
+    assert_eq!(bench.phase(), "Training");
+}
+
+#[test]
+fn t34_nobody_can_have_computed_what_nobody_may_begin() {
+    let mut bench = Bench::training(config(), 0);
+    let refused = bench.say(WORKERS[1], not_finite(1000, 0));
+    assert!(refusal(&refused).contains("step 1000"), "{refused:?}");
+    assert_eq!(bench.phase(), "Training");
+}
+
+#[test]
+fn t34_a_failure_waits_no_longer_than_a_minute_for_somebody_who_can_compute() {
+    let mut bench = Bench::training(config(), 0);
+    bench.event(Event::Closed(WORKERS[0]));
+    // One that is loading, and stays so.
+    bench.say(WORKERS[0], ToCoordinator::Join(worker(0)));
+    assert_eq!(outcome(&bench.say(WORKERS[1], failed("no memory"))), None);
+    let mut waited = 0;
+    let ended = loop {
+        bench.now += TIMEOUT / 5;
+        let mut actions = bench.say(WORKERS[0], ToCoordinator::Heartbeat);
+        actions.extend(bench.say(WORKERS[1], ToCoordinator::Heartbeat));
+        actions.extend(bench.say(SERVERS[1], ToCoordinator::Heartbeat));
+        actions.extend(bench.event(Event::Tick));
+        waited += 1;
+        if outcome(&actions).is_some() || waited > 10_000 {
+            break actions;
+        }
+    };
+    assert_eq!(failure(&ended), "no memory");
+    assert!(waited >= 60, "it waited for {waited} seconds");
+}

@@ -1,0 +1,254 @@
+//! Members that are there and do nothing: who is found to be in the way, and when.
+
+use std::time::Duration;
+
+use trainyard_core::control::{FromCoordinator, ToCoordinator};
+use trainyard_core::coordinator::{Action, Event, Outcome, PeerId};
+
+use super::bench::*;
+
+/// How a member answers when it is asked what it waits for.
+#[derive(Clone)]
+enum Answer {
+    Nothing,
+    Leaves(Vec<u32>),
+    Servers(Vec<u32>),
+}
+
+/// Time passes, with everybody's heartbeat, until members are given up or the work is over; those that are asked
+/// answer. Returns who was refused, after how long, and how the work ended.
+fn stand_still(
+    bench: &mut Bench,
+    limit: Duration,
+    answer: impl Fn(PeerId) -> Answer,
+) -> (Vec<PeerId>, Duration, Option<Outcome>) {
+    let begin = bench.now;
+    while bench.now < begin + limit {
+        bench.now += Duration::from_millis(50);
+        let mut actions = Vec::new();
+        for peer in SERVERS.iter().chain(&WORKERS) {
+            actions.extend(bench.say(*peer, ToCoordinator::Heartbeat));
+        }
+        actions.extend(bench.event(Event::Tick));
+        let asked = actions.clone();
+        for action in asked {
+            let Action::Send(peer, FromCoordinator::Stalled { id, .. }) = action else {
+                continue;
+            };
+            actions.extend(match answer(peer) {
+                Answer::Nothing => Vec::new(),
+                Answer::Leaves(leaves) => {
+                    bench.say(peer, ToCoordinator::LeavesMissing { id, leaves })
+                }
+                Answer::Servers(servers) => {
+                    bench.say(peer, ToCoordinator::ServersAwaited { id, servers })
+                }
+            });
+        }
+        let refused = actions.iter().filter_map(|action| match action {
+            Action::Send(peer, FromCoordinator::Refused { again, .. }) => {
+                assert!(*again, "another in its place is welcome");
+                Some(*peer)
+            }
+            _ => None,
+        });
+        let refused: Vec<PeerId> = refused.collect();
+        let outcome = outcome(&actions);
+        if !refused.is_empty() || outcome.is_some() {
+            return (refused, bench.now - begin, outcome);
+        }
+    }
+    (Vec::new(), bench.now - begin, None)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Steps of 10 ms are usual.
+fn steady() -> Bench {
+    let mut config = config();
+    config.epochs = 100;
+    let mut bench = Bench::training(config, 0);
+    for _ in 0..3 {
+        bench.now += Duration::from_millis(10);
+        bench.event(Event::Tick);
+        bench.step();
+    }
+    bench.now += Duration::from_millis(10);
+    bench.event(Event::Tick);
+    bench
+}
+
+/// Everybody answers; worker 0 has leaves 0 and 1, and worker 1 has the others.
+fn lacking(leaves: Vec<u32>) -> impl Fn(PeerId) -> Answer {
+    move |peer| match SERVERS.contains(&peer) {
+        true => Answer::Leaves(leaves.clone()),
+        false => Answer::Servers(Vec::new()),
+    }
+}
+
+fn named(bench: &Bench) -> Vec<String> {
+    let stuck = bench.coordinator.progress().stuck;
+    stuck
+        .iter()
+        .map(|stuck| format!("{} {}", stuck.member, stuck.reason))
+        .collect()
+}
+
+#[test]
+fn t34_the_worker_that_owes_what_is_missing_is_given_up_and_its_leaves_go_to_others() {
+    let mut bench = steady();
+    let (refused, after, _) = stand_still(&mut bench, seconds(60), lacking(vec![2, 3]));
+    assert_eq!(refused, [WORKERS[1]]);
+    assert!(
+        (seconds(10)..seconds(11)).contains(&after),
+        "after two heartbeat timeouts: {after:?}"
+    );
+    assert_eq!(
+        named(&bench),
+        ["worker-1 has owed gradients of step 3 for 10 s"]
+    );
+    assert_eq!(bench.coordinator.progress().workers, 1);
+    let warnings = bench.coordinator.progress().warnings;
+    assert!(warnings[0].starts_with("worker 1 has owed"), "{warnings:?}");
+    // Until another is there.
+    let mut again = worker(1);
+    again.incarnation += 1;
+    bench.say(PeerId(50), ToCoordinator::Join(again));
+    assert_eq!(named(&bench), Vec::<String>::new());
+}
+
+#[test]
+fn t34_who_does_not_answer_is_given_up() {
+    let mut bench = steady();
+    let (refused, after, _) = stand_still(&mut bench, seconds(60), |peer| match peer {
+        peer if peer == WORKERS[0] => Answer::Nothing,
+        peer => lacking(vec![0, 1, 2, 3])(peer),
+    });
+    assert_eq!(refused, [WORKERS[0]], "whatever the others owe");
+    assert!((seconds(15)..seconds(16)).contains(&after), "{after:?}");
+    let mut bench = steady();
+    let (refused, ..) = stand_still(&mut bench, seconds(60), |peer| match peer {
+        peer if peer == SERVERS[1] => Answer::Nothing,
+        peer => lacking(vec![0])(peer),
+    });
+    assert_eq!(refused, [SERVERS[1]]);
+    let stuck = named(&bench);
+    assert!(
+        stuck[0].starts_with("server-1 does not answer"),
+        "{stuck:?}"
+    );
+}
+
+#[test]
+fn t34_where_all_workers_wait_for_a_server_it_is_the_server() {
+    let waiting = |peer| match SERVERS.contains(&peer) {
+        true => Answer::Leaves(vec![0, 1, 2, 3]),
+        false => Answer::Servers(vec![1]),
+    };
+    let mut bench = steady();
+    let (refused, ..) = stand_still(&mut bench, seconds(60), waiting);
+    assert_eq!(refused, [SERVERS[1]]);
+    assert_eq!(
+        named(&bench),
+        ["server-1 has sent no parameters of step 3 for 10 s"]
+    );
+}
+
+#[test]
+fn t34_where_another_server_has_got_what_this_one_lacks_it_is_this_one() {
+    let mut bench = steady();
+    bench.say(SERVERS[0], ToCoordinator::Applied { version: 4 });
+    let (refused, ..) = stand_still(&mut bench, seconds(60), lacking(vec![0, 1, 2, 3]));
+    assert_eq!(refused, [SERVERS[1]], "all workers have pushed to server 0");
+}
+
+#[test]
+fn t34_a_worker_alone_that_waits_is_replaced_first_and_its_server_when_that_does_not_help() {
+    let waiting = |peer| match SERVERS.contains(&peer) {
+        true => Answer::Leaves(vec![0, 1, 2, 3]),
+        false => Answer::Servers(vec![1]),
+    };
+    let mut bench = steady();
+    bench.event(Event::Closed(WORKERS[1]));
+    let (refused, ..) = stand_still(&mut bench, seconds(60), waiting);
+    assert_eq!(refused, [WORKERS[0]]);
+    // The next one does not even receive its first version.
+    let mut again = worker(0);
+    again.incarnation += 1;
+    bench.say(WORKERS[0], ToCoordinator::Join(again));
+    let (refused, ..) = stand_still(&mut bench, seconds(60), waiting);
+    assert_eq!(refused, [SERVERS[1]]);
+}
+
+#[test]
+fn t34_a_coordinator_whose_own_shard_is_stuck_makes_room_for_another() {
+    let mut bench = steady();
+    let (refused, _, outcome) = stand_still(&mut bench, seconds(60), |peer| match peer {
+        peer if peer == SERVERS[0] => Answer::Nothing,
+        peer => lacking(vec![0])(peer),
+    });
+    assert_eq!((refused, outcome), (Vec::new(), Some(Outcome::Drained)));
+}
+
+#[test]
+fn t34_a_worker_that_owes_blocks_is_given_up_and_others_compute_them() {
+    let mut bench = Bench::training(config(), 5000);
+    for _ in 0..2 {
+        bench.now += Duration::from_millis(10);
+        bench.event(Event::Tick);
+        bench.step();
+    }
+    assert_eq!(bench.phase(), "Validating");
+    let answers = |_| Answer::Servers(Vec::new());
+    // Neither has answered: as nobody else is there, both are given up.
+    let (refused, after, _) = stand_still(&mut bench, seconds(60), answers);
+    assert_eq!(refused, WORKERS);
+    assert!((seconds(10)..seconds(11)).contains(&after), "{after:?}");
+}
+
+#[test]
+fn t34_a_slow_job_is_given_time_and_one_that_nobody_knows_more() {
+    let mut config = config();
+    config.epochs = 100;
+    let mut bench = Bench::training(config, 0);
+    let lacking = lacking(vec![0]);
+    let (_, after, _) = stand_still(&mut bench, seconds(3600), &lacking);
+    assert!((seconds(600)..seconds(602)).contains(&after), "{after:?}");
+
+    let mut bench = steady();
+    for _ in 0..3 {
+        for _ in 0..30 {
+            bench.now += seconds(1);
+            bench.event(Event::Tick);
+        }
+        bench.step();
+    }
+    for peer in SERVERS.iter().chain(&WORKERS) {
+        bench.say(*peer, ToCoordinator::Heartbeat);
+    }
+    let _ = bench.event(Event::Tick);
+    let (_, after, _) = stand_still(&mut bench, seconds(3600), &lacking);
+    assert!(after > seconds(500), "20 times the usual: {after:?}");
+}
+
+#[test]
+fn t34_a_member_that_is_silent_is_named_when_it_does_not_come_back() {
+    let mut bench = steady();
+    for _ in 0..100 {
+        bench.now += Duration::from_millis(200);
+        for peer in [SERVERS[0], SERVERS[1], WORKERS[0]] {
+            bench.say(peer, ToCoordinator::Heartbeat);
+        }
+        bench.event(Event::Tick);
+        let silent = bench.now >= seconds(15) + Duration::from_millis(40);
+        if bench.now >= seconds(6) {
+            assert_eq!(bench.coordinator.progress().workers, 1);
+            assert_eq!(named(&bench).len(), usize::from(silent), "{:?}", bench.now);
+        }
+    }
+    assert_eq!(named(&bench), ["worker-1 has been silent for 20 s"]);
+    bench.say(PeerId(60), ToCoordinator::Join(worker(1)));
+    assert_eq!(named(&bench), Vec::<String>::new(), "it is back");
+}
