@@ -188,6 +188,8 @@ pub enum ToCoordinator {
         id: u64,
         /// Leaves that some chunk lacks, in order.
         leaves: Vec<u32>,
+        /// Whether training waits here for the storage to take a checkpoint.
+        saving: bool,
     },
     /// Answer to [`FromCoordinator::Stalled`]: the servers whose parameters this worker lacks.
     ServersAwaited {

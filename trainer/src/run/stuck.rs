@@ -88,7 +88,7 @@ mod tests {
         let begin = Instant::now();
         let at = |seconds: f64| begin + Duration::from_secs_f64(seconds);
         let mut silence = Silence::default();
-        let mut listen = |silence: &mut Silence, from: u32, to: u32| {
+        let listen = |silence: &mut Silence, from: u32, to: u32| {
             (2 * from..2 * to).find(|half| silence.is_too_long(at(f64::from(*half) / 2.0)))
         };
         assert_eq!(listen(&mut silence, 0, 100), None, "it is not silent");

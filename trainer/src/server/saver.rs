@@ -24,6 +24,8 @@ pub struct Snapshots {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Snapshot>,
+    /// Threads of training that wait for room.
+    offering: usize,
     closed: bool,
 }
 
@@ -36,10 +38,17 @@ impl Snapshots {
     /// slower than it.
     pub fn offer(&self, snapshot: Snapshot) {
         let mut queue = self.lock();
+        queue.offering += 1;
         while queue.waiting.len() >= WAITING && !queue.closed {
             self.changed.wait(&mut queue);
         }
+        queue.offering -= 1;
         self.add(queue, snapshot);
+    }
+
+    /// Whether training waits for the storage.
+    pub fn is_full(&self) -> bool {
+        self.lock().offering > 0
     }
 
     /// Adds a snapshot that was asked for, at once: who asks has other things to hear.

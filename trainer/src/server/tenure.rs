@@ -177,9 +177,15 @@ impl Tenure {
             }
             FromCoordinator::Restore { version, manifest } => self.restore(version, &manifest),
             FromCoordinator::Stalled { id, .. } => {
-                let leaves = self.holding().map(|holding| holding.shard.missing());
-                let leaves = leaves.unwrap_or_default();
-                self.tell(ToCoordinator::LeavesMissing { id, leaves });
+                let (leaves, saving) = match self.holding() {
+                    // First: who waits for storage may hold a chunk.
+                    Some(Holding { shard, snapshots }) => match snapshots.is_full() {
+                        true => (Vec::new(), true),
+                        false => (shard.missing(), false),
+                    },
+                    None => (Vec::new(), false),
+                };
+                self.tell(ToCoordinator::LeavesMissing { id, leaves, saving });
                 Ok(())
             }
             FromCoordinator::Release(release) => return Some(release),

@@ -43,7 +43,7 @@ fn join(roster: &Roster, ours: Identity, known: &Manifest) -> (ControlSender, Co
         address: None,
         ready: None,
     };
-    let mut tell = |message| sender.send(&message).expect("it is heard");
+    let tell = |message| sender.send(&message).expect("it is heard");
     tell(ToCoordinator::Join(join));
     let welcome = receiver.receive().expect("an answer");
     assert!(

@@ -8,6 +8,7 @@
 mod claims;
 mod evaluation;
 mod halting;
+mod inquiry;
 mod interface;
 mod joining;
 mod peers;
@@ -289,7 +290,7 @@ impl Coordinator {
                 self.snapshot_missed(version)
             }
             (Role::Server(index), ToCoordinator::Drain) => self.halt(now, Some(index)),
-            (Role::Worker(_), ToCoordinator::Ready { .. }) => self.peers.worker_ready(peer),
+            (Role::Worker(_), ToCoordinator::Ready { .. }) => self.peers.worker_ready(peer, now),
             (Role::Worker(_), ToCoordinator::Blocks { id, results }) => {
                 self.evaluated(peer, id, results)
             }
@@ -309,8 +310,8 @@ impl Coordinator {
             (Role::Worker(_), ToCoordinator::ServersAwaited { id, servers }) => {
                 self.stall.servers_awaited(peer, id, servers)
             }
-            (Role::Server(_), ToCoordinator::LeavesMissing { id, leaves }) => {
-                self.stall.leaves_missing(peer, id, leaves)
+            (Role::Server(_), ToCoordinator::LeavesMissing { id, leaves, saving }) => {
+                self.stall.leaves_missing(peer, id, leaves, saving)
             }
             (Role::Worker(_), ToCoordinator::Drain) => self.peers.drain(peer, self.version()),
             (Role::Observer, ToCoordinator::Stop) => self.halt(now, None),

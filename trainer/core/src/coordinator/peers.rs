@@ -13,6 +13,8 @@ struct Peer {
     role: Role,
     incarnation: u64,
     last_heard: Duration,
+    /// When it joined; workers: when they got their share of the work.
+    since: Duration,
     /// Workers: holds a whole version.
     ready: bool,
     /// Workers: asked to leave when this many steps were counted.
@@ -164,6 +166,7 @@ impl Peers {
             role: join.role,
             incarnation: join.incarnation,
             last_heard: now,
+            since: now,
             ready: false,
             draining: None,
             aside: false,
@@ -230,9 +233,11 @@ impl Peers {
         }
     }
 
-    pub fn worker_ready(&mut self, peer: PeerId) {
-        if let Some(worker) = self.peers.get_mut(&peer) {
-            worker.ready = true;
+    pub fn worker_ready(&mut self, peer: PeerId, now: Duration) {
+        if let Some(worker) = self.peers.get_mut(&peer)
+            && !std::mem::replace(&mut worker.ready, true)
+        {
+            worker.since = now;
         }
         self.update_members();
     }
@@ -264,7 +269,12 @@ impl Peers {
         able.map(|(id, _)| *id).collect()
     }
 
-    /// A worker as users are told of it.
+    /// Since when a peer has been there, or has had its share of the work.
+    pub fn since(&self, peer: PeerId) -> Option<Duration> {
+        self.peers.get(&peer).map(|p| p.since)
+    }
+
+    /// A member as users are told of it.
     pub fn name(&self, peer: PeerId) -> Option<String> {
         match self.role(peer)? {
             Role::Worker(index) => Some(format!("worker {index}")),

@@ -5,14 +5,14 @@
 //! lack. Who owes something and says nothing, or holds all that it needs, is dismissed: its leaves go to
 //! others, and it is named, so that whoever has started its process replaces that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trainyard_contract::{Member, Stuck};
 
-use super::{Action, Coordinator, Outcome, PeerId, Phase};
-use crate::assignment::leaf_range;
-use crate::control::{FromCoordinator, Role};
+use super::inquiry::Inquiry;
+use super::{Coordinator, PeerId, Phase};
+use crate::control::Role;
 
 /// A job that has stood still for so many times as long as its slowest recent step took is stalled.
 const PATIENCE: u32 = 20;
@@ -22,6 +22,8 @@ const SHORTEST: u32 = 2;
 const UNKNOWN: u32 = 120;
 /// Batches that take as long as a block, at most.
 const BATCHES: f64 = 16.0;
+/// Heartbeat timeouts after which a storage that all wait for is named.
+pub(super) const SLOW_STORAGE: u32 = 12;
 /// Bytes that a storage gives a server in a second at least.
 const SLOWEST: u64 = 1 << 20;
 /// Heartbeat timeouts of silence from which on a process is taken to be stuck. One that was silent for one
@@ -30,13 +32,15 @@ const MUTE: u32 = 3;
 
 /// What the job waits for members to do.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Work {
+pub(super) enum Work {
     /// Servers set themselves up, or publish other parameters.
     Loading,
     /// Workers receive their first version.
     Joining,
     /// Servers that were released leave.
     Leaving,
+    /// The storage takes a checkpoint or the result, which all wait for.
+    Saving,
     Steps,
     /// Blocks of this pass.
     Blocks(u64),
@@ -44,9 +48,9 @@ enum Work {
 
 /// What is different once the job has moved on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-struct Mark {
-    work: Work,
-    version: u64,
+pub(super) struct Mark {
+    pub work: Work,
+    pub version: u64,
     /// Parts of it that are done.
     done: u64,
     /// Rows of a block that is evaluated.
@@ -61,39 +65,27 @@ struct Pace {
     row: Option<f64>,
 }
 
-/// A question to those who may hold the job up.
-#[derive(Clone, Debug)]
-struct Inquiry {
-    id: u64,
-    version: u64,
-    deadline: Duration,
-    /// Leaves that servers lack.
-    servers: BTreeMap<PeerId, Option<Vec<u32>>>,
-    /// Servers that workers lack parameters of.
-    workers: BTreeMap<PeerId, Option<Vec<u32>>>,
-}
-
 /// A member that is no longer waited for.
 #[derive(Clone, Debug)]
-struct Missed {
-    since: Duration,
+pub(super) struct Missed {
+    pub since: Duration,
     /// What it does not do; none if it is silent.
-    owes: Option<String>,
+    pub owes: Option<String>,
 }
 
 /// Whether the job moves on, and who is in its way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stall {
     mark: Option<Mark>,
-    since: Duration,
+    pub since: Duration,
     pace: Pace,
-    inquiry: Option<Inquiry>,
-    /// The version at which workers that wait for parameters were replaced in vain.
-    replaced_at: Option<u64>,
-    missed: BTreeMap<Role, Missed>,
+    pub inquiry: Option<Inquiry>,
+    /// The version at which workers were replaced.
+    pub replaced_at: Option<u64>,
+    pub missed: BTreeMap<Role, Missed>,
 }
 
-fn member(role: Role) -> Option<Member> {
+pub(super) fn member(role: Role) -> Option<Member> {
     match role {
         Role::Server(index) => Some(Member::server(index)),
         Role::Worker(index) => Some(Member::worker(index)),
@@ -115,14 +107,14 @@ impl Pace {
                 let new = took.as_secs_f64() / mark.rows as f64;
                 self.row = Some(slower(self.row.unwrap_or(0.0), new));
             }
-            Work::Blocks(_) | Work::Loading | Work::Joining | Work::Leaving => {}
+            Work::Blocks(_) | Work::Loading | Work::Joining | Work::Leaving | Work::Saving => {}
         }
     }
 
     /// How long the work may take from one mark to the next, if anything is known of it.
     fn expected(&self, mark: &Mark, members: u64, batch: u64) -> Option<Duration> {
         match mark.work {
-            Work::Loading | Work::Leaving => None,
+            Work::Loading | Work::Leaving | Work::Saving => None,
             // Every step takes a version to every worker.
             Work::Steps | Work::Joining => self.step,
             Work::Blocks(_) => {
@@ -174,10 +166,12 @@ impl Stall {
     }
 
     /// An answer of a server.
-    pub(super) fn leaves_missing(&mut self, peer: PeerId, id: u64, leaves: Vec<u32>) {
-        let inquiry = self.inquiry.as_mut().filter(|inquiry| inquiry.id == id);
-        if let Some(answer) = inquiry.and_then(|inquiry| inquiry.servers.get_mut(&peer)) {
+    pub(super) fn leaves_missing(&mut self, peer: PeerId, id: u64, leaves: Vec<u32>, saving: bool) {
+        if let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.id == id)
+            && let Some(answer) = inquiry.servers.get_mut(&peer)
+        {
             *answer = Some(leaves);
+            inquiry.saving.extend(saving.then_some(peer));
         }
     }
 
@@ -213,6 +207,7 @@ impl Coordinator {
             }
             Phase::Restoring => return Some(of_servers(Work::Loading, self.record.step + 1)),
             Phase::Idle(_) => return Some(of_servers(Work::Leaving, self.record.step)),
+            Phase::Completing => return Some(of_servers(Work::Saving, self.record.step)),
             _ => {}
         }
         if !self.peers.all_servers_ready() {
@@ -230,6 +225,9 @@ impl Coordinator {
                     rows: 0,
                 })
             }
+            Phase::Training if self.awaits_storage() => {
+                Some(of_servers(Work::Saving, self.version()))
+            }
             Phase::Training if self.version() < self.limit => Some(Mark {
                 work: Work::Steps,
                 version: self.version(),
@@ -244,6 +242,13 @@ impl Coordinator {
             }),
             _ => None,
         }
+    }
+
+    /// Whether all is trained, and only its checkpoint is missing.
+    fn awaits_storage(&self) -> bool {
+        let total = self.plan.as_ref().map_or(0, |plan| plan.total_steps());
+        let over = self.version() >= total || self.record.stopped_early;
+        over && !self.is_committed(self.version())
     }
 
     /// Looks whether the job has moved on, and finds out who is in the way if it has not for long.
@@ -280,13 +285,14 @@ impl Coordinator {
     }
 
     /// How long the job may stand still.
-    fn patience(&self, mark: &Mark) -> Duration {
+    pub(super) fn patience(&self, mark: &Mark) -> Duration {
         let timeout = self.config.heartbeat_timeout;
         let members = self.peers.members().len() as u64;
         let batch = self.config.batch_size.max(1);
         match self.stall.pace.expected(mark, members, batch) {
             Some(expected) => expected.saturating_mul(PATIENCE).max(SHORTEST * timeout),
             None if mark.work == Work::Leaving => MUTE * timeout,
+            None if mark.work == Work::Saving => SLOW_STORAGE * timeout,
             None => UNKNOWN * timeout + self.loading_time(),
         }
     }
@@ -299,151 +305,5 @@ impl Coordinator {
             (1 + slots as u64).saturating_mul(4 * manifest.floats)
         });
         Duration::from_secs(bytes / SLOWEST)
-    }
-
-    /// Asks the servers that are behind, and the workers that may owe something.
-    fn inquire(&mut self, now: Duration, mark: &Mark) {
-        let (servers, workers) = match (mark.work, &self.phase) {
-            (Work::Loading, _) => (self.peers.loading(mark.version), Vec::new()),
-            (Work::Joining, _) => (Vec::new(), self.peers.able_workers()),
-            (_, Phase::Idle(leaving)) => {
-                let peer = |server: &u32| self.peers.server_peer(*server);
-                (leaving.iter().filter_map(peer).collect(), Vec::new())
-            }
-            (Work::Blocks(_), Phase::Validating(pass) | Phase::Final(pass)) => {
-                (Vec::new(), pass.owing().into_iter().collect())
-            }
-            _ => {
-                let sharing = self.peers.sharing(self.config.leaves).to_vec();
-                (self.peers.behind(mark.version), sharing)
-            }
-        };
-        self.ids += 1;
-        let (id, version) = (self.ids, mark.version);
-        for peer in servers.iter().chain(&workers) {
-            self.send(*peer, FromCoordinator::Stalled { id, version });
-        }
-        let unanswered = |peers: Vec<PeerId>| peers.into_iter().map(|peer| (peer, None)).collect();
-        self.stall.inquiry = Some(Inquiry {
-            id,
-            version,
-            deadline: now + self.config.heartbeat_timeout,
-            servers: unanswered(servers),
-            workers: unanswered(workers),
-        });
-    }
-
-    /// Dismisses those who are in the way.
-    fn judge(&mut self, now: Duration, mark: &Mark) {
-        let Some(inquiry) = self.stall.inquiry.take() else {
-            return;
-        };
-        let stood = now.saturating_sub(self.stall.since).as_secs();
-        self.stall.since = now;
-        let mute = inquiry.mute();
-        if !mute.is_empty() {
-            let owes = format!("does not answer, and the job has stood still for {stood} s");
-            return self.give_up_all(now, mute, &owes);
-        }
-        let version = mark.version;
-        let (owing, owed) = match mark.work {
-            Work::Loading | Work::Leaving => return, // whoever answers is at it
-            Work::Steps => (self.owing(&inquiry), format!("gradients of step {version}")),
-            Work::Joining => (
-                inquiry.asked_workers(),
-                format!("its word that it holds step {version}"),
-            ),
-            Work::Blocks(_) => {
-                let results = format!("results of the evaluation at step {version}");
-                (inquiry.asked_workers(), results)
-            }
-        };
-        let owes = format!("has owed {owed} for {stood} s");
-        let all = owing.len() > 1 && owing.len() == inquiry.workers.len();
-        if all && self.peers.furthest() > version && mark.work == Work::Steps {
-            // Other servers have got what these lack.
-            let servers = inquiry.servers.keys().copied().collect();
-            let takes = format!("has taken no gradients of step {version} for {stood} s");
-            return self.give_up_all(now, servers, &takes);
-        }
-        // Those who have all that they need do not use it.
-        let idle = |peer: &PeerId| inquiry.awaited(*peer).is_empty();
-        let idle: Vec<PeerId> = owing.iter().copied().filter(idle).collect();
-        if !idle.is_empty() {
-            return self.give_up_all(now, idle, &owes);
-        }
-        // The others wait for servers. If all do, or new workers do, it is those that do not send.
-        if all || self.stall.replaced_at == Some(inquiry.version) {
-            let awaited = |server: &u32| owing.iter().all(|p| inquiry.awaited(*p).contains(server));
-            let servers = (0..self.config.servers).filter(awaited);
-            let servers: Vec<PeerId> = servers.filter_map(|s| self.peers.server_peer(s)).collect();
-            if !servers.is_empty() {
-                let sends = format!("has sent no parameters of step {version} for {stood} s");
-                return self.give_up_all(now, servers, &sends);
-            }
-        }
-        self.stall.replaced_at = Some(inquiry.version);
-        self.give_up_all(now, owing, &owes);
-    }
-
-    /// Workers that owe leaves that are missing.
-    fn owing(&self, inquiry: &Inquiry) -> Vec<PeerId> {
-        let missing = inquiry.servers.values().flatten().flatten();
-        let missing: BTreeSet<u32> = missing.copied().collect();
-        let sharing = self.peers.sharing(self.config.leaves);
-        let owes = |rank: usize| {
-            let own = leaf_range(self.config.leaves, sharing.len(), rank);
-            missing.range(own).next().is_some()
-        };
-        let owing = sharing.iter().enumerate().filter(|(rank, _)| owes(*rank));
-        owing
-            .map(|(_, peer)| *peer)
-            .filter(|peer| inquiry.workers.contains_key(peer))
-            .collect()
-    }
-
-    fn give_up_all(&mut self, now: Duration, peers: Vec<PeerId>, owes: &str) {
-        peers
-            .into_iter()
-            .for_each(|peer| self.give_up(now, peer, owes));
-    }
-
-    /// Waits for a member no longer, and names it.
-    fn give_up(&mut self, now: Duration, peer: PeerId, owes: &str) {
-        let Some(role) = self.peers.role(peer) else {
-            return;
-        };
-        let Some(member) = member(role) else { return };
-        let member = format!("{} {}", member.role, member.index);
-        self.warn(format!("{member} {owes}; it is replaced"));
-        if role == Role::Server(0) {
-            // It is this very process. Its supervisor starts another under a newer generation.
-            let all = self.peers.take_all();
-            all.into_iter()
-                .for_each(|peer| self.actions.push(Action::Close(peer)));
-            return self.end(Outcome::Drained);
-        }
-        let owes = Some(owes.to_owned());
-        self.stall.missed.insert(role, Missed { since: now, owes });
-        self.refuse(peer, format!("{member} is in the way of the job"), true);
-    }
-}
-
-impl Inquiry {
-    /// Those who have not answered.
-    fn mute(&self) -> Vec<PeerId> {
-        let asked = self.servers.iter().chain(&self.workers);
-        let mute = asked.filter(|(_, answer)| answer.is_none());
-        mute.map(|(peer, _)| *peer).collect()
-    }
-
-    fn asked_workers(&self) -> Vec<PeerId> {
-        self.workers.keys().copied().collect()
-    }
-
-    /// The servers that a worker waits for.
-    fn awaited(&self, worker: PeerId) -> &[u32] {
-        let answer = self.workers.get(&worker).and_then(Option::as_ref);
-        answer.map_or(&[], Vec::as_slice)
     }
 }

@@ -59,7 +59,14 @@ impl World {
                 } = &self.processes[process].kind
                 {
                     let leaves = shard.missing();
-                    self.send_up(connection, ToCoordinator::LeavesMissing { id, leaves });
+                    self.send_up(
+                        connection,
+                        ToCoordinator::LeavesMissing {
+                            id,
+                            leaves,
+                            saving: false,
+                        },
+                    );
                 }
             }
             FromCoordinator::Release(release) => self.released(process, &release),

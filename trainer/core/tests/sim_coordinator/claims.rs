@@ -132,7 +132,8 @@ fn t34_a_block_that_another_computes_well_is_no_reason_to_fail() {
         .into_iter()
         .filter(|action| !matches!(action, Action::Send(to, _) if *to == peer))
         .collect();
-    let done = answer(&mut bench, &rest, 2000, 0.5);
+    answer(&mut bench, &rest, 2000, 0.5);
+    let done = bench.event(Event::Tick);
     assert!(refusal(&done).contains("is not so"), "{done:?}");
     assert_eq!(bench.phase(), "Training");
 }

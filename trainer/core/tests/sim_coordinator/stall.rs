@@ -12,6 +12,7 @@ use super::bench::*;
 enum Answer {
     Nothing,
     Leaves(Vec<u32>),
+    Saving,
     Servers(Vec<u32>),
 }
 
@@ -38,7 +39,12 @@ fn stand_still(
             actions.extend(match answer(peer) {
                 Answer::Nothing => Vec::new(),
                 Answer::Leaves(leaves) => {
-                    bench.say(peer, ToCoordinator::LeavesMissing { id, leaves })
+                    let saving = false;
+                    bench.say(peer, ToCoordinator::LeavesMissing { id, leaves, saving })
+                }
+                Answer::Saving => {
+                    let (leaves, saving) = (vec![0, 1, 2, 3], true);
+                    bench.say(peer, ToCoordinator::LeavesMissing { id, leaves, saving })
                 }
                 Answer::Servers(servers) => {
                     bench.say(peer, ToCoordinator::ServersAwaited { id, servers })
@@ -238,6 +244,7 @@ fn t34_a_member_that_is_silent_is_named_when_it_does_not_come_back() {
     let mut bench = steady();
     for _ in 0..100 {
         bench.now += Duration::from_millis(200);
+        bench.step(); // without it
         for peer in [SERVERS[0], SERVERS[1], WORKERS[0]] {
             bench.say(peer, ToCoordinator::Heartbeat);
         }
@@ -251,4 +258,72 @@ fn t34_a_member_that_is_silent_is_named_when_it_does_not_come_back() {
     assert_eq!(named(&bench), ["worker-1 has been silent for 20 s"]);
     bench.say(PeerId(60), ToCoordinator::Join(worker(1)));
     assert_eq!(named(&bench), Vec::<String>::new(), "it is back");
+}
+
+#[test]
+fn t34_a_server_that_waits_for_its_storage_is_not_stuck() {
+    let mut bench = steady();
+    let saving = |peer| match SERVERS.contains(&peer) {
+        true => Answer::Saving,
+        false => Answer::Servers(Vec::new()),
+    };
+    let (refused, ..) = stand_still(&mut bench, seconds(300), saving);
+    assert_eq!(refused, []);
+    let warnings = bench.coordinator.progress().warnings;
+    assert!(
+        warnings[0].contains("the storage of server 0"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn t34_a_newcomer_is_given_time() {
+    let mut bench = steady();
+    for peer in WORKERS {
+        bench.event(Event::Closed(peer));
+    }
+    let answers = |_| Answer::Servers(vec![0, 1]);
+    // However long nobody was there.
+    stand_still(&mut bench, seconds(100), answers);
+    let mut again = worker(0);
+    again.incarnation += 1;
+    bench.say(WORKERS[0], ToCoordinator::Join(again));
+    let (refused, after, _) = stand_still(&mut bench, seconds(100), answers);
+    assert_eq!(refused, [WORKERS[0]]);
+    assert!(after >= seconds(10), "{after:?}");
+}
+
+#[test]
+fn t34_a_storage_that_all_wait_for_is_named() {
+    let mut config = config();
+    config.epochs = 1;
+    let mut bench = Bench::training(config, 0);
+    bench.step();
+    bench.step();
+    let (refused, ..) = stand_still(&mut bench, seconds(100), |_| Answer::Nothing);
+    assert_eq!(refused, []);
+    let warnings = bench.coordinator.progress().warnings;
+    assert!(
+        warnings[0].contains("the storage has not taken the checkpoint of step 2 for 60 s"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn t34_where_a_second_worker_does_no_better_it_is_the_server() {
+    let mut bench = steady();
+    bench.event(Event::Closed(WORKERS[1]));
+    bench.say(SERVERS[0], ToCoordinator::Applied { version: 4 });
+    let (refused, ..) = stand_still(&mut bench, seconds(60), lacking(vec![0, 1, 2, 3]));
+    assert_eq!(refused, [WORKERS[0]]);
+    let mut again = worker(0);
+    again.incarnation += 1;
+    bench.say(WORKERS[0], ToCoordinator::Join(again));
+    let ready = ToCoordinator::Ready {
+        version: 3,
+        chunks: 0,
+    };
+    bench.say(WORKERS[0], ready);
+    let (refused, ..) = stand_still(&mut bench, seconds(60), lacking(vec![0, 1, 2, 3]));
+    assert_eq!(refused, [SERVERS[1]], "server 0 has got all");
 }
