@@ -44,7 +44,7 @@ pub struct Training {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
     /// Pins the kernels that libtorch uses on a CPU, under the names of its `ATEN_CPU_CAPABILITY`, so that machines of different age compute the
-    /// same bits. Without it the first worker's best is taken.
+    /// same bits. `AVX2` and `AVX512` do so on CPUs of one maker, `DEFAULT` on those of all makers. Without it the first worker's best is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_capability: Option<CpuCapability>,
 }
@@ -124,7 +124,7 @@ pub enum Metric {
 /// CPU kernels of libtorch.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 pub enum CpuCapability {
-    /// Kernels that every CPU of the architecture runs.
+    /// Kernels that every CPU of the architecture runs, with the same bits on CPUs of all makers.
     #[serde(rename = "DEFAULT")]
     Default,
     /// AVX2 kernels.

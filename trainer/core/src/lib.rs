@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assignment;
+pub mod capability;
 pub mod control;
 pub mod coordinator;
 pub mod excerpt;

@@ -64,14 +64,6 @@ fn spec(file: &str, sets: &[String]) -> Spec {
     spec
 }
 
-/// The maker of this machine's CPU.
-fn maker() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").expect("this is Linux");
-    let line = text.lines().find(|line| line.starts_with("vendor_id"));
-    let maker = line.and_then(|line| line.split(':').nth(1));
-    maker.unwrap_or_default().trim().to_owned()
-}
-
 /// Whether bits can be compared here: the machine has the kernels, and the libtorch and the maker of the CPU
 /// are among those that were recorded. Says so where they cannot.
 fn comparable(libtorch: &str, recorded: &BTreeMap<String, String>) -> bool {
@@ -80,7 +72,7 @@ fn comparable(libtorch: &str, recorded: &BTreeMap<String, String>) -> bool {
         "this CPU has no AVX2"
     } else if !capability::describe(Some(CpuCapability::Avx2), 1).contains(libtorch) {
         "this is another build of libtorch"
-    } else if !recorded.contains_key(&maker()) {
+    } else if !recorded.contains_key(&capability::maker()) {
         "nothing was recorded on CPUs of this maker"
     } else {
         return true;
@@ -109,7 +101,11 @@ fn t01_digests_are_what_an_older_version_recorded() {
         assert_eq!(provenance["specDigest"], run.spec_digest, "{what}");
         assert_eq!(provenance["data"]["digest"], run.data_digest, "{what}");
         assert_eq!(summary["steps"], run.steps, "{what}");
-        assert_eq!(sha(&summary), run.model_sha256[&maker()], "{what}");
+        assert_eq!(
+            sha(&summary),
+            run.model_sha256[&capability::maker()],
+            "{what}"
+        );
     }
 }
 
@@ -155,6 +151,14 @@ fn t03_a_checkpoint_of_an_older_version_goes_on_to_the_same_model() {
         let ended = spec.start(folder.path()).wait();
         let started = &ended.named("started")[0];
         assert_eq!(started["resumedFrom"], resumed.step, "{ended}");
-        assert_eq!(sha(&ended.summary()), resumed.model_sha256[&maker()]);
+        assert_eq!(
+            sha(&ended.summary()),
+            resumed.model_sha256[&capability::maker()]
+        );
+        // The older version did not say the maker of the CPU; whoever goes on adds it.
+        let provenance = fs::read(folder.path().join("artifact").join(PROVENANCE));
+        let provenance: Value = serde_json::from_slice(&provenance.expect("a file")).expect("JSON");
+        let words = provenance["capability"].as_str().expect("words");
+        assert!(words.contains(&capability::maker()), "{words}");
     }
 }

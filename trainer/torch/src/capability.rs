@@ -2,9 +2,13 @@
 //!
 //! Told apart are: builds of libtorch, by the id that the linker gave the library that is loaded
 //! (MKL, oneDNN and SLEEF are part of it, and stripping keeps the id); the architecture; the kernels
-//! that libtorch, MKL and oneDNN pick; and, where MKL is not pinned, the maker of the CPU. Not told
-//! apart are builds of the C library, whose `libm` some kernels of libtorch call for single elements,
-//! and steppings and microcode of one kind of CPU.
+//! that libtorch, MKL and oneDNN pick; and the maker of the CPU, unless MKL uses its kernels for all makers.
+//! Not told apart are builds of the C library, whose `libm` some kernels of libtorch call for single
+//! elements, and steppings and microcode of one kind of CPU.
+//!
+//! MKL takes a pin for what it is only on CPUs of Intel. On those of others it ignores every pin but
+//! `COMPATIBLE`, without a word, and picks by itself ("Specifying Code Branches" in Intel's guide to oneMKL):
+//! under one and the same pin, CPUs of Intel, AMD and Hygon compute different bits.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -23,10 +27,13 @@ use trainyard_runtime::{THIS_PROGRAM, output};
 /// The libtorch that this version of tch is built against.
 pub const LIBTORCH_VERSION: &str = "2.13.0";
 
+/// The kernels of MKL that compute the same bits on CPUs of all makers.
+const FOR_ALL_MAKERS: &str = "COMPATIBLE";
+
 /// The environment that pins libtorch's, MKL's and oneDNN's kernels.
 fn pins(capability: CpuCapability) -> [(&'static str, &'static str); 3] {
     let (aten, mkl, dnn) = match capability {
-        CpuCapability::Default => ("default", "COMPATIBLE", "SSE41"),
+        CpuCapability::Default => ("default", FOR_ALL_MAKERS, "SSE41"),
         CpuCapability::Avx2 => ("avx2", "AVX2,STRICT", "AVX2"),
         CpuCapability::Avx512 => ("avx512", "AVX512,STRICT", "AVX512_CORE"),
     };
@@ -107,11 +114,12 @@ fn is_supported(capability: CpuCapability) -> bool {
 pub fn describe(capability: Option<CpuCapability>, threads_per_leaf: u32) -> String {
     let set = |name: &str| std::env::var(name).ok();
     let kernels = set("ATEN_CPU_CAPABILITY").unwrap_or_else(|| detected().into());
-    let mkl = set("MKL_CBWR").unwrap_or_else(|| match capability {
-        // MKL picks its kernels by the maker of the CPU too.
-        None => format!("auto on {}", vendor()),
-        Some(_) => "unset".into(),
-    });
+    let mkl = match set("MKL_CBWR") {
+        Some(pin) if pin == FOR_ALL_MAKERS => pin,
+        Some(pin) => format!("{pin} on {}", maker()),
+        None if capability.is_none() => format!("auto on {}", maker()),
+        None => "unset".into(),
+    };
     let dnn = set("ONEDNN_MAX_CPU_ISA").map_or(String::new(), |isa| format!(", oneDNN {isa}"));
     let threads = match threads_per_leaf {
         1 => String::new(),
@@ -179,11 +187,24 @@ fn detected() -> &'static str {
     "default"
 }
 
-fn vendor() -> String {
+/// The maker of the CPU in the words of the instruction `cpuid`, by which MKL picks its kernels:
+/// `GenuineIntel`, `AuthenticAMD`, `HygonGenuine`, `CentaurHauls`, ....
+#[cfg(target_arch = "x86_64")]
+pub fn maker() -> String {
+    let leaf = std::arch::x86_64::__cpuid(0);
+    let bytes = [leaf.ebx, leaf.edx, leaf.ecx]
+        .map(u32::to_le_bytes)
+        .concat();
+    String::from_utf8_lossy(&bytes).trim().to_owned()
+}
+
+/// The maker of the CPU, by its number.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn maker() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = info
         .lines()
-        .find(|line| line.starts_with("vendor_id") || line.starts_with("CPU implementer"));
+        .find(|line| line.starts_with("CPU implementer"));
     let value = line
         .and_then(|line| line.split(':').nth(1))
         .unwrap_or("unknown");
@@ -208,6 +229,18 @@ mod tests {
         );
         assert_eq!(describe(None, 1), words);
         assert_eq!(describe(None, 2), format!("{words}, 2 threads a leaf"));
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_maker_is_the_one_that_the_kernel_names() {
+        let info = std::fs::read_to_string("/proc/cpuinfo").expect("this is Linux");
+        let line = info.lines().find(|line| line.starts_with("vendor_id"));
+        let (_, named) = line
+            .and_then(|line| line.split_once(": "))
+            .expect("a maker");
+        assert_eq!(maker(), named);
+        assert_eq!(describe(None, 1).matches(&maker()).count(), 1);
     }
 
     /// A file with one segment of notes: `notes` are (name, kind, value).

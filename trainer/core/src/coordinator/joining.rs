@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::peers::Refusal;
 use super::{Action, Config, Coordinator, PeerId, Phase, peers};
+use crate::capability;
 use crate::control::{FromCoordinator, Join, Role};
 use crate::facts::DataFacts;
 use crate::sampling::Plan;
@@ -93,9 +94,8 @@ impl Coordinator {
     }
 
     fn worker_joined(&mut self, peer: PeerId, join: Join) {
-        if self.capability.is_none() {
-            self.capability = join.capability;
-        }
+        // What `agrees` let in: the first worker's, or the same with the maker of the CPU that an older version left out.
+        self.capability = join.capability;
         join.warnings.into_iter().for_each(|text| self.warn(text));
         if let (None, Some(facts)) = (&self.facts, join.facts) {
             self.adopt(facts);
@@ -169,10 +169,12 @@ impl Coordinator {
         let (Some(facts), Some(capability)) = (&join.facts, &join.capability) else {
             return Err("a worker must say its data facts and its capability".into());
         };
-        if let Some(ours) = self.capability.as_ref().filter(|ours| *ours != capability) {
+        if let Some(ours) = &self.capability
+            && capability::joined(Some(ours), capability).is_none()
+        {
             return Err(format!(
                 "capability differs: this job is computed with `{ours}`, the joining worker has `{capability}`; \
-                 set training.cpuCapability to one that all machines have"
+                 set training.cpuCapability to one that all machines have, or to DEFAULT if the makers of their CPUs differ"
             ));
         }
         match &self.facts {

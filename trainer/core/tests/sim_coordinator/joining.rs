@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use trainyard_core::control::{FromCoordinator, Join, Role, ToCoordinator};
-use trainyard_core::coordinator::{Action, Event, PeerId};
+use trainyard_core::coordinator::{Action, Coordinator, Event, PeerId, Start};
 use trainyard_core::facts::DataFacts;
+use trainyard_core::record::Record;
 use trainyard_core::shard::{Passes, Pusher};
 
 use super::bench::*;
@@ -82,6 +83,43 @@ fn a_join_that_differs_is_refused_with_the_difference_named() {
         assert_eq!(bench.phase(), "Training");
         assert_eq!(bench.coordinator.progress().servers, 2);
     }
+}
+
+/// Older versions did not record the maker of the CPU, by which MKL picks its kernels.
+#[test]
+fn a_checkpoint_without_the_maker_of_the_cpu_takes_that_of_the_first_worker() {
+    let record = Record {
+        step: 2,
+        ..Record::default()
+    };
+    let mut older = (*manifest(record, 0)).clone();
+    older.capability = "avx2 kernels, MKL AVX2,STRICT".into();
+    let start = Start {
+        manifest: older.into(),
+        best: None,
+    };
+    let mut bench = Bench {
+        coordinator: Coordinator::new(config(), Some(start)),
+        now: Duration::ZERO,
+    };
+    let mut join = |peer: u64, maker: &str| {
+        let capability = format!("avx2 kernels, MKL AVX2,STRICT on {maker}");
+        let join = Join {
+            capability: Some(capability),
+            ..worker(peer as u32)
+        };
+        bench.say(PeerId(peer), ToCoordinator::Join(join))
+    };
+    let welcome = |actions: &[Action], peer| {
+        let first = sent(actions, PeerId(peer)).into_iter().next().cloned();
+        matches!(first, Some(FromCoordinator::Welcome { .. }))
+    };
+    assert!(welcome(&join(10, "AuthenticAMD"), 10));
+    let reason = refusal(&join(11, "GenuineIntel"));
+    for part in ["on AuthenticAMD", "on GenuineIntel", "DEFAULT"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    assert!(welcome(&join(12, "AuthenticAMD"), 12));
 }
 
 /// Another version of the program would send the same again.
