@@ -72,6 +72,9 @@ world: ## Simulate 10,000 random schedules around the operator (WORLD_SEEDS=numb
 sim: ## Simulate 10,000 random jobs of the real coordinator, shards and sessions under faults (SIM_SEEDS=number)
 	SIM_SEEDS=$(or $(SIM_SEEDS),10000) cargo test $(LOCKED) --package trainyard-core --test sim_membership t22 -- --nocapture
 
+soak: libtorch ## Disturb a job for a minute with kills and strangers: nothing grows, and the model is the same
+	cargo test $(LOCKED) --workspace --test local soak -- --include-ignored --nocapture --test-threads=1
+
 bench: libtorch ## Measure speed beside references in the same run (PARTS=exchange: one part)
 	cargo bench $(LOCKED) --profile dev --workspace --bench speed -- $(PARTS)
 
@@ -124,4 +127,4 @@ lint-prerequisites:
 	@scripts/check-prerequisites.sh lint
 
 .PHONY: tools test-upgrade images kind-up kind-down
-.PHONY: help demo demo-cluster build test test-kind test-kind-alone test-cluster world sim bench bench-operator lint chart docs clean libtorch prerequisites lint-prerequisites
+.PHONY: help demo demo-cluster build test test-kind test-kind-alone test-cluster world sim soak bench bench-operator lint chart docs clean libtorch prerequisites lint-prerequisites

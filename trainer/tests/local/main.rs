@@ -12,6 +12,7 @@ mod pods;
 mod recorded;
 mod s3;
 mod second;
+mod soak;
 mod storage;
 mod strangers;
 mod stuck;

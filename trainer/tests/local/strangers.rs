@@ -1,8 +1,8 @@
 //! Strangers at the door of a server, who know the job's name and nothing good.
 
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
 
+use crate::common::process::descriptors;
 use crate::common::wire::{frame, identity, introduced};
 use crate::common::{Run, Spec, example, folder, reference, send, sha};
 use rustix::process::Signal;
@@ -16,11 +16,6 @@ use trainyard_runtime::net::{Channel, Connection, Hello, Timing, connect, read_h
 /// A job that goes on for as long as the test needs it.
 fn endless() -> Spec {
     example("breast-cancer/job.yaml").epochs(100_000)
-}
-
-fn file_descriptors(pid: u32) -> usize {
-    let folder = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs");
-    folder.count()
 }
 
 /// Waits until the other side has ended the connection.
@@ -66,7 +61,7 @@ fn t13_control_connections_that_end_leave_nothing_open() {
     let roster = run.roster().expect("it has told who runs");
     let server = roster.pid("server", 0).expect("a server");
     let ours = identity(&spec, &roster);
-    let before = file_descriptors(server);
+    let before = descriptors(server);
     for body in [b"{}".as_slice(), b"{\"type\":\"drain\"}", &[0xff; 64]] {
         for _ in 0..32 {
             let mut peer = introduced(&roster, ours, Channel::Control).expect("a connection");
@@ -81,7 +76,7 @@ fn t13_control_connections_that_end_leave_nothing_open() {
     }
     // Others may come and go meanwhile, such as those of /status.
     run.until("the end of all connections", |_| {
-        (file_descriptors(server) < before + 16).then_some(())
+        (descriptors(server) < before + 16).then_some(())
     });
     training(&mut run);
 }

@@ -1,7 +1,6 @@
 //! What carries data and control between the processes of a run: Unix sockets that are closed to other
 //! users, or TCP, with the same bits.
 
-use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,6 +13,7 @@ use tempfile::TempDir;
 use trainyard_core::wire::Body;
 use trainyard_runtime::net::{Address, Channel, Listener};
 
+use crate::common::process::doors;
 use crate::common::wire::{frame, identity, introduced, stranger};
 use crate::common::{Roster, Run, Spec, example, folder, reference, send, sha};
 
@@ -37,28 +37,6 @@ fn sockets(roster: &Roster) -> PathBuf {
     let address = roster.coordinator();
     let path = address.strip_prefix("unix:").expect("a Unix socket");
     Path::new(path).parent().expect("a folder").to_owned()
-}
-
-/// Inodes of the TCP sockets that listen on this machine.
-fn listening() -> BTreeSet<String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    let text = tables.map(|table| fs::read_to_string(table).unwrap_or_default());
-    let fields = text.iter().flat_map(|text| text.lines());
-    let fields = fields.map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let listening = fields.filter(|fields| fields.get(3) == Some(&"0A"));
-    listening.map(|fields| fields[9].to_owned()).collect()
-}
-
-/// How many TCP sockets a process listens on.
-fn doors(pid: u32, listening: &BTreeSet<String>) -> usize {
-    let open = entries(Path::new(&format!("/proc/{pid}/fd")));
-    let links = open.iter().filter_map(|path| fs::read_link(path).ok());
-    let inode = |link: PathBuf| {
-        let link = link.to_string_lossy().into_owned();
-        Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
-    };
-    let sockets = links.filter_map(inode);
-    sockets.filter(|inode| listening.contains(inode)).count()
 }
 
 #[test]
@@ -91,12 +69,11 @@ fn t29_a_run_listens_where_only_its_user_comes_and_on_tcp_for_http_alone() {
     for socket in found {
         assert_eq!(mode(&socket), 0o600, "{}", socket.display());
     }
-    let listening = listening();
     let members = roster.of("server").into_iter().map(|m| ("server", m));
     let members = members.chain(roster.of("worker").into_iter().map(|m| ("worker", m)));
     for (role, (index, pid)) in members {
         let http = usize::from((role, index) == ("server", 0));
-        assert_eq!(doors(pid, &listening), http, "{role} {index}");
+        assert_eq!(doors(pid).len(), http, "{role} {index}");
     }
 }
 

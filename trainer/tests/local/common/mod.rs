@@ -3,6 +3,7 @@
 //! Nothing here waits for luck: every wait is for a condition and has a limit.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod process;
 pub mod reference;
 pub mod relay;
 pub mod wire;
