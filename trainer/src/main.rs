@@ -12,6 +12,7 @@ use trainyard::ui::{Mode, Ui, colour_allowed};
 use trainyard::{commands, run, server, torch_program};
 use trainyard_contract::{DEFAULT_CONNECTIONS, MAX_THREADS, MemberCommand, Role, ServerArgs};
 use trainyard_runtime::exit::{self, ExitCode};
+use trainyard_runtime::limits::Callers;
 use trainyard_runtime::net::Timing;
 use trainyard_runtime::output;
 use trainyard_runtime::role;
@@ -137,6 +138,15 @@ fn run_job(args: RunArgs) -> std::process::ExitCode {
 
 fn be_server(args: ServerArgs) -> Result<Ended> {
     let job = role::begin(&args.member.job, args.member.supervised)?;
+    if args.member.supervised.is_none() {
+        // Who supervises has looked at it, and may have been told of other numbers.
+        let callers = Callers {
+            workers: job.manifest.spec.workers.replicas,
+            servers: args.servers,
+            connections: DEFAULT_CONNECTIONS,
+        };
+        callers.check()?;
+    }
     let timing = Timing::default();
     server::run(server::Options {
         job,

@@ -21,6 +21,7 @@ use trainyard_core::control::{Progress, Release};
 use trainyard_core::record::EpochRecord;
 use trainyard_runtime::exit;
 use trainyard_runtime::job::Job;
+use trainyard_runtime::limits::Callers;
 use trainyard_runtime::memory::Company;
 use trainyard_runtime::net::{Listener, Timing};
 use trainyard_runtime::role;
@@ -151,6 +152,12 @@ impl<'a> Supervisor<'a> {
         let out = options.out.as_deref().unwrap_or(&folder.path);
         let servers = options.servers.unwrap_or(spec.servers.replicas).max(1);
         let workers = options.workers.unwrap_or(spec.workers.replicas).max(1);
+        let callers = Callers {
+            workers,
+            servers,
+            connections: options.connections,
+        };
+        callers.check()?;
         let threads = options
             .threads
             .unwrap_or_else(|| trainyard_runtime::leaves_side_by_side(job, workers));

@@ -11,6 +11,7 @@ use trainyard_contract::Key;
 use trainyard_core::control::Role;
 use trainyard_core::shard::Pusher;
 use trainyard_core::wire::{Body, Limits, as_bytes_mut};
+use trainyard_runtime::limits::{BULK, SPARED, STRANGERS, descriptors};
 use trainyard_runtime::net::{
     self, Channel, Closer, Connection, Identity, Incoming, Listener, Met, ReadHalf, Timing,
     read_header, read_payload, refused,
@@ -20,18 +21,8 @@ use super::coordination::{Caller, Input};
 use super::feed::FeedStream;
 use super::shard::Shard;
 
-/// Connections that may be waiting to introduce themselves. Of more, those that have waited longest are
-/// closed: who belongs to the job needs a moment, whatever others do.
-const STRANGERS: usize = 256;
-
 /// Control connections that may be in use: those of some thousand workers.
 const CONTROL: usize = 4096;
-
-/// Descriptors of this process that connections leave to others: files of checkpoints, pages, the log.
-const SPARED: usize = 128;
-
-/// Bulk connections that may be in use: those of some thousand workers.
-const BULK: usize = 16_384;
 
 /// What connections are routed to; changes with the generation.
 #[derive(Default)]
@@ -92,7 +83,7 @@ impl Hub {
             strangers: Mutex::default(),
             open: Arc::default(),
             control: Arc::default(),
-            most: trainyard_runtime::limits::descriptors().saturating_sub(SPARED),
+            most: descriptors().saturating_sub(SPARED),
             key,
             timing,
         })
@@ -169,7 +160,7 @@ impl Hub {
     }
 
     /// Puts a connection on the list of those that have to introduce themselves; if it is full, closes the
-    /// one that has been on it for longest.
+    /// one that has been on it for longest: who belongs to the job needs a moment, whatever others do.
     fn expect(&self, closer: Closer) -> u64 {
         let mut strangers = self.strangers.lock();
         let Strangers { waiting, admitted } = &mut *strangers;

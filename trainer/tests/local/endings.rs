@@ -13,9 +13,9 @@ fn job() -> Spec {
     example("breast-cancer/job.yaml").epochs(2)
 }
 
-/// Limits what each process of a run may map.
-fn within(kibibytes: u64, mut spec: Spec) -> Spec {
-    let script = format!("ulimit -v {kibibytes} && exec \"$0\" \"$@\"");
+/// Limits what each process of a run may have, by an option of `ulimit`.
+fn within(limit: &str, mut spec: Spec) -> Spec {
+    let script = format!("ulimit {limit} && exec \"$0\" \"$@\"");
     spec.wrapper = ["sh", "-c", &script].map(str::to_owned).to_vec();
     spec
 }
@@ -80,7 +80,7 @@ fn t12_an_interrupt_during_the_export_stops_it_and_the_run_goes_on_later() {
 fn t20_a_model_that_cannot_fit_is_refused_before_anything_is_started() {
     let folder = folder();
     let spec = job().set("model.mlp.hidden", "[65536, 65536]");
-    let ended = within(2_000_000, spec).start(folder.path()).wait();
+    let ended = within("-v 2000000", spec).start(folder.path()).wait();
     assert_eq!(ended.code(), Some(2), "{ended}");
     let message = message(&ended);
     for part in [
@@ -112,7 +112,7 @@ fn t20_a_model_that_cannot_fit_its_data_is_refused_once_and_not_tried_again() {
     let spec = job()
         .set("data.train.csv.uri", file.display())
         .set("model.mlp.hidden", "[65536]");
-    let ended = within(2_000_000, spec)
+    let ended = within("-v 2000000", spec)
         .start(&folder.path().join("run"))
         .wait();
     assert_eq!(ended.code(), Some(2), "{ended}");
@@ -121,4 +121,23 @@ fn t20_a_model_that_cannot_fit_its_data_is_refused_once_and_not_tried_again() {
         assert!(message.contains(part), "{part}: {message}");
     }
     assert!(ended.named("restarting").is_empty(), "{ended}");
+}
+
+/// Workers for whom a server has no descriptors would wait for ever.
+#[test]
+fn t15_a_run_with_too_few_file_descriptors_for_its_workers_is_refused_before_it_starts() {
+    let folder = folder();
+    let spec = job().on(100, 1);
+    let ended = within("-n 800", spec).start(folder.path()).wait();
+    assert_eq!(ended.code(), Some(2), "{ended}");
+    let message = message(&ended);
+    for part in [
+        "100 workers",
+        "886 file descriptors",
+        "limit is 800",
+        "ulimit -Hn",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert!(ended.named("started").is_empty(), "{ended}");
 }
