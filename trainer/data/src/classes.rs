@@ -79,6 +79,14 @@ impl RawLabels {
         }
     }
 
+    /// Bytes that they hold, beside names.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Codes { codes, .. } => size_of_val(&codes[..]) as u64,
+            Self::Targets(targets) => size_of_val(&targets[..]) as u64,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Codes { codes, .. } => codes.len(),

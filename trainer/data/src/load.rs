@@ -53,20 +53,24 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
     warnings.extend(source.training_warnings(&schema.input, &train_rows));
     let unseen = source.unseen_classes(&schema.label, &train_rows);
     warnings.extend(warnings::unlearned(&unseen));
-    let train = source.encode(&schema, &train_rows, limits, &mut warnings)?;
+    let beside = limits.beside(source.bytes());
+    let train = source.encode(&schema, &train_rows, &beside, &mut warnings)?;
     let validation = match &options.validation {
         Validation::None => None,
         Validation::Fraction(_) => {
             let unseen = source.unseen_classes(&schema.label, &validation_rows);
             warnings.extend(warnings::unjudged(&unseen));
-            Some(source.encode(&schema, &validation_rows, limits, &mut warnings)?)
+            let beside = beside.beside(train.bytes());
+            Some(source.encode(&schema, &validation_rows, &beside, &mut warnings)?)
         }
         Validation::Source(spec) => {
             drop(source);
-            let source = Source::read_fitted(files, spec, &schema, &[], limits)?;
+            let beside = limits.beside(train.bytes());
+            let source = Source::read_fitted(files, spec, &schema, &[], &beside)?;
             let rows = source.all_rows();
             warnings.extend(source.warnings(&schema.label, &schema.input));
-            let table = source.encode(&schema, &rows, limits, &mut warnings)?;
+            let beside = beside.beside(source.bytes());
+            let table = source.encode(&schema, &rows, &beside, &mut warnings)?;
             let unseen = source.unseen_classes(&schema.label, &rows);
             warnings.extend(warnings::unjudged(&unseen));
             Some(table)

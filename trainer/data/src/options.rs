@@ -100,12 +100,21 @@ pub struct Limits {
     pub categories: usize,
     /// Encoded values of one table (rows times inputs).
     pub values: u64,
-    /// Bytes that the rows of one file may take, as read and as encoded together. A caller gives what its
-    /// machine has: a small file can hold very many rows, above all a compressed one.
+    /// Bytes that the rows of all files of a source may take, as read and as encoded together, and those of another
+    /// source that are held beside them. A caller gives what its machine has: a small file can hold very many
+    /// rows, above all a compressed one.
     pub memory: u64,
 }
 
 impl Limits {
+    /// The same where so many bytes are held already.
+    pub(crate) fn beside(&self, held: u64) -> Limits {
+        Limits {
+            memory: self.memory.saturating_sub(held),
+            ..self.clone()
+        }
+    }
+
     /// Refuses what takes more memory than there may be.
     pub(crate) fn check_memory(&self, bytes: u64) -> Result<(), DataError> {
         if bytes <= self.memory {

@@ -41,7 +41,8 @@ pub fn encode_csv(
     let mut encoded = Encoded::default();
     encoded.warnings.extend(source.filled());
     let rows = source.all_rows();
-    encoded.table = source.encode(schema, &rows, limits, &mut encoded.warnings)?;
+    let beside = limits.beside(source.bytes());
+    encoded.table = source.encode(schema, &rows, &beside, &mut encoded.warnings)?;
     (encoded.lines, encoded.dropped) = source.into_lines();
     Ok(encoded)
 }
@@ -65,7 +66,7 @@ pub fn encode_array(
         let array = Array::read(plain(reader, limits.file_bytes)?, None, limits)?;
         array.check_values()?;
         let rows: Vec<u32> = (0..array.rows() as u32).collect();
-        let features = array.encode(input, &rows, limits)?;
+        let features = array.encode(input, &rows, &limits.beside(array.bytes()))?;
         let table = Table {
             rows: rows.len(),
             width: array.width(),

@@ -117,11 +117,11 @@ impl Source {
         task: Task,
         limits: &Limits,
     ) -> Result<Self, DataError> {
-        let read = |uri| {
+        let read = |uri, limits: &Limits| {
             let bytes = open(files, uri, limits.file_bytes)?;
             Array::read(bytes, Some(format), limits).map_err(|e| e.in_file(uri))
         };
-        let array = read(features)?;
+        let array = read(features, limits)?;
         array
             .row_shape()
             .and_then(|_| array.check_values())
@@ -131,8 +131,9 @@ impl Source {
             let problem = format!("{rows} rows are over {}", u32::MAX);
             return Err(DataError::limit(problem, "split the file").in_file(features));
         }
-        let raw = read(labels)?
-            .labels(task, limits)
+        let beside = limits.beside(array.all_bytes());
+        let raw = read(labels, &beside)?
+            .labels(task, &beside)
             .map_err(|e| e.in_file(labels))?;
         if raw.len() != rows {
             let problem = format!(
@@ -149,6 +150,15 @@ impl Source {
             rows,
             inputs: Inputs::Array(array),
         })
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        let inputs = match &self.inputs {
+            Inputs::Columns { frame, .. } => frame.bytes(),
+            Inputs::Array(array) => array.bytes(),
+        };
+        inputs + self.labels.as_ref().map_or(0, RawLabels::bytes)
     }
 
     /// Rows read.

@@ -24,6 +24,11 @@ pub struct Table {
 }
 
 impl Table {
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        ENCODED * (self.features.len() as u64 + self.labels.len() as u64)
+    }
+
     /// The inputs of one row.
     ///
     /// # Panics

@@ -198,6 +198,17 @@ impl Array {
         Ok(array)
     }
 
+    /// Bytes that it holds as read.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Bytes that it takes as read and encoded.
+    pub(crate) fn all_bytes(&self) -> u64 {
+        let elements = self.bytes.len() / self.dtype.size();
+        self.bytes().saturating_add(elements as u64 * ENCODED)
+    }
+
     /// Rows: the length of the first axis.
     pub(crate) fn rows(&self) -> usize {
         self.shape[0]

@@ -166,6 +166,16 @@ impl Frame {
         values + line + label
     }
 
+    /// Bytes that its rows hold as read, and the names of categories.
+    pub(crate) fn bytes(&self) -> u64 {
+        let value = |column: &RawColumn| match &column.values {
+            RawValues::Numbers(values) => size_of_val(&values[..]),
+            RawValues::Codes { codes, .. } => size_of_val(&codes[..]),
+        } as u64;
+        let lines = size_of_val(&self.lines[..]) + size_of_val(&self.dropped[..]);
+        self.columns.iter().map(value).sum::<u64>() + lines as u64 + self.names
+    }
+
     /// Adds the current record; false if it is to be left out.
     fn push(&mut self, records: &Records, plan: &Plan, limits: &Limits) -> Result<bool, DataError> {
         let mut whole = true;

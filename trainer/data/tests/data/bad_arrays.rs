@@ -1,6 +1,6 @@
 //! T15 for arrays, and for folders.
 
-use trainyard_data::{Files, Folder, SourceSpec, Task, load};
+use trainyard_data::{Files, Folder, SourceSpec, Task, Validation, load};
 
 use crate::common::{
     Memory, assert_error, f32s, idx, load_npy, npy, npy_options, npy_raw, options,
@@ -18,7 +18,7 @@ fn refused_features(case: &str, features: Vec<u8>, fragments: &[&str]) {
 #[test]
 fn t15_an_array_that_does_not_fit_the_memory_at_hand_is_refused_by_its_header() {
     let within = |fortran, memory| {
-        let mut options = npy_options(Task::Binary);
+        let mut options = npy_options(Task::Regression);
         options.limits.memory = memory;
         let features = npy(
             "<f8",
@@ -28,15 +28,50 @@ fn t15_an_array_that_does_not_fit_the_memory_at_hand_is_refused_by_its_header() 
         );
         load_npy(features, npy("|u1", false, "(2,)", &[0, 1]), &options)
     };
-    // 4800 bytes as they are, and 2400 encoded, or as many again to reorder them.
-    for (fortran, needed) in [(false, 7200), (true, 9600)] {
+    // 4800 bytes as they are, and 2400 encoded, or as many again to reorder them. Beside them
+    // the labels, 16 bytes.
+    for (fortran, needed) in [(false, 7216), (true, 9600)] {
         within(fortran, needed).expect("they fit");
         assert_error(
             "one less",
             within(fortran, needed - 1),
-            &["x:", "of memory are at hand"],
+            &[":", "of memory are at hand"],
         );
     }
+}
+
+/// Of two files, the second is held beside the first; and the rows to validate on beside those to train on.
+#[test]
+fn t15_what_is_held_already_is_not_at_hand() {
+    let mut options = npy_options(Task::Regression);
+    let files = || {
+        let column = npy("<f8", false, "(100,)", &0_f64.to_le_bytes().repeat(100));
+        let rows = npy("<f8", false, "(100, 1)", &0_f64.to_le_bytes().repeat(100));
+        let files = Memory::default()
+            .with("x", rows.clone())
+            .with("y", column.clone());
+        files.with("vx", rows).with("vy", column)
+    };
+    // As read and encoded, 1200 bytes each.
+    options.limits.memory = 2400;
+    load(&files(), &options).expect("both fit");
+    options.limits.memory = 2399;
+    assert_error(
+        "labels",
+        load(&files(), &options),
+        &["y:", "of memory are at hand"],
+    );
+    let (features, labels) = ("vx".to_owned(), "vy".to_owned());
+    options.validation = Validation::Source(SourceSpec::Npy { features, labels });
+    // Those to train on have become 800 bytes.
+    options.limits.memory = 3200;
+    load(&files(), &options).expect("all fit");
+    options.limits.memory = 3199;
+    assert_error(
+        "validation",
+        load(&files(), &options),
+        &["vy:", "of memory are at hand"],
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use trainyard_data::{CsvOptions, Files, Limits, Missing, SourceSpec, Task, Validation, load};
 
-use crate::common::{Memory, assert_error, csv_options, edit, gzip, load_csv};
+use crate::common::{Memory, assert_error, bomb, csv_options, edit, gzip, load_csv, npy, options};
 
 /// Name, file, fragments of the message; loaded as binary with the label `y`.
 const BINARY: &[(&str, &[u8], &[&str])] = &[
@@ -442,6 +442,47 @@ fn t15_rows_that_do_not_fit_the_memory_at_hand_are_refused_before_they_are_held(
     let name = |i: u32| format!("1,{}{i},0\n", "x".repeat(1 << 20));
     let names: String = "a,c,y\n".to_owned() + &(0..8).map(name).collect::<String>();
     assert_error("names", within(&names, MEMORY), &fragments);
+}
+
+/// The bound is the memory, wherever in a job the file stands, and not a size that is the same everywhere.
+#[test]
+fn t15_a_file_that_unpacks_to_a_thousand_times_its_size_is_refused_by_the_memory_at_hand() {
+    const MEMORY: u64 = 8 << 20;
+    const ROWS: usize = 16 << 20;
+    let csv = bomb(b"a,y\n", b"1,1\n", ROWS);
+    let array = |shape: &str| bomb(&npy("|u1", false, shape, &[]), &[0], ROWS);
+    let files = Memory::default()
+        .with("a.csv", csv)
+        .with("small.csv", "a,y\n1,0\n2,1\n")
+        .with("rows", array(&format!("({ROWS}, 1)")))
+        .with("column", array(&format!("({ROWS},)")))
+        .with("x", npy("|u1", false, "(2, 1)", &[1, 2]))
+        .with("y", npy("|u1", false, "(2,)", &[0, 1]));
+    let csv = |uri: &str| SourceSpec::Csv(CsvOptions::new(uri, "y"));
+    let npy = |features: &str, labels: &str| SourceSpec::Npy {
+        features: features.into(),
+        labels: labels.into(),
+    };
+    for (place, train, validation) in [
+        ("a.csv:", csv("a.csv"), None),
+        ("a.csv:", csv("small.csv"), Some(csv("a.csv"))),
+        ("rows:", npy("rows", "column"), None),
+        ("column:", npy("x", "column"), None),
+        ("rows:", npy("x", "y"), Some(npy("rows", "column"))),
+    ] {
+        let mut options = options(Task::Regression, train);
+        options.validation = validation.map_or(Validation::None, Validation::Source);
+        options.limits = Limits {
+            memory: MEMORY,
+            ..Limits::default()
+        };
+        let fragments = [
+            place,
+            "8 MiB of memory are at hand",
+            "a machine with more memory",
+        ];
+        assert_error(place, load(&files, &options), &fragments);
+    }
 }
 
 #[test]

@@ -116,6 +116,16 @@ pub fn idx(kind: u8, shape: &[u32], data: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A file that is a thousand times as long unpacked as it is packed: `head`, and `what` `times` times.
+pub fn bomb(head: &[u8], what: &[u8], times: usize) -> Vec<u8> {
+    let bytes = [head, &what.repeat(times)].concat();
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    out.write_all(&bytes).unwrap();
+    let packed = out.finish().unwrap();
+    assert!(bytes.len() / packed.len() >= 1000, "{}", packed.len());
+    packed
+}
+
 /// Little-endian f32.
 pub fn f32s(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()

@@ -115,6 +115,7 @@ fn encode(artifact: &Artifact, args: &PredictArgs) -> Result<Encoded> {
     let mut encoded = encoded.map_err(data_error)?;
     if let Some(path) = &args.labels {
         let name = path.display().to_string();
+        let limits = memory::limits(); // beside the rows
         let labels = encode_labels(schema, &name, open(path)?, &limits).map_err(data_error)?;
         let (rows, found) = (encoded.table.rows, labels.len());
         if rows != found {

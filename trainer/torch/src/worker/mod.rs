@@ -86,6 +86,7 @@ pub fn run(mut options: Options) -> Result<ExitCode> {
     let job = &options.job;
     let training = &job.manifest.spec.training;
     let mut load = job.load_options()?;
+    load.limits.memory = room::share(load.limits.memory, options.company);
     load.schema = match &options.initial_model {
         Some(folder) => Some(trainyard_runtime::artifact::model(folder)?.input_schema),
         None => None,

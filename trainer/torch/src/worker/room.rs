@@ -12,6 +12,20 @@ const IN_A_POD: &str =
 /// What to do about a limit of each process.
 const ALONE: &str = "use fewer or smaller layers, or raise the limit";
 
+/// Of the bytes at hand, those that this worker's data may take: workers that share a machine load them at the same
+/// time, and each sees as much at hand as the first.
+pub(super) fn share(at_hand: u64, company: Option<(u32, u32)>) -> u64 {
+    share_of(at_hand, company, memory::shared().as_ref())
+}
+
+fn share_of(at_hand: u64, company: Option<(u32, u32)>, shared: Option<&Bound>) -> u64 {
+    let workers = company.map_or(1, |(_, workers)| workers.max(1));
+    // Not of what is at hand: that is less by what the others hold, when one is started again.
+    shared.map_or(at_hand, |shared| {
+        at_hand.min(shared.bytes / u64::from(workers))
+    })
+}
+
 /// Checks that this worker, and whoever shares the memory with it, can hold a model. Returns a warning
 /// if that is not certain; one worker tells it for all.
 ///
@@ -131,6 +145,17 @@ mod tests {
         let warning = check(11 * GB).expect("it may fit");
         assert!(warning.is_some_and(|warning| warning.contains("between 11 GB and")));
         assert_eq!(check(100 * GB).expect("it fits"), None);
+    }
+
+    #[test]
+    fn t15_workers_of_one_machine_share_it_when_they_load() {
+        let shared = bound(12 * GB);
+        let share = |at_hand, company| share_of(at_hand, company, Some(&shared));
+        assert_eq!(share(10 * GB, None), 10 * GB);
+        assert_eq!(share(10 * GB, Some((1, 4))), 3 * GB);
+        // The three others hold their data already.
+        assert_eq!(share(2 * GB, Some((1, 4))), 2 * GB);
+        assert_eq!(share_of(10 * GB, Some((1, 4)), None), 10 * GB);
     }
 
     #[test]
