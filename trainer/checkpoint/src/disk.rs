@@ -3,38 +3,12 @@
 //! They stand behind a trait so that tests can lose power between any two of them, and within
 //! any write, which no real file system does on request.
 
-use rustix::fs::OFlags;
-use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Opens a file that a stranger may have put there, to read it.
-///
-/// It must be a regular file, and no symbolic link, which could lead out of its folder. This never waits:
-/// a named pipe would be waited for until somebody writes into it.
-///
-/// # Errors
-/// [`io::ErrorKind::InvalidInput`] if it is something else, or what the system says.
-pub fn open_regular(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let refused = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what);
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path);
-    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::LOOP) => refused("it is a symbolic link, not a regular file"),
-        Some(Errno::NXIO) => refused("it is no regular file"),
-        _ => error,
-    })?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(refused("it is no regular file")),
-    }
-}
+use trainyard_files::open_below;
 
 /// What a path in a folder is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,12 +51,27 @@ pub trait Disk: Send + Sync {
     fn is_abandoned(&self, path: &Path) -> io::Result<bool>;
 }
 
-/// The operating system's file systems.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HostDisk;
+/// The operating system's file systems, for what is in one folder.
+#[derive(Clone, Debug)]
+pub struct HostDisk {
+    folder: PathBuf,
+}
 
 /// Bytes read at once.
 const PIECE: usize = 1 << 20;
+
+impl HostDisk {
+    /// What is in `folder`, which may be a symbolic link; no file is read through a link below it.
+    pub fn of(folder: &Path) -> Self {
+        let folder = folder.to_owned();
+        HostDisk { folder }
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let below = path.strip_prefix(&self.folder);
+        open_below(&self.folder, below.map_err(io::Error::other)?)
+    }
+}
 
 impl Disk for HostDisk {
     type File = File;
@@ -127,7 +116,7 @@ impl Disk for HostDisk {
     }
 
     fn read(&self, path: &Path, sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> io::Result<()> {
-        let mut file = open_regular(path)?;
+        let mut file = self.open(path)?;
         let bytes = usize::try_from(file.metadata()?.len()).unwrap_or(PIECE);
         let mut buffer = vec![0; bytes.clamp(1, PIECE)];
         loop {
@@ -164,7 +153,7 @@ impl Disk for HostDisk {
     }
 
     fn is_abandoned(&self, path: &Path) -> io::Result<bool> {
-        match open_regular(path)?.try_lock() {
+        match self.open(path)?.try_lock() {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),

@@ -36,12 +36,14 @@ impl FolderStorage {
     /// Opens a folder, creating it (and its parents) if it is missing, and removes unfinished
     /// files that no process is writing any more.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StorageError> {
-        Self::open_on(HostDisk, root)
+        let root = root.into();
+        Self::open_on(HostDisk::of(&root), root)
     }
 
     /// Opens a folder that must exist, for reading: nothing is created or removed.
     pub fn open_existing(root: impl Into<PathBuf>) -> Result<Self, StorageError> {
-        let storage = Self::unopened(HostDisk, root.into());
+        let root = root.into();
+        let storage = Self::unopened(HostDisk::of(&root), root);
         let listed = storage.disk.list(&storage.root);
         listed.map_err(|e| StorageError::from_io("listing", shown(&storage.root), e))?;
         Ok(storage)

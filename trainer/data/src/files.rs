@@ -1,11 +1,7 @@
 //! Where bytes come from.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
-
-use rustix::fs::OFlags;
 
 use crate::error::{DataError, ErrorKind};
 use crate::kind;
@@ -57,24 +53,13 @@ impl Folder {
 impl Files for Folder {
     fn open(&self, uri: &str) -> io::Result<Box<dyn Read + Send>> {
         let path = self.resolve(uri)?;
-        // Without waiting: a named pipe would be waited for until somebody writes into it.
-        let mut options = File::options();
-        options
-            .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-        let file = options.open(&path).map_err(|e| match e.kind() {
+        let file = trainyard_files::open(&path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => {
                 let why = format!("there is no file {}", path.display());
                 io::Error::new(io::ErrorKind::InvalidInput, why)
             }
             _ => e,
         })?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file",
-            ));
-        }
         Ok(Box::new(file))
     }
 }

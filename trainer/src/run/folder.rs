@@ -2,15 +2,13 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::OFlags;
 use serde::Serialize;
-use trainyard_checkpoint::disk::open_regular;
 use trainyard_checkpoint::{Error, Log, Storage, spec_differences};
+use trainyard_files::{open_lock, open_regular};
 use trainyard_runtime::artifact;
 use trainyard_runtime::exit::{BadInput, TryAgain};
 use trainyard_runtime::job::{Job, determining};
@@ -138,13 +136,7 @@ impl Folder {
         }
         let create = || {
             fs::create_dir_all(path)?;
-            // A pipe of that name would be waited for.
-            let lock = File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-                .open(path.join(LOCK))?;
+            let lock = open_lock(&path.join(LOCK))?;
             fs::create_dir_all(path.join("logs"))?;
             Ok::<_, io::Error>(lock)
         };

@@ -5,13 +5,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use trainyard_checkpoint::disk::open_regular;
 use trainyard_checkpoint::{Check, Error, Log, spec_differences};
 use trainyard_contract::DEFAULTS;
 use trainyard_contract::pod::JOB_FILE;
 use trainyard_core::manifest::Manifest;
 use trainyard_crds::training_job as api;
 use trainyard_crds::{TrainingJob, TrainingJobSpec};
+use trainyard_files::open_regular;
 use trainyard_object::Address;
 use trainyard_runtime::artifact::{self, Draft, ModelFile, ModelFiles};
 use trainyard_runtime::exit::{self, BadInput, ExitCode};

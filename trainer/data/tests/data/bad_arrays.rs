@@ -319,9 +319,9 @@ fn t15_paths_that_are_not_files_are_refused() {
     refused("", "name a file");
     refused("s3://bucket/key", "only paths");
     refused("../data/Cargo.toml", "..");
-    refused("src", "not a regular file");
+    refused("src", "no regular file");
     refused("no-such.csv", "there is no file");
-    refused("/dev/zero", "not a regular file");
+    refused("/dev/zero", "no regular file");
     assert!(folder.open("Cargo.toml").is_ok());
     assert!(
         folder

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
-use trainyard_checkpoint::disk::open_regular;
 use trainyard_core::layout::{Layout, Placed};
 use trainyard_core::metrics::TaskKind;
+use trainyard_files::open_regular;
 
 use super::files::{self, FileRecord, MetricsFile, ModelFile, ParameterShape, Provenance};
 use super::tensors::{self, Reader};

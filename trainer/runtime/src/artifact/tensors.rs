@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
-use trainyard_checkpoint::disk::open_regular;
+use trainyard_files::open_regular;
 
 /// A tensor to be written.
 pub struct Named<'a> {

@@ -74,6 +74,13 @@ fn artifact_at(place: &Location) -> Result<Location> {
     }
     let inner = place.artifact();
     if holds(&inner)? {
+        if let Location::Folder(path) = &inner
+            && path.is_symlink()
+        {
+            bail!(BadInput(format!(
+                "{inner} is a symbolic link, which is not followed: give the folder that it leads to"
+            )));
+        }
         return Ok(inner);
     }
     if let Location::Folder(path) = place

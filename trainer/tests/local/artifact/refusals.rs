@@ -53,6 +53,22 @@ fn t15_a_bad_file_is_refused_with_its_place() {
     );
 }
 
+/// Whoever passes on a run's folder must not choose what is read beside it.
+#[test]
+fn t15_an_artifact_that_is_a_link_in_its_runs_folder_is_not_followed() {
+    let run = Run::complete(&breast_cancer());
+    let inside = run.export();
+    let artifact = run.path().join("elsewhere");
+    fs::rename(&inside, &artifact).expect("moved");
+    std::os::unix::fs::symlink(&artifact, &inside).expect("a link");
+    let data = breast_cancer().file("breast-cancer.csv");
+    let by_link = trainyard(&[&"predict", &run.path(), &"--csv", &data]);
+    refused(&by_link, &["symbolic link", "give the folder"]);
+    // A folder that is named itself may be one.
+    let named = trainyard(&[&"predict", &inside, &"--csv", &data]);
+    assert_eq!(named.status.code(), Some(0), "{}", text(&named.stderr));
+}
+
 #[test]
 fn a_damaged_artifact_is_refused_and_its_file_named() {
     let run = Run::complete(&diabetes());
