@@ -28,7 +28,7 @@ pub use error::{Error, Skipped};
 pub use folder::FolderStorage;
 pub use log::{Check, Claim, Cleaned, History, HistoryPoint, Loadable, Log};
 pub use memory::MemoryStorage;
-pub use shard::{Section, ShardId, Slice, load_range, verify_shard, write_shard};
+pub use shard::{Section, ShardId, Slice, load_range, verify_shard, write_shard, zeros};
 pub use spec::spec_differences;
 pub use storage::{Object, Storage, StorageError};
 pub use trainyard_core::manifest::{JobIdentity, Manifest, ShardRecord};

@@ -62,8 +62,11 @@ pub fn load_range(
     })
 }
 
-/// As many zeros, if they fit the memory.
-fn zeros(floats: usize) -> Result<Vec<f32>, Error> {
+/// As many zeros.
+///
+/// # Errors
+/// [`Error::NoMemory`] if they do not fit the memory.
+pub fn zeros(floats: usize) -> Result<Vec<f32>, Error> {
     let mut zeros = Vec::new();
     zeros
         .try_reserve_exact(floats)

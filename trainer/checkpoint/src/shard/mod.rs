@@ -10,7 +10,7 @@ mod sizes;
 mod verify;
 mod write;
 
-pub use load::{Slice, load_range};
+pub use load::{Slice, load_range, zeros};
 pub(crate) use sizes::StoredSizes;
 pub use verify::verify_shard;
 pub(crate) use write::parse_key;

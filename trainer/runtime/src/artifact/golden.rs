@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use trainyard_checkpoint::zeros;
 
 use super::tensors::{self, Named, Reader};
 
@@ -85,7 +86,7 @@ impl Golden {
             while let Some(name) = file.next_name().map(str::to_owned) {
                 // Of a shape that the header was checked to have bytes for.
                 let floats: u64 = file.shape(&name).unwrap_or_default().iter().product();
-                let mut values = tensors::zeros(usize::try_from(floats)?)?;
+                let mut values = zeros(usize::try_from(floats)?)?;
                 file.read_next(&mut values)?;
                 match name.as_str() {
                     "inputs" => inputs = values,

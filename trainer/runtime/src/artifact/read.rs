@@ -7,12 +7,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
+use trainyard_checkpoint::zeros;
 use trainyard_core::layout::{Layout, Placed};
 use trainyard_core::metrics::TaskKind;
 use trainyard_files::open_regular;
 
 use super::files::{self, FileRecord, MetricsFile, ModelFile, ParameterShape, Provenance};
-use super::tensors::{self, Reader};
+use super::tensors::Reader;
 use super::{FILES, METRICS, MODEL, PARAMETERS, PROVENANCE};
 use crate::arch::Architecture;
 use crate::exit::BadInput;
@@ -260,7 +261,7 @@ fn parameters(path: &Path, model: &ModelFile, layout: &Layout) -> Result<Vec<f32
     if let Some(name) = file.names().iter().find(other) {
         bail!("parameter {name} is not in {MODEL}");
     }
-    let mut arena = tensors::zeros(layout.len())?;
+    let mut arena = zeros(layout.len())?;
     while let Some(placed) = file.next_name().and_then(|name| placed.get(name)) {
         file.read_next(&mut arena[placed.range()])?;
     }

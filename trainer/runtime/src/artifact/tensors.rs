@@ -160,16 +160,3 @@ impl Reader {
         Ok(())
     }
 }
-
-/// As many zeros.
-///
-/// # Errors
-/// If they do not fit the memory.
-pub fn zeros(floats: usize) -> Result<Vec<f32>> {
-    let mut zeros = Vec::new();
-    zeros
-        .try_reserve_exact(floats)
-        .with_context(|| format!("{floats} floats do not fit the memory"))?;
-    zeros.resize(floats, 0.0);
-    Ok(zeros)
-}
