@@ -395,7 +395,9 @@ impl Cluster {
         let suspended = self.job(&owner).is_some_and(|job| {
             job["spec"]["suspend"] == true || job["status"]["phase"] == "Suspended"
         });
-        self.watchdog.pod_deleted(&uid, by_operator, suspended);
+        // One that does nothing is lost, whoever deletes it.
+        let superfluous = by_operator && !self.hung.contains(&uid);
+        self.watchdog.pod_deleted(&uid, superfluous, suspended);
         let unscheduled = self.pods.get(&uid).is_none_or(|pod| !pod.scheduled);
         let grace = grace
             .or(object["spec"]["terminationGracePeriodSeconds"].as_i64())

@@ -173,8 +173,12 @@ impl Coordinator {
                 .for_each(|peer| self.actions.push(Action::Close(peer)));
             return self.end(Outcome::Drained);
         }
-        let owes = Some(owes.to_owned());
-        self.stall.missed.insert(role, Missed { since: now, owes });
+        let missed = Missed {
+            since: now,
+            patience: Duration::ZERO,
+            owes: Some(owes.to_owned()),
+        };
+        self.stall.missed.insert(role, missed);
         self.refuse(peer, format!("{member} is in the way of the job"), true);
     }
 }

@@ -177,7 +177,8 @@ impl Coordinator {
         }
         for (peer, since) in self.peers.silent(now) {
             if let Some(role) = self.peers.role(peer) {
-                self.stall.silent(role, since);
+                self.stall
+                    .silent(role, since, self.config.heartbeat_timeout);
             }
             self.dismiss(peer);
         }
@@ -220,7 +221,7 @@ impl Coordinator {
             servers: self.peers.servers_ready(),
             checkpoint: self.committed.as_ref().map(|manifest| manifest.step),
             warnings: self.warnings.clone(),
-            stuck: self.stall.stuck(self.ticked, self.config.heartbeat_timeout),
+            stuck: self.stall.stuck(self.ticked),
         }
     }
 

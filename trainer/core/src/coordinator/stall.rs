@@ -5,7 +5,7 @@
 //! lack. Who owes something and says nothing, or holds all that it needs, is dismissed: its leaves go to
 //! others, and it is named, so that whoever has started its process replaces that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use trainyard_contract::{Member, Stuck};
@@ -69,6 +69,8 @@ struct Pace {
 #[derive(Clone, Debug)]
 pub(super) struct Missed {
     pub since: Duration,
+    /// How long it may be silent.
+    pub patience: Duration,
     /// What it does not do; none if it is silent.
     pub owes: Option<String>,
 }
@@ -138,8 +140,13 @@ impl Stall {
     }
 
     /// A peer fell silent at this time.
-    pub(super) fn silent(&mut self, role: Role, since: Duration) {
-        self.missed.insert(role, Missed { since, owes: None });
+    pub(super) fn silent(&mut self, role: Role, since: Duration, timeout: Duration) {
+        let missed = Missed {
+            since,
+            patience: MUTE * timeout,
+            owes: None,
+        };
+        self.missed.insert(role, missed);
     }
 
     /// A member is there, perhaps again.
@@ -148,12 +155,12 @@ impl Stall {
     }
 
     /// Members that are to be replaced.
-    pub(super) fn stuck(&self, now: Duration, timeout: Duration) -> Vec<Stuck> {
+    pub(super) fn stuck(&self, now: Duration) -> Vec<Stuck> {
         let stuck = |(role, missed): (&Role, &Missed)| {
             let time = now.saturating_sub(missed.since);
             let reason = match &missed.owes {
                 Some(owes) => owes.clone(),
-                None if time < MUTE * timeout => return None,
+                None if time < missed.patience => return None,
                 None => format!("has been silent for {} s", time.as_secs()),
             };
             Some(Stuck {
@@ -193,6 +200,38 @@ impl Stall {
 }
 
 impl Coordinator {
+    /// Workers that are there, or should be: whoever begins the next generation of the job expects them.
+    pub fn workers(&self) -> Vec<u32> {
+        let joined = self.peers.joined_workers().into_iter();
+        let joined = joined.filter_map(|peer| self.peers.role(peer));
+        let roles: BTreeSet<Role> = joined.chain(self.stall.missed.keys().copied()).collect();
+        let worker = |role| match role {
+            Role::Worker(index) => Some(index),
+            Role::Server(_) | Role::Observer => None,
+        };
+        roles.into_iter().filter_map(worker).collect()
+    }
+
+    /// These workers were there when this generation began. Who does not join is named, as is each server: a process
+    /// that stands still does not hear of the new generation.
+    pub fn expect(&mut self, workers: &[u32]) {
+        let timeout = self.config.heartbeat_timeout;
+        for index in workers {
+            self.stall
+                .silent(Role::Worker(*index), Duration::ZERO, timeout);
+        }
+        // They may be reading what the generation before has asked for.
+        let patience = UNKNOWN * timeout + self.loading_time();
+        for index in 1..self.config.servers {
+            let missed = Missed {
+                since: Duration::ZERO,
+                patience,
+                owes: None,
+            };
+            self.stall.missed.insert(Role::Server(index), missed);
+        }
+    }
+
     /// What the job waits for, if it waits for members to do something.
     fn mark(&self) -> Option<Mark> {
         let of_servers = |work, version| Mark {

@@ -327,3 +327,37 @@ fn t34_where_a_second_worker_does_no_better_it_is_the_server() {
     let (refused, ..) = stand_still(&mut bench, seconds(60), lacking(vec![0, 1, 2, 3]));
     assert_eq!(refused, [SERVERS[1]], "server 0 has got all");
 }
+
+#[test]
+fn t34_who_does_not_join_a_new_generation_is_named() {
+    let bench = steady();
+    let workers = bench.coordinator.workers();
+    assert_eq!(workers, [0, 1]);
+    let mut bench = Bench::new(config());
+    bench.coordinator.expect(&workers);
+    bench.say(SERVERS[0], ToCoordinator::Join(server(0)));
+    bench.say(WORKERS[1], ToCoordinator::Join(worker(1)));
+    let pass = |bench: &mut Bench, time: u64| {
+        for _ in 0..time {
+            bench.now += seconds(1);
+            bench.say(WORKERS[1], ToCoordinator::Heartbeat);
+            bench.event(Event::Tick);
+        }
+    };
+    pass(&mut bench, 14);
+    assert_eq!(named(&bench), Vec::<String>::new());
+    pass(&mut bench, 2);
+    assert_eq!(named(&bench), ["worker-0 has been silent for 16 s"]);
+    // A server may be reading a checkpoint.
+    pass(&mut bench, 570);
+    assert_eq!(named(&bench).len(), 1);
+    pass(&mut bench, 20);
+    assert_eq!(
+        named(&bench),
+        [
+            "server-1 has been silent for 606 s",
+            "worker-0 has been silent for 606 s"
+        ]
+    );
+    assert_eq!(bench.coordinator.workers(), [0, 1], "the next may find it");
+}
