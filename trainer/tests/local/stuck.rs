@@ -83,7 +83,7 @@ fn warning(run: &mut Run, part: &str) {
 
 #[test]
 fn t34_a_worker_that_lies_or_only_beats_is_named_and_the_others_compute_its_leaves() {
-    let (spec, folder) = (job(400), folder());
+    let (spec, folder) = (job(250), folder());
     let mut run = spec.clone().on(1, 2).start(folder.path());
     let known = run.until("a checkpoint", |_| newest(folder.path()));
     let roster = run.roster().expect("it has told who runs");
@@ -120,7 +120,7 @@ fn t34_a_worker_that_lies_or_only_beats_is_named_and_the_others_compute_its_leav
 
 #[test]
 fn t34_processes_that_stand_still_are_replaced() {
-    let (spec, folder) = (job(400), folder());
+    let (spec, folder) = (job(250), folder());
     let mut run = spec.clone().on(1, 2).start(folder.path());
     run.reach(100);
     let stop = |run: &mut Run, members: &[(&str, u64)]| {
