@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::evaluation::Evaluation;
 use super::{Coordinator, PeerId, Phase};
 
 /// Heartbeat timeouts for which a claim waits for somebody who can compute the same.
@@ -30,7 +31,12 @@ pub(super) struct Claim {
 impl Coordinator {
     /// A worker says that a loss is no number.
     pub(super) fn claims_not_finite(&mut self, peer: PeerId, step: u64, place: &str, value: &str) {
-        if step >= self.attainable() {
+        // It is a step that may be begun, or the version under evaluation.
+        if step >= self.gate
+            && self
+                .pass_in_progress()
+                .is_none_or(|pass| pass.version != step)
+        {
             let reason = format!("nobody can have computed step {step} yet");
             return self.refuse(peer, reason, true);
         }
@@ -46,12 +52,8 @@ impl Coordinator {
     }
 
     fn claim(&mut self, peer: PeerId, step: u64, says: String, message: String) {
-        let work = match &self.phase {
-            Phase::Validating(pass) | Phase::Final(pass) if pass.version == step => {
-                Work::Pass(pass.id)
-            }
-            _ => Work::Step(step),
-        };
+        let pass = self.pass_in_progress().filter(|pass| pass.version == step);
+        let work = pass.map_or(Work::Step(step), |pass| Work::Pass(pass.id));
         self.peers.set_aside(peer);
         self.claims.retain(|claim| claim.peer != peer);
         self.claims.push(Claim {
@@ -66,12 +68,11 @@ impl Coordinator {
     /// What became of claims: a second worker says the same, or nobody else is there who could; or the job
     /// has moved on without it.
     pub(super) fn settle_claims(&mut self, now: Duration) {
-        let (step, pass) = (self.version(), self.pass_in_progress());
-        let disproved = |claim: &mut Claim| match claim.work {
-            Work::Step(claimed) => step > claimed,
-            Work::Pass(claimed) => pass != Some(claimed),
-        };
-        for claim in self.claims.extract_if(.., disproved).collect::<Vec<_>>() {
+        let (disproved, open): (Vec<Claim>, Vec<Claim>) = std::mem::take(&mut self.claims)
+            .into_iter()
+            .partition(|claim| self.is_disproved(claim));
+        self.claims = open;
+        for claim in disproved {
             let Some(who) = self.peers.name(claim.peer) else {
                 continue;
             };
@@ -95,14 +96,25 @@ impl Coordinator {
         }
     }
 
+    /// Whether others have computed what a worker could not.
+    fn is_disproved(&self, claim: &Claim) -> bool {
+        match (claim.work, &self.phase) {
+            (Work::Step(step), _) => self.version() > step,
+            (Work::Pass(id), Phase::Validating(pass) | Phase::Final(pass)) => pass.id != id,
+            (Work::Pass(_), Phase::Training | Phase::Restoring | Phase::Completing) => true,
+            // It was broken off.
+            (Work::Pass(_), _) => false,
+        }
+    }
+
     /// A worker is gone. It says the same again if it comes back.
     pub(super) fn forget_claims(&mut self, peer: PeerId) {
         self.claims.retain(|claim| claim.peer != peer);
     }
 
-    fn pass_in_progress(&self) -> Option<u64> {
+    fn pass_in_progress(&self) -> Option<&Evaluation> {
         match &self.phase {
-            Phase::Validating(pass) | Phase::Final(pass) => Some(pass.id),
+            Phase::Validating(pass) | Phase::Final(pass) => Some(pass),
             _ => None,
         }
     }

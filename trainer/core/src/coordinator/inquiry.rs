@@ -153,6 +153,7 @@ impl Coordinator {
     }
 
     fn give_up_all(&mut self, now: Duration, peers: Vec<PeerId>, owes: &str) {
+        self.stall.judged += 1;
         peers
             .into_iter()
             .for_each(|peer| self.give_up(now, peer, owes));

@@ -20,6 +20,8 @@ const PATIENCE: u32 = 20;
 const SHORTEST: u32 = 2;
 /// Heartbeat timeouts for which it must have stood still where it is not known how long a step takes.
 const UNKNOWN: u32 = 120;
+/// How often the time that a job may stand still is doubled, where it does not move on with others either.
+const MOST_DOUBLED: u32 = 8;
 /// Batches that take as long as a block, at most.
 const BATCHES: f64 = 16.0;
 /// Heartbeat timeouts after which a storage that all wait for is named.
@@ -79,7 +81,12 @@ pub(super) struct Missed {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stall {
     mark: Option<Mark>,
+    /// When the job last moved on.
+    moved: Duration,
+    /// When it was last looked for who is in the way, if it has not moved on since.
     pub since: Duration,
+    /// How often somebody was given up, since it has moved on.
+    pub judged: u32,
     pace: Pace,
     pub inquiry: Option<Inquiry>,
     /// The version at which workers were replaced.
@@ -135,7 +142,8 @@ impl Pace {
 impl Stall {
     /// Nobody has listened for a while: what was waited for may have come.
     pub(super) fn forgive(&mut self, now: Duration) {
-        self.since = now;
+        (self.moved, self.since) = (now, now);
+        self.judged = 0;
         self.inquiry = None;
     }
 
@@ -301,7 +309,7 @@ impl Coordinator {
             if let (Some(known), Some(mark)) = (&known, &mark)
                 && known.work == mark.work
             {
-                let took = now.saturating_sub(self.stall.since);
+                let took = now.saturating_sub(self.stall.moved);
                 self.stall.pace.learn(known, took);
             }
             self.stall.mark = mark;
@@ -328,12 +336,14 @@ impl Coordinator {
         let timeout = self.config.heartbeat_timeout;
         let members = self.peers.members().len() as u64;
         let batch = self.config.batch_size.max(1);
-        match self.stall.pace.expected(mark, members, batch) {
+        let patience = match self.stall.pace.expected(mark, members, batch) {
             Some(expected) => expected.saturating_mul(PATIENCE).max(SHORTEST * timeout),
             None if mark.work == Work::Leaving => MUTE * timeout,
             None if mark.work == Work::Saving => SLOW_STORAGE * timeout,
             None => UNKNOWN * timeout + self.loading_time(),
-        }
+        };
+        // Where others did no better, perhaps all is slow.
+        patience.saturating_mul(1 << self.stall.judged.min(MOST_DOUBLED))
     }
 
     /// How long a server may take to read its part of a checkpoint.

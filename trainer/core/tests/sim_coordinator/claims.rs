@@ -168,3 +168,43 @@ fn t34_a_failure_waits_no_longer_than_a_minute_for_somebody_who_can_compute() {
     assert_eq!(failure(&ended), "no memory");
     assert!(waited >= 60, "it waited for {waited} seconds");
 }
+
+#[test]
+fn t16_a_stop_during_validation_makes_nobody_a_liar() {
+    let mut bench = Bench::training(config(), 2000);
+    bench.step();
+    let actions = bench.step();
+    let (peer, ..) = evaluations(&actions).remove(0);
+    let told = ToCoordinator::NonFinite {
+        step: 2,
+        place: "validation block 0".into(),
+        value: "NaN".into(),
+    };
+    assert_eq!(outcome(&bench.say(peer, told)), None);
+    let stopping = bench.say(OBSERVER, ToCoordinator::Stop);
+    let refused =
+        |action: &Action| matches!(action, Action::Send(_, FromCoordinator::Refused { .. }));
+    assert!(!stopping.iter().any(refused), "{stopping:?}");
+    assert_eq!(bench.coordinator.progress().warnings, Vec::<String>::new());
+}
+
+/// The parameters of the best epoch are published as a version past all that were trained.
+#[test]
+fn t16_the_evaluation_of_the_restored_version_may_fail_too() {
+    let mut bench = Bench::training(config(), 0);
+    while bench.phase() == "Training" && bench.coordinator.record().step < 6 {
+        bench.step();
+        let step = bench.coordinator.record().step;
+        bench.written(step);
+        bench.committed(step);
+    }
+    assert_eq!(bench.phase(), "Evaluating");
+    let told = ToCoordinator::NonFinite {
+        step: 6,
+        place: "training block 0".into(),
+        value: "NaN".into(),
+    };
+    assert_eq!(outcome(&bench.say(WORKERS[0], told.clone())), None);
+    let message = failure(&bench.say(WORKERS[1], told));
+    assert!(message.contains("NaN at step 6"), "{message}");
+}

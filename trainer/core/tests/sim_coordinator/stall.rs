@@ -361,3 +361,33 @@ fn t34_who_does_not_join_a_new_generation_is_named() {
     );
     assert_eq!(bench.coordinator.workers(), [0, 1], "the next may find it");
 }
+
+/// A machine that becomes a thousand times slower: one that is replaced in vain is given time, and what a step takes
+/// now is known from then on.
+#[test]
+fn t34_a_job_that_becomes_very_slow_goes_on() {
+    let mut bench = steady();
+    bench.event(Event::Closed(WORKERS[1]));
+    let answers = lacking(vec![0, 1, 2, 3]);
+    let mut replaced = 0;
+    for _ in 0..30 {
+        // A step takes 25 seconds, and is begun anew by each new worker.
+        loop {
+            let (refused, ..) = stand_still(&mut bench, seconds(25), &answers);
+            if refused.is_empty() {
+                break;
+            }
+            replaced += 1;
+            let mut again = worker(0);
+            again.incarnation += 1;
+            bench.say(WORKERS[0], ToCoordinator::Join(again));
+            let ready = ToCoordinator::Ready {
+                version: bench.coordinator.record().step,
+                chunks: 0,
+            };
+            bench.say(WORKERS[0], ready);
+        }
+        bench.step();
+    }
+    assert!(replaced <= 2, "replaced {replaced} times");
+}
