@@ -217,6 +217,38 @@ fn t13_a_push_that_cannot_be_true_is_refused() {
     step(&rules, chunk); // nothing of it was counted
 }
 
+/// The loss of a leaf is an f32. Larger ones, each finite, could add up to what no checkpoint can hold.
+#[test]
+fn t13_a_loss_that_no_rows_have_is_refused() {
+    let rules = rules(u64::MAX);
+    let (mut chunks, _) = shard_at(&rules, 2);
+    let most = f64::from(f32::MAX) * ROWS as f64;
+    let mut taken = |loss: f64| {
+        let push = Push {
+            step: 2,
+            node: Node::ROOT,
+            chunk: 1,
+            tally: Tally { rows: ROWS, loss },
+        };
+        chunks[0].take(&rules, 2, &push, vec![0.0; 16], Vec::new)
+    };
+    for loss in [
+        1.01 * most,
+        -1.01 * most,
+        f64::MAX,
+        f64::MIN,
+        f64::NAN,
+        f64::INFINITY,
+    ] {
+        let refused = taken(loss).err();
+        assert!(
+            matches!(refused, Some(Refusal::Loss { .. })),
+            "{loss}: {refused:?}"
+        );
+    }
+    assert!(matches!(taken(most), Ok(Taken::Applied { .. })));
+}
+
 #[test]
 fn t13_parameters_of_another_length_are_refused() {
     let rules = rules(u64::MAX);

@@ -189,12 +189,13 @@ fn check_tally(rules: &Rules, push: &Push) -> Result<(), Refusal> {
     if !rules.tree.valid(node) {
         return Err(Refusal::Node(node.get()));
     }
+    let loss = || Refusal::Loss {
+        step,
+        node: node.get(),
+        loss: tally.loss.to_string(),
+    };
     if !tally.loss.is_finite() {
-        return Err(Refusal::Loss {
-            step,
-            node: node.get(),
-            loss: tally.loss.to_string(),
-        });
+        return Err(loss());
     }
     let batch = rules.plan.position(step).rows;
     let rows = rules.tree.node_rows(node, batch.end - batch.start);
@@ -206,6 +207,11 @@ fn check_tally(rules: &Rules, push: &Push) -> Result<(), Refusal> {
             expected,
             actual,
         });
+    }
+    // The loss of a leaf is an f32, and 0 without rows. Of larger ones the sum over an epoch could be infinite,
+    // which JSON has no number for: nobody could read the checkpoint.
+    if tally.loss.abs() > f64::from(f32::MAX) * tally.rows as f64 {
+        return Err(loss());
     }
     Ok(())
 }

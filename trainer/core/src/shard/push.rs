@@ -56,7 +56,8 @@ pub enum Refusal {
         /// The node.
         node: u32,
     },
-    /// A push whose loss is no number. Workers tell the coordinator of such a step, and do not push it.
+    /// A push whose loss is no number, or larger than that of any rows. Workers tell the coordinator of such a step, and
+    /// do not push it.
     #[error("a push for step {step}, node {node}, with a loss of {loss}")]
     Loss {
         /// The step.
