@@ -13,6 +13,7 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use trainyard_contract::pod;
 
@@ -93,15 +94,22 @@ async fn answer(listener: tokio::net::TcpListener, pages: Router) {
         {
             oldest.abort();
         }
-        let connection = http1::Builder::new()
-            .keep_alive(false)
-            .max_buf_size(REQUEST_BYTES)
-            .serve_connection(
-                TokioIo::new(stream),
-                TowerToHyperService::new(pages.clone()),
-            );
-        open.push_back(tokio::spawn(tokio::time::timeout(LIFE, connection)).abort_handle());
+        let connection = connection(stream, pages.clone());
+        open.push_back(tokio::spawn(connection).abort_handle());
     }
+}
+
+/// Answers one request on a connection; after ten seconds it is over, whatever has come.
+pub async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    pages: Router,
+) {
+    let answered = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(REQUEST_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages));
+    // Whoever asks hears of what is wrong; nobody else wants to know.
+    let _ = tokio::time::timeout(LIFE, answered).await;
 }
 
 /// Metrics in the Prometheus text format, under names that begin with `trainyard_`.
