@@ -75,6 +75,18 @@ sim: ## Simulate 10,000 random jobs of the real coordinator, shards and sessions
 soak: libtorch ## Disturb a job for a minute with kills and strangers: nothing grows, and the model is the same
 	cargo test $(LOCKED) --workspace --test local soak -- --include-ignored --nocapture --test-threads=1
 
+# Coverage comes from a pass of the compiler that stable Rust has. It is for the fuzzer's target alone: build scripts link no fuzzer.
+COVERAGE := -C passes=sancov-module $(addprefix -C llvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+FUZZING := $(abspath $(or $(CARGO_TARGET_DIR),target))/fuzz
+HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
+
+fuzz: ## Fuzz one kind of what is read from outside (TARGET=frames SECONDS=600; without TARGET: their names)
+	@[[ -d fuzz/corpus/$(TARGET) && -n '$(TARGET)' ]] || { echo "TARGET is one of: $$(ls fuzz/corpus | paste --serial --delimiters=' ')" >&2; exit 2; }
+	RUSTFLAGS='$(COVERAGE)' cargo build $(LOCKED) --package trainyard-fuzz --features libfuzzer --target $(HOST) --target-dir $(FUZZING)
+	mkdir -p $(FUZZING)/found/$(TARGET)
+	FUZZ_TARGET=$(TARGET) $(FUZZING)/$(HOST)/debug/trainyard-fuzz -max_total_time=$(or $(SECONDS),600) -timeout=10 -rss_limit_mb=256 \
+		-max_len=16384 -artifact_prefix=$(FUZZING)/ $(FUZZING)/found/$(TARGET) fuzz/corpus/$(TARGET)
+
 bench: libtorch ## Measure speed beside references in the same run (PARTS=exchange: one part)
 	cargo bench $(LOCKED) --profile dev --workspace --bench speed -- $(PARTS)
 
@@ -127,4 +139,4 @@ lint-prerequisites:
 	@scripts/check-prerequisites.sh lint
 
 .PHONY: tools test-upgrade images kind-up kind-down
-.PHONY: help demo demo-cluster build test test-kind test-kind-alone test-cluster world sim soak bench bench-operator lint chart docs clean libtorch prerequisites lint-prerequisites
+.PHONY: help demo demo-cluster build test test-kind test-kind-alone test-cluster world sim soak fuzz bench bench-operator lint chart docs clean libtorch prerequisites lint-prerequisites

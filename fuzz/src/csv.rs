@@ -1,0 +1,121 @@
+//! Text files of data.
+
+use std::io::{self, Read};
+
+use trainyard_data::{
+    CsvOptions, Dataset, Files, InputSchema, Limits, LoadOptions, Missing, Normalization,
+    SourceSpec, Task, Validation, encode_csv, load,
+};
+
+use crate::again;
+
+/// One file, under every name.
+struct One<'a>(&'a [u8]);
+
+impl Files for One<'_> {
+    fn open(&self, _: &str) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(io::Cursor::new(self.0.to_vec())))
+    }
+}
+
+/// Reads the input as training data, with options by its first byte, and again for prediction.
+pub fn run(input: &[u8]) -> bool {
+    let Some((&how, text)) = input.split_first() else {
+        return false;
+    };
+    let options = options(how);
+    let Ok(data) = load(&One(text), &options) else {
+        return false;
+    };
+    sound(&data);
+    let encoded = encode_csv(&data.facts.schema, "a.csv", text, &limits());
+    // Rows without a label are left out of the training, and not out of a prediction.
+    let drops = matches!(&options.train, SourceSpec::Csv(csv) if csv.missing == Missing::DropRow);
+    if !drops && options.validation == Validation::None {
+        let encoded = encoded.expect("what can be trained on can be predicted");
+        assert_eq!(encoded.table.rows, data.train.rows);
+        assert_eq!(bits(&encoded.table.features), bits(&data.train.features));
+    }
+    true
+}
+
+/// Values by their bits.
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Bounds as of a small machine.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        file_bytes: 1 << 20,
+        record_bytes: 1 << 16,
+        columns: 2000,
+        categories: 200,
+        values: 1 << 20,
+        memory: 64 << 20,
+    }
+}
+
+/// The task of the lowest bits.
+pub(crate) fn task(how: u8) -> Task {
+    match how & 3 {
+        0 => Task::Binary,
+        1 => Task::Multiclass,
+        _ => Task::Regression,
+    }
+}
+
+fn options(how: u8) -> LoadOptions {
+    let has = |bit: u8| how & (1 << bit) != 0;
+    LoadOptions {
+        task: task(how),
+        positive: None,
+        train: SourceSpec::Csv(CsvOptions {
+            categorical: match has(2) {
+                true => vec!["c".into()],
+                false => Vec::new(),
+            },
+            exclude: match has(3) {
+                true => vec!["x".into()],
+                false => Vec::new(),
+            },
+            missing: match (has(4), has(5)) {
+                (false, _) => Missing::Error,
+                (true, false) => Missing::Mean,
+                (true, true) => Missing::DropRow,
+            },
+            na_is_missing: has(5),
+            unnamed: has(6),
+            ..CsvOptions::new("a.csv", "y")
+        }),
+        validation: match has(7) {
+            true => Validation::Fraction(0.3),
+            false => Validation::None,
+        },
+        normalization: match has(3) {
+            true => Normalization::None,
+            false => Normalization::Standardize,
+        },
+        seed: 7,
+        schema: None,
+        limits: limits(),
+    }
+}
+
+/// What must hold of any data that were accepted.
+pub(crate) fn sound(data: &Dataset) {
+    data.facts.check().expect("the facts fit together");
+    again::<InputSchema>(&data.facts.schema);
+    let width: u64 = data.facts.input_shape.iter().product();
+    let classes = data.facts.schema.label.classes.len();
+    for table in std::iter::once(&data.train).chain(&data.validation) {
+        assert!(table.rows > 0);
+        assert_eq!(table.width as u64, width);
+        assert_eq!(table.features.len(), table.rows * table.width);
+        assert_eq!(table.labels.len(), table.rows);
+        let values = table.features.iter().chain(&table.labels);
+        assert!(values.copied().all(f32::is_finite));
+        let is_class = |label: f32| (label as usize) < classes && label.fract() == 0.0;
+        assert!(classes == 0 || table.labels.iter().all(|&label| is_class(label)));
+    }
+}
