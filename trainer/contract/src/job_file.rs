@@ -60,13 +60,13 @@ impl<Metadata, Spec> JobFile<Metadata, Spec> {
     /// If it is another.
     pub fn is_a(&self, api_version: &str, kind: &str) -> Result<(), OtherKind> {
         let is_kind = self.api_version == api_version && self.kind == kind;
-        if is_kind && self.defaults <= DEFAULTS {
+        if is_kind && (first()..=DEFAULTS).contains(&self.defaults) {
             return Ok(());
         }
         if is_kind {
             return Err(OtherKind {
                 found: format!("job with defaults {}", self.defaults),
-                known: format!("job with defaults {DEFAULTS} or earlier ones"),
+                known: format!("job with defaults {} to {DEFAULTS}", first()),
             });
         }
         Err(OtherKind {
@@ -130,6 +130,12 @@ mod tests {
                 "{told}"
             );
         }
+        let none = File {
+            defaults: 0,
+            ..file.clone()
+        };
+        let error = none.is_a("example.org/v1", "Job").expect_err("no defaults");
+        assert!(error.to_string().contains("defaults 0"), "{error}");
         let later = File {
             defaults: DEFAULTS + 1,
             ..file
