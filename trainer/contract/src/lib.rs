@@ -56,5 +56,8 @@ pub use job_file::{DEFAULTS, JobFile, OtherKind, PodJobMetadata};
 pub use key::{Key, NotAKey};
 pub use member::{Member, NotAMember, Role};
 pub use metrics::{FinalMetrics, Metric, Metrics};
-pub use progress::{MAX_WARNING_BYTES, MAX_WARNINGS, Progress, Stuck, add_warning};
+pub use progress::{
+    MAX_WARNING_BYTES, MAX_WARNINGS, MAX_WARNINGS_OF_WORKERS, Progress, Stuck, add_warning,
+    cut_warning,
+};
 pub use report::{ExportReport, Report, TERMINATION_MESSAGE_LIMIT, cut_termination_message};

@@ -6,6 +6,8 @@ use crate::{Member, Metrics};
 
 /// The most warnings of a job that are kept.
 pub const MAX_WARNINGS: usize = 16;
+/// The most of them that workers may bring along; the rest is for what the coordinator finds.
+pub const MAX_WARNINGS_OF_WORKERS: usize = MAX_WARNINGS * 3 / 4;
 /// The most bytes of a warning.
 pub const MAX_WARNING_BYTES: usize = 512;
 
@@ -63,15 +65,21 @@ pub struct Stuck {
 }
 
 /// Adds a warning to those of a job, cut to its longest, if it is new and there is room.
-pub fn add_warning(warnings: &mut Vec<String>, mut text: String) {
+pub fn add_warning(warnings: &mut Vec<String>, text: String) {
+    let text = cut_warning(text);
+    if warnings.len() < MAX_WARNINGS && !warnings.contains(&text) {
+        warnings.push(text);
+    }
+}
+
+/// A warning of at most [`MAX_WARNING_BYTES`].
+pub fn cut_warning(mut text: String) -> String {
     const CUT: &str = "...";
     if text.len() > MAX_WARNING_BYTES {
         text.truncate(text.floor_char_boundary(MAX_WARNING_BYTES - CUT.len()));
         text += CUT;
     }
-    if warnings.len() < MAX_WARNINGS && !warnings.contains(&text) {
-        warnings.push(text);
-    }
+    text
 }
 
 #[cfg(test)]

@@ -32,6 +32,17 @@ pub enum Role {
     Observer,
 }
 
+impl Role {
+    /// A member as users are told of it: `server 0`. An observer is none.
+    pub fn name(self) -> Option<String> {
+        match self {
+            Role::Server(index) => Some(format!("server {index}")),
+            Role::Worker(index) => Some(format!("worker {index}")),
+            Role::Observer => None,
+        }
+    }
+}
+
 /// The first message on a control stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

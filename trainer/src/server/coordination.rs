@@ -98,8 +98,8 @@ impl Drop for Waiting {
 pub enum Ended {
     /// Its work is over.
     Finished(Outcome),
-    /// A peer brought this generation; these workers were there.
-    Regenerated(u32, Vec<u32>),
+    /// A peer brought this generation.
+    Regenerated(u32),
 }
 
 /// What `/status`, `/metrics` and `/healthz` show.
@@ -344,10 +344,7 @@ impl Coordination {
                 Action::Commit(commit) => {
                     let _ = self.commits.send(*commit);
                 }
-                Action::Regenerate(generation) => {
-                    let workers = self.coordinator.workers();
-                    ended = Some(Ended::Regenerated(generation, workers));
-                }
+                Action::Regenerate(generation) => ended = Some(Ended::Regenerated(generation)),
                 Action::Finish(outcome) => ended = Some(Ended::Finished(outcome)),
             }
         }

@@ -129,13 +129,11 @@ impl Server {
     /// Runs coordinators, one a generation, until the job or this process is done.
     fn lead(self: &Arc<Self>) -> Result<termination::Ended> {
         let mut generation = self.options.generation;
-        let mut workers = Vec::new();
         let exit = loop {
             // Storage may be away for minutes, and nothing of this generation is to be saved yet.
             self.terminate.leave_at_once(ExitCode::TryAgain);
-            match self.coordinate(generation, &workers)? {
-                Ended::Regenerated(newer, there) => {
-                    workers = there;
+            match self.coordinate(generation)? {
+                Ended::Regenerated(newer) => {
                     tracing::info!(
                         generation = newer,
                         "beginning again under a newer generation"
@@ -162,8 +160,8 @@ impl Server {
         Ok(termination::Ended::Complete(Box::new(report)))
     }
 
-    /// Runs the coordinator of a generation, at whose beginning these workers were there.
-    fn coordinate(self: &Arc<Self>, generation: u32, workers: &[u32]) -> Result<Ended> {
+    /// Runs the coordinator of a generation.
+    fn coordinate(self: &Arc<Self>, generation: u32) -> Result<Ended> {
         let identity = self.identity(generation);
         let Options {
             job,
@@ -182,8 +180,7 @@ impl Server {
         }
         let start = start(&log)?;
         let config = job.coordinator(generation, *servers, timing);
-        let mut coordinator = Coordinator::new(config, start);
-        coordinator.expect(workers);
+        let coordinator = Coordinator::new(config, start);
 
         let (sender, inputs) = channel();
         let (commits, orders) = channel();

@@ -7,6 +7,9 @@ use super::{Coordinator, PeerId, Phase};
 
 /// Heartbeat timeouts for which a claim waits for somebody who can compute the same.
 const PATIENCE: u32 = 60;
+/// Heartbeat timeouts for which a worker that has left may come back, before a claim is believed that nobody else is
+/// there to confirm.
+const ABSENCE: u32 = 12;
 
 /// Until when a claim can be disproved.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -87,13 +90,26 @@ impl Coordinator {
         let Some(first) = self.claims.first() else {
             return;
         };
-        let role = self.peers.role(first.peer);
-        let other = |claim: &Claim| self.peers.role(claim.peer) != role;
-        let late = now > first.since + PATIENCE * self.config.heartbeat_timeout;
-        let nobody = !self.peers.others_can_compute() || (late && self.peers.members().is_empty());
-        if nobody || self.claims.iter().any(other) {
-            self.fail(first.message.clone());
+        let timeout = self.config.heartbeat_timeout;
+        let late = now > first.since + PATIENCE * timeout;
+        // One that was there a moment ago is being restarted.
+        let absent = |left: Duration| now <= left + ABSENCE * timeout;
+        let awaited = self.peers.others_can_compute() || self.left.is_some_and(absent);
+        let nobody = !awaited || (late && self.peers.members().is_empty());
+        let confirmed = self.claims.iter().find(|claim| self.is_confirmed(claim));
+        let believed = confirmed.or_else(|| self.claims.first().filter(|_| nobody));
+        if let Some(message) = believed.map(|claim| claim.message.clone()) {
+            self.fail(message);
         }
+    }
+
+    /// Whether two workers say the same of the same work.
+    fn is_confirmed(&self, claim: &Claim) -> bool {
+        let role = self.peers.role(claim.peer);
+        self.claims.iter().any(|other| {
+            (other.work, &other.says) == (claim.work, &claim.says)
+                && self.peers.role(other.peer) != role
+        })
     }
 
     /// Whether others have computed what a worker could not.
@@ -109,7 +125,12 @@ impl Coordinator {
 
     /// A worker is gone. It says the same again if it comes back.
     pub(super) fn forget_claims(&mut self, peer: PeerId) {
+        let before = self.claims.len();
         self.claims.retain(|claim| claim.peer != peer);
+        let computed = before == self.claims.len() && self.peers.is_worker_that_stays(peer);
+        if computed {
+            self.left = Some(self.ticked);
+        }
     }
 
     fn pass_in_progress(&self) -> Option<&Evaluation> {

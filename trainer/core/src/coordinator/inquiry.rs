@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::stall::{Mark, Missed, SLOW_STORAGE, Work, member};
+use super::stall::{Mark, SLOW_STORAGE, Work};
 use super::{Action, Coordinator, Outcome, PeerId, Phase};
 use crate::assignment::leaf_range;
 use crate::control::{FromCoordinator, Role};
@@ -164,8 +164,9 @@ impl Coordinator {
         let Some(role) = self.peers.role(peer) else {
             return;
         };
-        let Some(member) = member(role) else { return };
-        let member = format!("{} {}", member.role, member.index);
+        let Some(member) = self.peers.name(peer) else {
+            return;
+        };
         self.warn(format!("{member} {owes}; it is replaced"));
         if role == Role::Server(0) {
             // It is this very process. Its supervisor starts another under a newer generation.
@@ -174,12 +175,7 @@ impl Coordinator {
                 .for_each(|peer| self.actions.push(Action::Close(peer)));
             return self.end(Outcome::Drained);
         }
-        let missed = Missed {
-            since: now,
-            patience: Duration::ZERO,
-            owes: Some(owes.to_owned()),
-        };
-        self.stall.missed.insert(role, missed);
+        self.stall.given_up(role, now, owes);
         self.refuse(peer, format!("{member} is in the way of the job"), true);
     }
 }

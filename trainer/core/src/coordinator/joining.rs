@@ -8,7 +8,7 @@ use super::{Action, Config, Coordinator, PeerId, Phase, peers};
 use crate::capability;
 use crate::control::{FromCoordinator, Join, Role};
 use crate::facts::DataFacts;
-use crate::sampling::Plan;
+use crate::sampling::{Plan, SamplingError};
 
 /// The furthest that a peer's generation may be ahead of ours. Supervisors add 1 for each server that is
 /// lost, so nobody who means this job comes near; a generation is claimed in the log for good, and whoever
@@ -32,6 +32,9 @@ impl Coordinator {
         }
         if let Err(reason) = self.agrees(&join) {
             return self.refuse(peer, reason, false);
+        }
+        if let Err(reason) = self.can_be(&join) {
+            return self.refuse(peer, reason, true);
         }
         if let Some(newer) = self.newer(&join) {
             return match newer {
@@ -96,7 +99,7 @@ impl Coordinator {
     fn worker_joined(&mut self, peer: PeerId, join: Join) {
         // What `agrees` let in: the first worker's, or the same with the maker of the CPU that an older version left out.
         self.capability = join.capability;
-        join.warnings.into_iter().for_each(|text| self.warn(text));
+        self.warnings.told(join.warnings);
         if let (None, Some(facts)) = (&self.facts, join.facts) {
             self.adopt(facts);
         }
@@ -117,13 +120,7 @@ impl Coordinator {
 
     /// Takes over the facts of the data; they stay for the job's life.
     pub(super) fn adopt(&mut self, facts: Arc<DataFacts>) {
-        let Config {
-            batch_size,
-            epochs,
-            seed,
-            ..
-        } = self.config;
-        match Plan::new(facts.train_rows, batch_size, epochs, seed) {
+        match self.plan_of(&facts) {
             Ok(plan) => self.plan = Some(plan),
             Err(error) => return self.fail(error.to_string()),
         }
@@ -192,9 +189,34 @@ impl Coordinator {
                     ),
                 })
             }
-            Some(_) => Ok(()),
-            // All that the job makes of its data is sized by these.
-            None => facts.check().map_err(|error| error.to_string()),
+            _ => Ok(()),
         }
+    }
+
+    /// Whether there can be data as a worker has found them. All that the job makes of its data is sized by these
+    /// facts, if it is the first.
+    fn can_be(&self, join: &Join) -> Result<(), String> {
+        let (None, Some(facts), Role::Worker(index)) = (&self.facts, &join.facts, join.role) else {
+            return Ok(());
+        };
+        let checked = facts.check().map_err(|error| error.to_string());
+        let planned = checked.and_then(|()| self.plan_of(facts).map_err(|error| error.to_string()));
+        planned.map(drop).map_err(|error| {
+            format!(
+                "worker {index} has found {} training rows: {error}; it should have refused them itself: look for \
+                 errors of the memory on its machine",
+                facts.train_rows
+            )
+        })
+    }
+
+    fn plan_of(&self, facts: &DataFacts) -> Result<Plan, SamplingError> {
+        let Config {
+            batch_size,
+            epochs,
+            seed,
+            ..
+        } = self.config;
+        Plan::new(facts.train_rows, batch_size, epochs, seed)
     }
 }

@@ -16,12 +16,11 @@ mod reports;
 mod saving;
 mod stall;
 mod training;
+mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-
-use trainyard_contract::add_warning;
 
 use crate::control::{FromCoordinator, Progress, Release, Role, ToCoordinator};
 use crate::facts::DataFacts;
@@ -33,6 +32,7 @@ use halting::Halting;
 use peers::Peers;
 use saving::Pending;
 use stall::Stall;
+use warnings::Warnings;
 
 pub use crate::record::{Best, EarlyStopping, EpochRecord, HISTORY_LIMIT, Record};
 pub use interface::{Action, Commit, Config, Event, Outcome, PeerId, Start};
@@ -96,9 +96,11 @@ pub struct Coordinator {
     beaten: Duration,
     actions: Vec<Action>,
     /// What the user should know.
-    warnings: Vec<String>,
+    warnings: Warnings,
     /// What workers say that another must confirm.
     claims: Vec<Claim>,
+    /// When a worker was last lost that had nothing of that kind to say.
+    left: Option<Duration>,
     stall: Stall,
 }
 
@@ -124,8 +126,9 @@ impl Coordinator {
             ticked: Duration::ZERO,
             beaten: Duration::ZERO,
             actions: Vec::new(),
-            warnings: Vec::new(),
+            warnings: Warnings::default(),
             claims: Vec::new(),
+            left: None,
             stall: Stall::default(),
         };
         if let Some(Start { manifest, best }) = start {
@@ -177,8 +180,7 @@ impl Coordinator {
         }
         for (peer, since) in self.peers.silent(now) {
             if let Some(role) = self.peers.role(peer) {
-                self.stall
-                    .silent(role, since, self.config.heartbeat_timeout);
+                self.stall.silent(role, since);
             }
             self.dismiss(peer);
         }
@@ -220,8 +222,8 @@ impl Coordinator {
             workers: self.peers.members().len().min(self.config.leaves as usize) as u32,
             servers: self.peers.servers_ready(),
             checkpoint: self.committed.as_ref().map(|manifest| manifest.step),
-            warnings: self.warnings.clone(),
-            stuck: self.stall.stuck(self.ticked),
+            warnings: self.warnings.all(),
+            stuck: self.stall.stuck(self.ticked, self.config.heartbeat_timeout),
         }
     }
 
@@ -247,7 +249,7 @@ impl Coordinator {
     }
 
     fn warn(&mut self, text: String) {
-        add_warning(&mut self.warnings, text);
+        self.warnings.found(text);
     }
 
     fn send(&mut self, peer: PeerId, message: FromCoordinator) {
@@ -325,11 +327,7 @@ impl Coordinator {
     /// Turns away a peer whose message cannot be decoded: it runs another version of the program, and
     /// would send the same again.
     fn undecodable(&mut self, peer: PeerId, role: Role, error: &str) {
-        let sender = match role {
-            Role::Server(index) => format!("server {index}"),
-            Role::Worker(index) => format!("worker {index}"),
-            Role::Observer => "an observer".into(),
-        };
+        let sender = role.name().unwrap_or_else(|| "an observer".into());
         let reason = format!(
             "a message of {sender} cannot be decoded ({error}): run the same version of Trainyard in all \
              processes of the job"

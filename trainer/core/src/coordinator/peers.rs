@@ -28,6 +28,13 @@ struct Peer {
     next_epoch: u64,
 }
 
+impl Peer {
+    /// Whether it is a worker that is not set aside.
+    fn is_able(&self) -> bool {
+        matches!(self.role, Role::Worker(_)) && !self.aside
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Server {
     peer: Option<PeerId>,
@@ -264,9 +271,15 @@ impl Peers {
 
     /// Workers that are not set aside and mean to stay, also those that are still loading.
     pub fn able_workers(&self) -> Vec<PeerId> {
-        let able = |p: &Peer| matches!(p.role, Role::Worker(_)) && !p.aside && p.draining.is_none();
-        let able = self.peers.iter().filter(|(_, p)| able(p));
+        let stays = |p: &Peer| p.is_able() && p.draining.is_none();
+        let able = self.peers.iter().filter(|(_, p)| stays(p));
         able.map(|(id, _)| *id).collect()
+    }
+
+    /// Whether this is a worker that was not asked to leave.
+    pub fn is_worker_that_stays(&self, peer: PeerId) -> bool {
+        let peer = self.peers.get(&peer);
+        peer.is_some_and(|p| p.is_able() && p.draining.is_none())
     }
 
     /// Since when a peer has been there, or has had its share of the work.
@@ -276,11 +289,12 @@ impl Peers {
 
     /// A member as users are told of it.
     pub fn name(&self, peer: PeerId) -> Option<String> {
-        match self.role(peer)? {
-            Role::Worker(index) => Some(format!("worker {index}")),
-            Role::Server(index) => Some(format!("server {index}")),
-            Role::Observer => None,
-        }
+        self.role(peer)?.name()
+    }
+
+    /// Counts the changes of the membership.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Draining workers that may go: a step has ended since they asked, or none is under way.
@@ -425,7 +439,7 @@ impl Peers {
     /// Members are the workers that hold a version and mean to stay. If all mean to leave, they
     /// finish together what they have begun.
     fn update_members(&mut self) {
-        let able = |p: &Peer| matches!(p.role, Role::Worker(_)) && p.ready && !p.aside;
+        let able = |p: &Peer| p.is_able() && p.ready;
         let staying = self.peers.values().any(|p| able(p) && p.draining.is_none());
         let member = |p: &Peer| able(p) && (p.draining.is_none() || !staying);
         let mut members: Vec<_> = self
@@ -479,7 +493,7 @@ impl Peers {
     /// Views that differ from what each worker was last sent. A draining worker whose leaves others
     /// have taken over keeps the one it has until it is released, and so goes on computing.
     pub fn changed_views(&mut self, leaves: u32, limit: u64) -> Vec<(PeerId, View)> {
-        let sharing = &self.members[..self.members.len().min(leaves as usize)];
+        let sharing = self.sharing(leaves).to_vec();
         let addresses: Vec<String> = self
             .servers
             .iter()

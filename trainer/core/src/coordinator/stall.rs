@@ -5,7 +5,7 @@
 //! lack. Who owes something and says nothing, or holds all that it needs, is dismissed: its leaves go to
 //! others, and it is named, so that whoever has started its process replaces that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trainyard_contract::{Member, Stuck};
@@ -24,10 +24,14 @@ const UNKNOWN: u32 = 120;
 const MOST_DOUBLED: u32 = 8;
 /// Batches that take as long as a block, at most.
 const BATCHES: f64 = 16.0;
+/// How much longer steps take than what they are known by for blocks: whoever evaluates computes no gradients.
+const GRADIENTS: f64 = 2.0;
 /// Heartbeat timeouts after which a storage that all wait for is named.
 pub(super) const SLOW_STORAGE: u32 = 12;
 /// Bytes that a storage gives a server in a second at least.
 const SLOWEST: u64 = 1 << 20;
+/// The most members that are missed at a time: those of the largest local run.
+const MOST_MISSED: usize = 1024;
 /// Heartbeat timeouts of silence from which on a process is taken to be stuck. One that was silent for one
 /// timeout is not waited for any longer, but may come back with what it holds.
 const MUTE: u32 = 3;
@@ -59,7 +63,15 @@ pub(super) struct Mark {
     rows: u64,
 }
 
-/// How long work has taken at most, of late.
+impl Mark {
+    /// Whether the next mark says that what this one waits for was done. A pass has blocks of about one size, and perhaps
+    /// only one; the last step before a pass waits for more than a step.
+    fn led_to(&self, next: &Mark) -> bool {
+        self.work == next.work || matches!(self.work, Work::Blocks(_))
+    }
+}
+
+/// How long work has taken at most, of late, while the same members were there.
 #[derive(Clone, Debug, Default)]
 struct Pace {
     step: Option<Duration>,
@@ -69,29 +81,29 @@ struct Pace {
 
 /// A member that is no longer waited for.
 #[derive(Clone, Debug)]
-pub(super) struct Missed {
-    pub since: Duration,
-    /// How long it may be silent.
-    pub patience: Duration,
+struct Missed {
+    since: Duration,
     /// What it does not do; none if it is silent.
-    pub owes: Option<String>,
+    owes: Option<String>,
 }
 
 /// Whether the job moves on, and who is in its way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stall {
     mark: Option<Mark>,
-    /// When the job last moved on.
-    moved: Duration,
-    /// When it was last looked for who is in the way, if it has not moved on since.
+    /// When the job last moved on, or, if it has not since, it was last looked for who is in the way.
     pub since: Duration,
-    /// How often somebody was given up, since it has moved on.
+    /// How often somebody was given up, since the job has moved on.
     pub judged: u32,
+    /// The membership when it was last looked at, and since when the same members have been there and the job has not
+    /// moved on.
+    epoch: u64,
+    settled: Duration,
     pace: Pace,
     pub inquiry: Option<Inquiry>,
     /// The version at which workers were replaced.
     pub replaced_at: Option<u64>,
-    pub missed: BTreeMap<Role, Missed>,
+    missed: BTreeMap<Role, Missed>,
 }
 
 pub(super) fn member(role: Role) -> Option<Member> {
@@ -131,7 +143,8 @@ impl Pace {
                 // A step takes a row through the network and back, and its workers share the batch. What many
                 // rows take together is less than what as many small batches do.
                 let batches = (mark.rows as f64 / batch as f64).min(BATCHES);
-                let of_steps = |step: Duration| step.as_secs_f64() * members as f64 * batches;
+                let of_steps =
+                    |step: Duration| step.as_secs_f64() * members as f64 * batches / GRADIENTS;
                 let known = self.row.map(of_rows).or_else(|| self.step.map(of_steps))?;
                 Duration::try_from_secs_f64(known).ok()
             }
@@ -142,19 +155,29 @@ impl Pace {
 impl Stall {
     /// Nobody has listened for a while: what was waited for may have come.
     pub(super) fn forgive(&mut self, now: Duration) {
-        (self.moved, self.since) = (now, now);
+        (self.since, self.settled) = (now, now);
         self.judged = 0;
         self.inquiry = None;
     }
 
     /// A peer fell silent at this time.
-    pub(super) fn silent(&mut self, role: Role, since: Duration, timeout: Duration) {
-        let missed = Missed {
-            since,
-            patience: MUTE * timeout,
-            owes: None,
-        };
+    pub(super) fn silent(&mut self, role: Role, since: Duration) {
+        self.miss(role, Missed { since, owes: None });
+    }
+
+    /// A member is no longer waited for, since it does not do this.
+    pub(super) fn given_up(&mut self, role: Role, since: Duration, owes: &str) {
+        let owes = Some(owes.to_owned());
+        self.miss(role, Missed { since, owes });
+    }
+
+    fn miss(&mut self, role: Role, missed: Missed) {
         self.missed.insert(role, missed);
+        if self.missed.len() > MOST_MISSED {
+            let oldest = self.missed.iter().min_by_key(|(_, missed)| missed.since);
+            let oldest = oldest.map(|(role, _)| *role);
+            oldest.map(|role| self.missed.remove(&role));
+        }
     }
 
     /// A member is there, perhaps again.
@@ -162,13 +185,13 @@ impl Stall {
         self.missed.remove(&role);
     }
 
-    /// Members that are to be replaced.
-    pub(super) fn stuck(&self, now: Duration) -> Vec<Stuck> {
+    /// Members that are to be replaced. Those that are silent have been for three heartbeat timeouts.
+    pub(super) fn stuck(&self, now: Duration, timeout: Duration) -> Vec<Stuck> {
         let stuck = |(role, missed): (&Role, &Missed)| {
             let time = now.saturating_sub(missed.since);
             let reason = match &missed.owes {
                 Some(owes) => owes.clone(),
-                None if time < missed.patience => return None,
+                None if time < MUTE * timeout => return None,
                 None => format!("has been silent for {} s", time.as_secs()),
             };
             Some(Stuck {
@@ -208,38 +231,6 @@ impl Stall {
 }
 
 impl Coordinator {
-    /// Workers that are there, or should be: whoever begins the next generation of the job expects them.
-    pub fn workers(&self) -> Vec<u32> {
-        let joined = self.peers.joined_workers().into_iter();
-        let joined = joined.filter_map(|peer| self.peers.role(peer));
-        let roles: BTreeSet<Role> = joined.chain(self.stall.missed.keys().copied()).collect();
-        let worker = |role| match role {
-            Role::Worker(index) => Some(index),
-            Role::Server(_) | Role::Observer => None,
-        };
-        roles.into_iter().filter_map(worker).collect()
-    }
-
-    /// These workers were there when this generation began. Who does not join is named, as is each server: a process
-    /// that stands still does not hear of the new generation.
-    pub fn expect(&mut self, workers: &[u32]) {
-        let timeout = self.config.heartbeat_timeout;
-        for index in workers {
-            self.stall
-                .silent(Role::Worker(*index), Duration::ZERO, timeout);
-        }
-        // They may be reading what the generation before has asked for.
-        let patience = UNKNOWN * timeout + self.loading_time();
-        for index in 1..self.config.servers {
-            let missed = Missed {
-                since: Duration::ZERO,
-                patience,
-                owes: None,
-            };
-            self.stall.missed.insert(Role::Server(index), missed);
-        }
-    }
-
     /// What the job waits for, if it waits for members to do something.
     fn mark(&self) -> Option<Mark> {
         let of_servers = |work, version| Mark {
@@ -302,14 +293,20 @@ impl Coordinator {
     pub(super) fn watch_for_stalls(&mut self, now: Duration) {
         let mark = self.mark();
         let known = self.stall.mark;
+        let epoch = self.peers.epoch();
+        let same_members = std::mem::replace(&mut self.stall.epoch, epoch) == epoch;
+        if !same_members {
+            self.stall.settled = now;
+        }
         let same = |known: &Mark, mark: &Mark| {
             (known.work, known.version, known.done) == (mark.work, mark.version, mark.done)
         };
         if !matches!((&known, &mark), (Some(known), Some(mark)) if same(known, mark)) {
             if let (Some(known), Some(mark)) = (&known, &mark)
-                && known.work == mark.work
+                && known.led_to(mark)
+                && same_members
             {
-                let took = now.saturating_sub(self.stall.moved);
+                let took = now.saturating_sub(self.stall.settled);
                 self.stall.pace.learn(known, took);
             }
             self.stall.mark = mark;

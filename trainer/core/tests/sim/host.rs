@@ -35,7 +35,7 @@ impl Host {
 
 impl World {
     /// Begins a coordinator in a process.
-    pub fn coordinate(&mut self, process: Pid, workers: &[u32]) {
+    pub fn coordinate(&mut self, process: Pid) {
         let generation = self.processes[process].generation;
         if self.storage.claim.0 > generation {
             return self.replaced(process);
@@ -55,8 +55,7 @@ impl World {
         }
         let start = self.storage.start();
         let step = start.as_ref().map_or(0, |start| start.manifest.step);
-        let mut coordinator = Coordinator::new(self.toy.config(generation), start);
-        coordinator.expect(workers);
+        let coordinator = Coordinator::new(self.toy.config(generation), start);
         let host = Host {
             life: self.lives,
             coordinator,
@@ -224,13 +223,12 @@ impl World {
                 assert!(generation > host.generation);
                 // The committer finishes what it has been given.
                 let claim = (host.generation, host.life);
-                let workers = host.coordinator.workers();
                 for work in std::mem::take(&mut host.work) {
                     self.commit(claim, work);
                 }
                 self.end_life(process);
                 self.processes[process].generation = generation;
-                self.coordinate(process, &workers);
+                self.coordinate(process);
             }
             Action::Finish(outcome) => self.finished(process, outcome),
         }

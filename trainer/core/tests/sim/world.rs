@@ -530,7 +530,7 @@ impl World {
         );
         if index == 0 {
             self.leader = Some(process);
-            self.coordinate(process, &[]);
+            self.coordinate(process);
         } else {
             self.after(0, Event::Connect(process));
         }

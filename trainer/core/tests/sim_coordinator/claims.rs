@@ -1,5 +1,7 @@
 //! What one worker says would end the job: another must say the same.
 
+use std::time::Duration;
+
 use trainyard_core::control::{FromCoordinator, ToCoordinator};
 use trainyard_core::coordinator::{Action, Event, PeerId};
 use trainyard_core::round::Tally;
@@ -85,14 +87,88 @@ fn t16_a_block_that_two_workers_find_not_finite_fails_the_job() {
 #[test]
 fn t16_a_worker_alone_is_believed() {
     let mut bench = Bench::training(config(), 0);
-    bench.event(Event::Closed(WORKERS[0]));
-    let message = failure(&bench.say(WORKERS[1], not_finite(0, 3)));
-    assert!(message.contains("NaN at step 0, leaf 3"), "{message}");
-    // So is the last one that is left.
+    bench.say(WORKERS[0], ToCoordinator::Drain);
+    bench.step();
+    let message = failure(&bench.say(WORKERS[1], not_finite(1, 3)));
+    assert!(message.contains("NaN at step 1, leaf 3"), "{message}");
+}
+
+/// Time passes, and those that are there beat.
+fn pass(bench: &mut Bench, limit: Duration, there: &[PeerId]) -> (Vec<Action>, Duration) {
+    let begin = bench.now;
+    while bench.now < begin + limit {
+        bench.now += TIMEOUT / 5;
+        let mut actions = Vec::new();
+        for peer in there {
+            actions.extend(bench.say(*peer, ToCoordinator::Heartbeat));
+        }
+        actions.extend(bench.event(Event::Tick));
+        if outcome(&actions).is_some() {
+            return (actions, bench.now - begin);
+        }
+    }
+    (Vec::new(), limit)
+}
+
+#[test]
+fn t16_the_last_worker_is_believed_when_no_other_comes_back() {
+    // In whatever order it lies and the other goes.
+    for goes_first in [true, false] {
+        let mut bench = Bench::training(config(), 0);
+        bench.now += TIMEOUT / 5;
+        bench.event(Event::Tick);
+        let mut said = Vec::new();
+        if goes_first {
+            bench.event(Event::Closed(WORKERS[0]));
+        }
+        said.extend(bench.say(WORKERS[1], not_finite(0, 3)));
+        if !goes_first {
+            said.extend(bench.event(Event::Closed(WORKERS[0])));
+        }
+        assert_eq!(outcome(&said), None, "the other may be restarted");
+        let (ended, after) = pass(&mut bench, 100 * TIMEOUT, &[SERVERS[1], WORKERS[1]]);
+        let message = failure(&ended);
+        assert!(message.contains("NaN at step 0, leaf 3"), "{message}");
+        assert!((12 * TIMEOUT..14 * TIMEOUT).contains(&after), "{after:?}");
+    }
+}
+
+#[test]
+fn t34_a_worker_that_comes_back_disproves_what_was_said_meanwhile() {
     let mut bench = Bench::training(config(), 0);
+    bench.event(Event::Closed(WORKERS[0]));
     assert_eq!(outcome(&bench.say(WORKERS[1], not_finite(0, 3))), None);
-    let message = failure(&bench.event(Event::Closed(WORKERS[0])));
-    assert!(message.contains("NaN at step 0, leaf 3"), "{message}");
+    let (ended, _) = pass(&mut bench, 6 * TIMEOUT, &[SERVERS[1], WORKERS[1]]);
+    assert_eq!(ended, []);
+    bench.say(PeerId(50), ToCoordinator::Join(worker(0)));
+    let ready = ToCoordinator::Ready {
+        version: 0,
+        chunks: 0,
+    };
+    bench.say(PeerId(50), ready);
+    let done = bench.step();
+    assert!(refusal(&done).contains("is not so"), "{done:?}");
+}
+
+/// One that lies and one whose disk fails do not bear each other out: a third computes the leaves of both.
+#[test]
+fn t34_two_that_say_different_things_are_no_two_that_say_the_same() {
+    let mut bench = Bench::training(config(), 0);
+    bench.say(PeerId(12), ToCoordinator::Join(worker(2)));
+    let ready = ToCoordinator::Ready {
+        version: 0,
+        chunks: 0,
+    };
+    bench.say(PeerId(12), ready);
+    assert_eq!(
+        outcome(&bench.say(WORKERS[0], failed("no space left"))),
+        None
+    );
+    assert_eq!(outcome(&bench.say(WORKERS[1], not_finite(0, 3))), None);
+    let done = bench.step();
+    assert!(refusal(&done).contains("is not so"), "{done:?}");
+    assert_eq!(bench.phase(), "Training");
+    assert_eq!(bench.coordinator.progress().workers, 1);
 }
 
 #[test]

@@ -329,37 +329,80 @@ fn t34_where_a_second_worker_does_no_better_it_is_the_server() {
 }
 
 #[test]
-fn t34_who_does_not_join_a_new_generation_is_named() {
-    let bench = steady();
-    let workers = bench.coordinator.workers();
-    assert_eq!(workers, [0, 1]);
-    let mut bench = Bench::new(config());
-    bench.coordinator.expect(&workers);
-    bench.say(SERVERS[0], ToCoordinator::Join(server(0)));
-    bench.say(WORKERS[1], ToCoordinator::Join(worker(1)));
-    let pass = |bench: &mut Bench, time: u64| {
-        for _ in 0..time {
+fn t34_those_who_are_missed_are_not_counted_without_end() {
+    let mut bench = steady();
+    for crowd in 0..4 {
+        for index in 2..600 {
+            let peer = PeerId(1000 + 1000 * crowd + u64::from(index));
+            let mut newcomer = worker(1000 * crowd as u32 + index);
+            newcomer.incarnation += 1000 * crowd;
+            bench.say(peer, ToCoordinator::Join(newcomer));
+        }
+        for _ in 0..20 {
             bench.now += seconds(1);
-            bench.say(WORKERS[1], ToCoordinator::Heartbeat);
+            bench.step();
+            bench.say(SERVERS[1], ToCoordinator::Heartbeat);
             bench.event(Event::Tick);
         }
-    };
-    pass(&mut bench, 14);
-    assert_eq!(named(&bench), Vec::<String>::new());
-    pass(&mut bench, 2);
-    assert_eq!(named(&bench), ["worker-0 has been silent for 16 s"]);
-    // A server may be reading a checkpoint.
-    pass(&mut bench, 570);
-    assert_eq!(named(&bench).len(), 1);
-    pass(&mut bench, 20);
-    assert_eq!(
-        named(&bench),
-        [
-            "server-1 has been silent for 606 s",
-            "worker-0 has been silent for 606 s"
-        ]
-    );
-    assert_eq!(bench.coordinator.workers(), [0, 1], "the next may find it");
+    }
+    let named = named(&bench);
+    assert_eq!(named.len(), 1024);
+    assert!(named[1023].starts_with("worker-3599 "), "the latest stay");
+}
+
+/// The pace of steps.
+const STEP: Duration = Duration::from_millis(10);
+
+/// Steps up to the next validation, which is left to do. Returns what was asked for.
+fn to_validation(bench: &mut Bench) -> Vec<Action> {
+    let mut asked = Vec::new();
+    while bench.phase() == "Training" {
+        bench.now += STEP;
+        bench.event(Event::Tick);
+        asked = bench.step();
+    }
+    assert_eq!(bench.phase(), "Validating");
+    bench.event(Event::Tick);
+    asked
+}
+
+/// A pass over 500 rows has a single block.
+#[test]
+fn t34_how_long_a_pass_of_one_block_takes_is_known_for_the_next() {
+    let mut config = config();
+    config.epochs = 100;
+    let mut bench = Bench::training(config, 500);
+    let asked = to_validation(&mut bench);
+    for _ in 0..6 {
+        bench.now += Duration::from_millis(500);
+        for peer in SERVERS.iter().chain(&WORKERS) {
+            bench.say(*peer, ToCoordinator::Heartbeat);
+        }
+        bench.event(Event::Tick);
+    }
+    answer(&mut bench, &asked, 500, 0.5);
+    bench.event(Event::Tick);
+    to_validation(&mut bench);
+    let (refused, after, _) =
+        stand_still(&mut bench, seconds(3600), |_| Answer::Servers(Vec::new()));
+    assert_eq!(refused.len(), 1);
+    assert!((seconds(55)..seconds(62)).contains(&after), "{after:?}");
+}
+
+#[test]
+fn t34_a_step_that_has_waited_for_a_member_that_is_gone_is_no_measure() {
+    let mut bench = steady();
+    let answers = lacking(Vec::new());
+    stand_still(&mut bench, seconds(9), &answers);
+    bench.event(Event::Closed(WORKERS[1]));
+    bench.event(Event::Tick);
+    bench.now += STEP;
+    bench.event(Event::Tick);
+    bench.step();
+    bench.event(Event::Tick);
+    let (refused, after, _) = stand_still(&mut bench, seconds(3600), lacking(vec![0]));
+    assert_eq!(refused, [WORKERS[0]]);
+    assert!((seconds(10)..seconds(11)).contains(&after), "{after:?}");
 }
 
 /// A machine that becomes a thousand times slower: one that is replaced in vain is given time, and what a step takes

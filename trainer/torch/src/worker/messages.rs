@@ -2,7 +2,7 @@
 
 use std::io;
 
-use trainyard_contract::MAX_WARNINGS;
+use trainyard_contract::MAX_WARNINGS_OF_WORKERS as MOST;
 use trainyard_core::control::{Block, ToCoordinator};
 use trainyard_core::facts::DataFacts;
 use trainyard_core::metrics::BlockResult;
@@ -58,7 +58,6 @@ pub(super) fn check(facts: &DataFacts) -> Result<(), BadInput> {
 
 /// The warnings to tell, of all that there are in the log. Some room is left for the coordinator's own.
 pub(super) fn warnings(mut all: Vec<String>) -> Vec<String> {
-    const MOST: usize = MAX_WARNINGS * 3 / 4;
     if all.len() > MOST {
         let more = all.len() - (MOST - 1);
         all.truncate(MOST - 1);
