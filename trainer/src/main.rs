@@ -137,8 +137,9 @@ fn run_job(args: RunArgs) -> std::process::ExitCode {
 }
 
 fn be_server(args: ServerArgs) -> Result<Ended> {
-    let job = role::begin(&args.member.job, args.member.supervised)?;
-    if args.member.supervised.is_none() {
+    let job = role::begin(&args.member.job, &args.member.supervision)?;
+    role::show_life(&args.member.supervision)?;
+    if args.member.supervision.supervised.is_none() {
         // Who supervises has looked at it, and may have been told of other numbers.
         let callers = Callers {
             workers: job.manifest.spec.workers.replicas,

@@ -15,7 +15,9 @@ use trainyard_contract::pod::{
     CONTAINER, DATA_FOLDER, HEALTH_PAGE, HTTP_PORT, JOB_FOLDER, JOB_PATH, PROTOCOL_PORT,
     STORAGE_FOLDER, TEMPORARY_FOLDER, TERMINATION_MESSAGE_PATH,
 };
-use trainyard_contract::{FinisherArgs, Member, MemberArgs, Role, ServerArgs, WorkerArgs};
+use trainyard_contract::{
+    FinisherArgs, Member, MemberArgs, Role, ServerArgs, Supervision, WorkerArgs,
+};
 use trainyard_crds::training_job::{PodSettings, Volume as JobVolume};
 
 use super::{USER, config_name, coordinator_name, keys, labels, pod_name, storage_uri};
@@ -153,7 +155,7 @@ fn args(job: &Job, member: Member, generation: u64) -> Vec<String> {
         http: Some(format!("0.0.0.0:{HTTP_PORT}")),
         key_file: None,
         termination_message: Some(TERMINATION_MESSAGE_PATH.into()),
-        supervised: None,
+        supervision: Supervision::default(),
     };
     match member.role {
         Role::Server => {
@@ -187,7 +189,7 @@ fn args(job: &Job, member: Member, generation: u64) -> Vec<String> {
                 job: common.job,
                 storage: storage_uri(job),
                 termination_message: common.termination_message,
-                supervised: None,
+                supervision: Supervision::default(),
             };
             args.to_args()
         }

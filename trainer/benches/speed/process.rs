@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use trainyard_contract::pod::JOB_FILE;
-use trainyard_contract::{MAX_THREADS, MemberArgs, ServerArgs, WorkerArgs, env};
+use trainyard_contract::{MAX_THREADS, MemberArgs, ServerArgs, Supervision, WorkerArgs, env};
 use trainyard_runtime::job::Job;
 
 use crate::ratio::{Pace, ms};
@@ -52,7 +52,10 @@ impl Processes {
         let member = MemberArgs {
             job: path.display().to_string(),
             coordinator: listen.to_string(),
-            supervised: Some(std::process::id()),
+            supervision: Supervision {
+                supervised: Some(std::process::id()),
+                ..Supervision::default()
+            },
             ..MemberArgs::default()
         };
         let server = ServerArgs {

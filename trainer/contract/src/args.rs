@@ -27,6 +27,32 @@ pub enum MemberCommand {
     Finisher(FinisherArgs),
 }
 
+/// What binds a process to the one that started it, in a local run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+pub struct Supervision {
+    /// End when the process that started this one ends; its id, to notice an end before the start [without an id: 0, which
+    /// stands for any].
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0"
+    ))]
+    pub supervised: Option<u32>,
+    /// An inherited pipe into which this process writes all the time, as long as it runs.
+    #[cfg_attr(feature = "cli", arg(long, hide = true))]
+    pub alive_fd: Option<i32>,
+}
+
+impl Supervision {
+    fn write(&self, args: &mut Arguments) {
+        let Supervision {
+            supervised,
+            alive_fd,
+        } = self;
+        args.add_if("supervised", supervised.as_ref());
+        args.add_if("alive-fd", alive_fd.as_ref());
+    }
+}
+
 /// What every server and worker is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
@@ -52,12 +78,9 @@ pub struct MemberArgs {
     /// File that the last words of this process are written to, for Kubernetes to keep.
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     pub termination_message: Option<String>,
-    /// End when the process that started this one ends; its id, to notice an end before the start [without an id: 0, which
-    /// stands for any].
-    #[cfg_attr(feature = "cli", arg(
-        long, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0"
-    ))]
-    pub supervised: Option<u32>,
+    /// What binds this process to the one that started it.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub supervision: Supervision,
 }
 
 /// What a server is told.
@@ -130,12 +153,9 @@ pub struct FinisherArgs {
     /// File that the last words of this process are written to, for Kubernetes to keep.
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     pub termination_message: Option<String>,
-    /// End when the process that started this one ends; its id, to notice an end before the start [without an id: 0, which
-    /// stands for any].
-    #[cfg_attr(feature = "cli", arg(
-        long, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0"
-    ))]
-    pub supervised: Option<u32>,
+    /// What binds this process to the one that started it.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub supervision: Supervision,
 }
 
 impl MemberCommand {
@@ -185,7 +205,7 @@ impl MemberArgs {
             http,
             key_file,
             termination_message,
-            supervised,
+            supervision,
         } = self;
         let mut args = Arguments::of(role);
         args.add("job", job);
@@ -195,7 +215,7 @@ impl MemberArgs {
         args.add_if("http", http.as_ref());
         args.add_if("key-file", key_file.as_ref());
         args.add_if("termination-message", termination_message.as_ref());
-        args.add_if("supervised", supervised.as_ref());
+        supervision.write(&mut args);
         args
     }
 }
@@ -255,13 +275,13 @@ impl FinisherArgs {
             job,
             storage,
             termination_message,
-            supervised,
+            supervision,
         } = self;
         let mut args = Arguments::of(Role::Finisher);
         args.add("job", job);
         args.add("storage", storage);
         args.add_if("termination-message", termination_message.as_ref());
-        args.add_if("supervised", supervised.as_ref());
+        supervision.write(&mut args);
         args.0
     }
 }

@@ -48,7 +48,7 @@ mod report;
 
 pub use args::{
     DEFAULT_CONNECTIONS, FinisherArgs, MAX_THREADS, MemberArgs, MemberCommand, ServerArgs,
-    WorkerArgs,
+    Supervision, WorkerArgs,
 };
 pub use ending::{EXPORT_ATTEMPTS, ProcessEnd, Verdict, doubled, judge};
 pub use exit::ExitCode;

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::Read;
 use std::net::TcpListener;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result, bail};
-use trainyard_contract::{Key, Role};
+use trainyard_contract::{Key, Role, Supervision};
 
 use crate::exit::{BadInput, on_panic};
+use crate::heartbeat;
 use crate::job::Job;
 use crate::net::{Address, AddressError, Listener};
 use crate::storage::Location;
@@ -16,19 +17,29 @@ use crate::storage::Location;
 /// Begins a role: a panic ends the process, the process ends with its supervisor if it has one, and
 /// the log goes to standard error. Returns the job in the file `job`.
 ///
-/// `supervisor` is the id of the process that started this one, or 0 if that does not matter.
-///
 /// # Errors
 /// If the supervisor has ended, or the job cannot be read.
-pub fn begin(job: &str, supervisor: Option<u32>) -> Result<Job> {
+pub fn begin(job: &str, supervision: &Supervision) -> Result<Job> {
     on_panic();
-    if let Some(supervisor) = supervisor {
+    if let Some(supervisor) = supervision.supervised {
         end_with(supervisor)?;
     }
     crate::log::begin();
     let text =
         std::fs::read_to_string(job).with_context(|| format!("the job {job} cannot be read"))?;
     Job::from_json(&text)
+}
+
+/// Shows the supervisor, if there is one, from now on that this process is alive. A process that is going to execute
+/// its program anew does so first.
+///
+/// # Errors
+/// If the pipe that was inherited is not open, or there are no threads left.
+pub fn show_life(supervision: &Supervision) -> Result<()> {
+    if let Some(fd) = supervision.alive_fd {
+        heartbeat::show_life(inherited(fd)?)?;
+    }
+    Ok(())
 }
 
 /// Longest file with a key: 64 digits and some white space.
@@ -119,10 +130,11 @@ fn in_use(address: &str, error: &std::io::Error) -> anyhow::Error {
 }
 
 fn inherited(fd: RawFd) -> Result<OwnedFd> {
-    // SAFETY: the number comes from the supervisor, which opened the listener for this process
-    // alone; nothing else here owns it. A wrong number is an error of the next call, not worse.
-    let listener = unsafe { OwnedFd::from_raw_fd(fd) };
-    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC)
-        .context("the inherited listener is not open")?;
-    Ok(listener)
+    // SAFETY: it is borrowed for this one call, which answers with an error if nothing is open under this number.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)
+        .with_context(|| format!("the inherited descriptor {fd} is not open"))?;
+    // SAFETY: it is open. The number comes from the supervisor, which opened it for this process alone; nothing
+    // else here owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -2,11 +2,13 @@
 //! checkpoint and writes beside it, so its failures do the job no harm.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use rustix::process::Signal;
@@ -17,6 +19,8 @@ use trainyard_runtime::storage::Location;
 
 use super::end;
 use super::process::{self, Process};
+use super::pulse::Pulse;
+use super::stuck::{self, LOOK};
 use crate::torch_program::TorchProgram;
 
 /// The wait before the second attempt; it doubles.
@@ -100,19 +104,31 @@ impl Finisher {
         log: &mut dyn Write,
         termination: &Termination,
     ) -> Result<()> {
-        let mut child = self
-            .command(place, env)?
-            .spawn()
+        let (pulse, alive) = Pulse::new(Instant::now())?;
+        let mut command = self.command(place, env, alive.as_raw_fd())?;
+        let mut child = process::spawn(&mut command, &[alive.as_fd()])
             .context("the finisher cannot be started")?;
-        let process = Process::of(&child);
-        termination.listen(move || process.signal(Signal::TERM));
+        let process = Arc::new(Process::of(&child));
+        let asked = Arc::clone(&process);
+        termination.listen(move || asked.signal(Signal::TERM));
         let stderr = child.stderr.take();
-        let said = stderr.map_or(Ok(Vec::new()), |stderr| pass_on(stderr, log));
-        let status = child.wait()?;
+        let (running, over) = channel::<()>();
+        let (said, status, frozen) = std::thread::scope(|scope| {
+            let watching = scope.spawn(move || kill_if_frozen(&process, pulse, termination, &over));
+            let said = stderr.map_or(Ok(Vec::new()), |stderr| pass_on(stderr, log));
+            let status = child.wait();
+            drop(running);
+            (said, status, watching.join().unwrap_or_default())
+        });
         termination.clear();
-        let said = said?;
+        let (said, status) = (said?, status?);
         if status.success() {
             return Ok(());
+        }
+        if frozen {
+            return Err(anyhow!(
+                "the finisher had done nothing at all for long, and was ended"
+            ));
         }
         let reason = last_error(&String::from_utf8_lossy(&said))
             .unwrap_or_else(|| format!("it ended with {}", end::describe(status)));
@@ -123,9 +139,14 @@ impl Finisher {
         })
     }
 
-    fn command(&self, place: &Location, env: &[(&'static str, String)]) -> Result<Command> {
+    fn command(
+        &self,
+        place: &Location,
+        env: &[(&'static str, String)],
+        alive: RawFd,
+    ) -> Result<Command> {
         let job = process::as_argument(&self.job)?;
-        let args = process::finisher_args(job, place.to_string());
+        let args = process::finisher_args(job, place.to_string(), alive);
         let mut command = self.program.command();
         command
             .args(args.to_args())
@@ -137,6 +158,26 @@ impl Finisher {
             .process_group(0);
         Ok(command)
     }
+}
+
+/// Kills a process that gives no sign that it runs, until it is over; returns whether it did.
+fn kill_if_frozen(
+    process: &Process,
+    mut pulse: Pulse,
+    termination: &Termination,
+    over: &Receiver<()>,
+) -> bool {
+    while let Err(RecvTimeoutError::Timeout) = over.recv_timeout(LOOK) {
+        let limit = match termination.requested() {
+            true => stuck::FROZEN_AT_THE_END,
+            false => pulse.limit(),
+        };
+        if pulse.is_missing(Instant::now(), limit) {
+            process.signal(Signal::KILL);
+            return true;
+        }
+    }
+    false
 }
 
 /// Passes on all that a process says, so that it never waits for a reader, and returns the end of it.

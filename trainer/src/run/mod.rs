@@ -10,6 +10,7 @@ mod origin;
 mod places;
 pub mod policy;
 pub mod process;
+mod pulse;
 mod sockets;
 mod stuck;
 mod supervisor;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 use trainyard_contract::Key;
@@ -14,8 +14,8 @@ use trainyard_runtime::net::{self, Address, Channel, ControlSender, Hello, Ident
 /// What the observer hears.
 #[derive(Debug)]
 pub enum Heard {
-    /// Where the job is.
-    Progress(Box<Progress>),
+    /// Where the job is, and when that was heard.
+    Progress(Instant, Box<Progress>),
     /// Epochs that were finished, some of them perhaps once more.
     Epochs(Vec<EpochRecord>),
     /// How it ended.
@@ -124,7 +124,9 @@ impl Observer {
         }
         loop {
             let heard_more = match receiver.receive() {
-                Ok(FromCoordinator::Progress(progress)) => heard(Heard::Progress(progress)),
+                Ok(FromCoordinator::Progress(progress)) => {
+                    heard(Heard::Progress(Instant::now(), progress))
+                }
                 Ok(FromCoordinator::Epochs { epochs }) => heard(Heard::Epochs(epochs)),
                 Ok(FromCoordinator::Release(release)) => heard(Heard::Released(release)),
                 Ok(_) => heard(Heard::Alive),

@@ -1,20 +1,24 @@
 //! The processes of a local run: started, watched and, at the end, gone.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
-use trainyard_contract::{FinisherArgs, Key, Member, MemberArgs, Role, ServerArgs, WorkerArgs};
+use trainyard_contract::{
+    FinisherArgs, Key, Member, MemberArgs, Role, ServerArgs, Supervision, WorkerArgs,
+};
 use trainyard_runtime::exit::BadInput;
 
+use super::pulse::Pulse;
 use super::sockets::SocketFolder;
 use crate::torch_program::TorchProgram;
 
@@ -70,12 +74,14 @@ impl Common<'_> {
         self.folder.join("logs").join(format!("{member}.log"))
     }
 
-    /// The program of a member. Server 0 is given its listeners: the protocol's and HTTP's.
+    /// The program of a server or worker, which shows on `alive` that it is. Server 0 is given its listeners: the
+    /// protocol's and HTTP's.
     fn command(
         &self,
         member: Member,
         generation: u32,
         inherited: Option<[RawFd; 2]>,
+        alive: RawFd,
     ) -> Result<Command> {
         let common = MemberArgs {
             job: self.job.clone(),
@@ -85,7 +91,7 @@ impl Common<'_> {
             http: None,
             key_file: Some(STANDARD_INPUT.into()),
             termination_message: None,
-            supervised: Some(std::process::id()),
+            supervision: supervision(alive),
         };
         let (mut command, args, env) = match member.role {
             Role::Server => {
@@ -116,7 +122,7 @@ impl Common<'_> {
                 (self.torch.command(), args.to_args(), &self.data_env)
             }
             Role::Finisher => {
-                let args = finisher_args(common.job, self.storage.clone());
+                let args = finisher_args(common.job, self.storage.clone(), alive);
                 (self.torch.command(), args.to_args(), &self.storage_env)
             }
         };
@@ -125,14 +131,33 @@ impl Common<'_> {
     }
 }
 
-/// What the finisher of a run is told.
-pub fn finisher_args(job: String, storage: String) -> FinisherArgs {
+/// What the finisher of a run is told, which shows on `alive` that it is.
+pub fn finisher_args(job: String, storage: String, alive: RawFd) -> FinisherArgs {
     FinisherArgs {
         job,
         storage,
         termination_message: None,
-        supervised: Some(std::process::id()),
+        supervision: supervision(alive),
     }
+}
+
+fn supervision(alive: RawFd) -> Supervision {
+    Supervision {
+        supervised: Some(std::process::id()),
+        alive_fd: Some(alive),
+    }
+}
+
+/// Starts a process that inherits these descriptors and those that are set up in the command.
+///
+/// # Errors
+/// Of the system.
+pub fn spawn(command: &mut Command, inherited: &[BorrowedFd<'_>]) -> io::Result<Child> {
+    let mark = |flags| inherited.iter().try_for_each(|fd| fcntl_setfd(fd, flags));
+    mark(FdFlags::empty())?;
+    let child = command.spawn();
+    mark(FdFlags::CLOEXEC)?;
+    child
 }
 
 fn this_program() -> Command {
@@ -205,7 +230,7 @@ pub struct Exited {
     pub status: ExitStatus,
 }
 
-/// Starts a member; `exited` hears of its end. Server 0 inherits `listeners`: the protocol's and
+/// Starts a server or worker; `exited` hears of its end. Server 0 inherits `listeners`: the protocol's and
 /// HTTP's, so that its addresses outlive it.
 ///
 /// # Errors
@@ -216,10 +241,13 @@ pub fn start(
     generation: u32,
     listeners: [BorrowedFd<'_>; 2],
     exited: Sender<Exited>,
-) -> Result<Process> {
-    let shared = member == Member::COORDINATOR;
-    let inherited = shared.then(|| listeners.each_ref().map(AsRawFd::as_raw_fd));
-    let mut command = common.command(member, generation, inherited)?;
+) -> Result<(Process, Pulse)> {
+    let (pulse, alive) = Pulse::new(Instant::now())?;
+    let mut inherited = vec![alive.as_fd()];
+    let shared = (member == Member::COORDINATOR).then_some(listeners);
+    inherited.extend(shared.into_iter().flatten());
+    let shared = shared.map(|listeners| listeners.map(|listener| listener.as_raw_fd()));
+    let mut command = common.command(member, generation, shared, alive.as_raw_fd())?;
     let log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -231,21 +259,8 @@ pub fn start(
         .stderr(log);
     // The terminal's Ctrl-C is for us; we tell the others.
     command.process_group(0);
-    let inherit = |flags| {
-        listeners
-            .iter()
-            .try_for_each(|listener| fcntl_setfd(listener, flags))
-    };
-    if shared {
-        inherit(FdFlags::empty())?;
-    }
-    let child = command
-        .spawn()
-        .with_context(|| format!("{} cannot be started", in_words(member)));
-    if shared {
-        inherit(FdFlags::CLOEXEC)?;
-    }
-    let mut child = child?;
+    let mut child = spawn(&mut command, &inherited)
+        .with_context(|| format!("{} cannot be started", in_words(member)))?;
     if let Some(mut stdin) = child.stdin.take() {
         // It fits a pipe. A process that has ended already is heard of below.
         let _ = stdin.write_all(common.key.of_role(member.role).to_text().as_bytes());
@@ -255,7 +270,7 @@ pub fn start(
         ..Process::of(&child)
     };
     std::thread::spawn(move || watch(member, child, &exited));
-    Ok(process)
+    Ok((process, pulse))
 }
 
 fn watch(member: Member, mut child: Child, exited: &Sender<Exited>) {

@@ -1,10 +1,11 @@
 //! Members that are there and do nothing, or say what is not so: they are named and replaced, and the model has the
 //! same bits.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use trainyard_checkpoint::{FolderStorage, Log};
@@ -14,6 +15,7 @@ use trainyard_runtime::net::{Channel, ControlReceiver, ControlSender, Identity, 
 
 use crate::common::wire::{identity, introduced};
 use crate::common::{Roster, Run, Spec, example, folder, reference, send, sha};
+use crate::finisher::finisher;
 
 fn job(epochs: u64) -> Spec {
     example("breast-cancer/job.yaml").epochs(epochs).every(50)
@@ -118,6 +120,18 @@ fn t34_a_worker_that_lies_or_only_beats_is_named_and_the_others_compute_its_leav
     assert_eq!(sha(&run.finish()), reference::train(&spec).sha);
 }
 
+/// Waits until a member is restarted, for the `count`th time and for this reason.
+fn restarted(run: &mut Run, member: &str, count: usize, how: &str) {
+    run.until(member, |run| {
+        let notes = run.events("restarting");
+        let mut of_member = notes.iter().filter(|note| note["member"] == member);
+        let note = of_member.nth(count - 1)?;
+        let told = note["how"].as_str().unwrap_or_default();
+        assert!(told.contains(how), "{note}");
+        Some(())
+    });
+}
+
 #[test]
 fn t34_processes_that_stand_still_are_replaced() {
     let (spec, folder) = (job(250), folder());
@@ -129,19 +143,9 @@ fn t34_processes_that_stand_still_are_replaced() {
             send(roster.pid(role, *index).expect("it runs"), Signal::STOP);
         }
     };
-    let restarted = |run: &mut Run, member: &str, how: &str| {
-        run.until(member, |run| {
-            let notes = run.events("restarting");
-            let of_member = |note: &&serde_json::Value| note["member"] == member;
-            let note = notes.iter().find(of_member)?.clone();
-            let told = note["how"].as_str().unwrap_or_default().to_owned();
-            assert!(told.contains(how), "{note}");
-            Some(())
-        });
-    };
     stop(&mut run, &[("worker", 0), ("server", 1)]);
-    restarted(&mut run, "worker 0", "killed because it has been silent");
-    restarted(&mut run, "server 1", "killed because it has been silent");
+    restarted(&mut run, "worker 0", 1, "killed because it has");
+    restarted(&mut run, "server 1", 1, "killed because it has");
     let generation = |run: &Run| run.status()?["generation"].as_u64();
     run.until("a new generation", |run| {
         generation(run).filter(|generation| *generation == 2)
@@ -149,7 +153,55 @@ fn t34_processes_that_stand_still_are_replaced() {
     run.until("training", |run| {
         run.status().filter(|status| status["phase"] == "Training")
     });
-    stop(&mut run, &[("server", 0)]);
-    restarted(&mut run, "server 0", "killed because it has not answered");
+    // A new process of server 0 knows nobody who has not joined it.
+    let all = [("server", 0), ("server", 1), ("worker", 0)];
+    stop(&mut run, &all);
+    for ((role, index), count) in all.into_iter().zip([1, 2, 2]) {
+        let member = format!("{role} {index}");
+        restarted(&mut run, &member, count, "killed because it has");
+    }
     assert_eq!(sha(&run.finish()), reference::train(&spec).sha);
+}
+
+/// Every process, before it has said a word to anybody; and then the one that exports the artifact.
+#[test]
+fn t34_processes_that_never_begin_and_a_finisher_that_stands_still_are_replaced() {
+    let (spec, folder) = (job(2), folder());
+    let mut run = spec.clone().on(1, 2).start(folder.path());
+    let all = [("server", 0), ("server", 1), ("worker", 0)];
+    run.until("processes", |run| {
+        let roster = run.roster()?;
+        for (role, index) in all {
+            send(roster.pid(role, index)?, Signal::STOP);
+        }
+        Some(())
+    });
+    for (role, index) in all {
+        restarted(
+            &mut run,
+            &format!("{role} {index}"),
+            1,
+            "killed because it has not run",
+        );
+    }
+    let pid = run.pid();
+    let finisher = run.until("the finisher", |_| finisher(pid));
+    send(finisher, Signal::STOP);
+    assert_eq!(sha(&run.finish()), reference::train(&spec).sha);
+    let log = fs::read_to_string(folder.path().join("logs/finisher.log")).expect("a log");
+    assert!(log.contains("done nothing at all"), "{log}");
+}
+
+#[test]
+fn t34_a_stop_does_not_wait_for_who_stands_still() {
+    let folder = folder();
+    let mut run = job(4000).on(1, 1).start(folder.path());
+    run.reach(10);
+    let roster = run.roster().expect("it has told who runs");
+    send(roster.pid("worker", 0).expect("it runs"), Signal::STOP);
+    let begin = Instant::now();
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code(), Some(130));
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
 }

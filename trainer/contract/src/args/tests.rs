@@ -59,7 +59,7 @@ fn the_lines_of_pods_are_fixed() {
         job: "/etc/trainyard/job.json".into(),
         storage: "/storage/a-01234567".into(),
         termination_message: Some("/dev/termination-log".into()),
-        supervised: None,
+        supervision: Supervision::default(),
     };
     let expected = [
         "finisher",
@@ -115,7 +115,14 @@ mod parsed {
             http: bits.option(format!("{text}:1")),
             key_file: bits.option(format!("{text}/key")),
             termination_message: bits.option(text.into()),
+            supervision: supervision(bits, number),
+        }
+    }
+
+    fn supervision(bits: &mut Bits, number: u32) -> Supervision {
+        Supervision {
             supervised: bits.option(number),
+            alive_fd: bits.option((number >> 2) as i32),
         }
     }
 
@@ -149,7 +156,7 @@ mod parsed {
             job: format!("job{text}"),
             storage: format!("storage{text}"),
             termination_message: bits.option(text.into()),
-            supervised: bits.option(number),
+            supervision: supervision(&mut bits, number),
         };
         [
             MemberCommand::Server(server),
@@ -158,10 +165,10 @@ mod parsed {
         ]
     }
 
-    /// Every subset of the nine options of a server, and so of the fewer ones of the others.
+    /// Every subset of the eleven options of a server, and so of the fewer ones of the others.
     #[test]
     fn every_line_is_parsed_as_it_was_built() {
-        for set in 0..512 {
+        for set in 0..1 << 11 {
             for command in commands(set) {
                 let args = command.to_args();
                 let parsed = MemberCommand::from_args(&args);
@@ -180,7 +187,10 @@ mod parsed {
                 job: "j".into(),
                 index: 3,
                 coordinator: "c".into(),
-                supervised: Some(0),
+                supervision: Supervision {
+                    supervised: Some(0),
+                    ..Supervision::default()
+                },
                 ..MemberArgs::default()
             },
             data: "d".into(),

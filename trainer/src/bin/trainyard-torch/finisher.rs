@@ -18,8 +18,9 @@ pub fn run(args: FinisherArgs) -> Result<Ended> {
     let terminate = signals::termination()?;
     terminate.before_exit(discard_drafts);
     terminate.leave_at_once(ExitCode::TryAgain);
-    let job = role::begin(&args.job, args.supervised)?;
+    let job = role::begin(&args.job, &args.supervision)?;
     capability::pin_if_supported(job.manifest.spec.training.cpu_capability)?;
+    role::show_life(&args.supervision)?;
     let storage = role::storage(&args.storage)?;
     let log = Log::open(storage.open_existing()?, job.identity())?;
     let manifest = log

@@ -61,9 +61,10 @@ fn main() -> std::process::ExitCode {
 }
 
 fn be_worker(args: WorkerArgs) -> Result<Ended> {
-    let job = role::begin(&args.member.job, args.member.supervised)?;
+    let job = role::begin(&args.member.job, &args.member.supervision)?;
     let training = &job.manifest.spec.training;
     capability::pin(training.cpu_capability, training.threads_per_leaf)?;
+    role::show_life(&args.member.supervision)?;
     let exit = worker::run(worker::Options {
         job,
         index: args.member.index,

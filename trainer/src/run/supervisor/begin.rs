@@ -167,6 +167,7 @@ impl<'a> Supervisor<'a> {
             ui,
             begin: now,
             progress: Progress::default(),
+            heard_at: now,
             furthest: 0,
             stopping: false,
             heard: false,

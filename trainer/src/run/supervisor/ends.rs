@@ -32,6 +32,7 @@ impl Supervisor<'_> {
                 process,
                 since,
                 killed,
+                ..
             }) if process.pid == pid => {
                 let stuck = killed.take().map(|(_, why)| why);
                 (since.elapsed(), process.log_from, stuck)
@@ -138,7 +139,7 @@ impl Supervisor<'_> {
                 Input::Heard(Heard::Released(_)) => return Ok(Some(Over::Stopped)),
                 Input::Exited(exited) => drop(self.places.remove(&exited.member)),
                 // What it saved last is told to the user.
-                Input::Heard(Heard::Progress(progress)) => self.progressed(*progress),
+                Input::Heard(Heard::Progress(at, progress)) => self.progressed(at, *progress),
                 Input::Heard(Heard::Epochs(epochs)) => self.finished_epochs(&epochs),
                 Input::Heard(Heard::Alive | Heard::Silent) => {}
                 Input::Terminate => self.stopping = true,
@@ -151,14 +152,19 @@ impl Supervisor<'_> {
     /// Ends processes that do nothing, and does without those that do not even end.
     pub(super) fn replace_stuck(&mut self) -> Result<Option<Over>> {
         let now = Instant::now();
-        if self.silence.is_too_long(now) && self.heard {
+        let limit = self.stopping.then_some(stuck::FROZEN_AT_THE_END);
+        for (member, silent) in self.frozen(limit) {
+            let seconds = silent.as_secs();
+            self.kill_stuck(member, format!("has not run for {seconds} s"));
+        }
+        if self.silence.lasts(now, stuck::MUTE) && self.heard {
             self.kill_stuck(Member::COORDINATOR, "has not answered for 15 s".into());
         }
-        let running_for = |member: Member| match self.places.get(&member) {
-            Some(Place::Running { since, .. }) => Some(since.elapsed()),
+        let had_run_for = |member: Member| match self.places.get(&member) {
+            Some(Place::Running { since, .. }) => self.heard_at.checked_duration_since(*since),
             _ => None,
         };
-        for (member, why) in stuck::meant(&self.progress.stuck, running_for) {
+        for (member, why) in stuck::meant(&self.progress.stuck, had_run_for) {
             self.kill_stuck(member, why);
         }
         let gone = |(member, place): (&Member, &Place)| match place {
@@ -187,6 +193,7 @@ impl Supervisor<'_> {
         {
             process.signal(Signal::KILL);
             *killed = Some((Instant::now(), why));
+            self.progress.stuck.retain(|stuck| stuck.member != member);
         }
     }
 }

@@ -24,14 +24,12 @@ use super::observer::{Heard, Observer};
 use super::places::Checkpoints;
 use super::policy::Restarts;
 use super::process::{self, Common, Exited, Process};
-use super::stuck::Silence;
+use super::pulse::Pulse;
+use super::stuck::{self, LOOK, Silence};
 use crate::ui::{Note, Ui};
 
 /// How long processes may take to leave once the job is over.
 const FAREWELL: Duration = Duration::from_secs(25);
-
-/// How often processes that do nothing are looked for at least.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// Where server 0 answers HTTP: a free port.
 const HTTP: &str = "127.0.0.1:0";
@@ -55,6 +53,7 @@ enum Input {
 enum Place {
     Running {
         process: Process,
+        pulse: Pulse,
         since: Instant,
         /// When it was killed because it does nothing, and what it does not do.
         killed: Option<(Instant, String)>,
@@ -101,8 +100,9 @@ pub(super) struct Supervisor<'a> {
     checkpoints: &'a Checkpoints,
     ui: &'a mut Ui,
     begin: Instant,
-    /// Where the job is, as far as it was heard.
+    /// Where the job is, as far as it was heard, and when that was.
     pub progress: Progress,
+    heard_at: Instant,
     /// The furthest step that was heard of; a generation that goes back does not take it back.
     furthest: u64,
     stopping: bool,
@@ -130,9 +130,9 @@ impl<'a> Supervisor<'a> {
             }
             let wait = self.next_start().unwrap_or(LOOK).min(LOOK);
             match self.inputs.recv_timeout(wait) {
-                Ok(Input::Heard(Heard::Silent)) => self.silence.heard(Instant::now()),
-                Ok(Input::Heard(Heard::Alive)) => self.silence.broken(),
-                Ok(Input::Heard(Heard::Progress(progress))) => self.progressed(*progress),
+                Ok(Input::Heard(Heard::Silent)) => self.silence.begins(Instant::now()),
+                Ok(Input::Heard(Heard::Alive)) => self.silence.ends(),
+                Ok(Input::Heard(Heard::Progress(at, progress))) => self.progressed(at, *progress),
                 Ok(Input::Heard(Heard::Epochs(epochs))) => self.finished_epochs(&epochs),
                 Ok(Input::Heard(Heard::Released(release))) => match release {
                     Release::Done => return Ok(Over::Done),
@@ -194,7 +194,7 @@ impl<'a> Supervisor<'a> {
             return Ok(()); // everyone is to leave
         };
         for member in members {
-            let process = process::start(
+            let (process, pulse) = process::start(
                 &self.common,
                 member,
                 self.generation,
@@ -203,12 +203,13 @@ impl<'a> Supervisor<'a> {
             )?;
             self.heard &= member != Member::COORDINATOR;
             if member == Member::COORDINATOR {
-                self.silence.broken();
+                self.silence.ends();
             }
             self.places.insert(
                 member,
                 Place::Running {
                     process,
+                    pulse,
                     since: now,
                     killed: None,
                 },
@@ -247,17 +248,31 @@ impl<'a> Supervisor<'a> {
             .retain(|_, place| matches!(place, Place::Running { .. }));
         self.signal_all(Signal::TERM);
         let deadline = Instant::now() + FAREWELL;
-        while !self.places.is_empty() {
-            match self
-                .inputs
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
+        while !self.places.is_empty() && Instant::now() < deadline {
+            match self.inputs.recv_timeout(LOOK) {
                 Ok(Input::Exited(exited)) => drop(self.places.remove(&exited.member)),
-                Ok(_) => {}
-                Err(_) => break,
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            for (member, _) in self.frozen(Some(stuck::FROZEN_AT_THE_END)) {
+                self.signal(member, Signal::KILL);
             }
         }
         self.signal_all(Signal::KILL);
+    }
+
+    /// Members whose processes have given no sign that they run, and for how long: for `limit`, or for as long as those
+    /// may that are to go on.
+    fn frozen(&mut self, limit: Option<Duration>) -> Vec<(Member, Duration)> {
+        let now = Instant::now();
+        let frozen = |(member, place): (&Member, &mut Place)| match place {
+            Place::Running { pulse, .. } => {
+                let limit = limit.unwrap_or(pulse.limit());
+                pulse.is_missing(now, limit).then_some((*member, limit))
+            }
+            Place::Waiting { .. } => None,
+        };
+        self.places.iter_mut().filter_map(frozen).collect()
     }
 
     fn signal(&self, member: Member, signal: Signal) {

@@ -1,5 +1,7 @@
 //! What the user is shown of the training.
 
+use std::time::Instant;
+
 use trainyard_core::control::Progress;
 use trainyard_core::record::EpochRecord;
 
@@ -8,9 +10,10 @@ use crate::run::earlier;
 use crate::ui::{Epoch, Note};
 
 impl Supervisor<'_> {
-    pub(super) fn progressed(&mut self, mut progress: Progress) {
+    pub(super) fn progressed(&mut self, at: Instant, mut progress: Progress) {
         self.heard = true;
-        self.silence.broken();
+        self.heard_at = at;
+        self.silence.ends();
         self.furthest = self.furthest.max(progress.step);
         for message in std::mem::take(&mut progress.warnings) {
             if self.warned.insert(message.clone()) {

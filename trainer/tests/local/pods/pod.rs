@@ -13,7 +13,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use trainyard_contract::pod::JOB_FILE;
-use trainyard_contract::{ExportReport, FinisherArgs, MemberArgs, ServerArgs, WorkerArgs};
+use trainyard_contract::{
+    ExportReport, FinisherArgs, MemberArgs, ServerArgs, Supervision, WorkerArgs,
+};
 
 use crate::common::{LIMIT, Spec, folder, get, send};
 
@@ -105,7 +107,7 @@ impl Cluster {
             http: Some(http.on("127.0.0.1")),
             key_file: None,
             termination_message: Some(self.path(&format!("{name}.message"))),
-            supervised: None,
+            supervision: Supervision::default(),
         }
     }
 
@@ -189,7 +191,7 @@ impl Cluster {
             job: self.path(JOB_FILE),
             storage: self.storage.clone(),
             termination_message: Some(self.path(&format!("{name}.message"))),
-            supervised: None,
+            supervision: Supervision::default(),
         };
         self.start(name, &args.to_args(), Vec::new())
     }
