@@ -79,7 +79,7 @@ impl Coordinator {
         let mute = inquiry.mute();
         if !mute.is_empty() {
             let owes = format!("does not answer, and the job has stood still for {stood} s");
-            return self.give_up_all(now, mute, &owes);
+            return self.give_up_all(now, mark, mute, &owes);
         }
         let version = mark.version;
         if let Some(server) = inquiry
@@ -121,19 +121,19 @@ impl Coordinator {
             let servers: Vec<PeerId> = servers.filter_map(|s| self.peers.server_peer(s)).collect();
             if !servers.is_empty() {
                 let sends = format!("has sent no parameters of step {version} for {stood} s");
-                return self.give_up_all(now, servers, &sends);
+                return self.give_up_all(now, mark, servers, &sends);
             }
         } else if mark.work == Work::Steps && (again || several) {
             let elsewhere = self.peers.furthest() > version;
             if elsewhere || (again && self.config.servers == 1) {
                 let servers = inquiry.servers.keys().copied().collect();
                 let takes = format!("has taken no gradients of step {version} for {stood} s");
-                return self.give_up_all(now, servers, &takes);
+                return self.give_up_all(now, mark, servers, &takes);
             }
         }
         self.stall.replaced_at = Some(version);
         let in_the_way = if idle.is_empty() { waiting } else { idle };
-        self.give_up_all(now, in_the_way, &owes);
+        self.give_up_all(now, mark, in_the_way, &owes);
     }
 
     /// Workers that owe leaves that are missing.
@@ -152,8 +152,8 @@ impl Coordinator {
             .collect()
     }
 
-    fn give_up_all(&mut self, now: Duration, peers: Vec<PeerId>, owes: &str) {
-        self.stall.judged += 1;
+    fn give_up_all(&mut self, now: Duration, at: &Mark, peers: Vec<PeerId>, owes: &str) {
+        self.stall.judged(at);
         peers
             .into_iter()
             .for_each(|peer| self.give_up(now, peer, owes));

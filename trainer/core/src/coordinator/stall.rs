@@ -69,6 +69,18 @@ impl Mark {
     fn led_to(&self, next: &Mark) -> bool {
         self.work == next.work || matches!(self.work, Work::Blocks(_))
     }
+
+    /// Whether the job has moved on from where somebody was given up. That other workers join is no progress yet.
+    fn is_past(&self, judged: &Mark) -> bool {
+        match (self.work, judged.work) {
+            (Work::Joining, _) => false,
+            (_, Work::Joining) => self.version > judged.version,
+            (this, that) if this == that => {
+                (self.version, self.done) > (judged.version, judged.done)
+            }
+            _ => true,
+        }
+    }
 }
 
 /// How long work has taken at most, of late, while the same members were there.
@@ -93,8 +105,9 @@ pub(super) struct Stall {
     mark: Option<Mark>,
     /// When the job last moved on, or, if it has not since, it was last looked for who is in the way.
     pub since: Duration,
-    /// How often somebody was given up, since the job has moved on.
-    pub judged: u32,
+    /// How often somebody was given up since the job has moved on, and where it stood then.
+    judged: u32,
+    judged_at: Option<Mark>,
     /// The membership when it was last looked at, and since when the same members have been there and the job has not
     /// moved on.
     epoch: u64,
@@ -156,8 +169,23 @@ impl Stall {
     /// Nobody has listened for a while: what was waited for may have come.
     pub(super) fn forgive(&mut self, now: Duration) {
         (self.since, self.settled) = (now, now);
-        self.judged = 0;
         self.inquiry = None;
+    }
+
+    /// Somebody is given up where the job stands now.
+    pub(super) fn judged(&mut self, at: &Mark) {
+        self.judged += 1;
+        self.judged_at = Some(*at);
+    }
+
+    /// The job stands at another mark.
+    fn moved(&mut self, now: Duration, mark: Option<Mark>) {
+        let past = |judged: &Mark| mark.is_some_and(|mark| mark.is_past(judged));
+        if self.judged_at.is_none_or(|judged| past(&judged)) {
+            self.judged = 0;
+        }
+        self.mark = mark;
+        self.forgive(now);
     }
 
     /// A peer fell silent at this time.
@@ -309,8 +337,7 @@ impl Coordinator {
                 let took = now.saturating_sub(self.stall.settled);
                 self.stall.pace.learn(known, took);
             }
-            self.stall.mark = mark;
-            return self.stall.forgive(now);
+            return self.stall.moved(now, mark);
         }
         let Some(mark) = mark else { return };
         self.stall.mark = Some(mark);

@@ -421,9 +421,11 @@ fn t34_a_job_that_becomes_very_slow_goes_on() {
                 break;
             }
             replaced += 1;
+            assert!(replaced <= 3, "each is given more time than the one before");
             let mut again = worker(0);
             again.incarnation += 1;
             bench.say(WORKERS[0], ToCoordinator::Join(again));
+            stand_still(&mut bench, seconds(5), &answers);
             let ready = ToCoordinator::Ready {
                 version: bench.coordinator.record().step,
                 chunks: 0,
@@ -432,5 +434,4 @@ fn t34_a_job_that_becomes_very_slow_goes_on() {
         }
         bench.step();
     }
-    assert!(replaced <= 2, "replaced {replaced} times");
 }
