@@ -7,7 +7,7 @@ use trainyard_core::philox::{Purpose, Stream};
 use trainyard_core::sampling::{permutation, split};
 
 fn fixture() -> Value {
-    serde_json::from_str(include_str!("fixtures/streams.json")).unwrap()
+    serde_json::from_str(include_str!("../fixtures/streams.json")).unwrap()
 }
 
 fn list<T: serde::de::DeserializeOwned>(value: &Value) -> Vec<T> {

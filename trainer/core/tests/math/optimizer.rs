@@ -89,7 +89,8 @@ fn assert_close(actual: &[f32], expected: &[f32], what: &str) {
 
 #[test]
 fn t07_optimizers_equal_pytorch() {
-    let fixture: Fixture = serde_json::from_str(include_str!("fixtures/optimizers.json")).unwrap();
+    let fixture: Fixture =
+        serde_json::from_str(include_str!("../fixtures/optimizers.json")).unwrap();
     assert_eq!(fixture.cases.len(), 10);
     for (name, case) in &fixture.cases {
         let optimizer = case.optimizer();

@@ -9,7 +9,7 @@ use trainyard_core::metrics::{
 const MULTICLASS: TaskKind = TaskKind::Multiclass { classes: 5 };
 
 fn fixture(task: &str) -> Value {
-    let mut all: Value = serde_json::from_str(include_str!("fixtures/metrics.json")).unwrap();
+    let mut all: Value = serde_json::from_str(include_str!("../fixtures/metrics.json")).unwrap();
     all[task].take()
 }
 

@@ -37,7 +37,7 @@ fn schedule(name: &str) -> Schedule {
 #[test]
 fn t07_schedules_equal_pytorch() {
     let mut fixture: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(include_str!("fixtures/schedules.json")).unwrap();
+        serde_json::from_str(include_str!("../fixtures/schedules.json")).unwrap();
     let base = fixture.remove("base").unwrap().as_f64().unwrap();
     assert_eq!(fixture.len(), 18);
     for (name, expected) in fixture {

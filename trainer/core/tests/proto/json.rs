@@ -17,10 +17,10 @@ fn assert_unchanged<T: Serialize + DeserializeOwned>(fixture: &str) {
 
 #[test]
 fn messages_to_the_coordinator_keep_their_bytes() {
-    assert_unchanged::<ToCoordinator>(include_str!("fixtures/to_coordinator.jsonl"));
+    assert_unchanged::<ToCoordinator>(include_str!("../fixtures/to_coordinator.jsonl"));
 }
 
 #[test]
 fn messages_from_the_coordinator_keep_their_bytes() {
-    assert_unchanged::<FromCoordinator>(include_str!("fixtures/from_coordinator.jsonl"));
+    assert_unchanged::<FromCoordinator>(include_str!("../fixtures/from_coordinator.jsonl"));
 }

@@ -1,0 +1,10 @@
+//! Arithmetic that the bits of a model depend on: each part by itself, against other implementations.
+
+mod layout;
+mod merkle;
+mod metrics;
+mod optimizer;
+mod philox;
+mod sampling;
+mod schedule;
+mod streams;
