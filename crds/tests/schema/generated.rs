@@ -1,6 +1,6 @@
 //! The definition that is checked in, and what it promises to clusters.
 
-#[path = "../examples/crdgen/render.rs"]
+#[path = "../../examples/crdgen/render.rs"]
 mod render;
 
 use serde_json::Value;

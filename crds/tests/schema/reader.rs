@@ -1,11 +1,10 @@
 //! The reader: places, defaults, changes from the command line, and bounds.
 
-mod common;
-
-use common::BASE;
 use proptest::prelude::*;
 use trainyard_crds::manifest::{MAX_BYTES, Place, read, read_with};
 use trainyard_crds::training_job::*;
+
+use crate::common::BASE;
 
 const MINIMAL: &str = "\
 apiVersion: trainyard.dev/v1alpha1

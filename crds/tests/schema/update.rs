@@ -1,12 +1,11 @@
 //! What may change while a job exists. The rules are those that the API server evaluates on an update.
 
-mod common;
-
-use common::BASE;
 use kube_cel::Validator;
 use serde_json::Value;
 use trainyard_crds::manifest::{read, read_with};
 use trainyard_crds::{TrainingJob, schema};
+
+use crate::common::BASE;
 
 /// Paths that the rules complain about when the base manifest is changed. Each complaint says what cannot be, and what to do.
 fn complaints(set: &[&str]) -> Vec<String> {

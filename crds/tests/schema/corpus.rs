@@ -1,13 +1,12 @@
 //! Manifests that must be refused, each at the right place and with the right words, and manifests that must be accepted.
 
-mod common;
-
-use common::{Case, cases};
 use trainyard_crds::manifest::read;
+
+use crate::common::{Case, cases};
 
 #[test]
 fn invalid_manifests_are_refused_where_they_are_wrong() {
-    let cases = cases(include_str!("corpus/invalid.txt"));
+    let cases = cases(include_str!("../corpus/invalid.txt"));
     assert!(cases.len() >= 40);
     let wrong: Vec<String> = cases.iter().filter_map(|case| judge(case).err()).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
@@ -42,7 +41,7 @@ fn judge(case: &Case) -> Result<(), String> {
 
 #[test]
 fn valid_manifests_are_accepted() {
-    for case in cases(include_str!("corpus/valid.txt")) {
+    for case in cases(include_str!("../corpus/valid.txt")) {
         if let Err(errors) = read("job.yaml", &case.text) {
             panic!("{}:\n{errors}", case.name);
         }
