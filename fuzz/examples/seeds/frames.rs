@@ -20,7 +20,7 @@ fn header(body: Body) -> Header {
 
 fn frame(body: Body, payload: &[u8]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    write_frame(&mut bytes, &header(body), payload)?;
+    write_frame(&mut bytes, &header(body).before(payload), payload)?;
     Ok(bytes)
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use trainyard_core::shard::{Feed, Versions};
-use trainyard_core::wire::{Body, as_bytes};
+use trainyard_core::wire::{Body, Header, as_bytes};
 use trainyard_runtime::net::{Identity, write_frame};
 
 /// A [`Feed`] that one thread sends and others offer chunks to.
@@ -73,14 +73,17 @@ impl FeedStream {
         while let Some(chunk) = self.take() {
             let versions = versions(chunk);
             let unsent = self.state.lock().feed.unsent(chunk, versions);
-            for (version, values) in unsent.into_iter().flatten() {
-                let payload = as_bytes(&values);
-                let body = Body::Param {
-                    version,
-                    chunk,
-                    len: payload.len() as u32,
+            for version in unsent.into_iter().flatten() {
+                let payload = as_bytes(&version.values);
+                let header = Header {
+                    payload: version.checksum,
+                    ..identity.header(Body::Param {
+                        version: version.number,
+                        chunk,
+                        len: payload.len() as u32,
+                    })
                 };
-                write_frame(connection, &identity.header(body), payload)?;
+                write_frame(connection, &header, payload)?;
                 count.fetch_add(payload.len() as u64, Ordering::Relaxed);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Part, Push, Refusal, Rules, Shared, Versions};
+use super::{Part, Push, Refusal, Rules, Shared, Version, Versions};
 use crate::round::{Offer, Round, Tally};
 use crate::tree::{self, Tree};
 
@@ -10,10 +10,9 @@ use crate::tree::{self, Tree};
 #[derive(Debug)]
 pub struct Chunk {
     id: u32,
-    version: u64,
-    current: Shared,
+    current: Version,
     /// The version before: a worker that computes on it may still lack this chunk of it.
-    previous: Option<(u64, Shared)>,
+    previous: Option<Version>,
     state: Shared,
     round: Round<Vec<f32>>,
 }
@@ -45,11 +44,10 @@ pub enum Taken {
 }
 
 impl Chunk {
-    pub(super) fn new(id: u32, tree: Tree, version: u64, (current, state): Part) -> Self {
+    pub(super) fn new(id: u32, tree: Tree, version: u64, (parameters, state): Part) -> Self {
         Chunk {
             id,
-            version,
-            current,
+            current: Version::new(version, parameters),
             previous: None,
             state,
             round: Round::new(tree),
@@ -63,13 +61,12 @@ impl Chunk {
 
     /// Steps applied.
     pub fn version(&self) -> u64 {
-        self.version
+        self.current.number
     }
 
     /// The versions that a worker may need.
     pub fn versions(&self) -> Versions {
-        let current = (self.version, Arc::clone(&self.current));
-        [self.previous.clone(), Some(current)]
+        [self.previous.clone(), Some(self.current.clone())]
     }
 
     /// The leaves that the step in progress lacks, in order.
@@ -79,7 +76,7 @@ impl Chunk {
 
     /// Parameters and optimizer state of the newest version.
     pub fn part(&self) -> Part {
-        (Arc::clone(&self.current), Arc::clone(&self.state))
+        (Arc::clone(&self.current.values), Arc::clone(&self.state))
     }
 
     /// Takes a push for this chunk. `reached` is the version that every chunk of the shard has
@@ -95,7 +92,7 @@ impl Chunk {
         payload: Vec<f32>,
         fresh: impl FnOnce() -> Vec<f32>,
     ) -> Result<Taken, Refusal> {
-        let (expected, actual) = (self.current.len(), payload.len());
+        let (expected, actual) = (self.current.values.len(), payload.len());
         if actual != expected {
             return Err(Refusal::Length {
                 chunk: self.id,
@@ -103,7 +100,7 @@ impl Chunk {
                 actual,
             });
         }
-        if push.step < self.version {
+        if push.step < self.version() {
             return Ok(Taken::Late(payload));
         }
         // Whoever has parameters of a step has seen every chunk reach it.
@@ -111,7 +108,7 @@ impl Chunk {
             return Err(Refusal::Future {
                 chunk: self.id,
                 step: push.step,
-                version: self.version,
+                version: self.version(),
             });
         }
         check_tally(rules, push)?;
@@ -141,9 +138,9 @@ impl Chunk {
         tally: Tally,
         fresh: impl FnOnce() -> Vec<f32>,
     ) -> Result<(), Refusal> {
-        let step = self.version;
+        let step = self.version();
         // The version before last: free unless somebody is still sending it.
-        let previous = self.previous.take().map(|(_, buffer)| buffer);
+        let previous = self.previous.take().map(|version| version.values);
         let mut new = match previous.map(Arc::try_unwrap) {
             Some(Ok(buffer)) => buffer,
             _ => fresh(),
@@ -151,7 +148,7 @@ impl Chunk {
         new.resize(sum.len(), 0.0);
         let rate = rules.learning_rate.at(step);
         let slots = Arc::make_mut(&mut self.state); // copies while a snapshot holds it
-        let (current, rows) = (&self.current, tally.rows as f32);
+        let (current, rows) = (&self.current.values, tally.rows as f32);
         rules
             .optimizer
             .apply(step, rate, rows, current, sum, slots, &mut new)?;
@@ -162,9 +159,8 @@ impl Chunk {
     }
 
     fn advance(&mut self, version: u64, new: Vec<f32>) {
-        let old = std::mem::replace(&mut self.current, Arc::new(new));
-        self.previous = Some((self.version, old));
-        self.version = version;
+        let new = Version::new(version, Arc::new(new));
+        self.previous = Some(std::mem::replace(&mut self.current, new));
     }
 
     /// Makes other parameters the newest version; `false` if it is not newer, because it was asked
@@ -172,7 +168,7 @@ impl Chunk {
     ///
     /// [`Progress::replaced`]: super::Progress::replaced
     pub fn replace(&mut self, version: u64, parameters: &[f32]) -> bool {
-        let newer = version > self.version;
+        let newer = version > self.version();
         if newer {
             self.advance(version, parameters.to_vec());
         }

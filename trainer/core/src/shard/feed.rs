@@ -87,8 +87,8 @@ impl Feed {
     /// Of a chunk's versions, those that the worker has not had; they count as sent.
     pub fn unsent(&mut self, chunk: u32, versions: Versions) -> Versions {
         let last = &mut self.sent[(chunk - self.first) as usize];
-        let unsent = versions.map(|version| version.filter(|(version, _)| *last < Some(*version)));
-        let newest = unsent.iter().flatten().map(|(version, _)| *version).max();
+        let unsent = versions.map(|version| version.filter(|version| *last < Some(version.number)));
+        let newest = unsent.iter().flatten().map(|version| version.number).max();
         *last = newest.or(*last);
         unsent
     }

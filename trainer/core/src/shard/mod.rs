@@ -25,6 +25,7 @@ use crate::optimizer::{LengthError, Optimizer};
 use crate::sampling::Plan;
 use crate::schedule::LearningRate;
 use crate::tree::Tree;
+use crate::wire::{as_bytes, checksum};
 
 pub use chunk::{Chunk, Taken};
 pub use feed::Feed;
@@ -36,8 +37,32 @@ pub use push::{Push, Refusal};
 /// Floats that several hold and nobody changes.
 pub type Shared = Arc<Vec<f32>>;
 
+/// A chunk's parameters as every worker gets them.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// The number of steps applied to them.
+    pub number: u64,
+    /// The parameters.
+    pub values: Shared,
+    /// Of their bytes, as frames that carry them have it: computed once, when they have just been
+    /// written, and not for each worker, when they have left the cache.
+    pub checksum: u32,
+}
+
+impl Version {
+    /// A version with its checksum.
+    pub fn new(number: u64, values: Shared) -> Self {
+        let checksum = checksum(as_bytes(&values));
+        Version {
+            number,
+            values,
+            checksum,
+        }
+    }
+}
+
 /// The versions of a chunk that a worker may need, oldest first.
-pub type Versions = [Option<(u64, Shared)>; 2];
+pub type Versions = [Option<Version>; 2];
 
 /// A chunk's parameters, and its slots one after the other.
 pub type Part = (Shared, Shared);

@@ -9,9 +9,11 @@ use trainyard_core::round::Tally;
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::{LearningRate, Schedule};
 use trainyard_core::shard::{
-    Chunk, Feed, Held, Part, Progress, Push, Refusal, Rules, Shared, Snapshot, Taken, Versions,
+    Chunk, Feed, Held, Part, Progress, Push, Refusal, Rules, Shared, Snapshot, Taken, Version,
+    Versions,
 };
 use trainyard_core::tree::{Node, Tree};
+use trainyard_core::wire::{as_bytes, checksum};
 
 const ROWS: u64 = 8;
 const STEPS: u64 = 6;
@@ -87,7 +89,7 @@ fn numbers(versions: &Versions) -> Vec<u64> {
     versions
         .iter()
         .flatten()
-        .map(|(version, _)| *version)
+        .map(|version| version.number)
         .collect()
 }
 
@@ -164,11 +166,37 @@ fn t22_the_buffer_of_the_version_before_last_is_used_again() {
     let rules = rules(u64::MAX);
     let (mut chunks, _) = shard_at(&rules, 0);
     let chunk = &mut chunks[0];
-    let address = |versions: &Versions, at: usize| versions[at].as_ref().map(|(_, v)| v.as_ptr());
+    let address = |versions: &Versions, at: usize| versions[at].as_ref().map(|v| v.values.as_ptr());
     step(&rules, chunk);
     let oldest = address(&chunk.versions(), 0);
     step(&rules, chunk);
     assert_eq!(address(&chunk.versions(), 1), oldest);
+}
+
+/// A receiver computes it from what arrives: one of other parameters would be refused for ever.
+#[test]
+fn t13_each_version_has_the_checksum_of_its_own_parameters() {
+    let rules = rules(u64::MAX);
+    let (mut chunks, _) = shard_at(&rules, 0);
+    let chunk = &mut chunks[0];
+    let mut told = Vec::new();
+    let mut check = |chunk: &Chunk| {
+        for version in chunk.versions().into_iter().flatten() {
+            let expected = checksum(as_bytes(&version.values));
+            assert_eq!(version.checksum, expected, "version {}", version.number);
+            told.push((version.number, version.checksum));
+        }
+    };
+    check(chunk);
+    for _ in 0..3 {
+        step(&rules, chunk); // from the third on into a buffer that has held another version
+        check(chunk);
+    }
+    assert!(chunk.replace(9, &[9.0; 16]));
+    check(chunk);
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!(told.len(), 5, "one for each version: {told:?}");
 }
 
 #[test]
@@ -372,8 +400,8 @@ fn t22_a_snapshot_on_demand_is_of_one_version() {
 fn versions(old: Option<u64>, new: u64) -> Versions {
     let values: Shared = Arc::new(vec![0.0]);
     [
-        old.map(|old| (old, Arc::clone(&values))),
-        Some((new, values)),
+        old.map(|old| Version::new(old, Arc::clone(&values))),
+        Some(Version::new(new, values)),
     ]
 }
 

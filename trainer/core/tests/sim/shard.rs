@@ -156,6 +156,7 @@ impl Shard {
         let versions = self.chunk(chunk).versions();
         let (feed, _) = self.feeds.get_mut(&number)?;
         let unsent = feed.unsent(chunk, versions).into_iter().flatten();
+        let unsent = unsent.map(|version| (version.number, version.values));
         let unsent: Vec<(u64, Shared)> = unsent.collect();
         let restored = unsent.iter().filter(|(v, _)| self.restored == Some(*v));
         for (_, values) in restored {

@@ -26,12 +26,13 @@ pub fn read_payload(stream: &mut impl Read, header: &Header, target: &mut [u8]) 
     header.check(target).map_err(refused)
 }
 
-/// Writes a header, to which it adds the payload's checksum, and its payload with as few system calls as the stream allows.
+/// Writes a header, which has the payload's checksum ([`Header::before`]), and its payload with as few system
+/// calls as the stream allows.
 ///
 /// # Errors
 /// Of the stream.
 pub fn write_frame(stream: &mut impl Write, header: &Header, payload: &[u8]) -> io::Result<()> {
-    let head = header.before(payload).encode();
+    let head = header.encode();
     let total = head.len() + payload.len();
     let mut sent = 0;
     while sent < total {

@@ -75,7 +75,7 @@ fn push(shard: &Shard, step: u64, node: u32, chunk: u32, rows: u64) -> Result<()
 
 fn values(shard: &Shard, chunk: u32) -> Arc<Vec<f32>> {
     let [_, newest] = shard.versions(chunk);
-    newest.expect("a version").1
+    newest.expect("a version").values
 }
 
 /// A peer claims the whole step, or a part of it, with rows that it cannot have. What others have
@@ -198,7 +198,7 @@ fn t22_every_version_is_told_however_the_connections_run() {
     let newest = |chunk| {
         shard.versions(chunk)[1]
             .as_ref()
-            .map(|(version, _)| *version)
+            .map(|version| version.number)
     };
     std::thread::scope(|scope| {
         for chunk in shard.chunks() {

@@ -377,7 +377,8 @@ impl Links {
             let bytes = as_bytes(payload);
             let body = Body::push(push.step, push.node, chunk, bytes.len() as u32, tally)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-            write_frame(writer, &self.caller.identity.header(body), bytes)?;
+            let header = self.caller.identity.header(body).before(bytes);
+            write_frame(writer, &header, bytes)?;
         }
         Ok(())
     }
