@@ -10,9 +10,9 @@ use trainyard_contract::Member;
 use trainyard_operator::job::Job;
 use trainyard_operator::resources;
 
-const FULL: &str = include_str!("fixtures/full.yaml");
+const FULL: &str = include_str!("../fixtures/full.yaml");
 /// The same job with its data and checkpoints in a bucket.
-const BUCKET: &str = include_str!("fixtures/bucket.yaml");
+const BUCKET: &str = include_str!("../fixtures/bucket.yaml");
 
 /// A job that an operator has begun that gave no keys.
 fn job(yaml: &str) -> Job {
@@ -287,11 +287,11 @@ fn the_job_file_stays_as_it_is() {
     };
     assert_eq!(
         file(FULL),
-        include_str!("fixtures/full.job.json").trim_end()
+        include_str!("../fixtures/full.job.json").trim_end()
     );
     assert_eq!(
         file(BUCKET),
-        include_str!("fixtures/bucket.job.json").trim_end()
+        include_str!("../fixtures/bucket.job.json").trim_end()
     );
 }
 
