@@ -66,6 +66,11 @@ pub struct Member {
 }
 
 impl Member {
+    /// As users are told of it in sentences: `server 0`.
+    pub fn in_words(self) -> String {
+        format!("{} {}", self.role, self.index)
+    }
+
     /// Server 0, which hosts the coordinator.
     pub const COORDINATOR: Member = Member::server(0);
     /// The finisher: a job has one.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use trainyard_contract::Member;
 pub use trainyard_contract::Progress;
 
 use crate::facts::DataFacts;
@@ -35,9 +36,14 @@ pub enum Role {
 impl Role {
     /// A member as users are told of it: `server 0`. An observer is none.
     pub fn name(self) -> Option<String> {
+        self.member().map(Member::in_words)
+    }
+
+    /// The member that has it. An observer is none.
+    pub fn member(self) -> Option<Member> {
         match self {
-            Role::Server(index) => Some(format!("server {index}")),
-            Role::Worker(index) => Some(format!("worker {index}")),
+            Role::Server(index) => Some(Member::server(index)),
+            Role::Worker(index) => Some(Member::worker(index)),
             Role::Observer => None,
         }
     }

@@ -9,8 +9,6 @@ use trainyard_contract::{ExitCode, Member, ProcessEnd};
 use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::memory::ON_THIS_MACHINE;
 
-use super::process::in_words;
-
 /// A signal that ends processes: its number on Linux, its name, what it stands for, what to do.
 struct Known(i32, &'static str, &'static str, &'static str);
 
@@ -133,7 +131,7 @@ impl Ended {
         };
         format!(
             "{} {ended}{why}{said}{remedy}; see {}",
-            in_words(self.member),
+            self.member.in_words(),
             self.log.display()
         )
     }

@@ -20,7 +20,7 @@ use trainyard_runtime::storage::Location;
 use super::end;
 use super::process::{self, Process};
 use super::pulse::Pulse;
-use super::stuck::{self, LOOK};
+use super::stuck::LOOK;
 use crate::torch_program::TorchProgram;
 
 /// The wait before the second attempt; it doubles.
@@ -168,11 +168,8 @@ fn kill_if_frozen(
     over: &Receiver<()>,
 ) -> bool {
     while let Err(RecvTimeoutError::Timeout) = over.recv_timeout(LOOK) {
-        let limit = match termination.requested() {
-            true => stuck::FROZEN_AT_THE_END,
-            false => pulse.limit(),
-        };
-        if pulse.is_missing(Instant::now(), limit) {
+        let frozen = pulse.missing(Instant::now(), termination.requested());
+        if frozen.is_some() {
             process.signal(Signal::KILL);
             return true;
         }

@@ -28,11 +28,6 @@ const STANDARD_INPUT: &str = "-";
 /// Bytes of the end of a member's log in which the reason of its end is looked for.
 const TAIL: u64 = 16 * 1024;
 
-/// A member as users are told of it: `server 0`.
-pub fn in_words(member: Member) -> String {
-    format!("{} {}", member.role, member.index)
-}
-
 /// What every process of a run is told.
 #[derive(Debug)]
 pub struct Common<'a> {
@@ -260,7 +255,7 @@ pub fn start(
     // The terminal's Ctrl-C is for us; we tell the others.
     command.process_group(0);
     let mut child = spawn(&mut command, &inherited)
-        .with_context(|| format!("{} cannot be started", in_words(member)))?;
+        .with_context(|| format!("{} cannot be started", member.in_words()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // It fits a pipe. A process that has ended already is heard of below.
         let _ = stdin.write_all(common.key.of_role(member.role).to_text().as_bytes());

@@ -6,10 +6,16 @@
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::time::{Duration, Instant};
 
-use super::stuck::{FROZEN, Silence};
+use super::stuck::Silence;
 
 /// How long a process may take to begin: it may have to read libtorch from a slow disk.
 const BEGINNING: Duration = Duration::from_secs(30);
+
+/// How long one that has begun may give no sign that it runs.
+const FROZEN: Duration = Duration::from_secs(15);
+
+/// The same, where it is to end anyway.
+const FROZEN_AT_THE_END: Duration = Duration::from_secs(5);
 
 /// Our end of the pipe that a process writes into.
 #[derive(Debug)]
@@ -38,20 +44,21 @@ impl Pulse {
         Ok((pulse, other))
     }
 
-    /// For how long a process that has to go on may write nothing.
-    pub fn limit(&self) -> Duration {
-        if self.begun { FROZEN } else { BEGINNING }
-    }
-
-    /// Whether the process has written nothing for so long. To be asked all the time, as [`Silence::lasts`].
-    pub fn is_missing(&mut self, now: Instant, limit: Duration) -> bool {
+    /// For how long the process has written nothing, if that is too long for one that is to go on, or that is to end
+    /// if it is `ending`. To be asked all the time, as [`Silence::lasts`].
+    pub fn missing(&mut self, now: Instant, ending: bool) -> Option<Duration> {
         let mut bytes = [0; 256];
         while self.pipe.read(&mut bytes).is_ok_and(|read| read > 0) {
             self.begun = true;
             self.silence.ends();
         }
         self.silence.begins(now);
-        self.silence.lasts(now, limit)
+        let limit = match (ending, self.begun) {
+            (true, _) => FROZEN_AT_THE_END,
+            (false, true) => FROZEN,
+            (false, false) => BEGINNING,
+        };
+        self.silence.lasts(now, limit).then_some(limit)
     }
 }
 
@@ -67,10 +74,7 @@ mod tests {
         let (mut pulse, mut process) = Pulse::new(begin).expect("a pipe");
         let at = |seconds: u64| begin + Duration::from_secs(seconds);
         let missing = |pulse: &mut Pulse, from: u64, to: u64| {
-            (from..to).find(|second| {
-                let limit = pulse.limit();
-                pulse.is_missing(at(*second), limit)
-            })
+            (from..to).find(|second| pulse.missing(at(*second), false).is_some())
         };
         assert_eq!(missing(&mut pulse, 0, 100), Some(30), "it has not begun");
         process.write_all(&[0; 1000]).expect("there is room");

@@ -11,12 +11,6 @@ pub const LOOK: Duration = Duration::from_millis(500);
 /// How long server 0 may stay silent after its connection was given up for silence.
 pub const MUTE: Duration = Duration::from_secs(10);
 
-/// How long a process may give no sign that it runs.
-pub const FROZEN: Duration = Duration::from_secs(15);
-
-/// The same, where it is to end anyway.
-pub const FROZEN_AT_THE_END: Duration = Duration::from_secs(5);
-
 /// How long a process that was killed may take to be gone. One that waits for a dead disk, or for a debugger, is never
 /// gone; nor does it do anything any more.
 pub const GONE: Duration = Duration::from_secs(5);

@@ -125,10 +125,9 @@ impl Coordinator {
 
     /// A worker is gone. It says the same again if it comes back.
     pub(super) fn forget_claims(&mut self, peer: PeerId) {
-        let before = self.claims.len();
         self.claims.retain(|claim| claim.peer != peer);
-        let computed = before == self.claims.len() && self.peers.is_worker_that_stays(peer);
-        if computed {
+        // Who claims something is set aside.
+        if self.peers.is_able_worker(peer) {
             self.left = Some(self.ticked);
         }
     }

@@ -33,6 +33,11 @@ impl Peer {
     fn is_able(&self) -> bool {
         matches!(self.role, Role::Worker(_)) && !self.aside
     }
+
+    /// Whether it is one that also means to stay.
+    fn stays(&self) -> bool {
+        self.is_able() && self.draining.is_none()
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -271,15 +276,13 @@ impl Peers {
 
     /// Workers that are not set aside and mean to stay, also those that are still loading.
     pub fn able_workers(&self) -> Vec<PeerId> {
-        let stays = |p: &Peer| p.is_able() && p.draining.is_none();
-        let able = self.peers.iter().filter(|(_, p)| stays(p));
+        let able = self.peers.iter().filter(|(_, p)| p.stays());
         able.map(|(id, _)| *id).collect()
     }
 
-    /// Whether this is a worker that was not asked to leave.
-    pub fn is_worker_that_stays(&self, peer: PeerId) -> bool {
-        let peer = self.peers.get(&peer);
-        peer.is_some_and(|p| p.is_able() && p.draining.is_none())
+    /// Whether this is one of the [`Peers::able_workers`].
+    pub fn is_able_worker(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(Peer::stays)
     }
 
     /// Since when a peer has been there, or has had its share of the work.
@@ -439,9 +442,8 @@ impl Peers {
     /// Members are the workers that hold a version and mean to stay. If all mean to leave, they
     /// finish together what they have begun.
     fn update_members(&mut self) {
-        let able = |p: &Peer| p.is_able() && p.ready;
-        let staying = self.peers.values().any(|p| able(p) && p.draining.is_none());
-        let member = |p: &Peer| able(p) && (p.draining.is_none() || !staying);
+        let staying = self.peers.values().any(|p| p.ready && p.stays());
+        let member = |p: &Peer| p.ready && p.is_able() && (p.draining.is_none() || !staying);
         let mut members: Vec<_> = self
             .peers
             .iter()

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use trainyard_contract::{Member, Stuck};
+use trainyard_contract::Stuck;
 
 use super::inquiry::Inquiry;
 use super::{Coordinator, PeerId, Phase};
@@ -24,7 +24,7 @@ const UNKNOWN: u32 = 120;
 const MOST_DOUBLED: u32 = 8;
 /// Batches that take as long as a block, at most.
 const BATCHES: f64 = 16.0;
-/// How much longer steps take than what they are known by for blocks: whoever evaluates computes no gradients.
+/// How much longer a step takes than an evaluation of as many rows, which computes no gradients.
 const GRADIENTS: f64 = 2.0;
 /// Heartbeat timeouts after which a storage that all wait for is named.
 pub(super) const SLOW_STORAGE: u32 = 12;
@@ -105,9 +105,8 @@ pub(super) struct Stall {
     mark: Option<Mark>,
     /// When the job last moved on, or, if it has not since, it was last looked for who is in the way.
     pub since: Duration,
-    /// How often somebody was given up since the job has moved on, and where it stood then.
-    judged: u32,
-    judged_at: Option<Mark>,
+    /// Where the job stood when somebody was last given up, and how often that was since it has moved on.
+    judged: Option<(Mark, u32)>,
     /// The membership when it was last looked at, and since when the same members have been there and the job has not
     /// moved on.
     epoch: u64,
@@ -117,14 +116,6 @@ pub(super) struct Stall {
     /// The version at which workers were replaced.
     pub replaced_at: Option<u64>,
     missed: BTreeMap<Role, Missed>,
-}
-
-pub(super) fn member(role: Role) -> Option<Member> {
-    match role {
-        Role::Server(index) => Some(Member::server(index)),
-        Role::Worker(index) => Some(Member::worker(index)),
-        Role::Observer => None,
-    }
 }
 
 impl Pace {
@@ -174,16 +165,18 @@ impl Stall {
 
     /// Somebody is given up where the job stands now.
     pub(super) fn judged(&mut self, at: &Mark) {
-        self.judged += 1;
-        self.judged_at = Some(*at);
+        self.judged = Some((*at, self.times_judged() + 1));
+    }
+
+    /// How often somebody was given up since the job has moved on.
+    fn times_judged(&self) -> u32 {
+        self.judged.map_or(0, |(_, times)| times)
     }
 
     /// The job stands at another mark.
     fn moved(&mut self, now: Duration, mark: Option<Mark>) {
         let past = |judged: &Mark| mark.is_some_and(|mark| mark.is_past(judged));
-        if self.judged_at.is_none_or(|judged| past(&judged)) {
-            self.judged = 0;
-        }
+        self.judged.take_if(|(judged, _)| past(judged));
         self.mark = mark;
         self.forgive(now);
     }
@@ -223,7 +216,7 @@ impl Stall {
                 None => format!("has been silent for {} s", time.as_secs()),
             };
             Some(Stuck {
-                member: member(*role)?,
+                member: role.member()?,
                 seconds: time.as_secs(),
                 reason,
             })
@@ -367,7 +360,7 @@ impl Coordinator {
             None => UNKNOWN * timeout + self.loading_time(),
         };
         // Where others did no better, perhaps all is slow.
-        patience.saturating_mul(1 << self.stall.judged.min(MOST_DOUBLED))
+        patience.saturating_mul(1 << self.stall.times_judged().min(MOST_DOUBLED))
     }
 
     /// How long a server may take to read its part of a checkpoint.

@@ -15,7 +15,7 @@ use crate::run::end::{self, Ended};
 use crate::run::folder::elsewhere;
 use crate::run::observer::Heard;
 use crate::run::policy::{self, Reaction};
-use crate::run::process::{self, Exited, in_words};
+use crate::run::process::{self, Exited};
 use crate::run::stuck;
 use crate::ui::Note;
 
@@ -77,7 +77,7 @@ impl Supervisor<'_> {
                 let wait = if expected { policy::WORD } else { wait };
                 if !expected {
                     self.ui.note(&Note::Restarting {
-                        member: in_words(member),
+                        member: member.in_words(),
                         how: ended.how(),
                         wait,
                     });
@@ -152,8 +152,7 @@ impl Supervisor<'_> {
     /// Ends processes that do nothing, and does without those that do not even end.
     pub(super) fn replace_stuck(&mut self) -> Result<Option<Over>> {
         let now = Instant::now();
-        let limit = self.stopping.then_some(stuck::FROZEN_AT_THE_END);
-        for (member, silent) in self.frozen(limit) {
+        for (member, silent) in self.frozen(self.stopping) {
             let seconds = silent.as_secs();
             self.kill_stuck(member, format!("has not run for {seconds} s"));
         }

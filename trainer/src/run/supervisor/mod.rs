@@ -25,7 +25,7 @@ use super::places::Checkpoints;
 use super::policy::Restarts;
 use super::process::{self, Common, Exited, Process};
 use super::pulse::Pulse;
-use super::stuck::{self, LOOK, Silence};
+use super::stuck::{LOOK, Silence};
 use crate::ui::{Note, Ui};
 
 /// How long processes may take to leave once the job is over.
@@ -254,22 +254,18 @@ impl<'a> Supervisor<'a> {
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            for (member, _) in self.frozen(Some(stuck::FROZEN_AT_THE_END)) {
+            for (member, _) in self.frozen(true) {
                 self.signal(member, Signal::KILL);
             }
         }
         self.signal_all(Signal::KILL);
     }
 
-    /// Members whose processes have given no sign that they run, and for how long: for `limit`, or for as long as those
-    /// may that are to go on.
-    fn frozen(&mut self, limit: Option<Duration>) -> Vec<(Member, Duration)> {
+    /// Members whose processes have given no sign for too long that they run, and for how long.
+    fn frozen(&mut self, ending: bool) -> Vec<(Member, Duration)> {
         let now = Instant::now();
         let frozen = |(member, place): (&Member, &mut Place)| match place {
-            Place::Running { pulse, .. } => {
-                let limit = limit.unwrap_or(pulse.limit());
-                pulse.is_missing(now, limit).then_some((*member, limit))
-            }
+            Place::Running { pulse, .. } => Some((*member, pulse.missing(now, ending)?)),
             Place::Waiting { .. } => None,
         };
         self.places.iter_mut().filter_map(frozen).collect()
