@@ -34,6 +34,14 @@ pub fn of_release(release: Release) -> Result<ExitCode> {
     }
 }
 
+/// The coordinator sends this process away; `again` is whether another in its place is welcome.
+pub fn refused(reason: String, again: bool) -> anyhow::Error {
+    match again {
+        true => TryAgain(reason).into(),
+        false => anyhow!(reason),
+    }
+}
+
 /// The last error that a process of ours wrote, from its log.
 pub fn last_error(log: &str) -> Option<String> {
     let (_, message) = log

@@ -29,7 +29,7 @@ use trainyard_checkpoint::{Check, Log, Storage};
 use trainyard_contract::Key;
 use trainyard_core::control::{FromCoordinator, Release, Role, ToCoordinator};
 use trainyard_core::coordinator::{Coordinator, Outcome, Start};
-use trainyard_runtime::exit::{ExitCode, TryAgain};
+use trainyard_runtime::exit::{ExitCode, refused};
 use trainyard_runtime::http;
 use trainyard_runtime::job::Job;
 use trainyard_runtime::net::{
@@ -319,14 +319,6 @@ impl Server {
 /// How long the thread that hears the coordinator may take to react to the end of a connection: it may be reading a
 /// checkpoint.
 const REACTION: Duration = Duration::from_secs(600);
-
-/// The coordinator sends this process away; `again` is whether another in its place is welcome.
-fn refused(reason: String, again: bool) -> anyhow::Error {
-    match again {
-        true => TryAgain(reason).into(),
-        false => anyhow!(reason),
-    }
-}
 
 enum Attended {
     Released(Release),

@@ -17,12 +17,12 @@ use std::sync::atomic::Ordering;
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use trainyard_contract::Key;
 use trainyard_core::control::{FromCoordinator, Join, Role, ToCoordinator};
 use trainyard_core::session::Ending;
 use trainyard_object::Connection;
-use trainyard_runtime::exit::{self, BadInput, ExitCode, TryAgain};
+use trainyard_runtime::exit::{self, BadInput, ExitCode, refused};
 use trainyard_runtime::files;
 use trainyard_runtime::heartbeat;
 use trainyard_runtime::http;
@@ -346,14 +346,6 @@ const REACTION: Duration = Duration::from_secs(30);
 
 /// How long the threads of a worker that was sent away may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// The coordinator sends this process away; `again` is whether another in its place is welcome.
-fn refused(reason: String, again: bool) -> anyhow::Error {
-    match again {
-        true => TryAgain(reason).into(),
-        false => anyhow!(reason),
-    }
-}
 
 /// A worker's part in a generation: its board, its way to the coordinator, and its thread. It ends when
 /// it is dropped.
