@@ -1,9 +1,11 @@
 //! The loop: watches bring what has changed, a reconcile of each job concerned takes it further.
 
 use std::collections::HashSet;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -33,9 +35,17 @@ const DEBOUNCE: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// If the API server does not know TrainingJobs, or cannot be reached at the start.
-pub async fn run(
+pub fn run(
     context: Arc<Context>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
+) -> BoxFuture<'static, Result<(), Error>> {
+    // A box of no type parameter: the whole loop is compiled here, and not once more in each program that runs it.
+    work(context, Box::pin(stop)).boxed()
+}
+
+async fn work(
+    context: Arc<Context>,
+    stop: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
 ) -> Result<(), Error> {
     let jobs: Api<Guarded> = context.api();
     // A wrong address, missing rights or a missing CRD end the process here, with a message, not in a silent loop.
