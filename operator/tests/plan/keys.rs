@@ -3,10 +3,10 @@
 use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::ExportStatus;
 use trainyard_operator::job::Job;
-use trainyard_operator::observe::{End, Member, Observed, PodSeen, PodStage};
+use trainyard_operator::observe::{Member, Observed, PodSeen, PodStage};
 use trainyard_operator::plan::Step;
 
-use crate::{FULL, all_current, at, pass, seen, valid};
+use crate::{FULL, all_current, at, end, pass, seen, valid};
 
 /// Whether a pass over these pods makes keys before it creates pods.
 fn makes_keys(job: &Job, status: &TrainingJobStatus, pods: Vec<PodSeen>, second: i64) -> bool {
@@ -34,14 +34,7 @@ fn o41_keys_are_made_before_pods_as_long_as_no_pod_has_them() {
         ..seen(&job, Member::worker(0), 0)
     };
     let (since, ready) = (Some(at(0)), true);
-    let ended = End {
-        code: Some(137),
-        reason: "Error".into(),
-        message: String::new(),
-        disrupted: false,
-        lived_seconds: 1,
-        finished: Some(at(1)),
-    };
+    let ended = end(137, "Error");
     for (stage, expected) in [
         (PodStage::Pending { trouble: None }, false),
         (PodStage::Running { since, ready }, false),

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use trainyard_crds::{TrainingJob, TrainingJobStatus};
 use trainyard_operator::job::Job;
-use trainyard_operator::observe::{Child, ChildObject, Member, Observed, PodSeen, PodStage};
+use trainyard_operator::observe::{Child, ChildObject, End, Member, Observed, PodSeen, PodStage};
 use trainyard_operator::plan::{JobState, Plan, Settings, Step};
 use trainyard_operator::{plan, resources};
 
@@ -26,6 +26,13 @@ fn read(yaml: &str) -> TrainingJob {
 
 fn valid(yaml: &str) -> Job {
     Job::new(Arc::new(read(yaml))).expect("the fixture is valid")
+}
+
+/// The full manifest with `to` in place of each `from`, of which there must be at least one.
+fn full_with(from: &str, to: &str) -> String {
+    let changed = FULL.replace(from, to);
+    assert_ne!(changed, FULL, "{from}");
+    changed
 }
 
 fn at(second: i64) -> Timestamp {
@@ -62,6 +69,18 @@ fn seen(job: &Job, member: Member, attempt: u32) -> PodSeen {
         stage: PodStage::Pending { trouble: None },
         ip: None,
         deletion: None,
+    }
+}
+
+/// The end of a container that lived for a second.
+fn end(code: i32, reason: &str) -> End {
+    End {
+        code: Some(code),
+        reason: reason.into(),
+        message: String::new(),
+        disrupted: false,
+        lived_seconds: 1,
+        finished: Some(at(1)),
     }
 }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use trainyard_crds::TrainingJobStatus;
 use trainyard_crds::training_job::Phase;
-use trainyard_operator::observe::{ChildObject, End, Member, Observed, PodSeen, PodStage};
+use trainyard_operator::observe::{ChildObject, Member, Observed, PodSeen, PodStage};
 use trainyard_operator::plan::{Plan, Step};
 
-use crate::{FULL, all_current, at, created, pass, seen, valid};
+use crate::{FULL, all_current, at, created, end, pass, seen, valid};
 
 #[test]
 fn o01_objects_come_before_pods_and_a_second_pass_over_them_plans_nothing() {
@@ -143,14 +143,7 @@ fn o21_a_pod_that_does_not_start_is_named_after_two_minutes() {
 /// What has ended has logs; what never began has none, and would still take its place.
 #[test]
 fn o14_each_policy_deletes_what_it_names_and_what_never_began() {
-    let ended = End {
-        code: Some(0),
-        reason: "Completed".into(),
-        message: String::new(),
-        disrupted: false,
-        lived_seconds: 1,
-        finished: Some(at(1)),
-    };
+    let ended = end(0, "Completed");
     for (policy, expected) in [
         ("All", vec![0, 1, 2, 3]),
         ("Running", vec![0, 1]),

@@ -9,7 +9,7 @@ use trainyard_operator::observe::{ChildObject, Member, Observed};
 use trainyard_operator::plan::Step;
 use trainyard_operator::resources;
 
-use crate::{FULL, all_current, pass, pod, valid};
+use crate::{FULL, all_current, full_with, pass, pod, valid};
 
 #[test]
 fn o01_hostnames_are_stable_and_pods_carry_the_attempt() {
@@ -96,7 +96,7 @@ fn o39_what_the_user_sets_survives() {
 
 #[test]
 fn t30_workers_are_given_the_threads_of_a_leaf_and_nobody_else() {
-    let yaml = FULL.replace("microBatches: 4", "microBatches: 4\n    threadsPerLeaf: 2");
+    let yaml = full_with("microBatches: 4", "microBatches: 4\n    threadsPerLeaf: 2");
     let yaml = yaml.replace("OMP_NUM_THREADS", "OTHER");
     let job = valid(&yaml);
     let env = |member| pod(&job, member)["spec"]["containers"][0]["env"].to_string();

@@ -66,11 +66,6 @@ pub struct Member {
 }
 
 impl Member {
-    /// As users are told of it in sentences: `server 0`.
-    pub fn in_words(self) -> String {
-        format!("{} {}", self.role, self.index)
-    }
-
     /// Server 0, which hosts the coordinator.
     pub const COORDINATOR: Member = Member::server(0);
     /// The finisher: a job has one.
@@ -89,6 +84,11 @@ impl Member {
     pub const fn worker(index: u32) -> Self {
         let role = Role::Worker;
         Member { role, index }
+    }
+
+    /// As users are told of it in sentences: `server 0`.
+    pub fn in_words(self) -> String {
+        format!("{} {}", self.role, self.index)
     }
 }
 
