@@ -153,7 +153,8 @@ impl Coordinator {
     }
 
     fn give_up_all(&mut self, now: Duration, at: &Mark, peers: Vec<PeerId>, owes: &str) {
-        self.stall.judged(at);
+        let patience = self.patience(at);
+        self.stall.judged(now, at, patience);
         peers
             .into_iter()
             .for_each(|peer| self.give_up(now, peer, owes));

@@ -22,6 +22,8 @@ const SHORTEST: u32 = 2;
 const UNKNOWN: u32 = 120;
 /// How often the time that a job may stand still is doubled, where it does not move on with others either.
 const MOST_DOUBLED: u32 = 8;
+/// A job that has moved on for so many times as long as it stood still before is as it was.
+const STEADY: u32 = 8;
 /// Batches that take as long as a block, at most.
 const BATCHES: f64 = 16.0;
 /// How much longer a step takes than an evaluation of as many rows, which computes no gradients.
@@ -99,14 +101,24 @@ struct Missed {
     owes: Option<String>,
 }
 
+/// Somebody was given up.
+#[derive(Copy, Clone, Debug)]
+struct Judged {
+    /// Where the job stood.
+    at: Mark,
+    /// How often somebody was since the job was steady.
+    times: u32,
+    /// When the job is steady again, if it moves on until then.
+    steady: Duration,
+}
+
 /// Whether the job moves on, and who is in its way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stall {
     mark: Option<Mark>,
     /// When the job last moved on, or, if it has not since, it was last looked for who is in the way.
     pub since: Duration,
-    /// Where the job stood when somebody was last given up, and how often that was since it has moved on.
-    judged: Option<(Mark, u32)>,
+    judged: Option<Judged>,
     /// The membership when it was last looked at, and since when the same members have been there and the job has not
     /// moved on.
     epoch: u64,
@@ -163,20 +175,25 @@ impl Stall {
         self.inquiry = None;
     }
 
-    /// Somebody is given up where the job stands now.
-    pub(super) fn judged(&mut self, at: &Mark) {
-        self.judged = Some((*at, self.times_judged() + 1));
+    /// Somebody is given up where the job stands now, after as long as `patience`.
+    pub(super) fn judged(&mut self, now: Duration, at: &Mark, patience: Duration) {
+        self.judged = Some(Judged {
+            at: *at,
+            times: self.times_judged() + 1,
+            steady: now + STEADY * patience,
+        });
     }
 
-    /// How often somebody was given up since the job has moved on.
+    /// How often somebody was given up since the job was steady.
     fn times_judged(&self) -> u32 {
-        self.judged.map_or(0, |(_, times)| times)
+        self.judged.map_or(0, |judged| judged.times)
     }
 
     /// The job stands at another mark.
     fn moved(&mut self, now: Duration, mark: Option<Mark>) {
-        let past = |judged: &Mark| mark.is_some_and(|mark| mark.is_past(judged));
-        self.judged.take_if(|(judged, _)| past(judged));
+        let past = |at: &Mark| mark.is_some_and(|mark| mark.is_past(at));
+        self.judged
+            .take_if(|judged| past(&judged.at) && now >= judged.steady);
         self.mark = mark;
         self.forgive(now);
     }
@@ -359,7 +376,8 @@ impl Coordinator {
             None if mark.work == Work::Saving => SLOW_STORAGE * timeout,
             None => UNKNOWN * timeout + self.loading_time(),
         };
-        // Where others did no better, perhaps all is slow.
+        // Where others did no better, perhaps all is slow. A few steps do not say otherwise: processor time that is
+        // given in advance lasts for those.
         patience.saturating_mul(1 << self.stall.times_judged().min(MOST_DOUBLED))
     }
 

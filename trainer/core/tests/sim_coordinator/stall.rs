@@ -74,7 +74,7 @@ fn seconds(seconds: u64) -> Duration {
 /// Steps of 10 ms are usual.
 fn steady() -> Bench {
     let mut config = config();
-    config.epochs = 100;
+    config.epochs = 10_000;
     let mut bench = Bench::training(config, 0);
     for _ in 0..3 {
         bench.now += Duration::from_millis(10);
@@ -434,4 +434,46 @@ fn t34_a_job_that_becomes_very_slow_goes_on() {
         }
         bench.step();
     }
+}
+
+/// Whoever comes is fast at first, and then a hundred times slower, as where a machine gives processor time in advance.
+/// That a few steps were done is no reason to give the next one less time.
+#[test]
+fn t34_a_job_that_is_fast_for_a_moment_after_each_restart_goes_on() {
+    let mut bench = steady();
+    bench.event(Event::Closed(WORKERS[1]));
+    let answers = lacking(vec![0, 1, 2, 3]);
+    let mut replaced = 0;
+    for _ in 0..30 {
+        for _ in 0..5 {
+            bench.now += STEP;
+            bench.event(Event::Tick);
+            bench.step();
+        }
+        let (refused, ..) = stand_still(&mut bench, seconds(60), &answers);
+        if !refused.is_empty() {
+            replaced += 1;
+            let mut again = worker(0);
+            again.incarnation += replaced;
+            bench.say(WORKERS[0], ToCoordinator::Join(again));
+            let ready = ToCoordinator::Ready {
+                version: bench.coordinator.record().step,
+                chunks: 0,
+            };
+            bench.say(WORKERS[0], ready);
+        }
+        bench.step();
+    }
+    assert_eq!(replaced, 3, "after 10, 20 and 40 s");
+    // In time the job is as it was.
+    for _ in 0..2000 {
+        bench.now += 100 * STEP;
+        for peer in SERVERS.iter().chain(&WORKERS) {
+            bench.say(*peer, ToCoordinator::Heartbeat);
+        }
+        bench.event(Event::Tick);
+        bench.step();
+    }
+    let (_, after, _) = stand_still(&mut bench, seconds(3600), &answers);
+    assert!((seconds(20)..seconds(22)).contains(&after), "{after:?}");
 }
