@@ -51,6 +51,11 @@ impl Halting {
         self.stage = Stage::Unsaved;
     }
 
+    /// Whether it waits for workers: for what they say, or for steps that they have begun.
+    pub(super) fn waits_for_workers(&self) -> bool {
+        matches!(self.stage, Stage::Asking { .. } | Stage::Reaching(_))
+    }
+
     /// Whether this is the version that is being saved.
     pub(super) fn saves(&self, version: u64) -> bool {
         matches!(self.stage, Stage::Saving(saving) if saving == version)

@@ -24,6 +24,8 @@ const UNKNOWN: u32 = 120;
 const MOST_DOUBLED: u32 = 8;
 /// A job that has moved on for so many times as long as it stood still before is as it was.
 const STEADY: u32 = 8;
+/// What is left of the slowest step after another one: the first ones are slow.
+const FORGOTTEN: f64 = 15.0 / 16.0;
 /// Batches that take as long as a block, at most.
 const BATCHES: f64 = 16.0;
 /// How much longer a step takes than an evaluation of as many rows, which computes no gradients.
@@ -131,18 +133,19 @@ pub(super) struct Stall {
 }
 
 impl Pace {
-    /// Something took this long.
-    fn learn(&mut self, mark: &Mark, took: Duration) {
-        let slower = |known: f64, new: f64| new.max(known * 15.0 / 16.0);
+    /// From one mark to the next it took this long. Many steps may have been taken since it was last looked.
+    fn learn(&mut self, mark: &Mark, next: &Mark, took: Duration) {
+        let slower = |known: f64, new: f64, times: i32| new.max(known * FORGOTTEN.powi(times));
         match mark.work {
             Work::Steps => {
+                let steps = next.version.saturating_sub(mark.version).clamp(1, 1000) as u32;
                 let known = self.step.map_or(0.0, |step| step.as_secs_f64());
-                let step = slower(known, took.as_secs_f64());
+                let step = slower(known, took.as_secs_f64() / f64::from(steps), steps as i32);
                 self.step = Duration::try_from_secs_f64(step).ok();
             }
             Work::Blocks(_) if mark.rows > 0 => {
                 let new = took.as_secs_f64() / mark.rows as f64;
-                self.row = Some(slower(self.row.unwrap_or(0.0), new));
+                self.row = Some(slower(self.row.unwrap_or(0.0), new, 1));
             }
             Work::Blocks(_) | Work::Loading | Work::Joining | Work::Leaving | Work::Saving => {}
         }
@@ -304,12 +307,8 @@ impl Coordinator {
             Phase::Training if self.awaits_storage() => {
                 Some(of_servers(Work::Saving, self.version()))
             }
-            Phase::Training if self.version() < self.limit => Some(Mark {
-                work: Work::Steps,
-                version: self.version(),
-                done: self.peers.applied_in_sum(),
-                rows: 0,
-            }),
+            Phase::Training if self.version() < self.limit => Some(self.of_steps()),
+            Phase::Halting(halting) if halting.waits_for_workers() => Some(self.of_steps()),
             Phase::Validating(pass) | Phase::Final(pass) => Some(Mark {
                 work: Work::Blocks(pass.id),
                 version: pass.version,
@@ -317,6 +316,16 @@ impl Coordinator {
                 rows: pass.rows_of_block(),
             }),
             _ => None,
+        }
+    }
+
+    /// Where the job stands while steps are taken.
+    fn of_steps(&self) -> Mark {
+        Mark {
+            work: Work::Steps,
+            version: self.version(),
+            done: self.peers.applied_in_sum(),
+            rows: 0,
         }
     }
 
@@ -345,7 +354,7 @@ impl Coordinator {
                 && same_members
             {
                 let took = now.saturating_sub(self.stall.settled);
-                self.stall.pace.learn(known, took);
+                self.stall.pace.learn(known, mark, took);
             }
             return self.stall.moved(now, mark);
         }
@@ -389,5 +398,27 @@ impl Coordinator {
             (1 + slots as u64).saturating_mul(4 * manifest.floats)
         });
         Duration::from_secs(bytes / SLOWEST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t34_a_slow_first_step_is_forgotten_by_steps_and_not_by_looks() {
+        let mark = |version| Mark {
+            work: Work::Steps,
+            version,
+            done: version,
+            rows: 0,
+        };
+        let mut pace = Pace::default();
+        pace.learn(&mark(0), &mark(1), Duration::from_secs(1));
+        assert_eq!(pace.step, Some(Duration::from_secs(1)));
+        pace.learn(&mark(1), &mark(101), Duration::from_millis(500));
+        assert_eq!(pace.step, Some(Duration::from_millis(5)), "so many at once");
+        pace.learn(&mark(101), &mark(101), Duration::from_secs(2));
+        assert_eq!(pace.step, Some(Duration::from_secs(2)), "a part of a step");
     }
 }

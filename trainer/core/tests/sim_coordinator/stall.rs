@@ -475,5 +475,25 @@ fn t34_a_job_that_is_fast_for_a_moment_after_each_restart_goes_on() {
         bench.step();
     }
     let (_, after, _) = stand_still(&mut bench, seconds(3600), &answers);
-    assert!((seconds(20)..seconds(22)).contains(&after), "{after:?}");
+    assert!((seconds(18)..seconds(22)).contains(&after), "{after:?}");
+}
+
+/// What a worker has begun is waited for, but not if it is stuck: the others do it, and it is saved.
+#[test]
+fn t34_a_stop_does_without_a_worker_that_is_stuck() {
+    let mut bench = steady();
+    let asked = bench.say(OBSERVER, ToCoordinator::Stop);
+    let id = halt_id(&asked, WORKERS[0]);
+    bench.say(WORKERS[0], ToCoordinator::Halted { id, next: 4 });
+    let (refused, after, _) = stand_still(&mut bench, seconds(60), |peer| match peer {
+        peer if peer == WORKERS[1] => Answer::Nothing,
+        peer => lacking(vec![2, 3])(peer),
+    });
+    assert_eq!(refused, [WORKERS[1]]);
+    assert!((seconds(15)..seconds(16)).contains(&after), "{after:?}");
+    let actions = bench.step();
+    assert!(sent(&actions, SERVERS[0]).contains(&&FromCoordinator::Snapshot { version: 4 }));
+    bench.written(4);
+    let saved = Some(Outcome::Stopped { saved: true });
+    assert_eq!(outcome(&bench.committed(4)), saved);
 }
