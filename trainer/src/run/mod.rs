@@ -275,7 +275,7 @@ fn train(
         let outside = (termination, &mut *ui);
         let mut supervisor = Supervisor::new(options, job, places, initial_model, &log, outside)?;
         let end = supervisor.supervise();
-        supervisor.dismiss();
+        supervisor.dismiss(end.is_ok());
         let (step, total) = (supervisor.progress.step, supervisor.progress.total_steps);
         drop(supervisor);
         if !termination.requested() {

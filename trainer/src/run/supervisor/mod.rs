@@ -28,8 +28,10 @@ use super::pulse::Pulse;
 use super::stuck::{LOOK, Silence};
 use crate::ui::{Note, Ui};
 
-/// How long processes may take to leave once the job is over.
+/// How long processes may take to stop: they save what they can.
 const FAREWELL: Duration = Duration::from_secs(25);
+/// How long a process may take to leave where all is saved: ending it loses nothing.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// Where server 0 answers HTTP: a free port.
 const HTTP: &str = "127.0.0.1:0";
@@ -238,16 +240,16 @@ impl<'a> Supervisor<'a> {
         )
     }
 
-    /// Sees every process off: it is told to leave, and killed if it takes too long. Whoever was released
-    /// leaves already, and does nothing else when it is told again.
-    pub fn dismiss(&mut self) {
+    /// Sees every process off: it is told to leave, and killed if it takes too long, which is sooner if the job is `over`.
+    /// Whoever was released leaves already, and does nothing else when it is told again.
+    pub fn dismiss(&mut self, over: bool) {
         self.observer.close();
         // Whoever still wants to connect finds nobody, instead of waiting for an answer.
         self.listeners = None;
         self.places
             .retain(|_, place| matches!(place, Place::Running { .. }));
         self.signal_all(Signal::TERM);
-        let deadline = Instant::now() + FAREWELL;
+        let deadline = Instant::now() + if over { LEAVING } else { FAREWELL };
         while !self.places.is_empty() && Instant::now() < deadline {
             match self.inputs.recv_timeout(LOOK) {
                 Ok(Input::Exited(exited)) => drop(self.places.remove(&exited.member)),
