@@ -138,7 +138,11 @@ fn go_on(storage: &Arc<dyn Storage>, log: &mut Log, newest: Option<&Manifest>) {
         }
         Err(_) => return, // there are no numbers left
     }
-    log.clean(1).expect("nothing is in its way");
+    match log.clean(1) {
+        Ok(_) => {}
+        Err(Error::UnsupportedFormat { .. }) => return, // an old entry that a newer version wrote stays
+        Err(error) => panic!("nothing is in its way: {error}"),
+    }
     let again = Log::open(storage.clone(), log.identity().clone()).expect("it is the same job");
     assert_eq!(again.latest(), Some(&next));
 }
