@@ -155,6 +155,37 @@ pub(crate) fn csv() -> Vec<Rule> {
             "!self.categorical.exists(c, c in self.exclude)",
             "a column must not be both categorical and excluded",
         ),
+        rule_at(
+            ".columns",
+            "!has(self.columns) || !self.columns.exists(c, c.name == self.label)",
+            "columns must not name the label column",
+        ),
+    ]
+}
+
+/// Rules of one of the `spec.data.train.csv.columns`.
+pub(crate) fn csv_column() -> Vec<Rule> {
+    let only = |field: &str, kind: &str| {
+        rule_at(
+            &format!(".{field}"),
+            format!("!has(self.{field}) || (has(self.type) && self.type == '{kind}')"),
+            format!("{field} is for columns of type {kind}"),
+        )
+    };
+    vec![
+        rule_at(
+            ".fillValue",
+            "has(self.fillValue) == (has(self.missing) && self.missing == 'Constant')",
+            "fillValue and missing: Constant need each other",
+        ),
+        only("categories", "Ordinal"),
+        only("dateFormat", "Date"),
+        only("dateParts", "Date"),
+        rule_at(
+            ".categories",
+            "!has(self.type) || self.type != 'Ordinal' || (has(self.categories) && self.categories.size() >= 2)",
+            "a column of type Ordinal needs at least two categories, lowest first",
+        ),
     ]
 }
 

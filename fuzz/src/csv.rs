@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 
 use trainyard_data::{
-    CsvOptions, Dataset, Files, InputSchema, Limits, LoadOptions, Missing, Normalization,
-    SourceSpec, Task, Validation, encode_csv, load,
+    ColumnOptions, ColumnType, CsvOptions, Dataset, Files, InputSchema, Limits, LoadOptions,
+    Missing, MissingPolicy, Normalization, SourceSpec, Task, Validation, encode_csv, load,
 };
 
 use crate::again;
@@ -23,14 +23,15 @@ pub fn run(input: &[u8]) -> bool {
     let Some((&how, text)) = input.split_first() else {
         return false;
     };
-    let options = options(how);
+    let options = options(how, text);
     let Ok(data) = load(&One(text), &options) else {
         return false;
     };
     sound(&data);
     let encoded = encode_csv(&data.facts.schema, "a.csv", text, &limits());
     // Rows without a label are left out of the training, and not out of a prediction.
-    let drops = matches!(&options.train, SourceSpec::Csv(csv) if csv.missing == Missing::DropRow);
+    let drops =
+        matches!(&options.train, SourceSpec::Csv(csv) if csv.missing == MissingPolicy::DropRow);
     if !drops && options.validation == Validation::None {
         let encoded = encoded.expect("what can be trained on can be predicted");
         assert_eq!(encoded.table.rows, data.train.rows);
@@ -65,7 +66,51 @@ pub(crate) fn task(how: u8) -> Task {
     }
 }
 
-fn options(how: u8) -> LoadOptions {
+/// What is said of the columns of a file, by the first letters of their names.
+fn columns(text: &[u8]) -> Vec<ColumnOptions> {
+    let header = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let names = String::from_utf8_lossy(header).into_owned();
+    let column = |name: &str| {
+        let said = ColumnOptions {
+            name: name.trim().to_owned(),
+            ..ColumnOptions::default()
+        };
+        Some(match name.trim().get(..2)? {
+            "d_" => ColumnOptions {
+                kind: Some(ColumnType::Date),
+                missing: Some(Missing::Median),
+                ..said
+            },
+            "b_" => ColumnOptions {
+                kind: Some(ColumnType::Boolean),
+                missing: Some(Missing::MostFrequent),
+                missing_indicator: true,
+                ..said
+            },
+            "o_" => ColumnOptions {
+                kind: Some(ColumnType::Ordinal),
+                missing: Some(Missing::Mean),
+                categories: ["low", "mid", "3"].map(str::to_owned).into(),
+                ..said
+            },
+            "k_" => ColumnOptions {
+                kind: Some(ColumnType::Category),
+                missing: Some(Missing::Constant),
+                fill_value: Some("1".into()),
+                ..said
+            },
+            "n_" => ColumnOptions {
+                missing: Some(Missing::MostFrequent),
+                missing_indicator: true,
+                ..said
+            },
+            _ => return None,
+        })
+    };
+    names.split(',').filter_map(column).collect()
+}
+
+fn options(how: u8, text: &[u8]) -> LoadOptions {
     let has = |bit: u8| how & (1 << bit) != 0;
     LoadOptions {
         task: task(how),
@@ -79,11 +124,14 @@ fn options(how: u8) -> LoadOptions {
                 true => vec!["x".into()],
                 false => Vec::new(),
             },
+            columns: columns(text),
             missing: match (has(4), has(5)) {
-                (false, _) => Missing::Error,
-                (true, false) => Missing::Mean,
-                (true, true) => Missing::DropRow,
+                (false, false) => MissingPolicy::Error,
+                (false, true) => MissingPolicy::Impute,
+                (true, false) => MissingPolicy::Mean,
+                (true, true) => MissingPolicy::DropRow,
             },
+            missing_values: vec!["?".into()],
             na_is_missing: has(5),
             unnamed: has(6),
             ..CsvOptions::new("a.csv", "y")

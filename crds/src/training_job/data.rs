@@ -96,13 +96,22 @@ pub struct CsvSource {
     #[serde(default)]
     #[schemars(length(max = 1024), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "set"))]
     pub exclude: Vec<String>,
-    /// Names of columns whose values are categories; each becomes one input per category seen in training (one-hot).
+    /// Names of columns whose values are categories; each becomes one input per category seen in training (one-hot). They are compared as they are
+    /// written. Short for a type in `columns`, where categories that are numbers are compared as such.
     #[serde(default)]
     #[schemars(length(max = 1024), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "set"))]
     pub categorical: Vec<String>,
-    /// What is done about a missing value, which is an empty field, `NA` or `NaN`, in any column.
+    /// Columns of which more is to be said than their values tell: their types, and what is done about their missing values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub columns: Vec<CsvColumn>,
+    /// What is done about a missing value, which is an empty field, `NA` or `NaN`, in a column of which `columns` says nothing else.
     #[serde(default)]
     pub missing: MissingPolicy,
+    /// Further texts that stand for a missing value, in any column and in the label, such as `?`. A text is compared as it is written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 64)), extend("x-kubernetes-list-type" = "set"))]
+    pub missing_values: Vec<String>,
     /// What is done with columns that have no name in the header, as pandas, R and spreadsheets write an index.
     // A field at its default is left out, so that the digests of manifests from before it stay.
     #[serde(default, skip_serializing_if = "UnnamedColumns::is_default")]
@@ -114,6 +123,109 @@ impl CsvSource {
     pub fn delimiter_byte(&self) -> u8 {
         self.delimiter.bytes().next().unwrap_or(b',')
     }
+
+    /// The first set of the defaults that determine the model that knows all that is said here: see
+    /// [`super::TrainingJobSpec::defaults`]. Programs that know an older set alone would leave a newer field out without a word.
+    pub(super) fn defaults(&self) -> u32 {
+        if !self.columns.is_empty()
+            || !self.missing_values.is_empty()
+            || self.missing == MissingPolicy::Impute
+        {
+            return 3;
+        }
+        match !self.categorical.is_empty() || self.unnamed_columns != UnnamedColumns::default() {
+            true => 2,
+            false => 1,
+        }
+    }
+}
+
+/// What is said of one column of a CSV table.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::rules::csv_column()))]
+pub struct CsvColumn {
+    /// Name of the column in the header.
+    #[schemars(length(min = 1, max = 256))]
+    pub name: String,
+    /// What its values are. Without it their type is told from the values of the training table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<ColumnType>,
+    /// What is done about its missing values; `missing` of the table if nothing is said here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<ColumnMissing>,
+    /// What stands for a missing value with `missing: Constant`, as a text that the table could have in this column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub fill_value: Option<String>,
+    /// Whether the model has one more input for the column, which is 1 where its value was missing, and else 0.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing_indicator: bool,
+    /// All values of a column of type `Ordinal`, lowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "set"))]
+    pub categories: Vec<String>,
+    /// How the dates of a column of type `Date` are written, in the notation of `strftime`, such as `%d.%m.%Y`; `iso8601` stands for dates such as
+    /// `2024-12-31` and `2024-12-31T23:59:59Z`. Without it, it is told from the values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub date_format: Option<String>,
+    /// What the model sees of the dates of a column of type `Date`. Without it `Elapsed`, `Year`, `Month`, `Day`, `DayOfWeek` and `DayOfYear`, and
+    /// `Hour` if the dates have a time of day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 7), extend("x-kubernetes-list-type" = "set"))]
+    pub date_parts: Vec<DatePart>,
+}
+
+/// What the values of a column are.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum ColumnType {
+    /// Numbers: one input.
+    Number,
+    /// Categories: one input per category seen in training (one-hot). If all of them are numbers they are compared as such: `1` and `1.0` are one.
+    Category,
+    /// `true` or `false`, `yes` or `no`, `y` or `n`, `t` or `f`, `on` or `off`, `1` or `0`, in any case of letters: one input, 1 or 0.
+    Boolean,
+    /// Categories that have an order: one input, the place of the value in `categories`. Other values are refused.
+    Ordinal,
+    /// Dates, with or without a time of day: one input for each of `dateParts`.
+    Date,
+}
+
+/// What is done about the missing values of one column.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum ColumnMissing {
+    /// The job fails and names file, line and column.
+    Error,
+    /// The column's mean over the training rows; of categories, none.
+    Mean,
+    /// The column's median over the training rows; of categories, none.
+    Median,
+    /// The column's most frequent value in the training rows; of several, the least.
+    MostFrequent,
+    /// `fillValue`.
+    Constant,
+    /// The row is left out.
+    DropRow,
+}
+
+/// A part of a date. Where a date names an offset from UTC, it is that of the same point in time in UTC.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum DatePart {
+    /// Days since 1970-01-01, with the time of day as a fraction.
+    Elapsed,
+    /// The year.
+    Year,
+    /// The month, from 1.
+    Month,
+    /// The day of the month, from 1.
+    Day,
+    /// The day of the week, from 0 for Monday.
+    DayOfWeek,
+    /// The day of the year, from 1.
+    DayOfYear,
+    /// The hour, with minutes and seconds as a fraction.
+    Hour,
 }
 
 /// A further CSV table, read with the options of the training table.
@@ -163,6 +275,8 @@ pub enum MissingPolicy {
     Mean,
     /// The row is left out.
     DropRow,
+    /// By the column's type: the most frequent value of categories and booleans, the median of everything else. Rows without a label are left out.
+    Impute,
 }
 
 /// What is done with columns that have no name in the header.

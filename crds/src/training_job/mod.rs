@@ -14,8 +14,8 @@ mod volume;
 
 pub use checkpoint::{Checkpoint, S3Storage, Storage};
 pub use data::{
-    CsvFile, CsvSource, Data, Dataset, IdxSource, MissingPolicy, Normalization, NpySource,
-    S3Connection, UnnamedColumns, Validation,
+    ColumnMissing, ColumnType, CsvColumn, CsvFile, CsvSource, Data, Dataset, DatePart, IdxSource,
+    MissingPolicy, Normalization, NpySource, S3Connection, UnnamedColumns, Validation,
 };
 pub use model::{Activation, Cnn, ConvBlock, Mlp, Model, Task};
 pub use optimizer::{Adagrad, Adam, AdamW, Optimizer, Sgd};
@@ -171,17 +171,13 @@ impl TrainingJobSpec {
     /// Which set of the defaults that determine the model this spec is trained with, if it may be `newest`: an older one where
     /// nothing in it depends on what a newer set has changed, so that its digests stay what they were.
     pub fn defaults(&self, newest: u32) -> u32 {
-        // Programs that know an older set alone do not know unnamedColumns, and would leave it out without a word.
-        let new = |csv: &CsvSource| {
-            !csv.categorical.is_empty() || csv.unnamed_columns != UnnamedColumns::default()
+        let of_columns = match &self.data.train {
+            Dataset::Csv(csv) => csv.defaults(),
+            Dataset::Npy(_) | Dataset::Idx(_) => 1,
         };
-        let columns = matches!(&self.data.train, Dataset::Csv(csv) if new(csv));
         let early = self.training.early_stopping.as_ref();
         let undefined = early.is_some_and(|early| matches!(early.metric, Metric::Auc | Metric::R2));
-        match columns || undefined {
-            true => newest,
-            false => newest.min(1),
-        }
+        newest.min(of_columns.max(if undefined { 2 } else { 1 }))
     }
 }
 

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// 2. In a CSV column that is categorical, `NA` and `NaN` are missing values, as in one of numbers; they were categories. An epoch
 ///    whose metric is undefined does not count for early stopping; it counted as no improvement.
-pub const DEFAULTS: u32 = 2;
+/// 3. The types of columns, and what is done about the missing values of each.
+pub const DEFAULTS: u32 = 3;
 
 /// A job as its processes read it: a `TrainingJob` in JSON, with all defaults applied. Everything that determines the model
 /// is in `spec`.
@@ -141,10 +142,10 @@ mod tests {
             ..file
         };
         let text = serde_json::to_string(&later).expect("JSON");
-        assert!(text.ends_with(r#","defaults":3}"#), "{text}");
+        assert!(text.ends_with(r#","defaults":4}"#), "{text}");
         let error = later
             .is_a("example.org/v1", "Job")
             .expect_err("unknown defaults");
-        assert!(error.to_string().contains("defaults 3"), "{error}");
+        assert!(error.to_string().contains("defaults 4"), "{error}");
     }
 }

@@ -3,6 +3,8 @@
 //! `trainyard-data` fits a schema and encodes rows with it. Workers tell it to the coordinator in their
 //! [facts](crate::facts::DataFacts), and checkpoints carry it.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::excerpt::quoted;
@@ -10,17 +12,23 @@ use crate::metrics::Task;
 
 /// What to do about a missing value.
 ///
-/// A value or a label is missing when its field is empty, `NA` or `NaN` (in any case of letters);
-/// without [`ColumnsInput::na_is_missing`], a category only when its field is empty. Labels can
-/// never be missing, except where [`Missing::DropRow`] drops their row.
+/// A value or a label is missing when its field is empty, `NA` or `NaN` (in any case of letters), or one
+/// of [`ColumnsInput::missing_values`]; without [`ColumnsInput::na_is_missing`], a category only when its
+/// field is empty. A label is never filled in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Missing {
     /// Refuse the file.
     #[default]
     Error,
-    /// A number becomes the mean of the column's training rows; a category becomes all zeros.
+    /// The mean of the column's training rows; a category becomes all zeros.
     Mean,
+    /// The median of the column's training rows.
+    Median,
+    /// The most frequent value of the column's training rows; of several, the first in order.
+    MostFrequent,
+    /// A value that the manifest gives.
+    Constant,
     /// Leave the row out.
     DropRow,
 }
@@ -74,6 +82,9 @@ pub struct ColumnsInput {
     /// by their positions.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unnamed: bool,
+    /// Texts that stand for a missing value in any column, beside an empty field, `NA` and `NaN`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_values: Vec<String>,
     /// The columns, in the order of the training file. Files for prediction may order them as
     /// they like and hold others beside them.
     pub columns: Vec<Column>,
@@ -88,6 +99,19 @@ pub struct Column {
     /// Its type.
     #[serde(flatten)]
     pub kind: ColumnKind,
+    /// What to do about its missing values; [`ColumnsInput::missing`] if nothing is said here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+    /// Whether one more input, after the column's own, is 1 where the value was missing and 0 elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing_indicator: bool,
+}
+
+impl Column {
+    /// Inputs that the column becomes.
+    pub fn width(&self) -> usize {
+        self.kind.width() + usize::from(self.missing_indicator)
+    }
 }
 
 /// Type of a column.
@@ -101,23 +125,143 @@ pub enum ColumnKind {
         /// Population standard deviation of the training rows; 1 for a constant column or
         /// without normalization.
         std: f64,
-        /// What stands for a missing value, before normalization: the mean of the training rows.
+        /// What stands for a missing value, before normalization: the mean of the training rows, unless
+        /// the column's policy is another one.
         fill: f64,
     },
     /// One input a category: 1 for the row's own, 0 for the others. A category that no training
     /// row has is all zeros.
     Categorical {
-        /// The categories of the training rows, sorted by their bytes.
+        /// The categories of the training rows, sorted by their bytes, or by value if they are numbers
+        /// that are compared by value.
         categories: Vec<String>,
+        /// Whether the categories are numbers, which then compare by value (`1` and `1.0` are one).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        numeric: bool,
+        /// The category that stands for a missing value; none of them if there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fill: Option<String>,
+    },
+    /// One input: 1 for yes, 0 for no, not normalized.
+    Boolean {
+        /// What stands for a missing value, between 0 and 1.
+        fill: f64,
+    },
+    /// One input: the place of the category in their order, from 0, normalized like a number.
+    Ordinal {
+        /// The categories, lowest first. Others are refused.
+        categories: Vec<String>,
+        /// As that of a number.
+        mean: f64,
+        /// As that of a number.
+        std: f64,
+        /// The place that stands for a missing value.
+        fill: f64,
+    },
+    /// Inputs for parts of a date, in the order of `parts`, each normalized like a number.
+    Date {
+        /// How a date is written, in the notation of `strftime`.
+        format: String,
+        /// What the model sees of it.
+        parts: Vec<DateInput>,
+        /// What stands for a missing date, in seconds since 1970-01-01T00:00:00Z.
+        fill: f64,
     },
 }
 
+/// One input made of a date.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DateInput {
+    /// Which part.
+    pub part: DatePart,
+    /// As that of a number.
+    pub mean: f64,
+    /// As that of a number.
+    pub std: f64,
+}
+
+/// A part of a date; in UTC where its text names an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DatePart {
+    /// Days since 1970-01-01, with the time of day as a fraction: the time that has elapsed.
+    Elapsed,
+    /// The year.
+    Year,
+    /// The month, from 1.
+    Month,
+    /// The day of the month, from 1.
+    Day,
+    /// The day of the week, from 0 for Monday.
+    DayOfWeek,
+    /// The day of the year, from 1.
+    DayOfYear,
+    /// The hour, with minutes and seconds as a fraction.
+    Hour,
+}
+
 impl ColumnKind {
-    /// Inputs that the column becomes.
+    /// Inputs that the column becomes, without an indicator.
     pub fn width(&self) -> usize {
         match self {
-            Self::Numeric { .. } => 1,
-            Self::Categorical { categories } => categories.len(),
+            Self::Numeric { .. } | Self::Boolean { .. } | Self::Ordinal { .. } => 1,
+            Self::Categorical { categories, .. } => categories.len(),
+            Self::Date { parts, .. } => parts.len(),
+        }
+    }
+
+    /// What the type cannot say is wrong with the column `name`.
+    fn problem(&self, name: &str) -> Option<String> {
+        let unusable = || Some(format!("column {name} has no usable mean or deviation"));
+        let usable = |mean: f64, std: f64| mean.is_finite() && std.is_finite() && std > 0.0;
+        match self {
+            Self::Numeric { mean, std, fill } if !(usable(*mean, *std) && fill.is_finite()) => {
+                unusable()
+            }
+            Self::Categorical {
+                categories,
+                numeric,
+                fill,
+            } => {
+                let value = |name: &String| name.parse::<f64>().ok();
+                let sorted = match numeric {
+                    false => categories.is_sorted_by(|a, b| a < b),
+                    true => {
+                        categories.iter().all(|name| value(name).is_some())
+                            && categories.is_sorted_by(|a, b| value(a) < value(b))
+                    }
+                };
+                if !sorted {
+                    return Some(format!("categories of column {name} are not sorted"));
+                }
+                let known = fill.as_ref().is_none_or(|fill| categories.contains(fill));
+                (!known).then(|| format!("column {name} is filled in with none of its categories"))
+            }
+            Self::Boolean { fill } if !(0.0..=1.0).contains(fill) => unusable(),
+            Self::Ordinal {
+                categories,
+                mean,
+                std,
+                fill,
+            } => {
+                if !(usable(*mean, *std) && fill.is_finite()) {
+                    return unusable();
+                }
+                let names: HashSet<&String> = categories.iter().collect();
+                (names.len() != categories.len() || names.len() < 2)
+                    .then(|| format!("column {name} has not two different categories"))
+            }
+            Self::Date { parts, fill, .. } => {
+                let scaled = parts.iter().all(|part| usable(part.mean, part.std));
+                if !(scaled && fill.is_finite()) {
+                    return unusable();
+                }
+                parts
+                    .is_empty()
+                    .then(|| format!("column {name} has no parts"))
+            }
+            _ => None,
         }
     }
 }
@@ -210,27 +354,18 @@ impl InputSchema {
 impl ColumnsInput {
     /// Inputs of one row.
     pub fn width(&self) -> usize {
-        self.columns.iter().map(|c| c.kind.width()).sum()
+        self.columns.iter().map(Column::width).sum()
     }
 
     fn problem(&self) -> Option<String> {
-        let mut names = std::collections::HashSet::new();
+        let mut names = HashSet::new();
         for column in &self.columns {
             let name = quoted(&column.name);
             if !names.insert(&column.name) {
                 return Some(format!("column {name} occurs twice"));
             }
-            match &column.kind {
-                ColumnKind::Numeric { mean, std, fill } => {
-                    if !(mean.is_finite() && fill.is_finite() && std.is_finite() && *std > 0.0) {
-                        return Some(format!("column {name} has no usable mean or deviation"));
-                    }
-                }
-                ColumnKind::Categorical { categories } => {
-                    if !categories.is_sorted_by(|a, b| a < b) {
-                        return Some(format!("categories of column {name} are not sorted"));
-                    }
-                }
+            if let Some(problem) = column.kind.problem(&name) {
+                return Some(problem);
             }
         }
         (self.width() == 0).then(|| "no inputs".to_owned())

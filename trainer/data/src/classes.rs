@@ -155,9 +155,12 @@ impl RawLabels {
                 .map(|&row| targets[row as usize] as f32)
                 .collect()),
             Self::Codes { names, codes } => {
-                let index = ClassIndex::new(label);
-                let classes: Vec<Option<f32>> =
-                    names.names().iter().map(|name| index.find(name)).collect();
+                let index = CategoryIndex::of(label);
+                let classes: Vec<Option<f32>> = names
+                    .names()
+                    .iter()
+                    .map(|name| index.find(name).map(|class| class as f32))
+                    .collect();
                 rows.iter()
                     .map(|&row| match codes[row as usize] {
                         NO_LABEL => Ok(f32::NAN),
@@ -195,8 +198,8 @@ fn with_positive(mut label: Label, positive: Option<&str>) -> Result<Label, Data
     let Some(positive) = positive else {
         return Ok(label);
     };
-    match ClassIndex::new(&label).find(positive) {
-        Some(1.0) => {}
+    match CategoryIndex::of(&label).find(positive) {
+        Some(1) => {}
         Some(_) => label.classes.reverse(),
         None => {
             let classes = few(&label.classes);
@@ -241,7 +244,7 @@ impl UnknownLabel {
 }
 
 /// The distinct classes in order, and whether they are numbers.
-fn order(names: &[String]) -> (Vec<String>, bool) {
+pub(crate) fn order(names: &[String]) -> (Vec<String>, bool) {
     let numbers: Option<Vec<f64>> = names.iter().map(|name| class_number(name)).collect();
     if let Some(mut numbers) = numbers.filter(|numbers| !numbers.is_empty()) {
         numbers.sort_by(f64::total_cmp);
@@ -266,29 +269,35 @@ pub(crate) fn class_number(name: &str) -> Option<f64> {
         .map(|value| value + 0.0)
 }
 
-/// Finds classes by name.
-pub(crate) struct ClassIndex<'a> {
+/// Finds classes, or categories, by name.
+pub(crate) struct CategoryIndex<'a> {
     by_name: HashMap<&'a str, usize>,
-    /// Classes by the bits of their numbers, if all are numbers.
+    /// By the bits of their numbers, if all are numbers.
     by_number: Option<HashMap<u64, usize>>,
 }
 
-impl<'a> ClassIndex<'a> {
-    pub(crate) fn new(label: &'a Label) -> Self {
-        let names = label.classes.iter().enumerate();
+impl<'a> CategoryIndex<'a> {
+    /// An index of the classes of a label.
+    pub(crate) fn of(label: &'a Label) -> Self {
+        Self::new(&label.classes, label.numeric)
+    }
+
+    /// An index of `names`, which are compared by value if `numeric`.
+    pub(crate) fn new(names: &'a [String], numeric: bool) -> Self {
+        let names = names.iter().enumerate();
         let number = |(index, name): (usize, &String)| Some((class_number(name)?.to_bits(), index));
         let by_number = || names.clone().map(number).collect();
         Self {
-            by_number: label.numeric.then(by_number).flatten(),
+            by_number: numeric.then(by_number).flatten(),
             by_name: names.map(|(index, name)| (name.as_str(), index)).collect(),
         }
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<f32> {
-        let index = match &self.by_number {
-            None => *self.by_name.get(name)?,
-            Some(numbers) => *numbers.get(&class_number(name)?.to_bits())?,
-        };
-        Some(index as f32)
+    /// The place of the one that `name` stands for.
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+        match &self.by_number {
+            None => self.by_name.get(name).copied(),
+            Some(numbers) => numbers.get(&class_number(name)?.to_bits()).copied(),
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! Training data for a schema that was fitted elsewhere: that of the model a job begins with.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use trainyard_core::schema::{ColumnKind, ColumnsInput, InputKind, InputSchema};
 
-use crate::classes::ClassIndex;
+use crate::classes::CategoryIndex;
+use crate::columns::Reading;
 use crate::error::{DataError, quoted};
-use crate::options::{CsvOptions, LoadOptions, Normalization, SourceSpec};
+use crate::options::{ColumnType, CsvOptions, LoadOptions, Normalization, SourceSpec};
 
 /// The schema for the data of `options`: columns, categories, classes and scaling as given, the rest as
 /// the options have it.
@@ -19,7 +20,7 @@ pub(crate) fn adapted(
 ) -> Result<InputSchema, DataError> {
     let mut schema = given.clone();
     if let Some(positive) = options.positive.as_deref()
-        && ClassIndex::new(&schema.label).find(positive) != Some(1.0)
+        && CategoryIndex::of(&schema.label).find(positive) != Some(1)
     {
         return Err(DataError::options(
             format!(
@@ -36,9 +37,11 @@ pub(crate) fn adapted(
         (InputKind::Columns(input), SourceSpec::Csv(csv)) => {
             unscaled(scales(input), options)?;
             agree(input, csv).map_err(|e| e.in_file(&csv.uri))?;
-            input.delimiter = csv.delimiter;
-            input.missing = csv.missing;
-            input.unnamed = csv.unnamed;
+            let reading = Reading::from(csv);
+            input.delimiter = reading.delimiter;
+            input.missing = reading.missing;
+            input.unnamed = reading.unnamed;
+            input.missing_values = reading.missing_values.to_vec();
             schema.label.name = csv.label.clone();
         }
         (InputKind::Array(input), SourceSpec::Npy { .. } | SourceSpec::Idx { .. }) => {
@@ -72,7 +75,11 @@ pub(crate) fn listed(train: &SourceSpec) -> Vec<(&str, &'static str)> {
         .categorical
         .iter()
         .map(|name| (name.as_str(), "categorical"));
-    excluded.chain(categorical).collect()
+    let columns = csv
+        .columns
+        .iter()
+        .map(|column| (column.name.as_str(), "columns"));
+    excluded.chain(categorical).chain(columns).collect()
 }
 
 /// Refuses `normalization: None` where the initial model scales.
@@ -86,56 +93,70 @@ fn unscaled(scales: bool, options: &LoadOptions) -> Result<(), DataError> {
     }
 }
 
-/// Whether columns of numbers are scaled.
+/// Whether columns are scaled.
 fn scales(input: &ColumnsInput) -> bool {
+    let identity = |mean: f64, std: f64| (mean, std) == (0.0, 1.0);
     let is_scaled = |kind: &ColumnKind| match kind {
-        ColumnKind::Numeric { mean, std, .. } => (*mean, *std) != (0.0, 1.0),
-        ColumnKind::Categorical { .. } => false,
+        ColumnKind::Numeric { mean, std, .. } | ColumnKind::Ordinal { mean, std, .. } => {
+            !identity(*mean, *std)
+        }
+        ColumnKind::Date { parts, .. } => parts.iter().any(|part| !identity(part.mean, part.std)),
+        ColumnKind::Categorical { .. } | ColumnKind::Boolean { .. } => false,
     };
     input.columns.iter().any(|column| is_scaled(&column.kind))
 }
 
 /// Checks that a manifest says of no column what is not so.
 fn agree(input: &ColumnsInput, csv: &CsvOptions) -> Result<(), DataError> {
-    let of_kind = |categorical: bool| -> BTreeSet<&str> {
-        let columns = input.columns.iter();
-        let columns =
-            columns.filter(|c| matches!(c.kind, ColumnKind::Categorical { .. }) == categorical);
-        columns.map(|column| column.name.as_str()).collect()
-    };
-    let (numbers, categories) = (of_kind(false), of_kind(true));
-    let is_read = |name: &str| numbers.contains(name) || categories.contains(name);
-    if is_read(&csv.label) {
-        let problem = format!("the initial model reads column {}", quoted(&csv.label));
-        return Err(DataError::options(
-            problem,
-            "name another column as the `label`",
-        ));
-    }
-    if let Some(name) = csv.exclude.iter().find(|name| is_read(name)) {
+    let columns = input.columns.iter();
+    let kinds: HashMap<&str, &ColumnKind> = columns
+        .map(|column| (column.name.as_str(), &column.kind))
+        .collect();
+    let reads = |name: &String, remedy: &str| {
         let problem = format!("the initial model reads column {}", quoted(name));
-        return Err(DataError::options(
-            problem,
-            "do not list it under `exclude`",
-        ));
+        Err(DataError::options(problem, remedy))
+    };
+    if kinds.contains_key(csv.label.as_str()) {
+        return reads(&csv.label, "name another column as the `label`");
     }
-    let listed = |name: &&String| numbers.contains(name.as_str());
-    if let Some(name) = csv.categorical.iter().find(listed) {
-        let problem = format!("column {} has numbers in the initial model", quoted(name));
-        return Err(DataError::options(
-            problem,
-            "do not list it under `categorical`",
-        ));
+    let is_read = |name: &&String| kinds.contains_key(name.as_str());
+    if let Some(name) = csv.exclude.iter().find(is_read) {
+        return reads(name, "do not list it under `exclude`");
     }
-    let unlisted = |name: &&&str| !csv.categorical.iter().any(|listed| listed == **name);
-    match categories.iter().find(unlisted) {
-        Some(name) => Err(DataError::options(
-            format!(
-                "column {} is categorical in the initial model",
-                quoted(name)
-            ),
-            "list it under `categorical`",
-        )),
-        None => Ok(()),
+    let categorical = csv
+        .categorical
+        .iter()
+        .map(|name| (name, ColumnType::Category, "categorical"));
+    let typed = csv
+        .columns
+        .iter()
+        .filter_map(|column| Some((&column.name, column.kind?, "columns")));
+    for (name, said, field) in categorical.chain(typed) {
+        if let Some(kind) = kinds.get(name.as_str())
+            && said != of_kind(kind)
+        {
+            let has = match kind {
+                ColumnKind::Numeric { .. } => "numbers",
+                ColumnKind::Categorical { .. } => "categories",
+                ColumnKind::Boolean { .. } => "booleans",
+                ColumnKind::Ordinal { .. } => "ordered categories",
+                ColumnKind::Date { .. } => "dates",
+            };
+            return Err(DataError::options(
+                format!("column {} has {has} in the initial model", quoted(name)),
+                format!("do not say otherwise under `{field}`"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn of_kind(kind: &ColumnKind) -> ColumnType {
+    match kind {
+        ColumnKind::Numeric { .. } => ColumnType::Number,
+        ColumnKind::Categorical { .. } => ColumnType::Category,
+        ColumnKind::Boolean { .. } => ColumnType::Boolean,
+        ColumnKind::Ordinal { .. } => ColumnType::Ordinal,
+        ColumnKind::Date { .. } => ColumnType::Date,
     }
 }

@@ -17,15 +17,18 @@
 mod array;
 mod classes;
 mod columns;
+mod date;
 mod digest;
 mod error;
 mod files;
 mod given;
+mod infer;
 mod kind;
 mod load;
 mod number;
 mod options;
 mod predict;
+mod report;
 mod scale;
 mod source;
 mod table;
@@ -35,10 +38,15 @@ mod warnings;
 pub use error::{DataError, ErrorKind};
 pub use files::{Files, Folder};
 pub use load::load;
-pub use options::{CsvOptions, Limits, LoadOptions, Normalization, SourceSpec, Validation};
+pub use options::{
+    ColumnOptions, ColumnType, CsvOptions, Limits, LoadOptions, MissingPolicy, Normalization,
+    SourceSpec, Validation,
+};
 pub use predict::{encode_array, encode_csv, encode_labels};
+pub use report::{Advice, ColumnReport, TableReport, inspect_csv};
 pub use table::{Dataset, Encoded, Table};
 pub use trainyard_core::metrics::Task;
 pub use trainyard_core::schema::{
-    ArrayInput, Column, ColumnKind, ColumnsInput, InputKind, InputSchema, Label, Missing,
+    ArrayInput, Column, ColumnKind, ColumnsInput, DateInput, DatePart, InputKind, InputSchema,
+    Label, Missing,
 };

@@ -3,17 +3,14 @@
 /// The largest magnitude an input or target may have; beyond it an f32 is infinite.
 pub(crate) const LARGEST: f64 = f32::MAX as f64;
 
-/// Reads a number; `None` if it is missing. The error is the problem in words.
-pub(crate) fn parse(text: &str) -> Result<Option<f64>, String> {
-    if is_missing(text) {
-        return Ok(None);
-    }
+/// Reads a number. The error is the problem in words.
+pub(crate) fn parse(text: &str) -> Result<f64, String> {
     let shown = || crate::error::quoted(text);
     let value: f64 = text
         .parse()
         .map_err(|_| format!("expected a number, found {}", shown()))?;
     check(value).map_err(|problem| format!("{problem}, found {}", shown()))?;
-    Ok(Some(value))
+    Ok(value)
 }
 
 /// Whether text stands for no number; see [`Missing`](crate::Missing).

@@ -1,7 +1,8 @@
 //! What to load and how.
 
+use serde::Serialize;
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::{InputSchema, Missing};
+use trainyard_core::schema::{DatePart, InputSchema, Missing};
 
 use crate::error::DataError;
 
@@ -27,10 +28,14 @@ pub struct CsvOptions {
     pub delimiter: u8,
     /// Columns to leave out.
     pub exclude: Vec<String>,
-    /// Columns to encode one-hot, their categories sorted and taken from the training rows.
+    /// Columns to encode one-hot, their categories sorted by their bytes and taken from the training rows.
     pub categorical: Vec<String>,
-    /// What to do about missing values.
-    pub missing: Missing,
+    /// Columns of which more is said.
+    pub columns: Vec<ColumnOptions>,
+    /// What to do about missing values in a column of which nothing else is said.
+    pub missing: MissingPolicy,
+    /// Texts that stand for a missing value, beside an empty field, `NA` and `NaN`.
+    pub missing_values: Vec<String>,
     /// Whether `NA` and `NaN` are missing values in a categorical column too, and not categories.
     pub na_is_missing: bool,
     /// Whether columns without a name in the header are used, under the names `column 1`, `column 2`, ...
@@ -47,11 +52,64 @@ impl CsvOptions {
             delimiter: b',',
             exclude: Vec::new(),
             categorical: Vec::new(),
-            missing: Missing::Error,
+            columns: Vec::new(),
+            missing: MissingPolicy::Error,
+            missing_values: Vec::new(),
             na_is_missing: true,
             unnamed: false,
         }
     }
+}
+
+/// What to do about missing values in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissingPolicy {
+    /// [`Missing::Error`].
+    #[default]
+    Error,
+    /// [`Missing::Mean`].
+    Mean,
+    /// [`Missing::DropRow`].
+    DropRow,
+    /// By the column's type: [`Missing::MostFrequent`] for categories and booleans, else
+    /// [`Missing::Median`]. A row without a label is left out.
+    Impute,
+}
+
+/// What is said of one column of a CSV file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ColumnOptions {
+    /// Its name.
+    pub name: String,
+    /// Its type; inferred from its values if none.
+    pub kind: Option<ColumnType>,
+    /// What to do about its missing values; the file's policy if none.
+    pub missing: Option<Missing>,
+    /// What stands for a missing value with [`Missing::Constant`], as it would stand in the file.
+    pub fill_value: Option<String>,
+    /// Whether one more input says where the value was missing.
+    pub missing_indicator: bool,
+    /// The categories of a [`ColumnType::Ordinal`], lowest first.
+    pub categories: Vec<String>,
+    /// How a [`ColumnType::Date`] is written, in the notation of `strftime`; inferred if none.
+    pub date_format: Option<String>,
+    /// What the model sees of a [`ColumnType::Date`]; if empty, all parts that its format has.
+    pub date_parts: Vec<DatePart>,
+}
+
+/// The types of columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum ColumnType {
+    /// A number.
+    Number,
+    /// One of several categories; numbers among them are compared by value if all are numbers.
+    Category,
+    /// Yes or no.
+    Boolean,
+    /// One of several categories that have an order.
+    Ordinal,
+    /// A date, with or without a time of day.
+    Date,
 }
 
 /// Where rows come from. Any of the files may be gzipped; its first bytes tell.

@@ -5,9 +5,10 @@ use trainyard_core::schema::{InputKind, InputSchema, Label};
 
 use crate::array::{Array, Format};
 use crate::classes::RawLabels;
-use crate::columns::{Frame, LabelColumn, Plan, Reading};
-use crate::error::DataError;
+use crate::columns::{Frame, InferredTypes, LabelColumn, Plan, Reading};
+use crate::error::{DataError, ErrorKind};
 use crate::files::{Files, open};
+use crate::infer;
 use crate::options::{CsvOptions, Limits, Normalization, SourceSpec};
 use crate::table::Table;
 use crate::warnings;
@@ -38,9 +39,22 @@ impl Source {
         limits: &Limits,
     ) -> Result<Self, DataError> {
         match spec {
-            SourceSpec::Csv(csv) => Self::csv(files, csv, limits, |header| {
-                Plan::training(header, csv, task)
-            }),
+            SourceSpec::Csv(csv) => {
+                let read = |inferred: &InferredTypes| {
+                    Self::csv(files, csv, limits, |header| {
+                        Plan::training(header, csv, inferred, task)
+                    })
+                };
+                match read(&InferredTypes::new()) {
+                    // What is wrong with one column may be that it holds no numbers.
+                    Err(failed) if failed.kind == ErrorKind::Data && failed.column.is_some() => {
+                        let bytes = open(files, &csv.uri, limits.file_bytes)?;
+                        let inferred = infer::types(bytes, csv, task, limits, failed);
+                        read(&inferred.map_err(|e| e.in_file(&csv.uri))?)
+                    }
+                    read => read,
+                }
+            }
             SourceSpec::Npy { features, labels } => {
                 Self::arrays(files, features, labels, Format::Npy, task, limits)
             }
@@ -202,7 +216,7 @@ impl Source {
     ) -> Result<InputKind, DataError> {
         match &self.inputs {
             Inputs::Columns { frame, reading } => frame
-                .fit(rows, normalization, *reading)
+                .fit(rows, normalization, reading)
                 .map(InputKind::Columns),
             Inputs::Array(array) => array.fit(rows, normalization, limits).map(InputKind::Array),
         }
@@ -251,9 +265,9 @@ impl Source {
     /// What a user should know of the file, a sentence each.
     pub(crate) fn warnings(&self, label: &Label, input: &InputKind) -> Vec<String> {
         let found = match (&self.inputs, input) {
-            (Inputs::Columns { frame, reading }, InputKind::Columns(input)) => {
+            (Inputs::Columns { frame, .. }, InputKind::Columns(input)) => {
                 let mut found = frame.warnings.clone();
-                found.extend(warnings::missing(frame, reading.missing));
+                found.extend(warnings::missing(frame));
                 found.extend(warnings::rounded_columns(frame, input));
                 found.extend(warnings::alike_categories(frame));
                 found

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use trainyard_core::schema::{ColumnKind, ColumnsInput, Label, Missing};
 
 use crate::classes::class_number;
-use crate::columns::{Frame, NO_CATEGORY, RawColumn, RawValues};
+use crate::columns::{ColumnType, Frame, NO_CATEGORY, RawColumn, RawValues};
 use crate::error::quoted;
 
 /// Names that a warning shows.
@@ -51,23 +51,72 @@ pub(crate) fn dropped(frame: &Frame) -> Option<String> {
 
 /// Values that were missing and are filled in.
 pub(crate) fn filled(frame: &Frame) -> Option<String> {
-    let missing = |column: &RawColumn| match &column.values {
-        RawValues::Numbers(values) => values.iter().filter(|value| value.is_nan()).count(),
-        RawValues::Codes { codes, .. } => codes.iter().filter(|code| **code == NO_CATEGORY).count(),
+    let missing = |column: &&RawColumn| {
+        let rows = 0..column.values.len();
+        rows.filter(|&row| column.values.is_missing(row)).count()
     };
-    let counts = frame
-        .columns
-        .iter()
-        .map(|column| (&*column.name, missing(column)));
-    let counts: Vec<(&str, usize)> = counts.filter(|(_, count)| *count > 0).collect();
-    let count: usize = counts.iter().map(|(_, count)| count).sum();
-    let names: Vec<&str> = counts.iter().map(|(name, _)| *name).collect();
+    let columns_with = frame.columns.iter().filter(|column| missing(column) > 0);
+    let found: Vec<&RawColumn> = columns_with.collect();
+    let count: usize = found.iter().map(missing).sum();
+    let names: Vec<&str> = found.iter().map(|column| column.name()).collect();
     let (values, are) = plural(count, "missing value", "missing values", ["is", "are"]);
+    let used: HashSet<&str> = found.iter().map(|column| filling(column)).collect();
+    let how: Vec<&str> = FILLINGS
+        .into_iter()
+        .filter(|how| used.contains(how))
+        .collect();
     (count > 0).then(|| {
         format!(
-            "{values} in {} {are} filled in: a number with the mean of the training rows; a category counts as none of \
-             the known ones",
-            columns(&names)
+            "{values} in {} {are} filled in: {}",
+            columns(&names),
+            how.join("; ")
+        )
+    })
+}
+
+/// What may stand for a missing value.
+const FILLINGS: [&str; 5] = [
+    "a number with the mean of the training rows",
+    "a number with the median of the training rows",
+    "a category counts as none of the known ones",
+    "the most frequent value of the training rows",
+    "`fillValue`",
+];
+
+/// What stands for a missing value of a column.
+fn filling(column: &RawColumn) -> &'static str {
+    let is_category = matches!(column.planned.kind, ColumnType::Category { .. });
+    let [mean, median, none, most_frequent, constant] = FILLINGS;
+    match column.planned.missing {
+        Missing::MostFrequent => most_frequent,
+        Missing::Constant => constant,
+        _ if is_category => none,
+        Missing::Median => median,
+        _ => mean,
+    }
+}
+
+/// Columns of which the type was told from their values.
+pub(crate) fn inferred(found: &[(&str, &ColumnType)]) -> Option<String> {
+    let kinds = [
+        ("categories", |kind: &ColumnType| {
+            matches!(kind, ColumnType::Category { .. })
+        }),
+        ("booleans", |kind: &ColumnType| *kind == ColumnType::Boolean),
+        ("dates", |kind: &ColumnType| {
+            matches!(kind, ColumnType::Date { .. })
+        }),
+    ] as [(&str, fn(&ColumnType) -> bool); 3];
+    let each = kinds.into_iter().filter_map(|(what, is_so)| {
+        let names = found.iter().filter(|(_, kind)| is_so(kind));
+        let names: Vec<&str> = names.map(|(name, _)| *name).collect();
+        (!names.is_empty()).then(|| format!("{} as {what}", columns(&names)))
+    });
+    let each: Vec<String> = each.collect();
+    (!each.is_empty()).then(|| {
+        format!(
+            "read by the values they hold: {}; `columns` can say otherwise",
+            each.join(", ")
         )
     })
 }
@@ -75,18 +124,20 @@ pub(crate) fn filled(frame: &Frame) -> Option<String> {
 /// Columns that are the same in every training row.
 pub(crate) fn constant(frame: &Frame, input: &ColumnsInput, rows: &[u32]) -> Option<String> {
     let is_constant = |column: &RawColumn, kind: &ColumnKind| match (&column.values, kind) {
-        (RawValues::Numbers(values), ColumnKind::Numeric { fill, .. }) => {
-            let mut values = rows.iter().map(|&row| values[row as usize]);
-            values.all(|value| value.is_nan() || value == *fill)
+        (RawValues::Numbers(values), _) => {
+            let values = rows.iter().map(|&row| values[row as usize]);
+            let mut present = values.filter(|value| !value.is_nan());
+            let first = present.next();
+            present.all(|value| Some(value) == first)
         }
-        (RawValues::Codes { codes, .. }, ColumnKind::Categorical { categories }) => {
+        (RawValues::Codes { codes, .. }, ColumnKind::Categorical { categories, .. }) => {
             categories.len() == 1 && rows.iter().all(|&row| codes[row as usize] != NO_CATEGORY)
         }
         _ => false,
     };
     let pairs = frame.columns.iter().zip(&input.columns);
     let constant = pairs.filter(|(column, fitted)| is_constant(column, &fitted.kind));
-    let names: Vec<&str> = constant.map(|(column, _)| &*column.name).collect();
+    let names: Vec<&str> = constant.map(|(column, _)| column.name()).collect();
     (!names.is_empty()).then(|| {
         format!(
             "every training row has the same value in {}: nothing can be learned from it",
@@ -107,7 +158,7 @@ pub(crate) fn rounded_columns(frame: &Frame, input: &ColumnsInput) -> Option<Str
             let before = numbers.len();
             numbers.extend(values.iter().copied().filter(|value| is_rounded(*value)));
             if numbers.len() > before {
-                names.push(&*column.name);
+                names.push(column.name());
             }
         }
     }
@@ -184,8 +235,14 @@ pub(crate) fn alike(what: &str, names: &[String]) -> Option<String> {
 pub(crate) fn alike_categories(frame: &Frame) -> Option<String> {
     let mut columns = frame.columns.iter();
     columns.find_map(|column| match &column.values {
+        // Numbers that compare by value are one category.
+        RawValues::Codes { .. }
+            if column.planned.kind == (ColumnType::Category { by_value: true }) =>
+        {
+            None
+        }
         RawValues::Codes { names, .. } => alike(
-            &format!("categories of column {}", quoted(&column.name)),
+            &format!("categories of column {}", quoted(column.name())),
             names.names(),
         ),
         RawValues::Numbers(_) => None,
@@ -242,13 +299,9 @@ pub(crate) fn channels_last(shape: &[u64]) -> Option<String> {
     }
 }
 
-/// What a missing-value policy does to a frame.
-pub(crate) fn missing(frame: &Frame, policy: Missing) -> Option<String> {
-    match policy {
-        Missing::DropRow => dropped(frame),
-        Missing::Mean => filled(frame),
-        Missing::Error => None,
-    }
+/// What is done about the missing values of a file.
+pub(crate) fn missing(frame: &Frame) -> impl Iterator<Item = String> {
+    dropped(frame).into_iter().chain(filled(frame))
 }
 
 fn all(names: &[String]) -> Vec<&str> {

@@ -407,16 +407,56 @@ fn source(dataset: &api::Dataset, na_is_missing: bool) -> data::SourceSpec {
             delimiter: csv.delimiter_byte(),
             exclude: csv.exclude.clone(),
             categorical: csv.categorical.clone(),
+            columns: csv.columns.iter().map(column).collect(),
             missing: match csv.missing {
-                api::MissingPolicy::Error => data::Missing::Error,
-                api::MissingPolicy::Mean => data::Missing::Mean,
-                api::MissingPolicy::DropRow => data::Missing::DropRow,
+                api::MissingPolicy::Error => data::MissingPolicy::Error,
+                api::MissingPolicy::Mean => data::MissingPolicy::Mean,
+                api::MissingPolicy::DropRow => data::MissingPolicy::DropRow,
+                api::MissingPolicy::Impute => data::MissingPolicy::Impute,
             },
+            missing_values: csv.missing_values.clone(),
             na_is_missing,
             unnamed: csv.unnamed_columns == api::UnnamedColumns::Include,
         }),
         api::Dataset::Npy(npy) => npy_source(npy),
         api::Dataset::Idx(idx) => idx_source(idx),
+    }
+}
+
+fn column(column: &api::CsvColumn) -> data::ColumnOptions {
+    let kind = column.r#type.map(|kind| match kind {
+        api::ColumnType::Number => data::ColumnType::Number,
+        api::ColumnType::Category => data::ColumnType::Category,
+        api::ColumnType::Boolean => data::ColumnType::Boolean,
+        api::ColumnType::Ordinal => data::ColumnType::Ordinal,
+        api::ColumnType::Date => data::ColumnType::Date,
+    });
+    let missing = column.missing.map(|missing| match missing {
+        api::ColumnMissing::Error => data::Missing::Error,
+        api::ColumnMissing::Mean => data::Missing::Mean,
+        api::ColumnMissing::Median => data::Missing::Median,
+        api::ColumnMissing::MostFrequent => data::Missing::MostFrequent,
+        api::ColumnMissing::Constant => data::Missing::Constant,
+        api::ColumnMissing::DropRow => data::Missing::DropRow,
+    });
+    let part = |part: &api::DatePart| match part {
+        api::DatePart::Elapsed => data::DatePart::Elapsed,
+        api::DatePart::Year => data::DatePart::Year,
+        api::DatePart::Month => data::DatePart::Month,
+        api::DatePart::Day => data::DatePart::Day,
+        api::DatePart::DayOfWeek => data::DatePart::DayOfWeek,
+        api::DatePart::DayOfYear => data::DatePart::DayOfYear,
+        api::DatePart::Hour => data::DatePart::Hour,
+    };
+    data::ColumnOptions {
+        name: column.name.clone(),
+        kind,
+        missing,
+        fill_value: column.fill_value.clone(),
+        missing_indicator: column.missing_indicator,
+        categories: column.categories.clone(),
+        date_format: column.date_format.clone(),
+        date_parts: column.date_parts.iter().map(part).collect(),
     }
 }
 

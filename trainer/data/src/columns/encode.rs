@@ -1,49 +1,18 @@
-//! Fitting columns on training rows, and encoding any rows with the fit.
+//! Encoding rows with fitted columns.
 
 use trainyard_core::schema::{Column, ColumnKind, ColumnsInput};
 
-use super::{Frame, NO_CATEGORY, RawColumn, RawValues, Reading};
+use super::values::{NO_CATEGORY, RawValues};
+use super::{Frame, RawColumn};
+use crate::classes::CategoryIndex;
+use crate::date;
 use crate::error::{DataError, quoted};
-use crate::options::{Limits, Normalization};
+use crate::options::Limits;
 use crate::scale::Scale;
 use crate::table::allocate;
 use crate::warnings::{columns, plural};
 
 impl Frame {
-    /// Fits every column on `rows`, which are the training rows.
-    pub(crate) fn fit(
-        &self,
-        rows: &[u32],
-        normalization: Normalization,
-        reading: Reading,
-    ) -> Result<ColumnsInput, DataError> {
-        let columns = self.columns.iter().map(|column| {
-            let kind = column.fit(rows, normalization).ok_or_else(|| {
-                DataError::data(
-                    "no training row has a value in this column",
-                    "fill in values, or exclude the column",
-                )
-                .in_column(&column.name)
-            })?;
-            Ok(Column {
-                name: column.name.clone(),
-                kind,
-            })
-        });
-        Ok(ColumnsInput {
-            delimiter: reading.delimiter,
-            missing: reading.missing,
-            na_is_missing: reading.na_is_missing && self.has_categories(),
-            unnamed: reading.unnamed,
-            columns: columns.collect::<Result<_, DataError>>()?,
-        })
-    }
-
-    fn has_categories(&self) -> bool {
-        let mut columns = self.columns.iter();
-        columns.any(|column| matches!(column.values, RawValues::Codes { .. }))
-    }
-
     /// Encodes `rows`, one after the other; with a sentence if there are categories that the fit does not
     /// know.
     pub(crate) fn encode(
@@ -66,51 +35,110 @@ impl Frame {
         let mut offset = 0;
         let mut unknowns = Vec::new();
         for (raw, fitted) in self.columns.iter().zip(&input.columns) {
-            let cells = out.chunks_exact_mut(width).zip(rows);
-            match (&raw.values, &fitted.kind) {
-                (RawValues::Numbers(values), ColumnKind::Numeric { mean, std, fill }) => {
-                    let scale = Scale {
-                        mean: *mean,
-                        std: *std,
-                    };
-                    for (cell, &row) in cells {
-                        let value = values[row as usize];
-                        let value = scale.apply(if value.is_nan() { *fill } else { value });
-                        if !value.is_finite() {
-                            return Err(self.too_far(raw, row));
-                        }
-                        cell[offset] = value;
-                    }
-                }
-                (RawValues::Codes { names, codes }, ColumnKind::Categorical { categories }) => {
-                    let known: Vec<Option<usize>> = names
-                        .names()
-                        .iter()
-                        .map(|n| categories.binary_search(n).ok())
-                        .collect();
-                    let mut unknown = Unknown {
-                        column: &raw.name,
-                        names: names.names(),
-                        values: 0,
-                        first: None,
-                    };
-                    for (cell, &row) in cells {
-                        let code = codes[row as usize];
-                        if code == NO_CATEGORY {
-                            continue;
-                        }
-                        match known[code as usize] {
-                            Some(category) => cell[offset + category] = 1.0,
-                            None => unknown.add(row, code),
-                        }
-                    }
-                    unknowns.push(unknown);
-                }
-                _ => return Err(DataError::options("the columns do not fit the schema", "")),
-            }
-            offset += fitted.kind.width();
+            let own = offset..offset + fitted.width();
+            offset = own.end;
+            let cells = out.chunks_exact_mut(width);
+            let cells = cells
+                .zip(rows)
+                .map(|(row, &index)| (&mut row[own.clone()], index));
+            unknowns.extend(self.encode_column(raw, fitted, cells)?);
         }
         Ok((out, self.told(&unknowns)))
+    }
+
+    /// Encodes a column into its cells of each row, which are zeros. Returns the categories that the fit does not know.
+    fn encode_column<'a, 'b>(
+        &self,
+        raw: &'a RawColumn,
+        fitted: &Column,
+        cells: impl Iterator<Item = (&'b mut [f32], u32)>,
+    ) -> Result<Option<Unknown<'a>>, DataError> {
+        let number = |row: u32, fill: f64| match &raw.values {
+            RawValues::Numbers(values) => {
+                let value = values[row as usize];
+                if value.is_nan() { fill } else { value }
+            }
+            RawValues::Codes { .. } => fill,
+        };
+        let scaled = |value: f64, (mean, std): (f64, f64), row: u32| {
+            let value = Scale { mean, std }.apply(value);
+            let finite = value.is_finite().then_some(value);
+            finite.ok_or_else(|| self.too_far(raw, row))
+        };
+        // The indicator comes last.
+        let width = fitted.kind.width();
+        let cells = cells.map(|(cells, row)| {
+            if fitted.missing_indicator && raw.values.is_missing(row as usize) {
+                cells[width] = 1.0;
+            }
+            (cells, row)
+        });
+        match (&fitted.kind, &raw.values) {
+            (
+                ColumnKind::Numeric { mean, std, fill }
+                | ColumnKind::Ordinal {
+                    mean, std, fill, ..
+                },
+                RawValues::Numbers(_),
+            ) => {
+                for (cells, row) in cells {
+                    cells[0] = scaled(number(row, *fill), (*mean, *std), row)?;
+                }
+            }
+            (ColumnKind::Boolean { fill }, RawValues::Numbers(_)) => {
+                for (cells, row) in cells {
+                    cells[0] = number(row, *fill) as f32;
+                }
+            }
+            (ColumnKind::Date { parts, fill, .. }, RawValues::Numbers(_)) => {
+                for (cells, row) in cells {
+                    let seconds = number(row, *fill);
+                    for (cell, input) in cells.iter_mut().zip(parts) {
+                        let part = date::part(input.part, seconds)
+                            .ok_or_else(|| self.too_far(raw, row))?;
+                        *cell = scaled(part, (input.mean, input.std), row)?;
+                    }
+                }
+            }
+            (
+                ColumnKind::Categorical {
+                    categories,
+                    numeric,
+                    fill,
+                },
+                RawValues::Codes { names, codes },
+            ) => {
+                let index = CategoryIndex::new(categories, *numeric);
+                let known: Vec<Option<usize>> =
+                    names.names().iter().map(|name| index.find(name)).collect();
+                let fill = fill.as_ref().and_then(|fill| index.find(fill));
+                let mut unknown = Unknown {
+                    column: raw.name(),
+                    names: names.names(),
+                    values: 0,
+                    first: None,
+                };
+                for (cells, row) in cells {
+                    let code = codes[row as usize];
+                    let category = match code {
+                        NO_CATEGORY => fill,
+                        code => {
+                            let category = known[code as usize];
+                            if category.is_none() {
+                                unknown.add(row, code);
+                            }
+                            category
+                        }
+                    };
+                    if let Some(category) = category {
+                        cells[category] = 1.0;
+                    }
+                }
+                return Ok(Some(unknown));
+            }
+            _ => return Err(DataError::options("the columns do not fit the schema", "")),
+        }
+        Ok(None)
     }
 
     /// The place of an error in an encoded row.
@@ -124,47 +152,8 @@ impl Frame {
     fn too_far(&self, column: &RawColumn, row: u32) -> DataError {
         let problem =
             "the value is so far from the training rows' that its scaled form is infinite";
-        let error = DataError::data(problem, "mend the value").in_column(&column.name);
+        let error = DataError::data(problem, "mend the value").in_column(column.name());
         self.at_row(error, row)
-    }
-}
-
-impl RawColumn {
-    /// `None` if no training row has a value.
-    fn fit(&self, rows: &[u32], normalization: Normalization) -> Option<ColumnKind> {
-        match &self.values {
-            RawValues::Numbers(values) => {
-                let present = rows
-                    .iter()
-                    .map(|&row| values[row as usize])
-                    .filter(|value| !value.is_nan());
-                let fitted = Scale::fit(present)?;
-                let scale = match normalization {
-                    Normalization::Standardize => fitted,
-                    Normalization::None => Scale::IDENTITY,
-                };
-                Some(ColumnKind::Numeric {
-                    mean: scale.mean,
-                    std: scale.std,
-                    fill: fitted.mean,
-                })
-            }
-            RawValues::Codes { names, codes } => {
-                let mut used = vec![false; names.names().len()];
-                for &row in rows {
-                    if let Some(used) = used.get_mut(codes[row as usize] as usize) {
-                        *used = true;
-                    }
-                }
-                let names = names.names().iter().zip(used);
-                let mut categories: Vec<String> = names
-                    .filter(|(_, used)| *used)
-                    .map(|(name, _)| name.clone())
-                    .collect();
-                categories.sort_unstable();
-                (!categories.is_empty()).then_some(ColumnKind::Categorical { categories })
-            }
-        }
     }
 }
 

@@ -1,42 +1,52 @@
-//! CSV files: read into columns, fitted, encoded.
-
 mod encode;
+mod fit;
 mod plan;
+mod values;
 
 use std::io::Read;
+use std::sync::Arc;
 
-pub(crate) use plan::{LabelColumn, Plan};
+pub(crate) use plan::{InferredTypes, LabelColumn, Plan, PlannedColumn};
+pub(crate) use values::{ColumnType, NO_CATEGORY, RawValues, boolean};
 
 use trainyard_core::metrics::Task;
 use trainyard_core::schema::{ColumnsInput, Missing};
 
-use crate::classes::{Interner, RawLabels};
+use crate::classes::RawLabels;
 use crate::error::DataError;
 use crate::number;
-use crate::options::{CsvOptions, Limits};
+use crate::options::{CsvOptions, Limits, MissingPolicy};
 use crate::table::ENCODED;
 use crate::text::Records;
 
 /// How the fields of a file are read.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Reading {
     /// The byte between fields.
     pub delimiter: u8,
-    /// What to do about missing values.
+    /// What to do about missing values in columns that have no policy of their own, and about missing labels.
     pub missing: Missing,
     /// Whether `NA` and `NaN` are missing in a categorical column too.
     pub na_is_missing: bool,
     /// Whether columns without a name are used.
     pub unnamed: bool,
+    /// Further texts that stand for a missing value.
+    pub missing_values: Arc<[String]>,
 }
 
 impl From<&CsvOptions> for Reading {
     fn from(options: &CsvOptions) -> Self {
         Reading {
             delimiter: options.delimiter,
-            missing: options.missing,
+            missing: match options.missing {
+                MissingPolicy::Error => Missing::Error,
+                MissingPolicy::Mean => Missing::Mean,
+                // Each column has a policy of its own; what is left is the label.
+                MissingPolicy::DropRow | MissingPolicy::Impute => Missing::DropRow,
+            },
             na_is_missing: options.na_is_missing,
             unnamed: options.unnamed,
+            missing_values: options.missing_values.as_slice().into(),
         }
     }
 }
@@ -48,6 +58,24 @@ impl From<&ColumnsInput> for Reading {
             missing: input.missing,
             na_is_missing: input.na_is_missing,
             unnamed: input.unnamed,
+            missing_values: input.missing_values.as_slice().into(),
+        }
+    }
+}
+
+impl Reading {
+    /// Whether a number, a label or the like is missing.
+    pub(crate) fn is_missing(&self, text: &str) -> bool {
+        number::is_missing(text) || self.missing_values.iter().any(|value| value == text)
+    }
+
+    /// Whether the value of a column of this type is missing.
+    pub(crate) fn is_missing_in(&self, kind: &ColumnType, text: &str) -> bool {
+        match kind {
+            ColumnType::Category { .. } if !self.na_is_missing => {
+                text.is_empty() || self.missing_values.iter().any(|value| value == text)
+            }
+            _ => self.is_missing(text),
         }
     }
 }
@@ -70,22 +98,18 @@ pub(crate) struct Frame {
 
 /// One input column.
 pub(crate) struct RawColumn {
-    /// Its name.
-    pub name: String,
+    /// What was planned for it.
+    pub planned: PlannedColumn,
     /// Its values.
     pub values: RawValues,
 }
 
-/// Values of an input column.
-pub(crate) enum RawValues {
-    /// Numbers; NaN where missing.
-    Numbers(Vec<f64>),
-    /// Categories; [`NO_CATEGORY`] where missing.
-    Codes { names: Interner, codes: Vec<u32> },
+impl RawColumn {
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.planned.name
+    }
 }
-
-/// The code of a missing category.
-pub(crate) const NO_CATEGORY: u32 = u32::MAX;
 
 impl Frame {
     /// Reads every record of `source`.
@@ -130,15 +154,9 @@ impl Frame {
     }
 
     fn empty(plan: &Plan) -> Self {
-        let columns = plan.columns.iter().map(|column| RawColumn {
-            name: column.name.clone(),
-            values: match column.categorical {
-                true => RawValues::Codes {
-                    names: Interner::default(),
-                    codes: Vec::new(),
-                },
-                false => RawValues::Numbers(Vec::new()),
-            },
+        let columns = plan.columns.iter().map(|planned| RawColumn {
+            planned: planned.clone(),
+            values: planned.kind.values(),
         });
         Self {
             columns: columns.collect(),
@@ -153,14 +171,10 @@ impl Frame {
     /// Bytes that a row takes, as read and encoded. A category is encoded as at least one input; more are
     /// counted when it is known how many.
     fn row_bytes(&self) -> u64 {
-        let value = |column: &RawColumn| match &column.values {
-            RawValues::Numbers(_) => size_of::<f64>(),
-            RawValues::Codes { .. } => size_of::<u32>(),
-        } as u64;
         let values: u64 = self
             .columns
             .iter()
-            .map(|column| value(column) + ENCODED)
+            .map(|column| column.values.value_bytes() + ENCODED)
             .sum();
         let (line, label) = (size_of::<u64>() as u64, size_of::<f64>() as u64);
         values + line + label
@@ -168,10 +182,7 @@ impl Frame {
 
     /// Bytes that its rows hold as read, and the names of categories.
     pub(crate) fn bytes(&self) -> u64 {
-        let value = |column: &RawColumn| match &column.values {
-            RawValues::Numbers(values) => size_of_val(&values[..]),
-            RawValues::Codes { codes, .. } => size_of_val(&codes[..]),
-        } as u64;
+        let value = |column: &RawColumn| column.values.value_bytes() * column.values.len() as u64;
         let lines = size_of_val(&self.lines[..]) + size_of_val(&self.dropped[..]);
         self.columns.iter().map(value).sum::<u64>() + lines as u64 + self.names
     }
@@ -179,22 +190,23 @@ impl Frame {
     /// Adds the current record; false if it is to be left out.
     fn push(&mut self, records: &Records, plan: &Plan, limits: &Limits) -> Result<bool, DataError> {
         let mut whole = true;
-        for (column, planned) in self.columns.iter_mut().zip(&plan.columns) {
-            let names = &mut self.names;
-            let missing = (|| {
-                let text = records.field(planned.index)?;
-                column.values.push(text, plan, limits, names)
-            })()
-            .map_err(|e| e.in_column(&planned.name))?;
-            if missing {
-                match plan.reading.missing {
-                    Missing::Mean => {}
-                    Missing::DropRow => whole = false,
-                    Missing::Error => {
-                        let text = records.field(planned.index)?;
-                        return Err(plan.missing_value(text).in_column(&planned.name));
-                    }
-                }
+        for column in &mut self.columns {
+            let planned = &column.planned;
+            let at_column = |error: DataError| error.in_column(&planned.name);
+            let text = records.field(planned.index).map_err(at_column)?;
+            if !plan.reading.is_missing_in(&planned.kind, text) {
+                let remedy = || plan.remedy(planned);
+                column
+                    .values
+                    .push(text, &planned.kind, remedy, limits, &mut self.names)
+                    .map_err(at_column)?;
+                continue;
+            }
+            column.values.push_missing();
+            match planned.missing {
+                Missing::Error => return Err(at_column(plan.missing_value(text))),
+                Missing::DropRow => whole = false,
+                _ => {}
             }
         }
         let (true, Some((index, name)), Some(labels)) = (whole, &plan.label, &mut self.labels)
@@ -203,7 +215,7 @@ impl Frame {
         };
         (|| {
             let text = records.field(*index)?;
-            if number::is_missing(text) {
+            if plan.reading.is_missing(text) {
                 if plan.predicts {
                     labels.push_none();
                     return Ok(true);
@@ -218,7 +230,7 @@ impl Frame {
                     codes.push(names.intern(text, limits, &mut self.names)?);
                 }
                 RawLabels::Targets(targets) => match number::parse(text) {
-                    Ok(value) => targets.extend(value),
+                    Ok(value) => targets.push(value),
                     Err(problem) => {
                         let remedy = "mend the value; regression needs a number as its label";
                         return Err(DataError::data(problem, remedy));
@@ -232,41 +244,7 @@ impl Frame {
 
     fn truncate(&mut self, rows: usize) {
         for column in &mut self.columns {
-            match &mut column.values {
-                RawValues::Numbers(values) => values.truncate(rows),
-                RawValues::Codes { codes, .. } => codes.truncate(rows),
-            }
-        }
-    }
-}
-
-impl RawValues {
-    /// Adds one field of a file that is read as `plan` says; true if its value is missing. `bytes` grows with
-    /// the names of categories.
-    fn push(
-        &mut self,
-        text: &str,
-        plan: &Plan,
-        limits: &Limits,
-        bytes: &mut u64,
-    ) -> Result<bool, DataError> {
-        match self {
-            Self::Numbers(values) => {
-                let value = number::parse(text)
-                    .map_err(|problem| DataError::data(problem, plan.not_a_number()))?;
-                values.push(value.unwrap_or(f64::NAN));
-                Ok(value.is_none())
-            }
-            Self::Codes { names, codes } => {
-                let na_is_missing = plan.reading.na_is_missing;
-                let missing = text.is_empty() || na_is_missing && number::is_missing(text);
-                codes.push(if missing {
-                    NO_CATEGORY
-                } else {
-                    names.intern(text, limits, bytes)?
-                });
-                Ok(missing)
-            }
+            column.values.truncate(rows);
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Which column of a file is what.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::{ColumnKind, ColumnsInput};
+use trainyard_core::schema::{Column, ColumnsInput, Missing};
 
-use super::Reading;
+use super::{ColumnType, Reading};
+use crate::date::{DateFormat, default_parts};
 use crate::error::{DataError, few, quoted};
-use crate::options::CsvOptions;
+use crate::options::{self, ColumnOptions, CsvOptions, MissingPolicy};
 use crate::warnings;
 
 /// What to read from a file.
@@ -25,46 +26,38 @@ pub(crate) struct Plan {
 }
 
 /// One input column.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PlannedColumn {
     pub index: usize,
     pub name: String,
-    pub categorical: bool,
+    pub kind: ColumnType,
+    /// What to do about its missing values.
+    pub missing: Missing,
+    /// What stands for a missing value with [`Missing::Constant`].
+    pub fill_value: Option<String>,
+    /// Whether one more input says where the value was missing.
+    pub missing_indicator: bool,
+    /// Whether the type is as the options or a fit have it, and not told from the values.
+    pub declared: bool,
+    /// Whether the options say that it holds dates, and not in which format.
+    pub dates: bool,
 }
+
+/// The types of columns of which the options say none, by name. A column that is not among them is read as numbers.
+pub(crate) type InferredTypes = HashMap<String, ColumnType>;
 
 impl Plan {
     /// For training: every column but the label and those excluded.
     pub(crate) fn training(
         header: &[String],
         options: &CsvOptions,
+        inferred: &InferredTypes,
         task: Task,
     ) -> Result<Self, DataError> {
         let header = &*named(header, options.unnamed)?;
         let label = find(header, &options.label, "label")?;
-        for name in &options.exclude {
-            find(header, name, "exclude")?;
-        }
-        for name in &options.categorical {
-            find(header, name, "categorical")?;
-        }
         let excluded: HashSet<&str> = options.exclude.iter().map(String::as_str).collect();
-        let categorical: HashSet<&str> = options.categorical.iter().map(String::as_str).collect();
-        let both = |name: &str, fields: &str| {
-            let problem = format!("{} is named in {fields}", quoted(name));
-            Err(DataError::options(problem, "keep it in one of them"))
-        };
-        if excluded.contains(options.label.as_str()) {
-            return both(&options.label, "both `label` and `exclude`");
-        }
-        if categorical.contains(options.label.as_str()) {
-            return both(&options.label, "both `label` and `categorical`");
-        }
-        if let Some(name) = options
-            .exclude
-            .iter()
-            .find(|n| categorical.contains(n.as_str()))
-        {
-            return both(name, "both `exclude` and `categorical`");
-        }
+        let said = Said::new(header, options)?;
         let (mut columns, mut unnamed) = (Vec::new(), Vec::new());
         for (index, name) in header.iter().enumerate() {
             if index == label || excluded.contains(name.as_str()) {
@@ -74,12 +67,7 @@ impl Plan {
                 unnamed.push(index + 1);
                 continue;
             }
-            let categorical = categorical.contains(name.as_str());
-            columns.push(PlannedColumn {
-                index,
-                name: name.clone(),
-                categorical,
-            });
+            columns.push(said.planned(index, name, inferred)?);
         }
         if columns.is_empty() {
             let remedy = "add columns, exclude fewer, or set the delimiter that the file uses";
@@ -88,8 +76,14 @@ impl Plan {
                 remedy,
             ));
         }
+        let told = columns
+            .iter()
+            .filter(|column| inferred.contains_key(&column.name));
+        let told: Vec<(&str, &ColumnType)> =
+            told.map(|column| (&*column.name, &column.kind)).collect();
         let warnings = warnings::unnamed(&unnamed)
             .into_iter()
+            .chain(warnings::inferred(&told))
             .chain(warnings::pandas_index(
                 columns.iter().map(|column| &*column.name),
             ));
@@ -128,11 +122,7 @@ impl Plan {
             let Some(&index) = positions.get(column.name.as_str()) else {
                 return Err(no_column(header, &column.name, "the model needs it"));
             };
-            columns.push(PlannedColumn {
-                index,
-                name: column.name.clone(),
-                categorical: matches!(column.kind, ColumnKind::Categorical { .. }),
-            });
+            columns.push(PlannedColumn::fitted(index, column, input)?);
         }
         let (name, rule) = label;
         let used: HashSet<&str> = columns.iter().map(|column| column.name.as_str()).collect();
@@ -173,7 +163,7 @@ impl Plan {
         };
         let remedy = match self.predicts {
             true => "fill it in; the model was trained with `missing: Error`",
-            false => "fill it in, set `missing` to Mean or DropRow, or exclude the column",
+            false => "fill it in, set `missing` to Impute, Mean or DropRow, or exclude the column",
         };
         DataError::data(problem, remedy)
     }
@@ -190,13 +180,161 @@ impl Plan {
         )
     }
 
-    /// What to do about a field that is no number.
-    pub(crate) fn not_a_number(&self) -> &'static str {
+    /// What to do about a field that is no value of its column.
+    pub(crate) fn remedy(&self, column: &PlannedColumn) -> String {
+        let had = match column.kind {
+            ColumnType::Number => "numbers",
+            ColumnType::Category { .. } => "categories",
+            ColumnType::Boolean => "booleans",
+            ColumnType::Ordinal(_) => "these categories",
+            ColumnType::Date { .. } => "such dates",
+        };
         match self.predicts {
-            true => "mend the value; the column had numbers in training",
-            false => "mend the value, or list the column under `categorical` or `exclude`",
+            true => format!("mend the value; the column had {had} in training"),
+            false => "mend the value, list it under `missingValues` if it stands for none, or give the column another \
+                      type under `columns`, or list it under `exclude`"
+                .into(),
         }
     }
+}
+
+impl PlannedColumn {
+    /// A column of which nothing is known.
+    pub(crate) fn undeclared(index: usize, name: &str) -> Self {
+        Self {
+            index,
+            name: name.to_owned(),
+            kind: ColumnType::Number,
+            missing: Missing::Error,
+            fill_value: None,
+            missing_indicator: false,
+            declared: false,
+            dates: false,
+        }
+    }
+
+    /// A column as it was fitted.
+    fn fitted(index: usize, column: &Column, input: &ColumnsInput) -> Result<Self, DataError> {
+        Ok(Self {
+            index,
+            name: column.name.clone(),
+            kind: ColumnType::fitted(&column.kind).map_err(|e| e.in_column(&column.name))?,
+            missing: column.missing.unwrap_or(input.missing),
+            fill_value: None, // the fit has it
+            missing_indicator: column.missing_indicator,
+            declared: true,
+            dates: false,
+        })
+    }
+}
+
+/// What the options say of each column.
+struct Said<'a> {
+    options: &'a CsvOptions,
+    categorical: HashSet<&'a str>,
+    columns: HashMap<&'a str, &'a ColumnOptions>,
+}
+
+impl<'a> Said<'a> {
+    /// # Errors
+    /// If the options name a column that is not there, or one in two ways.
+    fn new(header: &[String], options: &'a CsvOptions) -> Result<Self, DataError> {
+        let mut first: HashMap<&str, &str> = HashMap::from([(options.label.as_str(), "label")]);
+        let fields = [
+            ("exclude", &options.exclude),
+            ("categorical", &options.categorical),
+        ];
+        let names = fields
+            .iter()
+            .flat_map(|(field, names)| names.iter().map(move |name| (*field, name)));
+        let columns = options
+            .columns
+            .iter()
+            .map(|column| ("columns", &column.name));
+        for (field, name) in names.chain(columns) {
+            find(header, name, field)?;
+            match first.insert(name, field) {
+                Some(other) if other != field => {
+                    let problem =
+                        format!("{} is named in both `{other}` and `{field}`", quoted(name));
+                    return Err(DataError::options(problem, "keep it in one of them"));
+                }
+                _ => {}
+            }
+        }
+        Ok(Self {
+            options,
+            categorical: options.categorical.iter().map(String::as_str).collect(),
+            columns: options
+                .columns
+                .iter()
+                .map(|column| (column.name.as_str(), column))
+                .collect(),
+        })
+    }
+
+    fn planned(
+        &self,
+        index: usize,
+        name: &str,
+        inferred: &InferredTypes,
+    ) -> Result<PlannedColumn, DataError> {
+        let none = ColumnOptions::default();
+        let said = *self.columns.get(name).unwrap_or(&&none);
+        let kind = match said.kind {
+            Some(kind) => {
+                declared(kind, said, inferred.get(name)).map_err(|e| e.in_column(name))?
+            }
+            None if self.categorical.contains(name) => ColumnType::Category { by_value: false },
+            None => inferred.get(name).cloned().unwrap_or(ColumnType::Number),
+        };
+        let dates = said.kind == Some(options::ColumnType::Date) && said.date_format.is_none();
+        let missing = said.missing.unwrap_or(match (self.options.missing, &kind) {
+            (MissingPolicy::Error, _) => Missing::Error,
+            (MissingPolicy::Mean, _) => Missing::Mean,
+            (MissingPolicy::DropRow, _) => Missing::DropRow,
+            (MissingPolicy::Impute, ColumnType::Category { .. } | ColumnType::Boolean) => {
+                Missing::MostFrequent
+            }
+            (MissingPolicy::Impute, _) => Missing::Median,
+        });
+        Ok(PlannedColumn {
+            index,
+            name: name.to_owned(),
+            kind,
+            missing,
+            fill_value: said.fill_value.clone(),
+            missing_indicator: said.missing_indicator,
+            declared: (said.kind.is_some() || self.categorical.contains(name)) && !dates,
+            dates,
+        })
+    }
+}
+
+/// A type that the options name, with what they say of it; the rest is inferred.
+fn declared(
+    kind: options::ColumnType,
+    said: &ColumnOptions,
+    inferred: Option<&ColumnType>,
+) -> Result<ColumnType, DataError> {
+    Ok(match kind {
+        options::ColumnType::Number => ColumnType::Number,
+        options::ColumnType::Category => ColumnType::Category { by_value: true },
+        options::ColumnType::Boolean => ColumnType::Boolean,
+        options::ColumnType::Ordinal => ColumnType::Ordinal(said.categories.clone()),
+        options::ColumnType::Date => {
+            let format = match (&said.date_format, inferred) {
+                (Some(format), _) => DateFormat::new(format)?,
+                (None, Some(ColumnType::Date { format, .. })) => format.clone(),
+                (None, _) => DateFormat::Iso8601,
+            };
+            let parts = match said.date_parts.is_empty() {
+                true => default_parts(&format),
+                false => said.date_parts.clone(),
+            };
+            ColumnType::Date { format, parts }
+        }
+    })
 }
 
 /// Whether a file must have its label column, and each row a label.

@@ -2,7 +2,9 @@
 
 use std::io::{self, Read};
 
-use trainyard_data::{CsvOptions, Files, Limits, Missing, SourceSpec, Task, Validation, load};
+use trainyard_data::{
+    CsvOptions, Files, Limits, MissingPolicy, SourceSpec, Task, Validation, load,
+};
 
 use crate::common::{Memory, assert_error, bomb, csv_options, edit, gzip, load_csv, npy, options};
 
@@ -327,13 +329,13 @@ fn t15_bad_validation_files_are_refused() {
 #[test]
 fn t15_rows_without_a_single_whole_one_are_refused() {
     let mut options = csv_options(Task::Binary);
-    edit(&mut options, |csv| csv.missing = Missing::DropRow);
+    edit(&mut options, |csv| csv.missing = MissingPolicy::DropRow);
     assert_error(
         "drop all",
         load_csv("a,y\n,0\n1,\n", &options),
         &["each of the 2 rows"],
     );
-    edit(&mut options, |csv| csv.missing = Missing::Mean);
+    edit(&mut options, |csv| csv.missing = MissingPolicy::Mean);
     let text = "a,b,y\n1,,0\n2,NA,1\n";
     assert_error(
         "no mean",

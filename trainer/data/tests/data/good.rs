@@ -1,7 +1,8 @@
 //! What is accepted, and what it becomes.
 
 use trainyard_data::{
-    CsvOptions, Dataset, Missing, Normalization, SourceSpec, Task, Validation, encode_csv, load,
+    CsvOptions, Dataset, MissingPolicy, Normalization, SourceSpec, Task, Validation, encode_csv,
+    load,
 };
 
 use crate::common::{
@@ -92,11 +93,11 @@ fn missing_values_follow_the_policy() {
         });
         options
     };
-    let dropped = load_csv(format!("{text}4,w,1\n"), &policy(Missing::DropRow)).unwrap();
+    let dropped = load_csv(format!("{text}4,w,1\n"), &policy(MissingPolicy::DropRow)).unwrap();
     assert_eq!(dropped.train.features, [1.0, 1.0, 0.0, 4.0, 0.0, 1.0]);
     assert_eq!(dropped.train.labels, [0.0, 1.0]);
     let text = text.replace("3,u,\n", "3,u,0\n");
-    let filled = load_csv(text, &policy(Missing::Mean)).unwrap();
+    let filled = load_csv(text, &policy(MissingPolicy::Mean)).unwrap();
     let expected = [1.0, 1.0, 0.0, 3.0, 0.0, 1.0, 5.0, 0.0, 0.0, 3.0, 1.0, 0.0];
     assert_eq!(filled.train.features, expected);
 }
@@ -106,7 +107,7 @@ fn a_dropped_row_adds_no_class_and_no_category() {
     let mut options = csv_options(Task::Multiclass);
     edit(&mut options, |csv| {
         csv.categorical = vec!["c".into()];
-        csv.missing = Missing::DropRow;
+        csv.missing = MissingPolicy::DropRow;
     });
     let data = load_csv("a,c,y\n1,u,0\n,ghost,9\n2,v,1\n", &options).unwrap();
     assert_eq!(data.facts.schema.label.classes, ["0", "1"]);
@@ -115,7 +116,7 @@ fn a_dropped_row_adds_no_class_and_no_category() {
 
 #[test]
 fn t25_na_in_a_categorical_column_is_a_missing_value_as_in_one_of_numbers() {
-    let options = |missing: Missing, na_is_missing: bool| {
+    let options = |missing: MissingPolicy, na_is_missing: bool| {
         let mut options = csv_options(Task::Multiclass);
         edit(&mut options, |csv| {
             csv.categorical = vec!["c".into()];
@@ -130,32 +131,32 @@ fn t25_na_in_a_categorical_column_is_a_missing_value_as_in_one_of_numbers() {
     };
     for missing in ["NA", "NaN", "nan"] {
         let text = format!("a,c,y\n1,u,0\n2,{missing},1\n3,v,1\n");
-        let error = load_csv(&*text, &options(Missing::Error, true)).unwrap_err();
+        let error = load_csv(&*text, &options(MissingPolicy::Error, true)).unwrap_err();
         let told = error.to_string();
         assert!(
             told.contains("the value is missing") && told.contains('c'),
             "{told}"
         );
-        let dropped = load_csv(&*text, &options(Missing::DropRow, true)).unwrap();
+        let dropped = load_csv(&*text, &options(MissingPolicy::DropRow, true)).unwrap();
         assert_eq!(dropped.train.rows, 2);
         assert_eq!(categories(&dropped), serde_json::json!(["u", "v"]));
-        let filled = load_csv(&*text, &options(Missing::Mean, true)).unwrap();
+        let filled = load_csv(&*text, &options(MissingPolicy::Mean, true)).unwrap();
         assert_eq!(filled.train.features[4..6], [0.0, 0.0], "no category");
         // A job that was begun when it was a category keeps it.
-        let kept = load_csv(&*text, &options(Missing::DropRow, false)).unwrap();
+        let kept = load_csv(&*text, &options(MissingPolicy::DropRow, false)).unwrap();
         assert_eq!(kept.train.rows, 3);
         assert_eq!(categories(&kept), serde_json::json!([missing, "u", "v"]));
     }
     // Where there is none, the digest of the data is what it was.
     let digest = |na_is_missing: bool| {
-        let options = options(Missing::Error, na_is_missing);
+        let options = options(MissingPolicy::Error, na_is_missing);
         let data = load_csv("a,c,y\n1,u,0\n2,v,1\n", &options).unwrap();
         data.facts.digest
     };
     assert_eq!(digest(true), digest(false));
     // Rows to predict are read as those of the training.
     for (na_is_missing, rows) in [(true, 1), (false, 2)] {
-        let options = options(Missing::DropRow, na_is_missing);
+        let options = options(MissingPolicy::DropRow, na_is_missing);
         let data = load_csv("a,c,y\n1,u,0\n2,v,1\n", &options).unwrap();
         let text = "a,c\n1,NA\n2,u\n".as_bytes();
         let encoded = encode_csv(&data.facts.schema, "p.csv", text, &options.limits).unwrap();
@@ -459,7 +460,11 @@ fn rows_for_prediction_may_lack_their_label() {
         (Task::Binary, ["u", "v"]),
         (Task::Regression, ["1.5", "2.5"]),
     ] {
-        for missing in [Missing::Error, Missing::Mean, Missing::DropRow] {
+        for missing in [
+            MissingPolicy::Error,
+            MissingPolicy::Mean,
+            MissingPolicy::DropRow,
+        ] {
             let mut options = csv_options(task);
             edit(&mut options, |csv| csv.missing = missing);
             let [first, second] = labels;

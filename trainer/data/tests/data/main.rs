@@ -2,6 +2,7 @@
 
 mod bad_arrays;
 mod bad_csv;
+mod columns;
 mod common;
 mod examples;
 mod good;

@@ -96,7 +96,7 @@ fn t17_categories_and_fill_values_come_from_training_rows_alone() {
     options.validation = Validation::Fraction(0.25);
     edit(&mut options, |csv| {
         csv.categorical = vec!["c".into()];
-        csv.missing = trainyard_data::Missing::Mean;
+        csv.missing = trainyard_data::MissingPolicy::Mean;
     });
     let data = load_csv(format!("a,c,y\n{lines}"), &options).unwrap();
     let json = serde_json::to_value(&data.facts.schema).unwrap();

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use trainyard_data::{
-    CsvOptions, Dataset, InputSchema, Missing, SourceSpec, Task, Validation, load,
+    CsvOptions, Dataset, InputSchema, MissingPolicy, SourceSpec, Task, Validation, load,
 };
 
 use crate::common::{
@@ -69,7 +69,7 @@ proptest! {
     fn t15_mutated_text_is_a_table_or_an_error(
         changes in changes(),
         task in tasks(),
-        missing in prop::sample::select(vec![Missing::Error, Missing::Mean, Missing::DropRow]),
+        missing in prop::sample::select(vec![MissingPolicy::Error, MissingPolicy::Mean, MissingPolicy::DropRow]),
         fraction in prop::option::of(0.01..0.99f64),
     ) {
         let text = b"a,c,y\r\n1,u,0\n\"2.5\",\"v\n\",1\n-3e2,u,1\n,w,0\n7,u,0\n8,,1\n".to_vec();
@@ -137,7 +137,7 @@ proptest! {
         let mut options = csv_options(Task::Regression);
         edit(&mut options, |csv: &mut CsvOptions| {
             csv.categorical = vec!["c".into()];
-            csv.missing = Missing::Mean;
+            csv.missing = MissingPolicy::Mean;
         });
         let is_missing = |cell: &str| ["", "na", "nan"].contains(&&*cell.to_lowercase());
         let mut expected: Vec<&str> = cells.iter().map(|c| c.trim()).filter(|c| !is_missing(c)).collect();

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use trainyard_data::{
-    InputSchema, Limits, LoadOptions, Missing, Normalization, Task, encode_array, encode_csv,
-    encode_labels,
+    ColumnOptions, ColumnType, InputSchema, Limits, LoadOptions, MissingPolicy, Normalization,
+    Task, encode_array, encode_csv, encode_labels,
 };
 
 use crate::common::{assert_error, csv_options, edit, load_csv, load_npy, npy, npy_options};
@@ -194,7 +194,7 @@ fn t25_a_given_schema_is_not_fitted_again() {
         csv.categorical = vec!["c".into()];
         csv.delimiter = b';';
         csv.label = "diagnosis".into();
-        csv.missing = Missing::Mean;
+        csv.missing = MissingPolicy::Mean;
     });
     options.schema = Some(base.clone());
     let text = "extra;diagnosis;c;a\n0;B;v;5\n0;M;ghost;\n0;B;u;-1\n";
@@ -230,11 +230,29 @@ fn t25_a_given_schema_is_not_fitted_again() {
     let keep = |_: &mut LoadOptions| {};
     refused(&keep, "diagnosis;c;a\nX;u;1\n", &["a.csv:2:", "\"X\""]);
     refused(&keep, "diagnosis;c\nB;u\n", &["no column is named \"a\""]);
-    let plain = |options: &mut LoadOptions| edit(options, |csv| csv.categorical.clear());
+    let numbers = |options: &mut LoadOptions| {
+        edit(options, |csv| {
+            csv.categorical.clear();
+            csv.columns = vec![ColumnOptions {
+                name: "c".into(),
+                kind: Some(ColumnType::Number),
+                ..ColumnOptions::default()
+            }];
+        });
+    };
     refused(
-        &plain,
+        &numbers,
         text,
-        &["column \"c\" is categorical in the initial model"],
+        &[
+            "column \"c\" has categories in the initial model",
+            "`columns`",
+        ],
+    );
+    let mut undeclared = options.clone();
+    edit(&mut undeclared, |csv| csv.categorical.clear());
+    assert_eq!(
+        load_csv(text, &undeclared).unwrap(),
+        load_csv(text, &options).unwrap()
     );
     let both = |options: &mut LoadOptions| edit(options, |csv| csv.categorical.push("a".into()));
     refused(

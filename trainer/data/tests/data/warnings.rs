@@ -2,7 +2,7 @@
 
 use trainyard_core::metrics::Task;
 use trainyard_data::{
-    CsvOptions, Dataset, LoadOptions, Missing, Normalization, SourceSpec, Validation, load,
+    CsvOptions, Dataset, LoadOptions, MissingPolicy, Normalization, SourceSpec, Validation, load,
 };
 
 use crate::common::*;
@@ -32,7 +32,7 @@ fn validated(text: &str, other: &str, change: impl FnOnce(&mut LoadOptions)) -> 
 
 #[test]
 fn t15_rows_that_are_left_out_are_told() {
-    let drop = |csv: &mut CsvOptions| csv.missing = Missing::DropRow;
+    let drop = |csv: &mut CsvOptions| csv.missing = MissingPolicy::DropRow;
     assert_eq!(
         told(csv(Task::Binary, "a,y\n1,u\n,v\n2,v\n3,\n", drop)),
         "a.csv: 2 rows have a missing value and are left out, of 4 rows; the first is on line 3"
@@ -46,7 +46,7 @@ fn t15_rows_that_are_left_out_are_told() {
 #[test]
 fn t15_values_that_are_filled_in_are_told() {
     let data = csv(Task::Binary, "a,b,c,y\n1,1,k,u\n,2,,v\n3,NA,l,v\n", |csv| {
-        csv.missing = Missing::Mean;
+        csv.missing = MissingPolicy::Mean;
         csv.categorical = vec!["c".into()];
     });
     assert_eq!(

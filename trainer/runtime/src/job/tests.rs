@@ -238,6 +238,20 @@ fn t25_a_job_keeps_the_defaults_that_it_was_begun_with_and_its_digests() {
     let mut file: Value = serde_json::from_str(&text(Some(2), &[])).expect("JSON");
     file["spec"]["data"]["train"]["csv"]["unnamedColumns"] = json!("Include");
     assert_eq!(job(&file.to_string()).defaults, 2);
+    for (field, value) in [
+        ("columns", json!([{"name": "b", "type": "Date"}])),
+        ("missing", json!("Impute")),
+        ("missingValues", json!(["?"])),
+    ] {
+        let mut file: Value = serde_json::from_str(&text(Some(3), &[])).expect("JSON");
+        file["spec"]["data"]["train"]["csv"][field] = value;
+        assert_eq!(job(&file.to_string()).defaults, 3, "{field}");
+    }
+    assert_eq!(
+        job(&text(Some(3), &["a"])).defaults,
+        2,
+        "as before there were more"
+    );
     // What does not depend on it stays as it was, also in what is written.
     assert_eq!(job(&text(Some(2), &[])).defaults, 1);
     let stops = |metric: &str, defaults: u32| {
@@ -251,8 +265,8 @@ fn t25_a_job_keeps_the_defaults_that_it_was_begun_with_and_its_digests() {
     assert_eq!(stops("auc", 1), (1, true));
     assert_eq!(stops("auc", 2), (2, false));
     assert_eq!(stops("loss", 2), (1, true));
-    let unknown = Job::from_json(&text(Some(3), &["a"])).expect_err("of a newer version");
-    assert!(format!("{unknown:#}").contains("defaults 3"), "{unknown:#}");
+    let unknown = Job::from_json(&text(Some(4), &["a"])).expect_err("of a newer version");
+    assert!(format!("{unknown:#}").contains("defaults 4"), "{unknown:#}");
 }
 
 #[test]

@@ -212,24 +212,10 @@ impl Report {
             }
         };
         match &self.model.input_schema.input {
-            InputKind::Columns(columns) => {
-                add(
-                    &mut columns.columns.iter().map(|column| match &column.kind {
-                        ColumnKind::Numeric { mean, std, .. } => [
-                            column.name.clone(),
-                            "numeric".into(),
-                            significant(*mean),
-                            significant(*std),
-                        ],
-                        ColumnKind::Categorical { categories } => [
-                            column.name.clone(),
-                            format!("one of {}", few(categories)),
-                            String::new(),
-                            String::new(),
-                        ],
-                    }),
-                )
-            }
+            InputKind::Columns(columns) => add(&mut columns
+                .columns
+                .iter()
+                .flat_map(|column| inputs_of(&column.name, &column.kind))),
             InputKind::Array(array) => {
                 let group = if array.shape.len() == 1 {
                     "feature"
@@ -266,6 +252,41 @@ impl Report {
             ]);
         }
         table
+    }
+}
+
+/// The lines of a column: one, or one for each part of a date.
+fn inputs_of(name: &str, kind: &ColumnKind) -> Vec<[String; 4]> {
+    let row = |what: String, scale: Option<(f64, f64)>| {
+        let [mean, std] = scale.map_or_else(Default::default, |(mean, std)| {
+            [significant(mean), significant(std)]
+        });
+        [name.to_owned(), what, mean, std]
+    };
+    match kind {
+        ColumnKind::Numeric { mean, std, .. } => vec![row("numeric".into(), Some((*mean, *std)))],
+        ColumnKind::Categorical { categories, .. } => {
+            vec![row(format!("one of {}", few(categories)), None)]
+        }
+        ColumnKind::Boolean { .. } => vec![row("boolean".into(), None)],
+        ColumnKind::Ordinal {
+            categories,
+            mean,
+            std,
+            ..
+        } => vec![row(
+            format!("place in {}", few(categories)),
+            Some((*mean, *std)),
+        )],
+        ColumnKind::Date { format, parts, .. } => {
+            let parts = parts.iter().map(|input| {
+                row(
+                    format!("{:?} of a date ({format})", input.part),
+                    Some((input.mean, input.std)),
+                )
+            });
+            parts.collect()
+        }
     }
 }
 

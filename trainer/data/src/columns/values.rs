@@ -1,0 +1,221 @@
+//! The values of a column as read: what its text stands for.
+
+use trainyard_core::schema::{ColumnKind, DatePart};
+
+use crate::classes::{Interner, class_number};
+use crate::date::DateFormat;
+use crate::error::{DataError, few, quoted};
+use crate::number;
+use crate::options::Limits;
+
+/// How the text of a column is read.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ColumnType {
+    Number,
+    Category {
+        /// Whether categories that all are numbers are compared as such.
+        by_value: bool,
+    },
+    Boolean,
+    /// Categories, lowest first.
+    Ordinal(Vec<String>),
+    Date {
+        format: DateFormat,
+        parts: Vec<DatePart>,
+    },
+}
+
+impl ColumnType {
+    /// How a column of this kind was read when it was fitted.
+    ///
+    /// # Errors
+    /// If the kind names no format of a date.
+    pub(crate) fn fitted(kind: &ColumnKind) -> Result<Self, DataError> {
+        Ok(match kind {
+            ColumnKind::Numeric { .. } => Self::Number,
+            ColumnKind::Categorical { numeric, .. } => Self::Category { by_value: *numeric },
+            ColumnKind::Boolean { .. } => Self::Boolean,
+            ColumnKind::Ordinal { categories, .. } => Self::Ordinal(categories.clone()),
+            ColumnKind::Date { format, parts, .. } => Self::Date {
+                format: DateFormat::new(format)?,
+                parts: parts.iter().map(|input| input.part).collect(),
+            },
+        })
+    }
+
+    /// The number that stands for `text`, which is not missing.
+    ///
+    /// # Errors
+    /// The problem in words.
+    pub(crate) fn number(&self, text: &str) -> Result<f64, String> {
+        let expected = |what: &str| format!("expected {what}, found {}", quoted(text));
+        match self {
+            Self::Number | Self::Category { .. } => number::parse(text),
+            Self::Boolean => match boolean(text) {
+                Some(value) => Ok(f64::from(u8::from(value))),
+                None => Err(expected("a boolean (true or false, yes or no, 1 or 0)")),
+            },
+            Self::Ordinal(categories) => {
+                let place = categories.iter().position(|name| name == text);
+                let place = place.or_else(|| {
+                    let value = class_number(text)?;
+                    categories
+                        .iter()
+                        .position(|name| class_number(name) == Some(value))
+                });
+                place
+                    .map(|place| place as f64)
+                    .ok_or_else(|| expected(&format!("one of the categories {}", few(categories))))
+            }
+            Self::Date { format, .. } => format
+                .read(text)
+                .ok_or_else(|| expected(&format!("a date as {format}"))),
+        }
+    }
+
+    /// Values of this type, none yet.
+    pub(crate) fn values(&self) -> RawValues {
+        match self {
+            Self::Category { .. } => RawValues::Codes {
+                names: Interner::default(),
+                codes: Vec::new(),
+            },
+            _ => RawValues::Numbers(Vec::new()),
+        }
+    }
+}
+
+/// Pairs of words for no and yes, in lower case.
+const BOOLEANS: [(&str, &str); 6] = [
+    ("false", "true"),
+    ("no", "yes"),
+    ("f", "t"),
+    ("n", "y"),
+    ("off", "on"),
+    ("0", "1"),
+];
+
+/// The boolean that a text stands for, in any case of letters; `1` and `0` in any form of the number.
+pub(crate) fn boolean(text: &str) -> Option<bool> {
+    for (no, yes) in BOOLEANS {
+        if text.eq_ignore_ascii_case(no) {
+            return Some(false);
+        }
+        if text.eq_ignore_ascii_case(yes) {
+            return Some(true);
+        }
+    }
+    match class_number(text)? {
+        0.0 => Some(false),
+        1.0 => Some(true),
+        _ => None,
+    }
+}
+
+/// Values of an input column.
+pub(crate) enum RawValues {
+    /// Numbers, or what numbers stand for: 0 or 1, places of categories, seconds; NaN where missing.
+    Numbers(Vec<f64>),
+    /// Categories; [`NO_CATEGORY`] where missing.
+    Codes { names: Interner, codes: Vec<u32> },
+}
+
+/// The code of a missing category.
+pub(crate) const NO_CATEGORY: u32 = u32::MAX;
+
+impl RawValues {
+    /// Adds a value that is not missing. `bytes` grows with the names of categories.
+    ///
+    /// # Errors
+    /// If the text stands for no value of the type, or for one category too many. `remedy` is what to do about the
+    /// former.
+    pub(crate) fn push(
+        &mut self,
+        text: &str,
+        kind: &ColumnType,
+        remedy: impl FnOnce() -> String,
+        limits: &Limits,
+        bytes: &mut u64,
+    ) -> Result<(), DataError> {
+        match self {
+            Self::Numbers(values) => {
+                let value = kind.number(text);
+                values.push(value.map_err(|problem| DataError::data(problem, remedy()))?);
+            }
+            Self::Codes { names, codes } => codes.push(names.intern(text, limits, bytes)?),
+        }
+        Ok(())
+    }
+
+    /// Adds a value that is missing.
+    pub(crate) fn push_missing(&mut self) {
+        match self {
+            Self::Numbers(values) => values.push(f64::NAN),
+            Self::Codes { codes, .. } => codes.push(NO_CATEGORY),
+        }
+    }
+
+    /// Whether the value of a row is missing.
+    pub(crate) fn is_missing(&self, row: usize) -> bool {
+        match self {
+            Self::Numbers(values) => values[row].is_nan(),
+            Self::Codes { codes, .. } => codes[row] == NO_CATEGORY,
+        }
+    }
+
+    /// Keeps the first rows.
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        match self {
+            Self::Numbers(values) => values.truncate(rows),
+            Self::Codes { codes, .. } => codes.truncate(rows),
+        }
+    }
+
+    /// Bytes that one value takes.
+    pub(crate) fn value_bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Numbers(_) => size_of::<f64>(),
+            Self::Codes { .. } => size_of::<u32>(),
+        };
+        bytes as u64
+    }
+
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Numbers(values) => values.len(),
+            Self::Codes { codes, .. } => codes.len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn booleans_are_words_and_numbers() {
+        for text in ["true", "TRUE", "Yes", "y", "T", "on", "1", "1.0"] {
+            assert_eq!(boolean(text), Some(true), "{text}");
+        }
+        for text in ["false", "No", "n", "F", "OFF", "0", "0.0", "-0"] {
+            assert_eq!(boolean(text), Some(false), "{text}");
+        }
+        for text in ["", "2", "maybe", "tru", "10", "nan"] {
+            assert_eq!(boolean(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn ordinals_are_places_and_numbers_compare_by_value() {
+        let grades = ColumnType::Ordinal(vec!["low".into(), "mid".into(), "high".into()]);
+        assert_eq!(grades.number("high"), Ok(2.0));
+        let error = grades.number("top").unwrap_err();
+        assert_eq!(
+            error,
+            "expected one of the categories \"low\", \"mid\", \"high\", found \"top\""
+        );
+        let classes = ColumnType::Ordinal(vec!["3".into(), "2".into(), "1".into()]);
+        assert_eq!(classes.number("2.0"), Ok(1.0));
+    }
+}

@@ -1,0 +1,404 @@
+//! What the columns of a file hold, told from their values.
+//!
+//! A column of which a manifest says no type is first read as numbers. Only where that fails is the file read once
+//! more and the type of each such column told from all of its values ([`types`]), so that tables of numbers cost
+//! nothing more. The same summaries are what a report shows.
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use trainyard_core::metrics::Task;
+
+use crate::columns::{ColumnType, InferredTypes, Plan, PlannedColumn, Reading, boolean};
+use crate::date::{DateFormat, INFERRED, default_parts};
+use crate::error::{DataError, few, quoted};
+use crate::number;
+use crate::options::{CsvOptions, Limits};
+use crate::text::Records;
+
+/// Different values of a column that are counted; one that has more holds no categories, unless the manifest says so.
+const COUNTED: usize = 1000;
+/// Bytes of the longest value that is counted; longer ones are prose.
+const LONGEST: usize = 256;
+/// A column with at most so many different texts holds categories if only some occur twice.
+const FEW: usize = 20;
+/// How often each category must occur on average where there are more than [`FEW`].
+const OFTEN: u64 = 5;
+/// Wrong columns of which an error tells everything.
+const TOLD: usize = 8;
+
+/// Texts that often stand for a missing value, beside an empty field, `NA` and `NaN`: those that pandas knows, and some
+/// of public datasets. In lower case.
+const MARKERS: [&str; 15] = [
+    "?", "-", "--", ".", "n/a", "#n/a", "#n/a n/a", "<na>", "null", "none", "missing", "unknown",
+    "-nan", "1.#ind", "#na",
+];
+
+/// What was seen of one column.
+pub(crate) struct Summary {
+    /// Its name.
+    pub name: String,
+    /// The type that the manifest gives it.
+    declared: Option<ColumnType>,
+    /// Values that are there.
+    pub values: u64,
+    /// Values that are missing.
+    pub missing: u64,
+    /// The line of the first of them, and its text.
+    first_missing: Option<(u64, String)>,
+    /// How many values are numbers, or values of the declared type.
+    pub numbers: u64,
+    /// Whether all numbers are whole.
+    pub whole: bool,
+    /// The least and the greatest number.
+    pub range: Option<(f64, f64)>,
+    /// Values by how often they occur, up to [`COUNTED`] different ones.
+    pub counts: HashMap<String, u64>,
+    /// Whether there are more than that.
+    pub many: bool,
+    /// The line of the first value that is no number, or none of the declared type, and what is wrong with it.
+    first_wrong: Option<(u64, String)>,
+    booleans: u64,
+    /// Formats in which all values so far are dates.
+    formats: Vec<DateFormat>,
+}
+
+/// Why the type of a column cannot be told, or its values are not of the type it has.
+pub(crate) struct Doubt {
+    /// Where the first such value is.
+    pub line: u64,
+    /// What is wrong there.
+    pub problem: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Summary {
+    /// Nothing seen yet.
+    pub(crate) fn new(name: &str, declared: Option<ColumnType>) -> Self {
+        Self {
+            name: name.to_owned(),
+            declared,
+            values: 0,
+            missing: 0,
+            first_missing: None,
+            numbers: 0,
+            whole: true,
+            range: None,
+            counts: HashMap::new(),
+            many: false,
+            first_wrong: None,
+            booleans: 0,
+            formats: INFERRED
+                .iter()
+                .filter_map(|format| DateFormat::new(format).ok())
+                .collect(),
+        }
+    }
+
+    /// Looks at a field. `bytes` grows with what is held.
+    pub(crate) fn add(&mut self, line: u64, text: &str, missing: bool, bytes: &mut u64) {
+        if missing {
+            self.missing += 1;
+            self.first_missing
+                .get_or_insert_with(|| (line, text.to_owned()));
+            return;
+        }
+        self.values += 1;
+        match &self.declared {
+            Some(ColumnType::Category { .. }) => self.numbers += 1,
+            declared => {
+                let kind = declared.as_ref().unwrap_or(&ColumnType::Number);
+                match kind.number(text) {
+                    Ok(value) => self.add_number(value),
+                    Err(problem) => drop(self.first_wrong.get_or_insert((line, problem))),
+                }
+            }
+        }
+        if self.declared.is_none() {
+            self.booleans += u64::from(boolean(text).is_some());
+            self.formats.retain(|format| format.read(text).is_some());
+        }
+        self.count(text, bytes);
+    }
+
+    fn add_number(&mut self, value: f64) {
+        self.numbers += 1;
+        self.whole &= value.fract() == 0.0;
+        let (least, greatest) = self.range.unwrap_or((value, value));
+        self.range = Some((least.min(value), greatest.max(value)));
+    }
+
+    fn count(&mut self, text: &str, bytes: &mut u64) {
+        if self.many {
+            return;
+        }
+        if let Some(count) = self.counts.get_mut(text) {
+            *count += 1;
+            return;
+        }
+        self.many = self.counts.len() == COUNTED || text.len() > LONGEST;
+        if !self.many {
+            *bytes += (text.len() + size_of::<(String, u64)>()) as u64;
+            self.counts.insert(text.to_owned(), 1);
+        }
+    }
+
+    /// The type of the column: the declared one, or that of its values.
+    ///
+    /// # Errors
+    /// If there are values of no such type, or their type is in doubt.
+    pub(crate) fn guess(&self) -> Result<ColumnType, Doubt> {
+        let number = self.declared.clone().unwrap_or(ColumnType::Number);
+        let Some((line, problem)) = &self.first_wrong else {
+            return Ok(number);
+        };
+        let doubt = |problem: String, remedy: String| Doubt {
+            line: *line,
+            problem,
+            remedy,
+        };
+        let values = self.values;
+        let how_many = match values - self.numbers {
+            1 => String::new(),
+            wrong => format!(" (and {} more of {values} values)", wrong - 1),
+        };
+        if self.declared.is_some() {
+            let remedy = format!("{CORRECT}, or give the column another type under `columns`");
+            return Err(doubt(format!("{problem}{how_many}"), remedy));
+        }
+        if self.booleans == values {
+            return Ok(ColumnType::Boolean);
+        }
+        match &self.formats[..] {
+            [] => {}
+            [format] => {
+                let (format, parts) = (format.clone(), default_parts(format));
+                return Ok(ColumnType::Date { format, parts });
+            }
+            formats => {
+                let formats: Vec<String> = formats.iter().map(DateFormat::to_string).collect();
+                let problem = format!("the dates can be read as {}", few(&formats));
+                let remedy = "give the column one of these as its `dateFormat` under `columns`";
+                return Err(doubt(problem, remedy.into()));
+            }
+        }
+        if self.numbers == 0 && self.has_categories() {
+            return Ok(ColumnType::Category { by_value: true });
+        }
+        let problem = format!("{problem}{how_many}");
+        Err(match self.markers() {
+            Some(markers) => doubt(
+                problem,
+                format!("list {} under `missingValues`", few(&markers)),
+            ),
+            None if self.numbers == 0 => {
+                let remedy = format!("list the column under `exclude`, {OR_CATEGORICAL}");
+                doubt(
+                    format!(
+                        "{problem}: {} are too many to be categories",
+                        self.distinct()
+                    ),
+                    remedy,
+                )
+            }
+            None => doubt(
+                problem,
+                format!("{CORRECT}, list the column under `exclude`, {OR_CATEGORICAL}"),
+            ),
+        })
+    }
+
+    /// The formats in which all values are dates; more than one if that is in doubt.
+    pub(crate) fn date_formats(&self) -> &[DateFormat] {
+        match self.first_wrong {
+            None => &[], // numbers
+            Some(_) => &self.formats,
+        }
+    }
+
+    /// Whether the values are whole numbers one after the other, each once: they number the rows.
+    pub(crate) fn numbers_rows(&self) -> bool {
+        let span = self
+            .range
+            .map_or(0.0, |(least, greatest)| greatest - least + 1.0);
+        let once = self.many || self.counts.len() as u64 == self.values;
+        let all = self.numbers == self.values && self.values > 2;
+        all && self.whole && once && span == self.values as f64
+    }
+
+    /// Whether so few texts occur, and so often, that they are categories.
+    fn has_categories(&self) -> bool {
+        let distinct = self.counts.len() as u64;
+        let few = distinct <= FEW as u64 && distinct < self.values;
+        !self.many && (few || distinct.saturating_mul(OFTEN) <= self.values)
+    }
+
+    /// The texts that are no numbers, if there are numbers beside them and all these often stand for a missing value.
+    pub(crate) fn markers(&self) -> Option<Vec<String>> {
+        if self.many_texts() {
+            return None;
+        }
+        let texts = self
+            .counts
+            .keys()
+            .filter(|text| number::parse(text).is_err());
+        let mut texts: Vec<String> = texts.cloned().collect();
+        texts.sort_unstable();
+        let known = |text: &String| MARKERS.contains(&&*text.to_lowercase());
+        (!texts.is_empty() && texts.iter().all(known)).then_some(texts)
+    }
+
+    /// Whether some text may not be among those counted.
+    fn many_texts(&self) -> bool {
+        let counted = self
+            .counts
+            .iter()
+            .filter(|(text, _)| number::parse(text).is_err());
+        let counted: u64 = counted.map(|(_, count)| count).sum();
+        self.many && counted < self.values - self.numbers
+    }
+
+    /// How many different values there are, in words.
+    fn distinct(&self) -> String {
+        match (self.many, self.counts.len()) {
+            (true, _) => format!("more than {} different texts", self.counts.len()),
+            (false, 1) => "a single text, which occurs once,".into(),
+            (false, distinct) => format!("{distinct} different texts among {} values", self.values),
+        }
+    }
+
+    /// That values are missing where the policy allows none.
+    fn missing(&self, plan: &Plan, column: &PlannedColumn) -> Option<Doubt> {
+        let (line, text) = self.first_missing.as_ref()?;
+        if column.missing != trainyard_core::schema::Missing::Error {
+            return None;
+        }
+        let error = plan.missing_value(text);
+        let problem = match self.missing {
+            1 => error.problem,
+            missing => format!("{} (and {} more)", error.problem, missing - 1),
+        };
+        Some(Doubt {
+            line: *line,
+            problem,
+            remedy: error.remedy,
+        })
+    }
+}
+
+const CORRECT: &str = "correct the value";
+const OR_CATEGORICAL: &str = "or under `categorical` if its values are categories";
+
+/// The types of the columns of which `options` say none, after reading them as numbers has failed with `failed`.
+///
+/// # Errors
+/// All columns whose values are not of their types, or whose types cannot be told, in one error; `failed` itself if
+/// something else is wrong.
+pub(crate) fn types<'a>(
+    source: Box<dyn Read + 'a>,
+    options: &CsvOptions,
+    task: Task,
+    limits: &Limits,
+    failed: DataError,
+) -> Result<InferredTypes, DataError> {
+    let records = Records::new(source, options.delimiter, limits)?;
+    let plan = Plan::training(records.header(), options, &InferredTypes::new(), task)?;
+    let (_, summaries) = summarize(records, &plan.columns, &plan.reading, limits)?;
+    let mut inferred = InferredTypes::new();
+    let mut wrong: Vec<(&str, Doubt)> = Vec::new();
+    for (column, summary) in plan.columns.iter().zip(&summaries) {
+        let doubt = match (summary.guess(), column.dates) {
+            (Ok(kind @ ColumnType::Date { .. }), _) => {
+                inferred.insert(column.name.clone(), kind);
+                None
+            }
+            (_, true) if summary.values > 0 && summary.formats.len() < 2 => Some(summary.no_date()),
+            (Ok(ColumnType::Number), _) => None,
+            (Ok(kind), _) => {
+                if !column.declared {
+                    inferred.insert(column.name.clone(), kind);
+                }
+                None
+            }
+            (Err(doubt), _) => Some(doubt),
+        };
+        wrong.extend(
+            doubt
+                .or_else(|| summary.missing(&plan, column))
+                .map(|doubt| (&*column.name, doubt)),
+        );
+    }
+    match wrong.is_empty() {
+        false => Err(told(&wrong)),
+        true if inferred.is_empty() => Err(failed),
+        true => Ok(inferred),
+    }
+}
+
+/// Counts the rows, and looks at every value of `columns`.
+pub(crate) fn summarize(
+    mut records: Records<'_>,
+    columns: &[PlannedColumn],
+    reading: &Reading,
+    limits: &Limits,
+) -> Result<(u64, Vec<Summary>), DataError> {
+    let declared = |column: &PlannedColumn| column.declared.then(|| column.kind.clone());
+    let mut summaries: Vec<Summary> = columns
+        .iter()
+        .map(|column| Summary::new(&column.name, declared(column)))
+        .collect();
+    let (mut bytes, mut rows) = (0, 0);
+    while let Some(line) = records.next()? {
+        rows += 1;
+        for (column, summary) in columns.iter().zip(&mut summaries) {
+            let place = |error: DataError| error.in_column(&column.name).on_line(line);
+            let text = records.field(column.index).map_err(place)?;
+            let missing = reading.is_missing_in(&column.kind, text);
+            summary.add(line, text, missing, &mut bytes);
+        }
+        limits.check_memory(bytes).map_err(|e| e.on_line(line))?;
+    }
+    Ok((rows, summaries))
+}
+
+impl Summary {
+    /// That the column is said to hold dates, and their format cannot be told.
+    fn no_date(&self) -> Doubt {
+        let (line, _) = self.first_wrong.clone().unwrap_or_default();
+        Doubt {
+            line,
+            problem: "the values are dates in no format that is tried".into(),
+            remedy: "give the column its `dateFormat` under `columns`, such as \"%d.%m.%Y\"".into(),
+        }
+    }
+}
+
+/// One error about all columns that are wrong.
+fn told(wrong: &[(&str, Doubt)]) -> DataError {
+    if let [(name, doubt)] = wrong {
+        return DataError::data(&*doubt.problem, &*doubt.remedy)
+            .in_column(name)
+            .on_line(doubt.line);
+    }
+    let each = wrong.iter().take(TOLD).map(|(name, doubt)| {
+        let Doubt {
+            line,
+            problem,
+            remedy,
+        } = doubt;
+        format!("{} on line {line}: {problem}; {remedy}", quoted(name))
+    });
+    let each: Vec<String> = each.collect();
+    let more: Vec<&str> = wrong.iter().skip(TOLD).map(|(name, _)| *name).collect();
+    let more = match more.is_empty() {
+        true => String::new(),
+        false => format!(" | and the columns {}", few(&more)),
+    };
+    let problem = format!(
+        "{} columns cannot be read: {}{more}",
+        wrong.len(),
+        each.join(" | ")
+    );
+    DataError::data(problem, "")
+}

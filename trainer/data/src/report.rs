@@ -1,0 +1,237 @@
+//! What a table holds: for a report, and for a first manifest.
+
+use std::io::{Cursor, Read};
+
+use serde::Serialize;
+
+use crate::columns::{self, PlannedColumn, Reading};
+use crate::error::DataError;
+use crate::files::plain;
+use crate::infer::{self, Summary};
+use crate::number;
+use crate::options::{ColumnType, CsvOptions, Limits};
+use crate::text::Records;
+
+/// Bytes that are looked at to tell the delimiter.
+const HEAD: usize = 1 << 16;
+/// Values that a report shows of a column.
+const SHOWN: usize = 5;
+/// Delimiters that are told from a header; of equally frequent ones the first.
+const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
+/// Whole numbers with at most so many different values may be categories.
+const FEW_NUMBERS: usize = 10;
+
+/// What a table holds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TableReport {
+    /// The byte between fields.
+    pub delimiter: u8,
+    /// Rows below the header.
+    pub rows: u64,
+    /// The columns that have a name, in their order.
+    pub columns: Vec<ColumnReport>,
+    /// Positions, from 1, of the columns without a name.
+    pub unnamed: Vec<usize>,
+}
+
+/// What a column holds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ColumnReport {
+    /// Its name.
+    pub name: String,
+    /// The type of its values, if there is one that fits.
+    #[serde(rename = "type")]
+    pub kind: Option<ColumnType>,
+    /// How its dates are written.
+    pub date_format: Option<String>,
+    /// Values that are there.
+    pub values: u64,
+    /// Values that are missing.
+    pub missing: u64,
+    /// How many different values there are, if they are at most 1000.
+    pub distinct: Option<usize>,
+    /// Whether all numbers are whole.
+    pub whole: bool,
+    /// The least and the greatest number.
+    pub range: Option<(f64, f64)>,
+    /// The most frequent values and how often they occur; none if there are more than 1000 different ones.
+    pub top: Vec<(String, u64)>,
+    /// What to do about the column.
+    pub advice: Vec<Advice>,
+}
+
+/// What to do about a column.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Advice {
+    /// It cannot be read, with what is wrong.
+    Unreadable(String),
+    /// These texts seem to stand for missing values.
+    MissingValues(Vec<String>),
+    /// Its dates could be written in any of these formats.
+    DateFormat(Vec<String>),
+    /// It numbers the rows, from which nothing can be learned.
+    NumbersRows,
+    /// It has no value, or a single one.
+    Constant,
+    /// It has few different whole numbers, which may be categories.
+    MayBeCategories,
+}
+
+/// Tells what a CSV file holds. The delimiter is told from the header where none is given; `missing_values` stand for
+/// missing values beside an empty field, `NA` and `NaN`. `name` stands for the file in errors.
+///
+/// # Errors
+/// If it is no CSV file, with the place.
+pub fn inspect_csv(
+    name: &str,
+    reader: impl Read,
+    delimiter: Option<u8>,
+    missing_values: &[String],
+    limits: &Limits,
+) -> Result<TableReport, DataError> {
+    inspect(reader, delimiter, missing_values, limits).map_err(|e| e.in_file(name))
+}
+
+fn inspect(
+    reader: impl Read,
+    delimiter: Option<u8>,
+    missing_values: &[String],
+    limits: &Limits,
+) -> Result<TableReport, DataError> {
+    let mut source = plain(reader, limits.file_bytes)?;
+    let mut head = Vec::new();
+    let read = source.by_ref().take(HEAD as u64).read_to_end(&mut head);
+    read.map_err(|e| crate::files::cannot("read", &e))?;
+    let delimiter = delimiter.unwrap_or_else(|| sniff(&head));
+    let source = Box::new(Cursor::new(head).chain(source));
+    let records = Records::new(source, delimiter, limits)?;
+    let options = CsvOptions {
+        delimiter,
+        missing_values: missing_values.to_vec(),
+        ..CsvOptions::new("", "")
+    };
+    let header = records.header().to_vec();
+    let named = header
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| !name.is_empty());
+    let columns: Vec<PlannedColumn> = named
+        .map(|(index, name)| PlannedColumn::undeclared(index, name))
+        .collect();
+    let unnamed = header.iter().zip(1..).filter(|(name, _)| name.is_empty());
+    let unnamed = unnamed.map(|(_, position)| position).collect();
+    let (rows, summaries) = infer::summarize(records, &columns, &Reading::from(&options), limits)?;
+    Ok(TableReport {
+        delimiter,
+        rows,
+        columns: summaries.iter().map(column).collect(),
+        unnamed,
+    })
+}
+
+/// The delimiter that is most frequent in the first line, outside quotes.
+fn sniff(head: &[u8]) -> u8 {
+    let mut counts = [0u32; DELIMITERS.len()];
+    let mut quoted = false;
+    for &byte in head {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\n' | b'\r' if !quoted => break,
+            _ if quoted => {}
+            _ => {
+                if let Some(place) = DELIMITERS.iter().position(|&delimiter| delimiter == byte) {
+                    counts[place] += 1;
+                }
+            }
+        }
+    }
+    let most = (0..DELIMITERS.len())
+        .rev()
+        .max_by_key(|&place| counts[place]);
+    DELIMITERS[most.unwrap_or(0)]
+}
+
+fn column(summary: &Summary) -> ColumnReport {
+    let mut advice = Vec::new();
+    let formats: Vec<String> = summary
+        .date_formats()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let guess = summary.guess();
+    let (kind, date_format) = match &guess {
+        Ok(columns::ColumnType::Number) => (Some(ColumnType::Number), None),
+        Ok(columns::ColumnType::Category { .. }) => (Some(ColumnType::Category), None),
+        Ok(columns::ColumnType::Boolean) => (Some(ColumnType::Boolean), None),
+        Ok(columns::ColumnType::Ordinal(_)) => (Some(ColumnType::Ordinal), None),
+        Ok(columns::ColumnType::Date { format, .. }) => {
+            (Some(ColumnType::Date), Some(format.to_string()))
+        }
+        Err(_) if formats.len() > 1 => {
+            advice.push(Advice::DateFormat(formats.clone()));
+            (Some(ColumnType::Date), formats.first().cloned())
+        }
+        Err(doubt) => {
+            match summary.markers().filter(|_| summary.numbers > 0) {
+                Some(markers) => {
+                    advice.push(Advice::MissingValues(markers));
+                    return ColumnReport {
+                        advice,
+                        ..plainly(summary, Some(ColumnType::Number), None)
+                    };
+                }
+                None => advice.push(Advice::Unreadable(doubt.problem.clone())),
+            }
+            (None, None)
+        }
+    };
+    let distinct = summary.counts.len();
+    let few = !summary.many && distinct <= FEW_NUMBERS && 2 * distinct as u64 <= summary.values;
+    if summary.numbers_rows() {
+        advice.push(Advice::NumbersRows);
+    } else if !summary.many && distinct <= 1 {
+        advice.push(Advice::Constant);
+    } else if kind == Some(ColumnType::Number) && summary.whole && few && distinct > 2 {
+        advice.push(Advice::MayBeCategories);
+    }
+    ColumnReport {
+        advice,
+        ..plainly(summary, kind, date_format)
+    }
+}
+
+fn plainly(
+    summary: &Summary,
+    kind: Option<ColumnType>,
+    date_format: Option<String>,
+) -> ColumnReport {
+    let mut top: Vec<(String, u64)> = summary
+        .counts
+        .iter()
+        .map(|(text, count)| (text.clone(), *count))
+        .collect();
+    let value = |text: &str| number::parse(text).unwrap_or(f64::INFINITY);
+    top.sort_by(|(a, times_a), (b, times_b)| {
+        times_b
+            .cmp(times_a)
+            .then(value(a).total_cmp(&value(b)))
+            .then(a.cmp(b))
+    });
+    // Of many values only the first to occur were counted.
+    top.truncate(if summary.many { 0 } else { SHOWN });
+    ColumnReport {
+        name: summary.name.clone(),
+        kind,
+        date_format,
+        values: summary.values,
+        missing: summary.missing,
+        whole: summary.whole,
+        distinct: (!summary.many).then_some(summary.counts.len()),
+        range: summary.range,
+        top,
+        advice: Vec::new(),
+    }
+}
