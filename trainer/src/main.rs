@@ -35,7 +35,9 @@ enum Command {
     Run(RunArgs),
     /// Predict with an artifact.
     Predict(commands::PredictArgs),
-    /// Show what is in a run's folder or an artifact.
+    /// Write a first manifest for a CSV file.
+    Init(commands::InitArgs),
+    /// Show what is in a run's folder, an artifact or a CSV file.
     Inspect(commands::InspectArgs),
     /// Write an artifact from a checkpoint.
     Export(commands::ExportArgs),
@@ -87,6 +89,7 @@ fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => return run_job(args),
+        Command::Init(args) => commands::init(args),
         Command::Inspect(args) => commands::inspect(args),
         Command::Member(MemberCommand::Server(args)) => {
             let file = args.member.termination_message.clone();

@@ -17,4 +17,5 @@ mod storage;
 mod strangers;
 mod stuck;
 mod surface;
+mod tables;
 mod transport;

@@ -1,7 +1,8 @@
-//! `trainyard inspect`: what is in a run's folder or an artifact.
+//! `trainyard inspect`: what is in a run's folder, an artifact or a file of data.
 
 mod artifact;
 mod run;
+mod table;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -10,13 +11,15 @@ use trainyard_runtime::exit::{BadInput, ExitCode};
 use trainyard_runtime::output::Shown;
 use trainyard_runtime::storage::Location;
 
+pub use table::read as read_table;
+
 use super::print;
 
 /// Arguments of `trainyard inspect`.
 #[derive(Args, Debug)]
 pub struct InspectArgs {
-    /// Folder of a run, such as runs/NAME, or of an artifact, such as runs/NAME/artifact; or
-    /// s3://BUCKET/PREFIX/NAME with or without /artifact.
+    /// Folder of a run, such as runs/NAME, or of an artifact, such as runs/NAME/artifact, or
+    /// s3://BUCKET/PREFIX/NAME with or without /artifact; or a CSV file.
     path: Location,
     /// Print one JSON object.
     #[arg(long)]
@@ -24,20 +27,30 @@ pub struct InspectArgs {
     /// Read every shard of a run's checkpoints and check its digest, not just its size.
     #[arg(long)]
     verify: bool,
+    /// A text that stands for a missing value in a CSV file. May be repeated.
+    #[arg(long, value_name = "TEXT")]
+    missing_value: Vec<String>,
 }
 
 /// Runs the command. Damage is reported, and makes the exit code 2 where nothing usable is left.
 ///
 /// # Errors
-/// [`BadInput`] if the path is neither a run's folder nor an artifact.
+/// [`BadInput`] if the path is neither a run's folder nor an artifact nor a file of data.
 pub fn run(args: InspectArgs) -> Result<ExitCode> {
     let place = &args.path;
     if let Location::Folder(path) = place
         && !path.is_dir()
     {
+        if path.exists() {
+            let report = read_table(path, &args.missing_value)?;
+            return print::to_stdout(ExitCode::Done, |out| match args.json {
+                true => Ok(writeln!(out, "{}", serde_json::to_string(&report)?)?),
+                false => table::write(&report, out),
+            });
+        }
         let shown = path.display();
         bail!(BadInput(format!(
-            "there is no folder {shown}: give the folder of a run or of an artifact"
+            "there is nothing at {shown}: give the folder of a run or of an artifact, or a CSV file"
         )));
     }
     let names: Vec<&str> = FILES.into_iter().chain([PROVENANCE]).collect();

@@ -1,0 +1,432 @@
+//! `trainyard init`: a first manifest for a file of data.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use trainyard_crds::manifest;
+use trainyard_data::{Advice, ColumnReport, ColumnType, TableReport};
+use trainyard_runtime::exit::{BadInput, ExitCode};
+
+use super::{inspect, print};
+
+/// Whole numbers with at most so many different values are taken for classes.
+const MOST_CLASSES_OF_NUMBERS: usize = 10;
+/// Texts with at most so many different values are taken for classes.
+const MOST_CLASSES: usize = 100;
+
+/// Arguments of `trainyard init`.
+#[derive(Args, Debug)]
+pub struct InitArgs {
+    /// CSV file to learn from.
+    data: PathBuf,
+    /// Column to predict.
+    #[arg(long, value_name = "COLUMN")]
+    label: String,
+    /// What to predict [default: as the label's values are].
+    #[arg(long, value_enum)]
+    task: Option<Task>,
+    /// Manifest to write.
+    #[arg(long, short, value_name = "FILE", default_value = "job.yaml")]
+    output: PathBuf,
+    /// Name of the job [default: the name of the data file].
+    #[arg(long)]
+    name: Option<String>,
+    /// A text that stands for a missing value, beside those that are found. May be repeated.
+    #[arg(long, value_name = "TEXT")]
+    missing_value: Vec<String>,
+    /// Replace the manifest if it exists.
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// What a model predicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Task {
+    /// One of two classes.
+    BinaryClassification,
+    /// One of several classes.
+    MulticlassClassification,
+    /// A number.
+    Regression,
+}
+
+/// Writes the manifest.
+///
+/// # Errors
+/// [`BadInput`] if the file is no CSV file or has no such label, or if there is a manifest.
+pub fn run(args: InitArgs) -> Result<ExitCode> {
+    let output = args.output.display();
+    if args.output.exists() && !args.overwrite {
+        bail!(BadInput(format!(
+            "{output} exists: name another file with --output, or replace it with --overwrite"
+        )));
+    }
+    let mut missing_values = args.missing_value.clone();
+    let mut report = inspect::read_table(&args.data, &missing_values)?;
+    let found = markers(&report);
+    if !found.is_empty() {
+        missing_values.extend(found);
+        report = inspect::read_table(&args.data, &missing_values)?;
+    }
+    let draft = Draft {
+        report: &report,
+        label: label(&report, &args)?,
+        missing_values,
+        uri: relative(&args.data, &args.output)?,
+        name: args.name.clone().unwrap_or_else(|| name_of(&args.data)),
+        task: args.task,
+    };
+    let text = draft.manifest()?;
+    manifest::read(&output.to_string(), &text)
+        .context("what would be written is not a manifest")?;
+    std::fs::write(&args.output, &text).with_context(|| format!("cannot write {output}"))?;
+    print::to_stdout(ExitCode::Done, |out| {
+        Ok(writeln!(
+            out,
+            "{output} is written; train with: trainyard run {output}"
+        )?)
+    })
+}
+
+/// Texts that seem to stand for missing values in some column.
+fn markers(report: &TableReport) -> Vec<String> {
+    let advice = report.columns.iter().flat_map(|column| &column.advice);
+    let texts = advice.filter_map(|advice| match advice {
+        Advice::MissingValues(texts) => Some(texts.clone()),
+        _ => None,
+    });
+    let mut texts: Vec<String> = texts.flatten().collect();
+    texts.sort_unstable();
+    texts.dedup();
+    texts
+}
+
+fn label<'a>(report: &'a TableReport, args: &InitArgs) -> Result<&'a ColumnReport> {
+    let found = report
+        .columns
+        .iter()
+        .find(|column| column.name == args.label);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = report.columns.iter().map(|column| &*column.name).collect();
+        let shown = names
+            .iter()
+            .take(30)
+            .copied()
+            .collect::<Vec<_>>()
+            .join(", ");
+        let more = if names.len() > 30 { ", ..." } else { "" };
+        BadInput(format!(
+            "{} has no column {:?}: its columns are {shown}{more}",
+            args.data.display(),
+            args.label
+        ))
+        .into()
+    })
+}
+
+/// The path of the data as the manifest names it: relative to the manifest's folder if it is below that.
+fn relative(data: &Path, manifest: &Path) -> Result<String> {
+    let whole = |path: &Path| {
+        path.canonicalize()
+            .with_context(|| format!("cannot resolve {}", path.display()))
+    };
+    let folder = match manifest.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let (data, folder) = (whole(data)?, whole(folder)?);
+    let uri = data.strip_prefix(folder).unwrap_or(&data);
+    let uri = uri.to_str().map(str::to_owned);
+    uri.ok_or_else(|| {
+        BadInput(format!(
+            "the path {} is not UTF-8: rename the file",
+            data.display()
+        ))
+        .into()
+    })
+}
+
+/// A name for the job: the file's, as far as Kubernetes allows it.
+fn name_of(data: &Path) -> String {
+    let stem = data
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let stem = stem
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    let plain: String = stem
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let named = plain
+        .trim_matches('-')
+        .trim_start_matches(|c: char| !c.is_ascii_alphabetic());
+    let mut name: String = named.chars().take(40).collect();
+    while name.ends_with('-') {
+        name.pop();
+    }
+    match name.is_empty() {
+        true => "job".into(),
+        false => name,
+    }
+}
+
+/// What a manifest is made of.
+struct Draft<'a> {
+    report: &'a TableReport,
+    label: &'a ColumnReport,
+    missing_values: Vec<String>,
+    uri: String,
+    name: String,
+    task: Option<Task>,
+}
+
+impl Draft<'_> {
+    fn manifest(&self) -> Result<String> {
+        let task = self.task()?;
+        let mut out = String::new();
+        let (name, field) = (yaml(&self.name), task_field(task));
+        write!(
+            out,
+            "# A first manifest for {uri}. Train with: trainyard run, and this file.\n\
+             apiVersion: trainyard.dev/v1alpha1\n\
+             kind: TrainingJob\n\
+             metadata:\n  name: {name}\n\
+             spec:\n  task: {{{field}: {{}}}}\n  model:\n    mlp: {{hidden: [64, 32]}}\n  data:\n    \
+             # On a cluster: volume, a volume with the file.\n    train:\n      csv:\n        uri: {uri}\n        \
+             label: {label}\n",
+            uri = yaml(&self.uri),
+            label = yaml(&self.label.name),
+        )?;
+        self.reading(&mut out)?;
+        let stops = match self.report.rows {
+            0..1000 => 20,
+            _ => 10,
+        };
+        write!(
+            out,
+            "    validation: {{fraction: 0.2}}\n  training:\n    epochs: 200\n    batchSize: {}\n    optimizer: \
+             {{adam: {{learningRate: 0.001}}}}\n    # Stops when the loss of the validation rows has not become \
+             less for so many epochs, and takes the best.\n    earlyStopping: {{metric: loss, patience: {stops}}}\n    \
+             seed: 1\n  servers: {{replicas: 1}}\n  workers: {{replicas: 2}}\n  checkpoint:\n    \
+             # On a cluster: storage, a bucket or a volume.\n    everySteps: 1000\n    keep: 3\n",
+            match self.report.rows {
+                0..10_000 => 32,
+                10_000..100_000 => 128,
+                _ => 512,
+            }
+        )?;
+        Ok(out)
+    }
+
+    /// What the label's values are.
+    fn task(&self) -> Result<Task> {
+        let label = self.label;
+        let classes = label.distinct.unwrap_or(usize::MAX);
+        let is_number = label.kind == Some(ColumnType::Number);
+        let most = match is_number {
+            true if label.whole => MOST_CLASSES_OF_NUMBERS,
+            true => 0,
+            false => MOST_CLASSES,
+        };
+        let told = match classes {
+            _ if classes > most && is_number => Task::Regression,
+            2 => Task::BinaryClassification,
+            3.. if classes <= most || self.task.is_some() => Task::MulticlassClassification,
+            _ => {
+                let why = match classes {
+                    0 | 1 => "it has not two different values".to_owned(),
+                    _ => format!(
+                        "it has more than {MOST_CLASSES} different texts, which are too many for classes"
+                    ),
+                };
+                let name = &label.name;
+                bail!(BadInput(format!(
+                    "column {name:?} cannot be the label: {why}; name another column"
+                )));
+            }
+        };
+        let task = self.task.unwrap_or(told);
+        let problem = match task {
+            Task::Regression if !is_number => "its values are not all numbers",
+            Task::BinaryClassification if classes != 2 => "it has not two different values",
+            _ => return Ok(task),
+        };
+        bail!(BadInput(format!(
+            "column {:?} cannot be the label of a {}: {problem}; choose another --task",
+            label.name,
+            task_field(task)
+        )));
+    }
+
+    /// How the table is read, where it is not the default.
+    fn reading(&self, out: &mut String) -> Result<()> {
+        if self.report.delimiter != b',' {
+            let delimiter = serde_json::to_string(&char::from(self.report.delimiter))?;
+            writeln!(out, "        delimiter: {delimiter}")?;
+        }
+        let (excluded, used) = self.choose()?;
+        if !excluded.is_empty() {
+            writeln!(out, "        exclude:")?;
+        }
+        for (column, reason) in excluded {
+            let reason = reason.replace(char::is_control, " ");
+            writeln!(out, "          - {} # {reason}", yaml(&column.name))?;
+        }
+        let typed = used
+            .iter()
+            .filter_map(|column| Some((column, typed(column)?)));
+        for (index, (column, fields)) in typed.enumerate() {
+            if index == 0 {
+                writeln!(out, "        columns:")?;
+            }
+            writeln!(
+                out,
+                "          - {{name: {}, {fields}}}{}",
+                yaml(&column.name),
+                remark(column)
+            )?;
+        }
+        if used.iter().any(|column| column.missing > 0) || self.label.missing > 0 {
+            writeln!(
+                out,
+                "        # The most frequent value of categories and booleans, the median of everything else; rows \
+                 without a label are left out.\n        missing: Impute"
+            )?;
+        }
+        if !self.missing_values.is_empty() {
+            let texts: Vec<String> = self.missing_values.iter().map(|text| yaml(text)).collect();
+            writeln!(out, "        missingValues: [{}]", texts.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Columns that are left out, with the reason, and the others.
+type Choice<'a> = (Vec<(&'a ColumnReport, String)>, Vec<&'a ColumnReport>);
+
+impl Draft<'_> {
+    /// Which columns are inputs.
+    fn choose(&self) -> Result<Choice<'_>> {
+        let (mut excluded, mut used) = (Vec::new(), Vec::new());
+        let inputs = self.report.columns.iter();
+        for column in inputs.filter(|column| column.name != self.label.name) {
+            match reason(column) {
+                Some(reason) => excluded.push((column, reason)),
+                None => used.push(column),
+            }
+        }
+        if used.is_empty() {
+            // In a short table a column may look so by chance.
+            let numbers_rows = |(column, _): &(&ColumnReport, String)| {
+                column.advice.contains(&Advice::NumbersRows)
+            };
+            let (kept, rest): (Vec<_>, Vec<_>) = excluded.into_iter().partition(numbers_rows);
+            used = kept.into_iter().map(|(column, _)| column).collect();
+            excluded = rest;
+        }
+        if used.is_empty() {
+            let why = excluded
+                .iter()
+                .take(5)
+                .map(|(column, why)| format!("; {:?}: {why}", column.name));
+            let (label, why) = (&self.label.name, why.collect::<String>());
+            bail!(BadInput(format!(
+                "no column is left to predict {label:?} from: add columns that have names{why}"
+            )));
+        }
+        Ok((excluded, used))
+    }
+}
+
+/// Why a column is left out.
+fn reason(column: &ColumnReport) -> Option<String> {
+    column.advice.iter().find_map(|advice| match advice {
+        Advice::Unreadable(problem) => Some(problem.clone()),
+        Advice::NumbersRows => Some("it numbers the rows".into()),
+        Advice::Constant => Some("nothing can be learned from it".into()),
+        Advice::MissingValues(_) | Advice::DateFormat(_) | Advice::MayBeCategories => None,
+    })
+}
+
+/// The type of a column that is not one of numbers, as fields of the manifest.
+fn typed(column: &ColumnReport) -> Option<String> {
+    match (column.kind?, &column.date_format) {
+        (ColumnType::Number, _) => None,
+        (ColumnType::Date, Some(format)) => {
+            Some(format!("type: Date, dateFormat: {}", yaml(format)))
+        }
+        (kind, _) => Some(format!("type: {kind:?}")),
+    }
+}
+
+/// What should be looked at, as a comment.
+fn remark(column: &ColumnReport) -> String {
+    let in_doubt = column.advice.iter().find_map(|advice| match advice {
+        Advice::DateFormat(formats) => Some(formats.join(" or ")),
+        _ => None,
+    });
+    in_doubt
+        .map(|formats| format!(" # or is it {formats}?"))
+        .unwrap_or_default()
+}
+
+fn task_field(task: Task) -> &'static str {
+    match task {
+        Task::BinaryClassification => "binaryClassification",
+        Task::MulticlassClassification => "multiclassClassification",
+        Task::Regression => "regression",
+    }
+}
+
+/// A text as YAML: as it is where it means itself, else in quotes.
+fn yaml(text: &str) -> String {
+    const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
+    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
+        && !WORDS.contains(&&*text.to_ascii_lowercase());
+    match plain {
+        true => text.to_owned(),
+        // A JSON string is a YAML string.
+        false => serde_json::Value::from(text).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_kubernetes_allows() {
+        for (file, name) in [
+            ("data/House Prices_2024.csv.gz", "house-prices-2024"),
+            ("1.csv", "job"),
+            ("--x--.csv", "x"),
+            ("7up.csv", "up"),
+        ] {
+            assert_eq!(name_of(Path::new(file)), name, "{file}");
+        }
+        let long = format!("{}-b.csv", "a".repeat(39));
+        assert_eq!(name_of(Path::new(&long)), "a".repeat(39));
+    }
+
+    #[test]
+    fn texts_that_mean_something_else_are_quoted() {
+        for (text, written) in [
+            ("age", "age"),
+            ("no", "\"no\""),
+            ("a b", "\"a b\""),
+            ("1", "\"1\""),
+            ("x: \"y\"", "\"x: \\\"y\\\"\""),
+        ] {
+            assert_eq!(yaml(text), written);
+        }
+    }
+}
