@@ -68,6 +68,7 @@ impl DateFormat {
     pub(crate) fn read(&self, text: &str) -> Option<f64> {
         let time = match self {
             Self::Iso8601 => iso8601(text)?,
+            Self::Custom(format) if format.contains("%Y") && !has_year(text) => return None,
             Self::Custom(format) => custom(format, text)?,
         };
         Some(time.as_duration().as_secs_f64())
@@ -99,6 +100,14 @@ impl fmt::Display for DateFormat {
             Self::Custom(format) => format,
         })
     }
+}
+
+/// Whether the text has four digits in a row. Else 31.12.98 would be in the year 98.
+fn has_year(text: &str) -> bool {
+    let mut runs = text
+        .as_bytes()
+        .chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit());
+    runs.any(|run| run.len() >= 4 && run[0].is_ascii_digit())
 }
 
 fn iso8601(text: &str) -> Option<Timestamp> {
@@ -197,6 +206,9 @@ mod tests {
         ] {
             assert_eq!(read("iso8601", text), None, "{text}");
         }
+        assert_eq!(read("%d.%m.%Y", "31.12.98"), None);
+        assert_eq!(read("%d.%m.%Y", "1.2.3"), None);
+        assert_eq!(read("%d.%m.%y", "31.12.98"), read("iso8601", "1998-12-31"));
         assert_eq!(read("%d.%m.%Y", "31.02.2024"), None);
         assert_eq!(read("%d.%m.%Y", "01.02.2024 10:00"), None);
     }

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
-use trainyard_core::schema::{ColumnKind, ColumnsInput, InputKind, InputSchema};
+use trainyard_core::schema::{Column, ColumnKind, ColumnsInput, InputKind, InputSchema, Missing};
 
 use crate::classes::CategoryIndex;
 use crate::columns::Reading;
 use crate::error::{DataError, quoted};
-use crate::options::{ColumnType, CsvOptions, LoadOptions, Normalization, SourceSpec};
+use crate::options::{
+    ColumnOptions, ColumnType, CsvOptions, LoadOptions, MissingPolicy, Normalization, SourceSpec,
+};
 
 /// The schema for the data of `options`: columns, categories, classes and scaling as given, the rest as
 /// the options have it.
@@ -37,11 +39,27 @@ pub(crate) fn adapted(
         (InputKind::Columns(input), SourceSpec::Csv(csv)) => {
             unscaled(scales(input), options)?;
             agree(input, csv).map_err(|e| e.in_file(&csv.uri))?;
+            let said: HashMap<&str, &ColumnOptions> = csv
+                .columns
+                .iter()
+                .map(|column| (column.name.as_str(), column))
+                .collect();
+            for column in &input.columns {
+                if let Some(said) = said.get(column.name.as_str()) {
+                    agree_on(column, said, input.missing).map_err(|e| e.in_file(&csv.uri))?;
+                }
+            }
             let reading = Reading::from(csv);
             input.delimiter = reading.delimiter;
             input.missing = reading.missing;
             input.unnamed = reading.unnamed;
             input.missing_values = reading.missing_values.to_vec();
+            if csv.missing == MissingPolicy::Impute {
+                // What the model fills in is what it was fitted with.
+                for column in &mut input.columns {
+                    column.missing.get_or_insert(Missing::Mean);
+                }
+            }
             schema.label.name = csv.label.clone();
         }
         (InputKind::Array(input), SourceSpec::Npy { .. } | SourceSpec::Idx { .. }) => {
@@ -149,6 +167,47 @@ fn agree(input: &ColumnsInput, csv: &CsvOptions) -> Result<(), DataError> {
         }
     }
     Ok(())
+}
+
+/// Checks that a manifest says nothing of a column that the model does otherwise.
+fn agree_on(column: &Column, said: &ColumnOptions, missing: Missing) -> Result<(), DataError> {
+    let differs = match &column.kind {
+        ColumnKind::Ordinal { categories, .. }
+            if !said.categories.is_empty() && *categories != said.categories =>
+        {
+            Some("categories")
+        }
+        ColumnKind::Date { format, .. }
+            if said.date_format.as_ref().is_some_and(|said| said != format) =>
+        {
+            Some("dateFormat")
+        }
+        ColumnKind::Date { parts, .. }
+            if !said.date_parts.is_empty()
+                && !parts
+                    .iter()
+                    .map(|input| input.part)
+                    .eq(said.date_parts.iter().copied()) =>
+        {
+            Some("dateParts")
+        }
+        _ if said.missing_indicator && !column.missing_indicator => Some("missingIndicator"),
+        _ if said
+            .missing
+            .is_some_and(|said| said != column.missing.unwrap_or(missing)) =>
+        {
+            Some("missing")
+        }
+        _ => None,
+    };
+    match differs {
+        None => Ok(()),
+        Some(field) => Err(DataError::options(
+            format!("`{field}` is not that of the initial model"),
+            "leave it out: the initial model's is used",
+        )
+        .in_column(&column.name)),
+    }
 }
 
 fn of_kind(kind: &ColumnKind) -> ColumnType {

@@ -4,15 +4,14 @@
 //! more and the type of each such column told from all of its values ([`types`]), so that tables of numbers cost
 //! nothing more. The same summaries are what a report shows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 
 use trainyard_core::metrics::Task;
 
-use crate::columns::{ColumnType, InferredTypes, Plan, PlannedColumn, Reading, boolean};
+use crate::columns::{ColumnType, InferredTypes, Plan, PlannedColumn, Reading, pairs_of};
 use crate::date::{DateFormat, INFERRED, default_parts};
 use crate::error::{DataError, few, quoted};
-use crate::number;
 use crate::options::{CsvOptions, Limits};
 use crate::text::Records;
 
@@ -22,6 +21,8 @@ const COUNTED: usize = 1000;
 const LONGEST: usize = 256;
 /// A column with at most so many different texts holds categories if only some occur twice.
 const FEW: usize = 20;
+/// A format that has failed so many times more often than not is not tried any longer.
+const HOPELESS: u64 = 100;
 /// How often each category must occur on average where there are more than [`FEW`].
 const OFTEN: u64 = 5;
 /// Wrong columns of which an error tells everything.
@@ -58,9 +59,54 @@ pub(crate) struct Summary {
     pub many: bool,
     /// The line of the first value that is no number, or none of the declared type, and what is wrong with it.
     first_wrong: Option<(u64, String)>,
-    booleans: u64,
-    /// Formats in which all values so far are dates.
-    formats: Vec<DateFormat>,
+    /// The line of the first value.
+    first_line: u64,
+    /// The pairs of boolean words of which all values are.
+    pairs: u8,
+    /// Formats of dates in which many values are.
+    formats: Vec<Candidate>,
+    /// The number before.
+    last: Option<f64>,
+    /// Whether each number is the one before it plus one.
+    ordered: bool,
+    /// How often texts occur that often stand for a missing value.
+    marks: BTreeMap<String, u64>,
+    /// Whether a number begins with a zero that it does not need, as a code does.
+    pub leading_zero: bool,
+}
+
+/// A format in which the values of a column may be dates.
+struct Candidate {
+    format: DateFormat,
+    dates: u64,
+    /// The line of the first value that is no such date, and its text.
+    first_other: Option<(u64, String)>,
+    others: u64,
+}
+
+impl Candidate {
+    fn new(format: &str) -> Option<Self> {
+        Some(Self {
+            format: DateFormat::new(format).ok()?,
+            dates: 0,
+            first_other: None,
+            others: 0,
+        })
+    }
+
+    fn add(&mut self, line: u64, text: &str) {
+        if self.others > self.dates + HOPELESS {
+            self.others += 1;
+            return;
+        }
+        if self.format.read(text).is_some() {
+            self.dates += 1;
+            return;
+        }
+        self.others += 1;
+        self.first_other
+            .get_or_insert_with(|| (line, text.to_owned()));
+    }
 }
 
 /// Why the type of a column cannot be told, or its values are not of the type it has.
@@ -88,11 +134,16 @@ impl Summary {
             counts: HashMap::new(),
             many: false,
             first_wrong: None,
-            booleans: 0,
+            first_line: 0,
+            pairs: u8::MAX,
             formats: INFERRED
                 .iter()
-                .filter_map(|format| DateFormat::new(format).ok())
+                .filter_map(|format| Candidate::new(format))
                 .collect(),
+            last: None,
+            ordered: true,
+            marks: BTreeMap::new(),
+            leading_zero: false,
         }
     }
 
@@ -105,6 +156,9 @@ impl Summary {
             return;
         }
         self.values += 1;
+        if self.values == 1 {
+            self.first_line = line;
+        }
         match &self.declared {
             Some(ColumnType::Category { .. }) => self.numbers += 1,
             declared => {
@@ -116,9 +170,16 @@ impl Summary {
             }
         }
         if self.declared.is_none() {
-            self.booleans += u64::from(boolean(text).is_some());
-            self.formats.retain(|format| format.read(text).is_some());
+            self.pairs &= pairs_of(text);
+            self.formats
+                .iter_mut()
+                .for_each(|candidate| candidate.add(line, text));
         }
+        if MARKERS.contains(&&*text.to_ascii_lowercase()) {
+            *self.marks.entry(text.to_owned()).or_default() += 1;
+        }
+        let digits = text.trim_start_matches(['-', '+']).as_bytes();
+        self.leading_zero |= matches!(digits, [b'0', b'0'..=b'9', ..]);
         self.count(text, bytes);
     }
 
@@ -127,6 +188,8 @@ impl Summary {
         self.whole &= value.fract() == 0.0;
         let (least, greatest) = self.range.unwrap_or((value, value));
         self.range = Some((least.min(value), greatest.max(value)));
+        self.ordered &= self.last.is_none_or(|last| value == last + 1.0);
+        self.last = Some(value);
     }
 
     fn count(&mut self, text: &str, bytes: &mut u64) {
@@ -167,64 +230,91 @@ impl Summary {
             let remedy = format!("{CORRECT}, or give the column another type under `columns`");
             return Err(doubt(format!("{problem}{how_many}"), remedy));
         }
-        if self.booleans == values {
+        if self.pairs != 0 {
             return Ok(ColumnType::Boolean);
         }
-        match &self.formats[..] {
+        match self.date_formats()[..] {
             [] => {}
             [format] => {
                 let (format, parts) = (format.clone(), default_parts(format));
                 return Ok(ColumnType::Date { format, parts });
             }
-            formats => {
-                let formats: Vec<String> = formats.iter().map(DateFormat::to_string).collect();
+            ref formats => {
+                let formats: Vec<String> = formats.iter().map(ToString::to_string).collect();
                 let problem = format!("the dates can be read as {}", few(&formats));
-                let remedy = "give the column one of these as its `dateFormat` under `columns`";
+                let remedy = "give the column the type Date and one of these as its `dateFormat` under `columns`";
                 return Err(doubt(problem, remedy.into()));
             }
+        }
+        if let Some(candidate) = self.dates()
+            && let Some((line, text)) = &candidate.first_other
+        {
+            let how_many = match candidate.others {
+                1 => String::new(),
+                others => format!(" (and {} more of {values} values)", others - 1),
+            };
+            let expected = &candidate.format;
+            return Err(Doubt {
+                line: *line,
+                problem: format!(
+                    "expected a date as {expected}, found {}{how_many}",
+                    quoted(text)
+                ),
+                remedy: self.marks_or(&format!("{CORRECT}, or list the column under `exclude`")),
+            });
         }
         if self.numbers == 0 && self.has_categories() {
             return Ok(ColumnType::Category { by_value: true });
         }
         let problem = format!("{problem}{how_many}");
-        Err(match self.markers() {
-            Some(markers) => doubt(
-                problem,
-                format!("list {} under `missingValues`", few(&markers)),
-            ),
-            None if self.numbers == 0 => {
-                let remedy = format!("list the column under `exclude`, {OR_CATEGORICAL}");
-                doubt(
-                    format!(
-                        "{problem}: {} are too many to be categories",
-                        self.distinct()
-                    ),
-                    remedy,
-                )
-            }
-            None => doubt(
-                problem,
-                format!("{CORRECT}, list the column under `exclude`, {OR_CATEGORICAL}"),
-            ),
-        })
+        if self.numbers > 0 {
+            let remedy = format!("{CORRECT}, list the column under `exclude`, {OR_CATEGORICAL}");
+            return Err(doubt(problem, self.marks_or(&remedy)));
+        }
+        let remedy = format!("list the column under `exclude`, {OR_CATEGORICAL}");
+        let distinct = self.distinct();
+        Err(doubt(
+            format!("{problem}: {distinct} are too many to be categories"),
+            remedy,
+        ))
     }
 
-    /// The formats in which all values are dates; more than one if that is in doubt.
-    pub(crate) fn date_formats(&self) -> &[DateFormat] {
-        match self.first_wrong {
-            None => &[], // numbers
-            Some(_) => &self.formats,
+    /// What to do about values of another type, if they are not all [markers](Self::markers).
+    fn marks_or(&self, otherwise: &str) -> String {
+        match self.markers() {
+            Some(markers) => format!("list {} under `missingValues`", few(&markers)),
+            None => otherwise.to_owned(),
         }
     }
 
-    /// Whether the values are whole numbers one after the other, each once: they number the rows.
+    /// The formats in which all values are dates; more than one if that is in doubt.
+    pub(crate) fn date_formats(&self) -> Vec<&DateFormat> {
+        let are_dates = |candidate: &&Candidate| candidate.others == 0 && candidate.dates > 0;
+        self.formats
+            .iter()
+            .filter(are_dates)
+            .map(|candidate| &candidate.format)
+            .collect()
+    }
+
+    /// The format in which most values are dates.
+    fn dates(&self) -> Option<&Candidate> {
+        let most = |candidate: &&Candidate| candidate.dates > candidate.others;
+        self.formats
+            .iter()
+            .filter(most)
+            .max_by_key(|candidate| candidate.dates)
+    }
+
+    /// The format of the dates, if most values are some.
+    pub(crate) fn date_format(&self) -> Option<&DateFormat> {
+        self.dates().map(|candidate| &candidate.format)
+    }
+
+    /// Whether the values are whole numbers one after the other: they number the rows.
     pub(crate) fn numbers_rows(&self) -> bool {
-        let span = self
-            .range
-            .map_or(0.0, |(least, greatest)| greatest - least + 1.0);
-        let once = self.many || self.counts.len() as u64 == self.values;
-        let all = self.numbers == self.values && self.values > 2;
-        all && self.whole && once && span == self.values as f64
+        let all = self.numbers == self.values && self.missing == 0 && self.values > 2;
+        all && self.whole && self.ordered
     }
 
     /// Whether so few texts occur, and so often, that they are categories.
@@ -234,29 +324,18 @@ impl Summary {
         !self.many && (few || distinct.saturating_mul(OFTEN) <= self.values)
     }
 
-    /// The texts that are no numbers, if there are numbers beside them and all these often stand for a missing value.
+    /// The texts among numbers or dates that are none, if all these often stand for a missing value.
     pub(crate) fn markers(&self) -> Option<Vec<String>> {
-        if self.many_texts() {
-            return None;
-        }
-        let texts = self
-            .counts
-            .keys()
-            .filter(|text| number::parse(text).is_err());
-        let mut texts: Vec<String> = texts.cloned().collect();
-        texts.sort_unstable();
-        let known = |text: &String| MARKERS.contains(&&*text.to_lowercase());
-        (!texts.is_empty() && texts.iter().all(known)).then_some(texts)
+        let others = self
+            .dates()
+            .map_or(self.values - self.numbers, |candidate| candidate.others);
+        let all = others > 0 && others < self.values && self.marks.values().sum::<u64>() == others;
+        all.then(|| self.marks.keys().cloned().collect())
     }
 
-    /// Whether some text may not be among those counted.
-    fn many_texts(&self) -> bool {
-        let counted = self
-            .counts
-            .iter()
-            .filter(|(text, _)| number::parse(text).is_err());
-        let counted: u64 = counted.map(|(_, count)| count).sum();
-        self.many && counted < self.values - self.numbers
+    /// Texts that often stand for a missing value, whatever else there is.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = &String> {
+        self.marks.keys()
     }
 
     /// How many different values there are, in words.
@@ -313,7 +392,9 @@ pub(crate) fn types<'a>(
                 inferred.insert(column.name.clone(), kind);
                 None
             }
-            (_, true) if summary.values > 0 && summary.formats.len() < 2 => Some(summary.no_date()),
+            (_, true) if summary.values > 0 && summary.date_format().is_none() => {
+                Some(summary.no_date())
+            }
             (Ok(ColumnType::Number), _) => None,
             (Ok(kind), _) => {
                 if !column.declared {
@@ -365,9 +446,8 @@ pub(crate) fn summarize(
 impl Summary {
     /// That the column is said to hold dates, and their format cannot be told.
     fn no_date(&self) -> Doubt {
-        let (line, _) = self.first_wrong.clone().unwrap_or_default();
         Doubt {
-            line,
+            line: self.first_line,
             problem: "the values are dates in no format that is tried".into(),
             remedy: "give the column its `dateFormat` under `columns`, such as \"%d.%m.%Y\"".into(),
         }

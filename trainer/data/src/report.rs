@@ -25,8 +25,8 @@ const FEW_NUMBERS: usize = 10;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TableReport {
-    /// The byte between fields.
-    pub delimiter: u8,
+    /// The character between fields.
+    pub delimiter: char,
     /// Rows below the header.
     pub rows: u64,
     /// The columns that have a name, in their order.
@@ -50,6 +50,10 @@ pub struct ColumnReport {
     pub values: u64,
     /// Values that are missing.
     pub missing: u64,
+    /// Values that are numbers.
+    pub numbers: u64,
+    /// Texts that often stand for a missing value, though they may not here.
+    pub markers: Vec<String>,
     /// How many different values there are, if they are at most 1000.
     pub distinct: Option<usize>,
     /// Whether all numbers are whole.
@@ -66,8 +70,14 @@ pub struct ColumnReport {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Advice {
-    /// It cannot be read, with what is wrong.
-    Unreadable(String),
+    /// It cannot be read.
+    #[serde(rename_all = "camelCase")]
+    Unreadable {
+        /// Where the first value is that does not fit the others.
+        line: u64,
+        /// What is wrong there.
+        problem: String,
+    },
     /// These texts seem to stand for missing values.
     MissingValues(Vec<String>),
     /// Its dates could be written in any of these formats.
@@ -76,7 +86,7 @@ pub enum Advice {
     NumbersRows,
     /// It has no value, or a single one.
     Constant,
-    /// It has few different whole numbers, which may be categories.
+    /// It has few different whole numbers, or numbers with leading zeros, which may be categories.
     MayBeCategories,
 }
 
@@ -125,7 +135,7 @@ fn inspect(
     let unnamed = unnamed.map(|(_, position)| position).collect();
     let (rows, summaries) = infer::summarize(records, &columns, &Reading::from(&options), limits)?;
     Ok(TableReport {
-        delimiter,
+        delimiter: char::from(delimiter),
         rows,
         columns: summaries.iter().map(column).collect(),
         unnamed,
@@ -174,19 +184,23 @@ fn column(summary: &Summary) -> ColumnReport {
             advice.push(Advice::DateFormat(formats.clone()));
             (Some(ColumnType::Date), formats.first().cloned())
         }
-        Err(doubt) => {
-            match summary.markers().filter(|_| summary.numbers > 0) {
-                Some(markers) => {
-                    advice.push(Advice::MissingValues(markers));
-                    return ColumnReport {
-                        advice,
-                        ..plainly(summary, Some(ColumnType::Number), None)
-                    };
+        Err(doubt) => match summary.markers() {
+            Some(markers) => {
+                advice.push(Advice::MissingValues(markers));
+                match summary.date_format() {
+                    Some(format) => (Some(ColumnType::Date), Some(format.to_string())),
+                    None => (Some(ColumnType::Number), None),
                 }
-                None => advice.push(Advice::Unreadable(doubt.problem.clone())),
             }
-            (None, None)
-        }
+            None => {
+                let problem = doubt.problem.clone();
+                advice.push(Advice::Unreadable {
+                    line: doubt.line,
+                    problem,
+                });
+                (None, None)
+            }
+        },
     };
     let distinct = summary.counts.len();
     let few = !summary.many && distinct <= FEW_NUMBERS && 2 * distinct as u64 <= summary.values;
@@ -194,7 +208,10 @@ fn column(summary: &Summary) -> ColumnReport {
         advice.push(Advice::NumbersRows);
     } else if !summary.many && distinct <= 1 {
         advice.push(Advice::Constant);
-    } else if kind == Some(ColumnType::Number) && summary.whole && few && distinct > 2 {
+    } else if kind == Some(ColumnType::Number)
+        && summary.whole
+        && (few && distinct > 2 || summary.leading_zero)
+    {
         advice.push(Advice::MayBeCategories);
     }
     ColumnReport {
@@ -228,6 +245,8 @@ fn plainly(
         date_format,
         values: summary.values,
         missing: summary.missing,
+        numbers: summary.numbers,
+        markers: summary.marks().cloned().collect(),
         whole: summary.whole,
         distinct: (!summary.many).then_some(summary.counts.len()),
         range: summary.range,

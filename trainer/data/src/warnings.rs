@@ -236,8 +236,12 @@ pub(crate) fn alike_categories(frame: &Frame) -> Option<String> {
     let mut columns = frame.columns.iter();
     columns.find_map(|column| match &column.values {
         // Numbers that compare by value are one category.
-        RawValues::Codes { .. }
-            if column.planned.kind == (ColumnType::Category { by_value: true }) =>
+        RawValues::Codes { names, .. }
+            if column.planned.kind == (ColumnType::Category { by_value: true })
+                && names
+                    .names()
+                    .iter()
+                    .all(|name| class_number(name).is_some()) =>
         {
             None
         }

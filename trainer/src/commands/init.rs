@@ -1,5 +1,6 @@
 //! `trainyard init`: a first manifest for a file of data.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -63,9 +64,19 @@ pub fn run(args: InitArgs) -> Result<ExitCode> {
             "{output} exists: name another file with --output, or replace it with --overwrite"
         )));
     }
+    if let (Ok(data), Ok(output)) = (args.data.canonicalize(), args.output.canonicalize())
+        && data == output
+    {
+        bail!(BadInput(format!(
+            "{} is the file of data: write to another",
+            args.output.display()
+        )));
+    }
     let mut missing_values = args.missing_value.clone();
+    missing_values.sort_unstable();
+    missing_values.dedup();
     let mut report = inspect::read_table(&args.data, &missing_values)?;
-    let found = markers(&report);
+    let found = markers(&report, &args.label);
     if !found.is_empty() {
         missing_values.extend(found);
         report = inspect::read_table(&args.data, &missing_values)?;
@@ -79,10 +90,25 @@ pub fn run(args: InitArgs) -> Result<ExitCode> {
         task: args.task,
     };
     let text = draft.manifest()?;
-    manifest::read(&output.to_string(), &text)
-        .context("what would be written is not a manifest")?;
+    if let Err(error) = manifest::read("it", &text) {
+        let data = args.data.display();
+        bail!(BadInput(format!(
+            "no manifest can be written for {data}: {error}; write one by hand, or rename or remove columns"
+        )));
+    }
     std::fs::write(&args.output, &text).with_context(|| format!("cannot write {output}"))?;
+    let (excluded, _) = draft.choose()?;
     print::to_stdout(ExitCode::Done, |out| {
+        for (column, reason) in excluded {
+            writeln!(out, "left out: {}: {reason}", column.name)?;
+        }
+        if !draft.missing_values.is_empty() {
+            writeln!(
+                out,
+                "taken for missing: {}",
+                draft.missing_values.join(", ")
+            )?;
+        }
         Ok(writeln!(
             out,
             "{output} is written; train with: trainyard run {output}"
@@ -90,14 +116,25 @@ pub fn run(args: InitArgs) -> Result<ExitCode> {
     })
 }
 
-/// Texts that seem to stand for missing values in some column.
-fn markers(report: &TableReport) -> Vec<String> {
-    let advice = report.columns.iter().flat_map(|column| &column.advice);
-    let texts = advice.filter_map(|advice| match advice {
+/// Texts that stand for missing values in some column of numbers or dates, and are no value of a column of texts.
+fn markers(report: &TableReport, label: &str) -> Vec<String> {
+    let found = |advice: &Advice| match advice {
         Advice::MissingValues(texts) => Some(texts.clone()),
         _ => None,
-    });
-    let mut texts: Vec<String> = texts.flatten().collect();
+    };
+    let is_text = |column: &&ColumnReport| {
+        let typed = matches!(column.kind, Some(ColumnType::Number | ColumnType::Date));
+        !typed || column.name == label
+    };
+    let used: HashSet<&String> = report
+        .columns
+        .iter()
+        .filter(is_text)
+        .flat_map(|column| &column.markers)
+        .collect();
+    let advice = report.columns.iter().flat_map(|column| &column.advice);
+    let mut texts: Vec<String> = advice.filter_map(found).flatten().collect();
+    texts.retain(|text| !used.contains(text));
     texts.sort_unstable();
     texts.dedup();
     texts
@@ -229,18 +266,45 @@ impl Draft<'_> {
         let label = self.label;
         let classes = label.distinct.unwrap_or(usize::MAX);
         let is_number = label.kind == Some(ColumnType::Number);
+        let odd = label.advice.iter().find_map(|advice| match advice {
+            Advice::Unreadable { line, problem } => Some(format!("on line {line}: {problem}")),
+            Advice::MissingValues(texts) => Some(format!(
+                "it holds {} beside numbers or dates; if that stands for a missing value, say --missing-value",
+                texts.join(", ")
+            )),
+            _ => None,
+        });
+        if let (Some(odd), true) = (
+            odd,
+            2 * label.numbers > label.values || label.kind == Some(ColumnType::Date),
+        ) {
+            bail!(BadInput(format!(
+                "column {:?} cannot be the label: {odd}",
+                label.name
+            )));
+        }
         let most = match is_number {
             true if label.whole => MOST_CLASSES_OF_NUMBERS,
             true => 0,
             false => MOST_CLASSES,
         };
         let told = match classes {
-            _ if classes > most && is_number => Task::Regression,
             2 => Task::BinaryClassification,
-            3.. if classes <= most || self.task.is_some() => Task::MulticlassClassification,
+            _ if classes > most && is_number => Task::Regression,
+            3.. if (classes <= most && 2 * classes as u64 <= label.values)
+                || self.task.is_some() =>
+            {
+                Task::MulticlassClassification
+            }
             _ => {
                 let why = match classes {
                     0 | 1 => "it has not two different values".to_owned(),
+                    _ if label
+                        .distinct
+                        .is_some_and(|distinct| distinct <= MOST_CLASSES) =>
+                    {
+                        "its texts are nearly all different".to_owned()
+                    }
                     _ => format!(
                         "it has more than {MOST_CLASSES} different texts, which are too many for classes"
                     ),
@@ -266,8 +330,8 @@ impl Draft<'_> {
 
     /// How the table is read, where it is not the default.
     fn reading(&self, out: &mut String) -> Result<()> {
-        if self.report.delimiter != b',' {
-            let delimiter = serde_json::to_string(&char::from(self.report.delimiter))?;
+        if self.report.delimiter != ',' {
+            let delimiter = serde_json::to_string(&self.report.delimiter)?;
             writeln!(out, "        delimiter: {delimiter}")?;
         }
         let (excluded, used) = self.choose()?;
@@ -337,7 +401,8 @@ impl Draft<'_> {
                 .map(|(column, why)| format!("; {:?}: {why}", column.name));
             let (label, why) = (&self.label.name, why.collect::<String>());
             bail!(BadInput(format!(
-                "no column is left to predict {label:?} from: add columns that have names{why}"
+                "no column is left to predict {label:?} from: add columns, give all columns names, or write the \
+                 manifest by hand{why}"
             )));
         }
         Ok((excluded, used))
@@ -347,10 +412,15 @@ impl Draft<'_> {
 /// Why a column is left out.
 fn reason(column: &ColumnReport) -> Option<String> {
     column.advice.iter().find_map(|advice| match advice {
-        Advice::Unreadable(problem) => Some(problem.clone()),
+        Advice::Unreadable { line, problem } => Some(format!("line {line}: {problem}")),
         Advice::NumbersRows => Some("it numbers the rows".into()),
         Advice::Constant => Some("nothing can be learned from it".into()),
-        Advice::MissingValues(_) | Advice::DateFormat(_) | Advice::MayBeCategories => None,
+        // Declared missing, unless they are values of another column.
+        Advice::MissingValues(texts) => Some(format!(
+            "{} beside other values: see missingValues",
+            texts.join(", ")
+        )),
+        Advice::DateFormat(_) | Advice::MayBeCategories => None,
     })
 }
 
@@ -367,12 +437,14 @@ fn typed(column: &ColumnReport) -> Option<String> {
 
 /// What should be looked at, as a comment.
 fn remark(column: &ColumnReport) -> String {
-    let in_doubt = column.advice.iter().find_map(|advice| match advice {
-        Advice::DateFormat(formats) => Some(formats.join(" or ")),
+    let remark = column.advice.iter().find_map(|advice| match advice {
+        Advice::DateFormat(formats) => {
+            Some(format!("or is it {}?", formats.get(1..)?.join(" or ")))
+        }
         _ => None,
     });
-    in_doubt
-        .map(|formats| format!(" # or is it {formats}?"))
+    remark
+        .map(|remark| format!(" # {remark}"))
         .unwrap_or_default()
 }
 

@@ -132,6 +132,20 @@ impl RawColumn {
             return Err(no_value());
         }
         let by_value = self.planned.kind == ColumnType::Category { by_value: true };
+        if let (true, Some(text)) = (by_value, &constant)
+            && class_number(text).is_none()
+            && used
+                .iter()
+                .all(|name| name == text || class_number(name).is_some())
+            && used.len() > 1
+        {
+            let problem = format!(
+                "`fillValue` is {}, and all categories are numbers",
+                quoted(text)
+            );
+            let remedy = "give a number, or set `missing` to Mean, which is none of them, and `missingIndicator`";
+            return Err(DataError::options(problem, remedy));
+        }
         let (categories, numeric) = match by_value {
             true => order(&used),
             false => {

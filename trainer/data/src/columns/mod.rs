@@ -7,7 +7,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 pub(crate) use plan::{InferredTypes, LabelColumn, Plan, PlannedColumn};
-pub(crate) use values::{ColumnType, NO_CATEGORY, RawValues, boolean};
+pub(crate) use values::{ColumnType, NO_CATEGORY, RawValues, pairs_of};
 
 use trainyard_core::metrics::Task;
 use trainyard_core::schema::{ColumnsInput, Missing};
@@ -46,7 +46,11 @@ impl From<&CsvOptions> for Reading {
             },
             na_is_missing: options.na_is_missing,
             unnamed: options.unnamed,
-            missing_values: options.missing_values.as_slice().into(),
+            missing_values: options
+                .missing_values
+                .iter()
+                .map(|text| text.trim().to_owned())
+                .collect(),
         }
     }
 }
@@ -251,8 +255,13 @@ impl Frame {
 
 fn missing_label(task: Task) -> DataError {
     let remedy = match task {
-        Task::Regression => "fill it in, or set `missing` to DropRow",
-        _ => "fill it in (a class cannot be called NA or NaN), or set `missing` to DropRow",
+        Task::Regression => {
+            "fill it in, or set `missing` to Impute or DropRow, which leave the row out"
+        }
+        _ => {
+            "fill it in (a class cannot be called NA or NaN), or set `missing` to Impute or DropRow, which leave the \
+             row out"
+        }
     };
     DataError::data("the label is missing", remedy)
 }

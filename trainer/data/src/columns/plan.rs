@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::{Column, ColumnsInput, Missing};
+use trainyard_core::schema::{Column, ColumnsInput, DatePart, Missing};
 
 use super::{ColumnType, Reading};
 use crate::date::{DateFormat, default_parts};
@@ -163,7 +163,9 @@ impl Plan {
         };
         let remedy = match self.predicts {
             true => "fill it in; the model was trained with `missing: Error`",
-            false => "fill it in, set `missing` to Impute, Mean or DropRow, or exclude the column",
+            false => {
+                "fill it in, set `missing` of the column or the table to Impute, Mean or DropRow, or exclude the column"
+            }
         };
         DataError::data(problem, remedy)
     }
@@ -282,9 +284,8 @@ impl<'a> Said<'a> {
         let none = ColumnOptions::default();
         let said = *self.columns.get(name).unwrap_or(&&none);
         let kind = match said.kind {
-            Some(kind) => {
-                declared(kind, said, inferred.get(name)).map_err(|e| e.in_column(name))?
-            }
+            Some(kind) => declared(kind, said, inferred.get(name), &Reading::from(self.options))
+                .map_err(|e| e.in_column(name))?,
             None if self.categorical.contains(name) => ColumnType::Category { by_value: false },
             None => inferred.get(name).cloned().unwrap_or(ColumnType::Number),
         };
@@ -316,12 +317,22 @@ fn declared(
     kind: options::ColumnType,
     said: &ColumnOptions,
     inferred: Option<&ColumnType>,
+    reading: &Reading,
 ) -> Result<ColumnType, DataError> {
     Ok(match kind {
         options::ColumnType::Number => ColumnType::Number,
         options::ColumnType::Category => ColumnType::Category { by_value: true },
         options::ColumnType::Boolean => ColumnType::Boolean,
-        options::ColumnType::Ordinal => ColumnType::Ordinal(said.categories.clone()),
+        options::ColumnType::Ordinal => {
+            if let Some(name) = said.categories.iter().find(|name| reading.is_missing(name)) {
+                let problem = format!(
+                    "`categories` has {}, which stands for a missing value",
+                    quoted(name)
+                );
+                return Err(DataError::options(problem, "leave it out"));
+            }
+            ColumnType::Ordinal(said.categories.clone())
+        }
         options::ColumnType::Date => {
             let format = match (&said.date_format, inferred) {
                 (Some(format), _) => DateFormat::new(format)?,
@@ -332,6 +343,10 @@ fn declared(
                 true => default_parts(&format),
                 false => said.date_parts.clone(),
             };
+            if parts.contains(&DatePart::Hour) && !format.has_time() {
+                let problem = format!("dates as {format} have no Hour");
+                return Err(DataError::options(problem, "leave it out of `dateParts`"));
+            }
             ColumnType::Date { format, parts }
         }
     })
@@ -349,12 +364,13 @@ fn named(header: &[String], unnamed: bool) -> Result<Cow<'_, [String]>, DataErro
     if !unnamed {
         return Ok(header.into());
     }
+    let known: HashSet<&str> = header.iter().map(String::as_str).collect();
     let names = header.iter().enumerate().map(|(index, name)| {
         if !name.is_empty() {
             return Ok(name.clone());
         }
         let name = format!("column {}", index + 1);
-        if header.contains(&name) {
+        if known.contains(name.as_str()) {
             let problem = format!(
                 "column {} has no name, and another is called that",
                 index + 1

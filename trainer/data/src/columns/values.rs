@@ -95,6 +95,16 @@ const BOOLEANS: [(&str, &str); 6] = [
     ("0", "1"),
 ];
 
+/// The pairs of words of which a text is one, a bit each.
+pub(crate) fn pairs_of(text: &str) -> u8 {
+    let is = |word: &str| text.eq_ignore_ascii_case(word);
+    let bits = BOOLEANS
+        .iter()
+        .enumerate()
+        .map(|(place, (no, yes))| u8::from(is(no) || is(yes)) << place);
+    bits.sum()
+}
+
 /// The boolean that a text stands for, in any case of letters; `1` and `0` in any form of the number.
 pub(crate) fn boolean(text: &str) -> Option<bool> {
     for (no, yes) in BOOLEANS {

@@ -355,12 +355,12 @@ fn c09_a_report_tells_types_gaps_and_what_to_do() {
         .collect();
     let text = format!("id;who;grade;gap;day;one\n{rows}");
     let report = inspect_csv("a.csv", text.as_bytes(), None, &[], &Limits::default()).unwrap();
-    assert_eq!((report.delimiter, report.rows), (b';', 60));
+    assert_eq!((report.delimiter, report.rows), (';', 60));
     let column = |index: usize| &report.columns[index];
     assert_eq!(column(0).advice, [Advice::NumbersRows]);
     assert_eq!(column(1).kind, None);
     assert!(
-        matches!(&column(1).advice[..], [Advice::Unreadable(why)] if why.contains("60 different texts"))
+        matches!(&column(1).advice[..], [Advice::Unreadable { line: 2, problem }] if problem.contains("60 different texts"))
     );
     assert_eq!(column(2).advice, [Advice::MayBeCategories]);
     assert_eq!(column(2).top[0], ("0".into(), 20));
@@ -368,4 +368,183 @@ fn c09_a_report_tells_types_gaps_and_what_to_do() {
     assert_eq!(column(3).advice, [Advice::MissingValues(vec!["?".into()])]);
     assert_eq!(column(4).date_format.as_deref(), Some("%d.%m.%Y"));
     assert_eq!(column(5).advice, [Advice::Constant]);
+}
+
+#[test]
+fn c12_what_only_looks_like_a_type_is_not_taken_for_it() {
+    let kind = |values: &[&str]| {
+        let rows: String = values
+            .iter()
+            .cycle()
+            .take(30)
+            .zip(0..)
+            .map(|(v, i)| format!("{v},{i}\n"))
+            .collect();
+        let report = inspect_csv(
+            "a.csv",
+            format!("a,y\n{rows}").as_bytes(),
+            None,
+            &[],
+            &Limits::default(),
+        )
+        .unwrap();
+        report.columns[0].kind
+    };
+    use ColumnType::{Boolean, Category, Date, Number};
+    assert_eq!(
+        kind(&["31.12.98", "01.02.01"]),
+        Some(Category),
+        "years of two digits"
+    );
+    assert_eq!(kind(&["1.2.3", "2.1.1"]), Some(Category), "versions");
+    assert_eq!(kind(&["31.12.1998", "01.02.2001"]), Some(Date));
+    assert_eq!(kind(&["N", "F"]), Some(Category), "of two pairs");
+    assert_eq!(kind(&["T", "Y"]), Some(Category));
+    assert_eq!(kind(&["0", "N"]), None, "a number and a text");
+    assert_eq!(kind(&["no", "No", "YES"]), Some(Boolean));
+    assert_eq!(kind(&["1", "0"]), Some(Number));
+}
+
+#[test]
+fn c12_a_rank_is_no_row_number() {
+    let advice = |numbers: &[u32]| {
+        let rows: String = numbers.iter().map(|n| format!("{n},1\n")).collect();
+        let report = inspect_csv(
+            "a.csv",
+            format!("a,y\n{rows}").as_bytes(),
+            None,
+            &[],
+            &Limits::default(),
+        )
+        .unwrap();
+        report.columns[0].advice.clone()
+    };
+    assert_eq!(advice(&[7, 8, 9, 10]), [Advice::NumbersRows]);
+    assert_eq!(advice(&[3, 1, 2, 4]), []);
+}
+
+#[test]
+fn c13_a_date_that_is_none_is_named_with_its_line() {
+    let rows = |odd: &str| {
+        let date = |i: u32| {
+            if i == 40 {
+                odd.to_owned()
+            } else {
+                format!("2024-05-{:02}", 1 + i % 28)
+            }
+        };
+        (0..60)
+            .map(|i| format!("{},{i}\n", date(i)))
+            .collect::<String>()
+    };
+    let text = format!("d,y\n{}", rows("N/A"));
+    let fragments = [
+        "a.csv:42: column \"d\"",
+        "expected a date as iso8601, found \"N/A\"",
+        "\"N/A\" under `missingValues`",
+    ];
+    assert_error(
+        "marker",
+        load_csv(text.as_str(), &unscaled(|_| {})),
+        &fragments,
+    );
+    let declared =
+        unscaled(|csv| csv.columns = vec![column("d", |d| d.kind = Some(ColumnType::Date))]);
+    assert_error("declared", load_csv(text.as_str(), &declared), &fragments);
+    let report = inspect_csv("a.csv", text.as_bytes(), None, &[], &Limits::default()).unwrap();
+    assert_eq!(report.columns[0].kind, Some(ColumnType::Date));
+    assert_eq!(
+        report.columns[0].advice,
+        [Advice::MissingValues(vec!["N/A".into()])]
+    );
+    let text = format!("d,y\n{}", rows("soon"));
+    let fragments = [
+        "a.csv:42: column \"d\"",
+        "found \"soon\"",
+        "correct the value",
+    ];
+    assert_error("text", load_csv(text, &unscaled(|_| {})), &fragments);
+}
+
+#[test]
+fn c14_settings_without_a_meaning_are_refused() {
+    let with =
+        |change: fn(&mut ColumnOptions)| unscaled(|csv| csv.columns = vec![column("a", change)]);
+    let hour = with(|a| {
+        a.kind = Some(ColumnType::Date);
+        a.date_format = Some("%d/%m/%Y".into());
+        a.date_parts = vec![DatePart::Hour];
+    });
+    let fragments = ["column \"a\"", "have no Hour"];
+    assert_error("hour", load_csv("a,y\n01/02/2024,1\n", &hour), &fragments);
+    let ordinal = with(|a| {
+        a.kind = Some(ColumnType::Ordinal);
+        a.categories = vec!["NA".into(), "S".into()];
+    });
+    assert_error(
+        "ordinal",
+        load_csv("a,y\nS,1\n", &ordinal),
+        &["`categories` has \"NA\""],
+    );
+    let constant = with(|a| {
+        a.kind = Some(ColumnType::Category);
+        a.missing = Some(Missing::Constant);
+        a.fill_value = Some("none".into());
+    });
+    let fragments = ["`fillValue` is \"none\"", "all categories are numbers"];
+    assert_error(
+        "fill",
+        load_csv("a,y\n1,1\n1.0,2\n2,3\n,4\n", &constant),
+        &fragments,
+    );
+}
+
+#[test]
+fn c15_what_the_initial_model_does_is_not_said_otherwise() {
+    let text = "s,d,x,y\nS,2024-01-02,1,1\nM,2024-02-03,2,2\nL,2024-05-06,,3\n";
+    let ordinal = |names: [&str; 3]| {
+        column("s", |s| {
+            s.kind = Some(ColumnType::Ordinal);
+            s.categories = names.map(str::to_owned).into();
+        })
+    };
+    let options = unscaled(|csv| {
+        csv.missing = MissingPolicy::Mean;
+        csv.columns = vec![ordinal(["S", "M", "L"])];
+    });
+    let schema = load_csv(text, &options).unwrap().facts.schema;
+    let given = |change: &dyn Fn(&mut CsvOptions)| {
+        let mut options = options.clone();
+        edit(&mut options, |csv| change(csv));
+        options.schema = Some(schema.clone());
+        load_csv(text, &options)
+    };
+    let imputed = given(&|csv| csv.missing = MissingPolicy::Impute).unwrap();
+    assert_eq!(imputed.train.rows, 3, "nothing is left out");
+    let cases: [(&str, ColumnOptions); 4] = [
+        ("categories", ordinal(["L", "M", "S"])),
+        (
+            "dateFormat",
+            column("d", |d| {
+                d.kind = Some(ColumnType::Date);
+                d.date_format = Some("%d/%m/%Y".into());
+            }),
+        ),
+        (
+            "missingIndicator",
+            column("x", |x| x.missing_indicator = true),
+        ),
+        (
+            "missing",
+            column("x", |x| x.missing = Some(Missing::Median)),
+        ),
+    ];
+    for (field, said) in cases {
+        let result = given(&|csv| csv.columns = vec![said.clone()]);
+        assert_error(
+            field,
+            result,
+            &[&format!("`{field}` is not that of the initial model")],
+        );
+    }
 }

@@ -30,8 +30,8 @@ pub fn write(report: &TableReport, out: &mut dyn Write) -> Result<()> {
         count(columns as u64, "column", "columns"),
     );
     let delimiter = match report.delimiter {
-        b'\t' => "tabs".to_owned(),
-        byte => format!("'{}'", char::from(byte)),
+        '\t' => "tabs".to_owned(),
+        delimiter => format!("'{delimiter}'"),
     };
     writeln!(out, "{rows} rows of {columns}, separated by {delimiter}\n")?;
     let header = ["column", "type", "missing", "different", "values"];
@@ -107,11 +107,9 @@ fn values(column: &ColumnReport) -> String {
 /// What to do about a column, as a sentence.
 pub fn told(advice: &Advice) -> String {
     match advice {
-        Advice::Unreadable(problem) => {
-            format!(
-                "{problem}; list it under `exclude`, or under `categorical` if its values are categories"
-            )
-        }
+        Advice::Unreadable { line, problem } => format!(
+            "line {line}: {problem}; list it under `exclude`, or under `categorical` if its values are categories"
+        ),
         Advice::MissingValues(texts) => {
             format!(
                 "{} may stand for missing values: list them under `missingValues`",
