@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use trainyard_crds::manifest;
+use trainyard_crds::{MAX_NAME, manifest};
 use trainyard_data::{Advice, ColumnReport, ColumnType, TableReport};
 use trainyard_runtime::exit::{BadInput, ExitCode};
 
@@ -81,13 +81,18 @@ pub fn run(args: InitArgs) -> Result<ExitCode> {
         missing_values.extend(found);
         report = inspect::read_table(&args.data, &missing_values)?;
     }
+    let label = label(&report, &args)?;
+    let task = task_of(label, args.task)?;
+    let (excluded, used) = choose(&report, label)?;
     let draft = Draft {
         report: &report,
-        label: label(&report, &args)?,
+        label,
+        excluded,
+        used,
         missing_values,
         uri: relative(&args.data, &args.output)?,
         name: args.name.clone().unwrap_or_else(|| name_of(&args.data)),
-        task: args.task,
+        task,
     };
     let text = draft.manifest()?;
     if let Err(error) = manifest::read("it", &text) {
@@ -97,9 +102,8 @@ pub fn run(args: InitArgs) -> Result<ExitCode> {
         )));
     }
     std::fs::write(&args.output, &text).with_context(|| format!("cannot write {output}"))?;
-    let (excluded, _) = draft.choose()?;
     print::to_stdout(ExitCode::Done, |out| {
-        for (column, reason) in excluded {
+        for (column, reason) in &draft.excluded {
             writeln!(out, "left out: {}: {reason}", column.name)?;
         }
         if !draft.missing_values.is_empty() {
@@ -203,7 +207,7 @@ fn name_of(data: &Path) -> String {
     let named = plain
         .trim_matches('-')
         .trim_start_matches(|c: char| !c.is_ascii_alphabetic());
-    let mut name: String = named.chars().take(40).collect();
+    let mut name: String = named.chars().take(MAX_NAME).collect();
     while name.ends_with('-') {
         name.pop();
     }
@@ -217,17 +221,20 @@ fn name_of(data: &Path) -> String {
 struct Draft<'a> {
     report: &'a TableReport,
     label: &'a ColumnReport,
+    /// Columns that are left out, with the reason.
+    excluded: Vec<(&'a ColumnReport, String)>,
+    /// Columns that are inputs.
+    used: Vec<&'a ColumnReport>,
     missing_values: Vec<String>,
     uri: String,
     name: String,
-    task: Option<Task>,
+    task: Task,
 }
 
 impl Draft<'_> {
     fn manifest(&self) -> Result<String> {
-        let task = self.task()?;
         let mut out = String::new();
-        let (name, field) = (yaml(&self.name), task_field(task));
+        let (name, field) = (yaml(&self.name), task_field(self.task));
         write!(
             out,
             "# A first manifest for {uri}. Train with: trainyard run, and this file.\n\
@@ -261,88 +268,21 @@ impl Draft<'_> {
         Ok(out)
     }
 
-    /// What the label's values are.
-    fn task(&self) -> Result<Task> {
-        let label = self.label;
-        let classes = label.distinct.unwrap_or(usize::MAX);
-        let is_number = label.kind == Some(ColumnType::Number);
-        let odd = label.advice.iter().find_map(|advice| match advice {
-            Advice::Unreadable { line, problem } => Some(format!("on line {line}: {problem}")),
-            Advice::MissingValues(texts) => Some(format!(
-                "it holds {} beside numbers or dates; if that stands for a missing value, say --missing-value",
-                texts.join(", ")
-            )),
-            _ => None,
-        });
-        if let (Some(odd), true) = (
-            odd,
-            2 * label.numbers > label.values || label.kind == Some(ColumnType::Date),
-        ) {
-            bail!(BadInput(format!(
-                "column {:?} cannot be the label: {odd}",
-                label.name
-            )));
-        }
-        let most = match is_number {
-            true if label.whole => MOST_CLASSES_OF_NUMBERS,
-            true => 0,
-            false => MOST_CLASSES,
-        };
-        let told = match classes {
-            2 => Task::BinaryClassification,
-            _ if classes > most && is_number => Task::Regression,
-            3.. if (classes <= most && 2 * classes as u64 <= label.values)
-                || self.task.is_some() =>
-            {
-                Task::MulticlassClassification
-            }
-            _ => {
-                let why = match classes {
-                    0 | 1 => "it has not two different values".to_owned(),
-                    _ if label
-                        .distinct
-                        .is_some_and(|distinct| distinct <= MOST_CLASSES) =>
-                    {
-                        "its texts are nearly all different".to_owned()
-                    }
-                    _ => format!(
-                        "it has more than {MOST_CLASSES} different texts, which are too many for classes"
-                    ),
-                };
-                let name = &label.name;
-                bail!(BadInput(format!(
-                    "column {name:?} cannot be the label: {why}; name another column"
-                )));
-            }
-        };
-        let task = self.task.unwrap_or(told);
-        let problem = match task {
-            Task::Regression if !is_number => "its values are not all numbers",
-            Task::BinaryClassification if classes != 2 => "it has not two different values",
-            _ => return Ok(task),
-        };
-        bail!(BadInput(format!(
-            "column {:?} cannot be the label of a {}: {problem}; choose another --task",
-            label.name,
-            task_field(task)
-        )));
-    }
-
     /// How the table is read, where it is not the default.
     fn reading(&self, out: &mut String) -> Result<()> {
         if self.report.delimiter != ',' {
             let delimiter = serde_json::to_string(&self.report.delimiter)?;
             writeln!(out, "        delimiter: {delimiter}")?;
         }
-        let (excluded, used) = self.choose()?;
-        if !excluded.is_empty() {
+        if !self.excluded.is_empty() {
             writeln!(out, "        exclude:")?;
         }
-        for (column, reason) in excluded {
+        for (column, reason) in &self.excluded {
             let reason = reason.replace(char::is_control, " ");
             writeln!(out, "          - {} # {reason}", yaml(&column.name))?;
         }
-        let typed = used
+        let typed = self
+            .used
             .iter()
             .filter_map(|column| Some((column, typed(column)?)));
         for (index, (column, fields)) in typed.enumerate() {
@@ -356,7 +296,7 @@ impl Draft<'_> {
                 remark(column)
             )?;
         }
-        if used.iter().any(|column| column.missing > 0) || self.label.missing > 0 {
+        if self.used.iter().any(|column| column.missing > 0) || self.label.missing > 0 {
             writeln!(
                 out,
                 "        # The most frequent value of categories and booleans, the median of everything else; rows \
@@ -371,42 +311,106 @@ impl Draft<'_> {
     }
 }
 
+/// What is predicted: what was said, or as the label's values are.
+///
+/// # Errors
+/// [`BadInput`] if the label cannot be that.
+fn task_of(label: &ColumnReport, said: Option<Task>) -> Result<Task> {
+    let classes = label.distinct.unwrap_or(usize::MAX);
+    let is_number = label.kind == Some(ColumnType::Number);
+    let odd = label.advice.iter().find_map(|advice| match advice {
+        Advice::Unreadable { line, problem } => Some(format!("on line {line}: {problem}")),
+        Advice::MissingValues(texts) => Some(format!(
+            "it holds {} beside numbers or dates; if that stands for a missing value, say --missing-value",
+            texts.join(", ")
+        )),
+        _ => None,
+    });
+    if let (Some(odd), true) = (
+        odd,
+        2 * label.numbers > label.values || label.kind == Some(ColumnType::Date),
+    ) {
+        bail!(BadInput(format!(
+            "column {:?} cannot be the label: {odd}",
+            label.name
+        )));
+    }
+    let most = match is_number {
+        true if label.whole => MOST_CLASSES_OF_NUMBERS,
+        true => 0,
+        false => MOST_CLASSES,
+    };
+    let told = match classes {
+        2 => Task::BinaryClassification,
+        _ if classes > most && is_number => Task::Regression,
+        3.. if (classes <= most && 2 * classes as u64 <= label.values) || said.is_some() => {
+            Task::MulticlassClassification
+        }
+        _ => {
+            let why = match classes {
+                0 | 1 => "it has not two different values".to_owned(),
+                _ if label
+                    .distinct
+                    .is_some_and(|distinct| distinct <= MOST_CLASSES) =>
+                {
+                    "its texts are nearly all different".to_owned()
+                }
+                _ => format!(
+                    "it has more than {MOST_CLASSES} different texts, which are too many for classes"
+                ),
+            };
+            let name = &label.name;
+            bail!(BadInput(format!(
+                "column {name:?} cannot be the label: {why}; name another column"
+            )));
+        }
+    };
+    let task = said.unwrap_or(told);
+    let problem = match task {
+        Task::Regression if !is_number => "its values are not all numbers",
+        Task::BinaryClassification if classes != 2 => "it has not two different values",
+        _ => return Ok(task),
+    };
+    bail!(BadInput(format!(
+        "column {:?} cannot be the label of a {}: {problem}; choose another --task",
+        label.name,
+        task_field(task)
+    )));
+}
+
 /// Columns that are left out, with the reason, and the others.
 type Choice<'a> = (Vec<(&'a ColumnReport, String)>, Vec<&'a ColumnReport>);
 
-impl Draft<'_> {
-    /// Which columns are inputs.
-    fn choose(&self) -> Result<Choice<'_>> {
-        let (mut excluded, mut used) = (Vec::new(), Vec::new());
-        let inputs = self.report.columns.iter();
-        for column in inputs.filter(|column| column.name != self.label.name) {
-            match reason(column) {
-                Some(reason) => excluded.push((column, reason)),
-                None => used.push(column),
-            }
+/// Which columns are inputs.
+fn choose<'a>(report: &'a TableReport, label: &ColumnReport) -> Result<Choice<'a>> {
+    let (mut excluded, mut used) = (Vec::new(), Vec::new());
+    let inputs = report.columns.iter();
+    for column in inputs.filter(|column| column.name != label.name) {
+        match reason(column) {
+            Some(reason) => excluded.push((column, reason)),
+            None => used.push(column),
         }
-        if used.is_empty() {
-            // In a short table a column may look so by chance.
-            let numbers_rows = |(column, _): &(&ColumnReport, String)| {
-                column.advice.contains(&Advice::NumbersRows)
-            };
-            let (kept, rest): (Vec<_>, Vec<_>) = excluded.into_iter().partition(numbers_rows);
-            used = kept.into_iter().map(|(column, _)| column).collect();
-            excluded = rest;
-        }
-        if used.is_empty() {
-            let why = excluded
-                .iter()
-                .take(5)
-                .map(|(column, why)| format!("; {:?}: {why}", column.name));
-            let (label, why) = (&self.label.name, why.collect::<String>());
-            bail!(BadInput(format!(
-                "no column is left to predict {label:?} from: add columns, give all columns names, or write the \
-                 manifest by hand{why}"
-            )));
-        }
-        Ok((excluded, used))
     }
+    if used.is_empty() {
+        // In a short table a column may look so by chance.
+        let numbers_rows =
+            |(column, _): &(&ColumnReport, String)| column.advice.contains(&Advice::NumbersRows);
+        let (kept, rest): (Vec<_>, Vec<_>) = excluded.into_iter().partition(numbers_rows);
+        used = kept.into_iter().map(|(column, _)| column).collect();
+        excluded = rest;
+    }
+    if used.is_empty() {
+        let why = excluded
+            .iter()
+            .take(5)
+            .map(|(column, why)| format!("; {:?}: {why}", column.name));
+        let (label, why) = (&label.name, why.collect::<String>());
+        bail!(BadInput(format!(
+            "no column is left to predict {label:?} from: add columns, give all columns names, or write the \
+             manifest by hand{why}"
+        )));
+    }
+    Ok((excluded, used))
 }
 
 /// Why a column is left out.

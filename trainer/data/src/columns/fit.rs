@@ -4,7 +4,7 @@ use trainyard_core::schema::{Column, ColumnKind, ColumnsInput, DateInput, Missin
 
 use super::values::{ColumnType, RawValues};
 use super::{Frame, RawColumn, Reading};
-use crate::classes::{class_number, order};
+use crate::classes::{CategoryIndex, class_number, order};
 use crate::date;
 use crate::error::{DataError, quoted};
 use crate::options::Normalization;
@@ -154,26 +154,20 @@ impl RawColumn {
                 (used, false)
             }
         };
-        // The category that a name stands for.
-        let category = |name: &str| match class_number(name).filter(|_| numeric) {
-            Some(value) => value.to_string(),
-            None => name.to_owned(),
-        };
+        let index = CategoryIndex::new(&categories, numeric);
         let fill = match self.planned.missing {
             Missing::Error | Missing::Mean | Missing::Median | Missing::DropRow => None,
-            Missing::Constant => constant.as_deref().map(category),
+            Missing::Constant => constant.as_deref().and_then(|name| index.find(name)),
             Missing::MostFrequent => {
                 let mut totals = vec![0u64; categories.len()];
                 for (name, count) in seen {
-                    let name = category(name);
-                    let place = categories.iter().position(|category| *category == name);
-                    totals[place.expect("it is one of them")] += count;
+                    totals[index.find(name).expect("it is one of them")] += count;
                 }
                 // The last of equal ones in reverse is the first.
-                let most = (0..totals.len()).rev().max_by_key(|&place| totals[place]);
-                most.map(|place| categories[place].clone())
+                (0..totals.len()).rev().max_by_key(|&place| totals[place])
             }
         };
+        let fill = fill.map(|place| categories[place].clone());
         Ok(ColumnKind::Categorical {
             categories,
             numeric,

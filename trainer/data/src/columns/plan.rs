@@ -92,7 +92,7 @@ impl Plan {
             columns,
             label: Some((label, options.label.clone())),
             predicts: false,
-            reading: options.into(),
+            reading: said.reading,
             task,
             warnings,
         })
@@ -233,6 +233,7 @@ impl PlannedColumn {
 /// What the options say of each column.
 struct Said<'a> {
     options: &'a CsvOptions,
+    reading: Reading,
     categorical: HashSet<&'a str>,
     columns: HashMap<&'a str, &'a ColumnOptions>,
 }
@@ -266,6 +267,7 @@ impl<'a> Said<'a> {
         }
         Ok(Self {
             options,
+            reading: options.into(),
             categorical: options.categorical.iter().map(String::as_str).collect(),
             columns: options
                 .columns
@@ -284,7 +286,7 @@ impl<'a> Said<'a> {
         let none = ColumnOptions::default();
         let said = *self.columns.get(name).unwrap_or(&&none);
         let kind = match said.kind {
-            Some(kind) => declared(kind, said, inferred.get(name), &Reading::from(self.options))
+            Some(kind) => declared(kind, said, inferred.get(name), &self.reading)
                 .map_err(|e| e.in_column(name))?,
             None if self.categorical.contains(name) => ColumnType::Category { by_value: false },
             None => inferred.get(name).cloned().unwrap_or(ColumnType::Number),
