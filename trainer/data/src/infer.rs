@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 
 use trainyard_core::metrics::Task;
+use trainyard_core::schema::Missing;
 
 use crate::columns::{ColumnType, InferredTypes, Plan, PlannedColumn, Reading, pairs_of};
 use crate::date::{DateFormat, INFERRED, default_parts};
@@ -109,16 +110,6 @@ impl Candidate {
     }
 }
 
-/// Why the type of a column cannot be told, or its values are not of the type it has.
-pub(crate) struct Doubt {
-    /// Where the first such value is.
-    pub line: u64,
-    /// What is wrong there.
-    pub problem: String,
-    /// What to do about it.
-    pub remedy: String,
-}
-
 impl Summary {
     /// Nothing seen yet.
     pub(crate) fn new(name: &str, declared: Option<ColumnType>) -> Self {
@@ -210,22 +201,15 @@ impl Summary {
     /// The type of the column: the declared one, or that of its values.
     ///
     /// # Errors
-    /// If there are values of no such type, or their type is in doubt.
-    pub(crate) fn guess(&self) -> Result<ColumnType, Doubt> {
+    /// If there are values of no such type, or their type is in doubt, with the line of the first such value.
+    pub(crate) fn guess(&self) -> Result<ColumnType, DataError> {
         let number = self.declared.clone().unwrap_or(ColumnType::Number);
         let Some((line, problem)) = &self.first_wrong else {
             return Ok(number);
         };
-        let doubt = |problem: String, remedy: String| Doubt {
-            line: *line,
-            problem,
-            remedy,
-        };
-        let values = self.values;
-        let how_many = match values - self.numbers {
-            1 => String::new(),
-            wrong => format!(" (and {} more of {values} values)", wrong - 1),
-        };
+        let doubt =
+            |problem: String, remedy: String| DataError::data(problem, remedy).on_line(*line);
+        let how_many = self.and_more(self.values - self.numbers);
         if self.declared.is_some() {
             let remedy = format!("{CORRECT}, or give the column another type under `columns`");
             return Err(doubt(format!("{problem}{how_many}"), remedy));
@@ -249,19 +233,13 @@ impl Summary {
         if let Some(candidate) = self.dates()
             && let Some((line, text)) = &candidate.first_other
         {
-            let how_many = match candidate.others {
-                1 => String::new(),
-                others => format!(" (and {} more of {values} values)", others - 1),
-            };
-            let expected = &candidate.format;
-            return Err(Doubt {
-                line: *line,
-                problem: format!(
-                    "expected a date as {expected}, found {}{how_many}",
-                    quoted(text)
-                ),
-                remedy: self.marks_or(&format!("{CORRECT}, or list the column under `exclude`")),
-            });
+            let (expected, how_many) = (&candidate.format, self.and_more(candidate.others));
+            let found = quoted(text);
+            return Err(DataError::data(
+                format!("expected a date as {expected}, found {found}{how_many}"),
+                self.marks_or(&format!("{CORRECT}, or list the column under `exclude`")),
+            )
+            .on_line(*line));
         }
         if self.numbers == 0 && self.has_categories() {
             return Ok(ColumnType::Category { by_value: true });
@@ -277,6 +255,14 @@ impl Summary {
             format!("{problem}: {distinct} are too many to be categories"),
             remedy,
         ))
+    }
+
+    /// How many values are wrong beside the first, in words.
+    fn and_more(&self, wrong: u64) -> String {
+        match wrong {
+            1 => String::new(),
+            wrong => format!(" (and {} more of {} values)", wrong - 1, self.values),
+        }
     }
 
     /// What to do about values of another type, if they are not all [markers](Self::markers).
@@ -348,21 +334,23 @@ impl Summary {
     }
 
     /// That values are missing where the policy allows none.
-    fn missing(&self, plan: &Plan, column: &PlannedColumn) -> Option<Doubt> {
+    fn missing(&self, plan: &Plan, column: &PlannedColumn) -> Option<DataError> {
         let (line, text) = self.first_missing.as_ref()?;
-        if column.missing != trainyard_core::schema::Missing::Error {
+        if column.missing != Missing::Error {
             return None;
         }
-        let error = plan.missing_value(text);
-        let problem = match self.missing {
-            1 => error.problem,
-            missing => format!("{} (and {} more)", error.problem, missing - 1),
-        };
-        Some(Doubt {
-            line: *line,
-            problem,
-            remedy: error.remedy,
-        })
+        let mut error = plan.missing_value(text).on_line(*line);
+        if self.missing > 1 {
+            error.problem += &format!(" (and {} more)", self.missing - 1);
+        }
+        Some(error)
+    }
+
+    /// That the column is said to hold dates, and their format cannot be told.
+    fn no_date(&self) -> DataError {
+        let remedy = "give the column its `dateFormat` under `columns`, such as \"%d.%m.%Y\"";
+        DataError::data("the values are dates in no format that is tried", remedy)
+            .on_line(self.first_line)
     }
 }
 
@@ -385,7 +373,7 @@ pub(crate) fn types<'a>(
     let plan = Plan::training(records.header(), options, &InferredTypes::new(), task)?;
     let (_, summaries) = summarize(records, &plan.columns, &plan.reading, limits)?;
     let mut inferred = InferredTypes::new();
-    let mut wrong: Vec<(&str, Doubt)> = Vec::new();
+    let mut wrong: Vec<DataError> = Vec::new();
     for (column, summary) in plan.columns.iter().zip(&summaries) {
         let doubt = match (summary.guess(), column.dates) {
             (Ok(kind @ ColumnType::Date { .. }), _) => {
@@ -404,14 +392,11 @@ pub(crate) fn types<'a>(
             }
             (Err(doubt), _) => Some(doubt),
         };
-        wrong.extend(
-            doubt
-                .or_else(|| summary.missing(&plan, column))
-                .map(|doubt| (&*column.name, doubt)),
-        );
+        let doubt = doubt.or_else(|| summary.missing(&plan, column));
+        wrong.extend(doubt.map(|doubt| doubt.in_column(&column.name)));
     }
     match wrong.is_empty() {
-        false => Err(told(&wrong)),
+        false => Err(told(wrong)),
         true if inferred.is_empty() => Err(failed),
         true => Ok(inferred),
     }
@@ -443,34 +428,22 @@ pub(crate) fn summarize(
     Ok((rows, summaries))
 }
 
-impl Summary {
-    /// That the column is said to hold dates, and their format cannot be told.
-    fn no_date(&self) -> Doubt {
-        Doubt {
-            line: self.first_line,
-            problem: "the values are dates in no format that is tried".into(),
-            remedy: "give the column its `dateFormat` under `columns`, such as \"%d.%m.%Y\"".into(),
-        }
-    }
-}
-
 /// One error about all columns that are wrong.
-fn told(wrong: &[(&str, Doubt)]) -> DataError {
-    if let [(name, doubt)] = wrong {
-        return DataError::data(&*doubt.problem, &*doubt.remedy)
-            .in_column(name)
-            .on_line(doubt.line);
+fn told(mut wrong: Vec<DataError>) -> DataError {
+    if wrong.len() == 1 {
+        return wrong.remove(0);
     }
-    let each = wrong.iter().take(TOLD).map(|(name, doubt)| {
-        let Doubt {
-            line,
-            problem,
-            remedy,
-        } = doubt;
-        format!("{} on line {line}: {problem}; {remedy}", quoted(name))
+    let name = |doubt: &DataError| format!("\"{}\"", doubt.column.as_deref().unwrap_or_default());
+    let each = wrong.iter().take(TOLD).map(|doubt| {
+        let (name, line) = (name(doubt), doubt.line.unwrap_or_default());
+        format!("{name} on line {line}: {}; {}", doubt.problem, doubt.remedy)
     });
     let each: Vec<String> = each.collect();
-    let more: Vec<&str> = wrong.iter().skip(TOLD).map(|(name, _)| *name).collect();
+    let more: Vec<&str> = wrong
+        .iter()
+        .skip(TOLD)
+        .filter_map(|doubt| doubt.column.as_deref())
+        .collect();
     let more = match more.is_empty() {
         true => String::new(),
         false => format!(" | and the columns {}", few(&more)),

@@ -90,7 +90,7 @@ pub enum Advice {
     MayBeCategories,
 }
 
-/// Tells what a CSV file holds. The delimiter is told from the header where none is given; `missing_values` stand for
+/// Tells what a CSV file holds. The delimiter is told from the header; `missing_values` stand for
 /// missing values beside an empty field, `NA` and `NaN`. `name` stands for the file in errors.
 ///
 /// # Errors
@@ -98,16 +98,14 @@ pub enum Advice {
 pub fn inspect_csv(
     name: &str,
     reader: impl Read,
-    delimiter: Option<u8>,
     missing_values: &[String],
     limits: &Limits,
 ) -> Result<TableReport, DataError> {
-    inspect(reader, delimiter, missing_values, limits).map_err(|e| e.in_file(name))
+    inspect(reader, missing_values, limits).map_err(|e| e.in_file(name))
 }
 
 fn inspect(
     reader: impl Read,
-    delimiter: Option<u8>,
     missing_values: &[String],
     limits: &Limits,
 ) -> Result<TableReport, DataError> {
@@ -115,7 +113,7 @@ fn inspect(
     let mut head = Vec::new();
     let read = source.by_ref().take(HEAD as u64).read_to_end(&mut head);
     read.map_err(|e| crate::files::cannot("read", &e))?;
-    let delimiter = delimiter.unwrap_or_else(|| sniff(&head));
+    let delimiter = sniff(&head);
     let source = Box::new(Cursor::new(head).chain(source));
     let records = Records::new(source, delimiter, limits)?;
     let options = CsvOptions {
@@ -171,8 +169,7 @@ fn column(summary: &Summary) -> ColumnReport {
         .iter()
         .map(ToString::to_string)
         .collect();
-    let guess = summary.guess();
-    let (kind, date_format) = match &guess {
+    let (kind, date_format) = match summary.guess() {
         Ok(columns::ColumnType::Number) => (Some(ColumnType::Number), None),
         Ok(columns::ColumnType::Category { .. }) => (Some(ColumnType::Category), None),
         Ok(columns::ColumnType::Boolean) => (Some(ColumnType::Boolean), None),
@@ -193,10 +190,9 @@ fn column(summary: &Summary) -> ColumnReport {
                 }
             }
             None => {
-                let problem = doubt.problem.clone();
                 advice.push(Advice::Unreadable {
-                    line: doubt.line,
-                    problem,
+                    line: doubt.line.unwrap_or_default(),
+                    problem: doubt.problem,
                 });
                 (None, None)
             }
@@ -215,16 +211,23 @@ fn column(summary: &Summary) -> ColumnReport {
         advice.push(Advice::MayBeCategories);
     }
     ColumnReport {
+        name: summary.name.clone(),
+        kind,
+        date_format,
+        values: summary.values,
+        missing: summary.missing,
+        numbers: summary.numbers,
+        markers: summary.marks().cloned().collect(),
+        whole: summary.whole,
+        distinct: (!summary.many).then_some(distinct),
+        range: summary.range,
+        top: top(summary),
         advice,
-        ..plainly(summary, kind, date_format)
     }
 }
 
-fn plainly(
-    summary: &Summary,
-    kind: Option<ColumnType>,
-    date_format: Option<String>,
-) -> ColumnReport {
+/// The most frequent values. Of many only the first to occur were counted, so there are none.
+fn top(summary: &Summary) -> Vec<(String, u64)> {
     let mut top: Vec<(String, u64)> = summary
         .counts
         .iter()
@@ -237,20 +240,6 @@ fn plainly(
             .then(value(a).total_cmp(&value(b)))
             .then(a.cmp(b))
     });
-    // Of many values only the first to occur were counted.
     top.truncate(if summary.many { 0 } else { SHOWN });
-    ColumnReport {
-        name: summary.name.clone(),
-        kind,
-        date_format,
-        values: summary.values,
-        missing: summary.missing,
-        numbers: summary.numbers,
-        markers: summary.marks().cloned().collect(),
-        whole: summary.whole,
-        distinct: (!summary.many).then_some(summary.counts.len()),
-        range: summary.range,
-        top,
-        advice: Vec::new(),
-    }
+    top
 }

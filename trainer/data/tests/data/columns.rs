@@ -354,7 +354,7 @@ fn c09_a_report_tells_types_gaps_and_what_to_do() {
         })
         .collect();
     let text = format!("id;who;grade;gap;day;one\n{rows}");
-    let report = inspect_csv("a.csv", text.as_bytes(), None, &[], &Limits::default()).unwrap();
+    let report = inspect_csv("a.csv", text.as_bytes(), &[], &Limits::default()).unwrap();
     assert_eq!((report.delimiter, report.rows), (';', 60));
     let column = |index: usize| &report.columns[index];
     assert_eq!(column(0).advice, [Advice::NumbersRows]);
@@ -383,7 +383,6 @@ fn c12_what_only_looks_like_a_type_is_not_taken_for_it() {
         let report = inspect_csv(
             "a.csv",
             format!("a,y\n{rows}").as_bytes(),
-            None,
             &[],
             &Limits::default(),
         )
@@ -412,7 +411,6 @@ fn c12_a_rank_is_no_row_number() {
         let report = inspect_csv(
             "a.csv",
             format!("a,y\n{rows}").as_bytes(),
-            None,
             &[],
             &Limits::default(),
         )
@@ -451,7 +449,7 @@ fn c13_a_date_that_is_none_is_named_with_its_line() {
     let declared =
         unscaled(|csv| csv.columns = vec![column("d", |d| d.kind = Some(ColumnType::Date))]);
     assert_error("declared", load_csv(text.as_str(), &declared), &fragments);
-    let report = inspect_csv("a.csv", text.as_bytes(), None, &[], &Limits::default()).unwrap();
+    let report = inspect_csv("a.csv", text.as_bytes(), &[], &Limits::default()).unwrap();
     assert_eq!(report.columns[0].kind, Some(ColumnType::Date));
     assert_eq!(
         report.columns[0].advice,

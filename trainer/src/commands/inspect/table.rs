@@ -18,7 +18,7 @@ use crate::ui::format::{count, significant, thousands};
 pub fn read(path: &Path, missing_values: &[String]) -> Result<TableReport> {
     let shown = path.display().to_string();
     let file = trainyard_files::open(path).with_context(|| format!("cannot open {shown}"))?;
-    inspect_csv(&shown, file, None, missing_values, &limits())
+    inspect_csv(&shown, file, missing_values, &limits())
         .map_err(|error| BadInput(error.to_string()).into())
 }
 
@@ -105,7 +105,7 @@ fn values(column: &ColumnReport) -> String {
 }
 
 /// What to do about a column, as a sentence.
-pub fn told(advice: &Advice) -> String {
+fn told(advice: &Advice) -> String {
     match advice {
         Advice::Unreadable { line, problem } => format!(
             "line {line}: {problem}; list it under `exclude`, or under `categorical` if its values are categories"
