@@ -201,6 +201,11 @@ pub enum DatePart {
     Hour,
 }
 
+/// Whether values can be scaled by these.
+fn usable(mean: f64, std: f64) -> bool {
+    mean.is_finite() && std.is_finite() && std > 0.0
+}
+
 impl ColumnKind {
     /// Inputs that the column becomes, without an indicator.
     pub fn width(&self) -> usize {
@@ -214,7 +219,6 @@ impl ColumnKind {
     /// What the type cannot say is wrong with the column `name`.
     fn problem(&self, name: &str) -> Option<String> {
         let unusable = || Some(format!("column {name} has no usable mean or deviation"));
-        let usable = |mean: f64, std: f64| mean.is_finite() && std.is_finite() && std > 0.0;
         match self {
             Self::Numeric { mean, std, fill } if !(usable(*mean, *std) && fill.is_finite()) => {
                 unusable()
@@ -394,9 +398,9 @@ impl ArrayInput {
         if self.mean.len() as u64 != groups || self.std.len() as u64 != groups {
             return Some(format!("{groups} means and deviations expected"));
         }
-        let usable = self.mean.iter().all(|m| m.is_finite())
-            && self.std.iter().all(|s| s.is_finite() && *s > 0.0);
-        (!usable).then(|| "a mean or deviation is not usable".to_owned())
+        let mut scales = self.mean.iter().zip(&self.std);
+        let all = scales.all(|(mean, std)| usable(*mean, *std));
+        (!all).then(|| "a mean or deviation is not usable".to_owned())
     }
 }
 

@@ -94,6 +94,20 @@ fn lacking(leaves: Vec<u32>) -> impl Fn(PeerId) -> Answer {
     }
 }
 
+/// Another process joins as worker 0, in place of the `times`-th one.
+fn rejoin(bench: &mut Bench, times: u64) {
+    let mut again = worker(0);
+    again.incarnation += times;
+    bench.say(WORKERS[0], ToCoordinator::Join(again));
+}
+
+/// Worker 0 has received the newest version.
+fn ready(bench: &mut Bench) {
+    let version = bench.coordinator.record().step;
+    let chunks = 0;
+    bench.say(WORKERS[0], ToCoordinator::Ready { version, chunks });
+}
+
 fn named(bench: &Bench) -> Vec<String> {
     let stuck = bench.coordinator.progress().stuck;
     stuck
@@ -181,9 +195,7 @@ fn t34_a_worker_alone_that_waits_is_replaced_first_and_its_server_when_that_does
     let (refused, ..) = stand_still(&mut bench, seconds(60), waiting);
     assert_eq!(refused, [WORKERS[0]]);
     // The next one does not even receive its first version.
-    let mut again = worker(0);
-    again.incarnation += 1;
-    bench.say(WORKERS[0], ToCoordinator::Join(again));
+    rejoin(&mut bench, 1);
     let (refused, ..) = stand_still(&mut bench, seconds(60), waiting);
     assert_eq!(refused, [SERVERS[1]]);
 }
@@ -285,9 +297,7 @@ fn t34_a_newcomer_is_given_time() {
     let answers = |_| Answer::Servers(vec![0, 1]);
     // However long nobody was there.
     stand_still(&mut bench, seconds(100), answers);
-    let mut again = worker(0);
-    again.incarnation += 1;
-    bench.say(WORKERS[0], ToCoordinator::Join(again));
+    rejoin(&mut bench, 1);
     let (refused, after, _) = stand_still(&mut bench, seconds(100), answers);
     assert_eq!(refused, [WORKERS[0]]);
     assert!(after >= seconds(10), "{after:?}");
@@ -316,14 +326,8 @@ fn t34_where_a_second_worker_does_no_better_it_is_the_server() {
     bench.say(SERVERS[0], ToCoordinator::Applied { version: 4 });
     let (refused, ..) = stand_still(&mut bench, seconds(60), lacking(vec![0, 1, 2, 3]));
     assert_eq!(refused, [WORKERS[0]]);
-    let mut again = worker(0);
-    again.incarnation += 1;
-    bench.say(WORKERS[0], ToCoordinator::Join(again));
-    let ready = ToCoordinator::Ready {
-        version: 3,
-        chunks: 0,
-    };
-    bench.say(WORKERS[0], ready);
+    rejoin(&mut bench, 1);
+    ready(&mut bench);
     let (refused, ..) = stand_still(&mut bench, seconds(60), lacking(vec![0, 1, 2, 3]));
     assert_eq!(refused, [SERVERS[1]], "server 0 has got all");
 }
@@ -422,15 +426,9 @@ fn t34_a_job_that_becomes_very_slow_goes_on() {
             }
             replaced += 1;
             assert!(replaced <= 3, "each is given more time than the one before");
-            let mut again = worker(0);
-            again.incarnation += 1;
-            bench.say(WORKERS[0], ToCoordinator::Join(again));
+            rejoin(&mut bench, 1);
             stand_still(&mut bench, seconds(5), &answers);
-            let ready = ToCoordinator::Ready {
-                version: bench.coordinator.record().step,
-                chunks: 0,
-            };
-            bench.say(WORKERS[0], ready);
+            ready(&mut bench);
         }
         bench.step();
     }
@@ -453,14 +451,8 @@ fn t34_a_job_that_is_fast_for_a_moment_after_each_restart_goes_on() {
         let (refused, ..) = stand_still(&mut bench, seconds(60), &answers);
         if !refused.is_empty() {
             replaced += 1;
-            let mut again = worker(0);
-            again.incarnation += replaced;
-            bench.say(WORKERS[0], ToCoordinator::Join(again));
-            let ready = ToCoordinator::Ready {
-                version: bench.coordinator.record().step,
-                chunks: 0,
-            };
-            bench.say(WORKERS[0], ready);
+            rejoin(&mut bench, replaced);
+            ready(&mut bench);
         }
         bench.step();
     }

@@ -4,8 +4,11 @@ mod artifact;
 mod run;
 mod table;
 
+use std::io::Write;
+
 use anyhow::{Result, bail};
 use clap::Args;
+use serde::Serialize;
 use trainyard_runtime::artifact::{FILES, MODEL, PROVENANCE};
 use trainyard_runtime::exit::{BadInput, ExitCode};
 use trainyard_runtime::output::Shown;
@@ -43,10 +46,8 @@ pub fn run(args: InspectArgs) -> Result<ExitCode> {
     {
         if path.exists() {
             let report = read_table(path, &args.missing_value)?;
-            return print::to_stdout(ExitCode::Done, |out| match args.json {
-                true => Ok(writeln!(out, "{}", serde_json::to_string(&report)?)?),
-                false => table::write(&report, out),
-            });
+            let write = |out: &mut dyn Write| table::write(&report, out);
+            return show(&report, true, args.json, write);
         }
         let shown = path.display();
         bail!(BadInput(format!(
@@ -58,24 +59,27 @@ pub fn run(args: InspectArgs) -> Result<ExitCode> {
     let path = files.path();
     if path.join(MODEL).exists() || path.join(PROVENANCE).exists() {
         let report = artifact::Report::read(path, place)?;
-        let exit = if report.is_sound() {
-            ExitCode::Done
-        } else {
-            ExitCode::BadInput
-        };
-        return print::to_stdout(exit, |out| match args.json {
-            true => Ok(writeln!(out, "{}", serde_json::to_string(&report)?)?),
-            false => report.write(&mut Shown(out)),
-        });
+        let write = |out: &mut dyn Write| report.write(&mut Shown(out));
+        return show(&report, report.is_sound(), args.json, write);
     }
     let report = run::Report::read(place, args.verify, args.json)?;
-    let exit = if report.is_sound() {
-        ExitCode::Done
-    } else {
-        ExitCode::BadInput
+    let write = |out: &mut dyn Write| report.write(&mut Shown(out));
+    show(&report, report.is_sound(), args.json, write)
+}
+
+/// Prints a report: as JSON, or for people as `write` does.
+fn show(
+    report: &impl Serialize,
+    is_sound: bool,
+    json: bool,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<ExitCode> {
+    let exit = match is_sound {
+        true => ExitCode::Done,
+        false => ExitCode::BadInput,
     };
-    print::to_stdout(exit, |out| match args.json {
-        true => Ok(writeln!(out, "{}", serde_json::to_string(&report)?)?),
-        false => report.write(&mut Shown(out)),
+    print::to_stdout(exit, |out| match json {
+        true => Ok(writeln!(out, "{}", serde_json::to_string(report)?)?),
+        false => write(out),
     })
 }
