@@ -83,10 +83,17 @@ pub(crate) fn spec() -> Vec<Rule> {
         rule_at(
             ".training.earlyStopping.metric",
             "!has(self.training.earlyStopping) || self.training.earlyStopping.metric in \
-             (has(self.task.regression) ? ['loss', 'rmse', 'r2'] : \
-             has(self.task.multiclassClassification) ? ['loss', 'accuracy', 'f1'] : ['loss', 'accuracy', 'auc', 'f1'])",
-            "metric must suit the task: loss, rmse or r2 for regression; loss, accuracy, auc or f1 for binaryClassification; \
-             loss, accuracy or f1 for multiclassClassification",
+             (has(self.task.regression) ? ['loss', 'rmse', 'mae', 'mape', 'r2'] : \
+             has(self.task.multiclassClassification) ? ['loss', 'accuracy', 'precision', 'recall', 'f1'] : \
+             ['loss', 'accuracy', 'precision', 'recall', 'f1', 'auc', 'prAuc'])",
+            "metric must suit the task: loss, rmse, mae, mape or r2 for regression; loss, accuracy, precision, recall or f1 for classification, \
+             and auc or prAuc too for binaryClassification",
+        ),
+        rule_at(
+            ".task.regression",
+            "!has(self.task.regression) || !has(self.task.regression.loss) || !has(self.task.regression.loss.poisson) || \
+             !has(self.task.regression.targetNormalization) || self.task.regression.targetNormalization != 'Standardize'",
+            "the loss poisson is of counts, which are not scaled: leave targetNormalization out",
         ),
         rule_at(
             ".data.train",
@@ -131,9 +138,17 @@ pub(crate) fn workers<Settings: JsonSchema>() -> Vec<Rule> {
 pub(crate) fn data() -> Vec<Rule> {
     vec![rule_at(
         ".validation",
-        "!has(self.validation) || has(self.validation.fraction) || (has(self.validation.csv) == has(self.train.csv) && \
+        "!has(self.validation) || has(self.validation.fraction) || has(self.validation.split) || (has(self.validation.csv) == has(self.train.csv) && \
          has(self.validation.npy) == has(self.train.npy) && has(self.validation.idx) == has(self.train.idx))",
         "validation must have the format of train, or be a fraction of it",
+    )]
+}
+
+/// Rules of `spec.data.validation.split`.
+pub(crate) fn split() -> Vec<Rule> {
+    vec![rule(
+        "[has(self.groupBy), has(self.orderBy), has(self.stratify) && self.stratify].filter(rule, rule).size() <= 1",
+        "groupBy, orderBy and stratify exclude each other",
     )]
 }
 

@@ -3,7 +3,8 @@
 use std::io::{self, Read};
 
 use trainyard_data::{
-    Files, LoadOptions, Normalization, SourceSpec, Validation, encode_array, encode_labels, load,
+    ClassWeights, Files, LoadOptions, Normalization, SourceSpec, Validation, encode_array,
+    encode_labels, load,
 };
 
 use crate::archive;
@@ -49,6 +50,7 @@ pub fn run(input: &[u8]) -> bool {
     let options = LoadOptions {
         task: task(how),
         positive: None,
+        class_weights: ClassWeights::None,
         train,
         validation: match how & 8 {
             0 => Validation::None,
@@ -58,6 +60,9 @@ pub fn run(input: &[u8]) -> bool {
             0 => Normalization::Standardize,
             _ => Normalization::None,
         },
+        target: Normalization::Standardize,
+        link: None,
+        threshold: None,
         seed: 7,
         schema: None,
         limits: limits(),
@@ -75,6 +80,6 @@ pub fn run(input: &[u8]) -> bool {
     assert_eq!(bits(&features.table.features), bits(&data.train.features));
     let labels = encode_labels(schema, "y", files.find("y").unwrap_or_default(), &limits());
     let labels = labels.expect("they were labels before");
-    assert_eq!(bits(&labels), bits(&data.train.labels));
+    assert_eq!(bits(&labels.encoded), bits(&data.train.labels));
     true
 }

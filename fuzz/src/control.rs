@@ -207,7 +207,7 @@ fn committed(commit: Commit) -> Event {
         } => {
             again(&CoordinatorState {
                 record,
-                metrics: Some(metrics),
+                metrics: Some(*metrics),
             });
             assert!(source.check().is_ok());
             return Event::Completed;

@@ -3,8 +3,9 @@
 use std::io::{self, Read};
 
 use trainyard_data::{
-    ColumnOptions, ColumnType, CsvOptions, Dataset, Files, InputSchema, Limits, LoadOptions,
-    Missing, MissingPolicy, Normalization, SourceSpec, Task, Validation, encode_csv, load,
+    ClassWeights, ColumnOptions, ColumnType, CsvOptions, Dataset, Files, InputSchema, Limits,
+    LoadOptions, Missing, MissingPolicy, Normalization, SourceSpec, Task, Validation, encode_csv,
+    load,
 };
 
 use crate::again;
@@ -115,6 +116,7 @@ fn options(how: u8, text: &[u8]) -> LoadOptions {
     LoadOptions {
         task: task(how),
         positive: None,
+        class_weights: ClassWeights::None,
         train: SourceSpec::Csv(CsvOptions {
             categorical: match has(2) {
                 true => vec!["c".into()],
@@ -144,6 +146,9 @@ fn options(how: u8, text: &[u8]) -> LoadOptions {
             true => Normalization::None,
             false => Normalization::Standardize,
         },
+        target: Normalization::Standardize,
+        link: None,
+        threshold: None,
         seed: 7,
         schema: None,
         limits: limits(),

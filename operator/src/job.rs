@@ -322,7 +322,7 @@ fn uris(object: &TrainingJob) -> Vec<(String, &str)> {
         }
     }
     match &data.validation {
-        None | Some(Validation::Fraction(_)) => {}
+        None | Some(Validation::Fraction(_) | Validation::Split(_)) => {}
         Some(Validation::Csv(csv)) => add("validation.csv.uri", &csv.uri),
         Some(Validation::Npy(npy)) => {
             add("validation.npy.features", &npy.features);

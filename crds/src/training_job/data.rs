@@ -61,7 +61,8 @@ pub enum Dataset {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Validation {
-    /// Share of the training rows that is set aside; between 0 and 1, both excluded. The seed chooses them, whatever their labels are.
+    /// Share of the training rows that is set aside; between 0 and 1, both excluded. The seed chooses them: of each class its share, in jobs that were begun
+    /// when this was so, and for a regression any rows.
     Fraction(
         #[schemars(
             range(min = 0.0, max = 1.0),
@@ -69,12 +70,35 @@ pub enum Validation {
         )]
         f64,
     ),
+    /// Share of the training rows that is set aside by a rule.
+    Split(Split),
     /// A table with the columns of the training table.
     Csv(CsvFile),
     /// Two NumPy arrays.
     Npy(NpySource),
     /// Two IDX files.
     Idx(IdxSource),
+}
+
+/// Which rows are set aside.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::rules::split()))]
+pub struct Split {
+    /// Share of the rows; with `groupBy`, of the groups.
+    #[schemars(range(min = 0.0, max = 1.0), extend("exclusiveMinimum" = true, "exclusiveMaximum" = true))]
+    pub fraction: f64,
+    /// Whether each class has its share of the rows that are set aside. Without it, it has for a classification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stratify: Option<bool>,
+    /// Column that names the group of a row, such as a patient or a household: all rows of a group are on one side. It is no input of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub group_by: Option<String>,
+    /// Column of numbers or dates, such as the time of a measurement: the rows that come last by it are set aside. It is an input, unless `exclude` lists it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub order_by: Option<String>,
 }
 
 /// A CSV table and how it is read.
@@ -92,6 +116,10 @@ pub struct CsvSource {
     #[serde(default = "default_delimiter")]
     #[schemars(length(min = 1, max = 1), regex(pattern = r"^[\t\x20-\x7e]$"))]
     pub delimiter: String,
+    /// Name of the column with what each row counts in training, a number of 0 or more. It is no input of the model, and metrics count all rows alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub weight: Option<String>,
     /// Names of columns that are not used.
     #[serde(default)]
     #[schemars(length(max = 1024), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "set"))]
@@ -127,6 +155,9 @@ impl CsvSource {
     /// The first set of the defaults that determine the model that knows all that is said here: see
     /// [`super::TrainingJobSpec::defaults`]. Programs that know an older set alone would leave a newer field out without a word.
     pub(super) fn defaults(&self) -> u32 {
+        if self.weight.is_some() {
+            return 4;
+        }
         if !self.columns.is_empty()
             || !self.missing_values.is_empty()
             || self.missing == MissingPolicy::Impute

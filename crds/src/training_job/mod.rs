@@ -15,9 +15,9 @@ mod volume;
 pub use checkpoint::{Checkpoint, S3Storage, Storage};
 pub use data::{
     ColumnMissing, ColumnType, CsvColumn, CsvFile, CsvSource, Data, Dataset, DatePart, IdxSource,
-    MissingPolicy, Normalization, NpySource, S3Connection, UnnamedColumns, Validation,
+    MissingPolicy, Normalization, NpySource, S3Connection, Split, UnnamedColumns, Validation,
 };
-pub use model::{Activation, Cnn, ConvBlock, Mlp, Model, Task};
+pub use model::{Activation, ClassWeights, Cnn, ConvBlock, Mlp, Model, RegressionLoss, Task};
 pub use optimizer::{Adagrad, Adam, AdamW, Optimizer, Sgd};
 pub use origin::{InitialModel, ResumeFrom};
 pub use pod::{ImagePullPolicy, PodSettings};
@@ -176,8 +176,32 @@ impl TrainingJobSpec {
             Dataset::Npy(_) | Dataset::Idx(_) => 1,
         };
         let early = self.training.early_stopping.as_ref();
-        let undefined = early.is_some_and(|early| matches!(early.metric, Metric::Auc | Metric::R2));
-        newest.min(of_columns.max(if undefined { 2 } else { 1 }))
+        let of_metric = early.map_or(1, |early| match early.metric {
+            Metric::Loss | Metric::Accuracy | Metric::F1 | Metric::Rmse => 1,
+            Metric::Auc | Metric::R2 => 2,
+            Metric::Precision | Metric::Recall | Metric::PrAuc | Metric::Mae | Metric::Mape => 4,
+        });
+        let of_task = match &self.task {
+            Task::Regression { .. } => 4,
+            Task::BinaryClassification {
+                positive: _,
+                class_weights: None,
+                label_smoothing: None,
+                threshold: None,
+            }
+            | Task::MulticlassClassification {
+                class_weights: None,
+                label_smoothing: None,
+            } => 1,
+            Task::BinaryClassification { .. } | Task::MulticlassClassification { .. } => 4,
+        };
+        // Of classes, a fraction has each its share.
+        let of_split = match &self.data.validation {
+            Some(Validation::Split(_)) => 4,
+            Some(Validation::Fraction(_)) if !matches!(self.task, Task::Regression { .. }) => 4,
+            _ => 1,
+        };
+        newest.min(of_columns.max(of_task).max(of_metric).max(of_split))
     }
 }
 

@@ -1,24 +1,97 @@
 //! What is learned (`spec.task`) and with which network (`spec.model`).
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Normalization;
+
 /// What the model learns to predict.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Task {
     /// One of two classes: one output, binary cross-entropy with logits.
+    #[serde(rename_all = "camelCase")]
     BinaryClassification {
         /// The class that the model looks for, as the data names it, such as `churned` or `"1"`: f1 is its f1, and the output is its logit. The class that
         /// sorts last, by value if both are numbers, if it is absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1, max = 256))]
         positive: Option<String>,
+        /// What the rows of each class count in training; 1 if nothing is said here. Metrics count all rows alike.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class_weights: Option<ClassWeights>,
+        /// Share of each label that is moved to one half, against overconfidence; 0 if nothing is said here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 0.0, max = 1.0), extend("exclusiveMaximum" = true))]
+        label_smoothing: Option<f64>,
+        /// The probability above which `positive` is predicted; 0.5 if nothing is said here. It decides predictions, accuracy, precision, recall and f1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 0.0, max = 1.0), extend("exclusiveMinimum" = true, "exclusiveMaximum" = true))]
+        threshold: Option<f64>,
     },
     /// One of several classes: one output a class, softmax cross-entropy.
-    MulticlassClassification {},
-    /// A number: one output, mean squared error.
-    Regression {},
+    #[serde(rename_all = "camelCase")]
+    MulticlassClassification {
+        /// What the rows of each class count in training; 1 if nothing is said here. Metrics count all rows alike.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class_weights: Option<ClassWeights>,
+        /// Share of each label that is spread over all classes, against overconfidence; 0 if nothing is said here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 0.0, max = 1.0), extend("exclusiveMaximum" = true))]
+        label_smoothing: Option<f64>,
+    },
+    /// A number: one output, mean squared error if `loss` says nothing else.
+    #[serde(rename_all = "camelCase")]
+    Regression {
+        /// What a row's loss is: `meanSquaredError` if nothing is said here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        loss: Option<RegressionLoss>,
+        /// How the target is scaled for the model: `Standardize`, unless the job was begun when there was no other choice than `None`. Predictions and metrics
+        /// are in the units of the target; the loss is that of the scaled target.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target_normalization: Option<Normalization>,
+    },
+}
+
+/// The loss of a row of a regression. Except for `poisson` it is that of the scaled target.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum RegressionLoss {
+    /// The squared error.
+    MeanSquaredError {},
+    /// The absolute error: the model learns the median, and outliers count less.
+    MeanAbsoluteError {},
+    /// Half the squared error up to `delta`, linear beyond it: between the other two.
+    Huber {
+        /// Where the loss becomes linear, in standard deviations of the target if that is standardized.
+        #[serde(default = "default_delta")]
+        #[schemars(range(min = 0.0, max = 1_000_000_000.0), extend("exclusiveMinimum" = true))]
+        delta: f64,
+    },
+    /// Negative log-likelihood of counts, which are 0 or more: the model learns the logarithm of the rate. The target is not scaled.
+    Poisson {},
+}
+
+fn default_delta() -> f64 {
+    1.0
+}
+
+/// What the rows of each class count in training.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ClassWeights {
+    /// Each class counts as much as the others: rows / (classes x rows of the class), of the training rows.
+    Balanced {},
+    /// By the name of the class, as the data have it; classes that are not named count 1.
+    Weights(
+        #[schemars(
+            length(min = 1, max = 1024),
+            inner(range(min = 0.0, max = 1_000_000.0))
+        )]
+        BTreeMap<String, f64>,
+    ),
 }
 
 /// Architecture of the model.

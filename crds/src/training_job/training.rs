@@ -111,12 +111,22 @@ pub enum Metric {
     Loss,
     /// Share of rows classified right.
     Accuracy,
-    /// Area under the ROC curve, for binary classification.
-    Auc,
+    /// Share of the rows predicted to be of a class that are; for several classes the mean over the classes.
+    Precision,
+    /// Share of the rows of a class that are predicted to be; for several classes the mean over the classes.
+    Recall,
     /// F1 score; for several classes the mean over the classes.
     F1,
+    /// Area under the ROC curve, for binary classification.
+    Auc,
+    /// Average precision, the area under the curve of precision and recall, for binary classification.
+    PrAuc,
     /// Root of the mean squared error, for regression; lower is better.
     Rmse,
+    /// Mean absolute error, for regression; lower is better.
+    Mae,
+    /// Mean absolute error as a share of the target, for regression; lower is better.
+    Mape,
     /// Coefficient of determination, for regression.
     R2,
 }

@@ -122,6 +122,9 @@ fn evaluated(script: &mut Script, id: u64, set: RowSet, rows: u64) -> Result<()>
             detail: Detail::Regression {
                 mean: 0.0,
                 deviation: 1.0,
+                squared: 0.5,
+                absolute: 1.0,
+                relative: 0.25,
             },
         };
         let results = vec![(Block(set, 0), result)];

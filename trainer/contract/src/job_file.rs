@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 /// 2. In a CSV column that is categorical, `NA` and `NaN` are missing values, as in one of numbers; they were categories. An epoch
 ///    whose metric is undefined does not count for early stopping; it counted as no improvement.
 /// 3. The types of columns, and what is done about the missing values of each.
-pub const DEFAULTS: u32 = 3;
+/// 4. The target of a regression is standardized. A fraction for validation has each class's share. Losses, weights and thresholds.
+pub const DEFAULTS: u32 = 4;
 
 /// A job as its processes read it: a `TrainingJob` in JSON, with all defaults applied. Everything that determines the model
 /// is in `spec`.
@@ -142,10 +143,10 @@ mod tests {
             ..file
         };
         let text = serde_json::to_string(&later).expect("JSON");
-        assert!(text.ends_with(r#","defaults":4}"#), "{text}");
+        assert!(text.ends_with(r#","defaults":5}"#), "{text}");
         let error = later
             .is_a("example.org/v1", "Job")
             .expect_err("unknown defaults");
-        assert!(error.to_string().contains("defaults 4"), "{error}");
+        assert!(error.to_string().contains("defaults 5"), "{error}");
     }
 }

@@ -9,25 +9,40 @@ pub enum Metric {
     Loss,
     /// Share of rows classified right.
     Accuracy,
-    /// Binary: area under the ROC curve.
-    Auc,
+    /// Share of the rows predicted to be of a class that are.
+    Precision,
+    /// Share of the rows of a class that are predicted to be.
+    Recall,
     /// F1 score.
     F1,
+    /// Binary: area under the ROC curve.
+    Auc,
+    /// Binary: average precision, the area under the curve of precision and recall.
+    PrAuc,
     /// Regression: root of the mean squared error; lower is better.
     Rmse,
+    /// Regression: mean absolute error; lower is better.
+    Mae,
+    /// Regression: mean absolute error as a share of the target; lower is better.
+    Mape,
     /// Regression: coefficient of determination.
     R2,
 }
 
 impl Metric {
-    /// All of them, in the order in which they are shown.
-    pub const ALL: [Metric; 6] = [
+    /// All of them, those that say most first.
+    pub const ALL: [Metric; 11] = [
         Metric::Loss,
         Metric::Accuracy,
         Metric::Auc,
         Metric::F1,
+        Metric::PrAuc,
+        Metric::Precision,
+        Metric::Recall,
         Metric::Rmse,
         Metric::R2,
+        Metric::Mae,
+        Metric::Mape,
     ];
 
     /// Its name in manifests, results and JSON.
@@ -35,9 +50,14 @@ impl Metric {
         match self {
             Metric::Loss => "loss",
             Metric::Accuracy => "accuracy",
-            Metric::Auc => "auc",
+            Metric::Precision => "precision",
+            Metric::Recall => "recall",
             Metric::F1 => "f1",
+            Metric::Auc => "auc",
+            Metric::PrAuc => "prAuc",
             Metric::Rmse => "rmse",
+            Metric::Mae => "mae",
+            Metric::Mape => "mape",
             Metric::R2 => "r2",
         }
     }
@@ -45,8 +65,14 @@ impl Metric {
     /// Whether `a` improves on `b` by more than `min_delta`. Nothing is better than, or beaten by, NaN.
     pub fn better(self, a: f64, b: f64, min_delta: f64) -> bool {
         match self {
-            Metric::Loss | Metric::Rmse => a < b - min_delta,
-            Metric::Accuracy | Metric::Auc | Metric::F1 | Metric::R2 => a > b + min_delta,
+            Metric::Loss | Metric::Rmse | Metric::Mae | Metric::Mape => a < b - min_delta,
+            Metric::Accuracy
+            | Metric::Precision
+            | Metric::Recall
+            | Metric::F1
+            | Metric::Auc
+            | Metric::PrAuc
+            | Metric::R2 => a > b + min_delta,
         }
     }
 }
@@ -64,15 +90,30 @@ pub struct Metrics {
     /// Share of rows classified right.
     #[serde(skip_serializing_if = "not_finite")]
     pub accuracy: Option<f64>,
-    /// Binary: area under the ROC curve.
+    /// Binary: precision of class 1. Multiclass: its mean over the classes that were seen or predicted.
     #[serde(skip_serializing_if = "not_finite")]
-    pub auc: Option<f64>,
+    pub precision: Option<f64>,
+    /// Binary: recall of class 1. Multiclass: its mean over the classes that were seen or predicted.
+    #[serde(skip_serializing_if = "not_finite")]
+    pub recall: Option<f64>,
     /// Binary: F1 of class 1. Multiclass: its mean over the classes that were seen or predicted.
     #[serde(skip_serializing_if = "not_finite")]
     pub f1: Option<f64>,
+    /// Binary: area under the ROC curve.
+    #[serde(skip_serializing_if = "not_finite")]
+    pub auc: Option<f64>,
+    /// Binary: average precision.
+    #[serde(skip_serializing_if = "not_finite")]
+    pub pr_auc: Option<f64>,
     /// Regression: root of the mean squared error.
     #[serde(skip_serializing_if = "not_finite")]
     pub rmse: Option<f64>,
+    /// Regression: mean absolute error.
+    #[serde(skip_serializing_if = "not_finite")]
+    pub mae: Option<f64>,
+    /// Regression: mean absolute error as a share of the target.
+    #[serde(skip_serializing_if = "not_finite")]
+    pub mape: Option<f64>,
     /// Regression: coefficient of determination.
     #[serde(skip_serializing_if = "not_finite")]
     pub r2: Option<f64>,
@@ -95,9 +136,14 @@ impl Metrics {
         let value = match metric {
             Metric::Loss => self.loss,
             Metric::Accuracy => self.accuracy,
-            Metric::Auc => self.auc,
+            Metric::Precision => self.precision,
+            Metric::Recall => self.recall,
             Metric::F1 => self.f1,
+            Metric::Auc => self.auc,
+            Metric::PrAuc => self.pr_auc,
             Metric::Rmse => self.rmse,
+            Metric::Mae => self.mae,
+            Metric::Mape => self.mape,
             Metric::R2 => self.r2,
         };
         value.filter(|value| value.is_finite())

@@ -112,6 +112,9 @@ mod tests {
                     name: "label".into(),
                     classes: vec!["0".into(), "1".into()],
                     numeric: true,
+                    scale: None,
+                    link: None,
+                    threshold: None,
                 },
             },
         }

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 
 mod block;
 mod loss;
+mod objective;
 mod score;
 
 pub use block::{BlockResult, Detail, MetricsError};
-pub use loss::{bce_with_logits, cross_entropy, squared_error};
+pub use loss::{bce_with_logits, cross_entropy, huber, poisson, squared_error};
+pub use objective::{Loss, Objective};
 pub use trainyard_contract::{Metric, Metrics};
 
 /// What a model predicts; decides how labels are read. The number of classes comes with the data, which
@@ -89,7 +91,9 @@ impl TaskKind {
 ///
 /// Blocks of another task than `task` ([`BlockResult::fits`]) are left out; without rows there are no
 /// metrics.
-pub fn summarize(task: TaskKind, blocks: &[BlockResult]) -> Metrics {
+pub fn summarize(objective: impl Into<Objective>, blocks: &[BlockResult]) -> Metrics {
+    let objective = objective.into();
+    let task = objective.kind;
     let blocks: Vec<&BlockResult> = blocks.iter().filter(|block| block.fits(task)).collect();
     let rows = blocks
         .iter()
@@ -100,17 +104,22 @@ pub fn summarize(task: TaskKind, blocks: &[BlockResult]) -> Metrics {
     }
     let loss = blocks.iter().map(|block| block.loss_sum).sum::<f64>() / rows as f64;
     let metrics = match task {
-        TaskKind::Binary => score::binary(&blocks),
+        TaskKind::Binary => score::binary(&blocks, objective.cutoff),
         TaskKind::Multiclass { classes } => score::multiclass(&blocks, classes),
-        TaskKind::Regression => score::regression(&blocks, loss),
+        TaskKind::Regression => score::regression(&blocks),
     };
     let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
     Metrics {
         loss: finite(Some(loss)),
         accuracy: finite(metrics.accuracy),
-        auc: finite(metrics.auc),
+        precision: finite(metrics.precision),
+        recall: finite(metrics.recall),
         f1: finite(metrics.f1),
+        auc: finite(metrics.auc),
+        pr_auc: finite(metrics.pr_auc),
         rmse: finite(metrics.rmse),
+        mae: finite(metrics.mae),
+        mape: finite(metrics.mape),
         r2: finite(metrics.r2),
     }
 }

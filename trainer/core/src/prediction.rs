@@ -1,6 +1,7 @@
 //! From a network's outputs for a row to what a person reads: a class with probabilities, or a value.
 
 use crate::metrics::TaskKind;
+use crate::schema::Label;
 
 /// What a model predicts for a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,17 +14,23 @@ pub struct Prediction {
 
 impl Prediction {
     /// From the outputs of one row: the logit of class 1 for binary tasks, one logit a class for
-    /// multiclass tasks, the value for regression.
-    pub fn of(kind: TaskKind, outputs: &[f32]) -> Self {
+    /// multiclass tasks, the value for regression, scaled as the label is.
+    pub fn of(kind: TaskKind, label: &Label, outputs: &[f32]) -> Self {
         let values = match kind {
             TaskKind::Binary => {
                 let logit = f64::from(outputs.first().copied().unwrap_or(f32::NAN));
                 vec![sigmoid(-logit) as f32, sigmoid(logit) as f32]
             }
             TaskKind::Multiclass { .. } => softmax(outputs),
-            TaskKind::Regression => outputs.to_vec(),
+            TaskKind::Regression => outputs
+                .iter()
+                .map(|&output| label.unscaled(output))
+                .collect(),
         };
-        let class = kind.predicted_class(outputs).map(|class| class as usize);
+        let class = match (kind, outputs.first()) {
+            (TaskKind::Binary, Some(&logit)) => Some(usize::from(logit > label.cutoff())),
+            _ => kind.predicted_class(outputs).map(|class| class as usize),
+        };
         Prediction { class, values }
     }
 
@@ -61,9 +68,17 @@ mod tests {
             let sum: f32 = softmax(&logits).iter().sum();
             assert!((sum - 1.0).abs() < 1e-6, "{logits:?} add to {sum}");
         }
-        let certain = Prediction::of(TaskKind::Binary, &[200.0]);
+        let label = Label {
+            name: "y".into(),
+            classes: vec!["0".into(), "1".into()],
+            numeric: true,
+            scale: None,
+            link: None,
+            threshold: None,
+        };
+        let certain = Prediction::of(TaskKind::Binary, &label, &[200.0]);
         assert_eq!((certain.class, certain.answer()), (Some(1), 1.0));
-        let other = Prediction::of(TaskKind::Binary, &[-3.0]);
+        let other = Prediction::of(TaskKind::Binary, &label, &[-3.0]);
         assert_eq!(other.class, Some(0));
         assert!(other.answer() > 0.95);
     }

@@ -140,34 +140,117 @@ pub fn permutation(seed: u64, epoch: u64, rows: u64) -> Result<Vec<u32>, Samplin
     shuffled(Stream::new(seed, Purpose::Shuffle, epoch, 0, 0), rows)
 }
 
-/// Splits `rows` rows at random into (training, validation), both ascending.
+/// Which rows a split keeps together or apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SplitBy<'a> {
+    /// So many rows, at random.
+    Random(u64),
+    /// At random within each class, so that both sides have each class's share; the class of each row.
+    Classes(&'a [u32]),
+    /// Whole groups at random; the group of each row.
+    Groups(&'a [u32]),
+    /// The rows with the greatest values validate; the value of each row.
+    Order(&'a [f64]),
+}
+
+/// Splits rows into (training, validation), both ascending.
 ///
-/// Validation gets `rows * fraction` rows, computed in f64 and rounded to the nearest integer, a
-/// half away from zero.
+/// Validation gets `rows * fraction` rows, computed in f64 and rounded to the nearest integer, a half away from zero; of
+/// groups `groups * fraction`, rounded up, as scikit-learn's `GroupShuffleSplit`. Classes share the rows of validation by
+/// largest remainders, as its `StratifiedShuffleSplit`; of equal remainders the class with the lower number comes first.
+/// Rows of equal values keep their order.
 ///
 /// # Errors
 /// If the fraction is not strictly between 0 and 1, one side would be empty, or there are more
 /// rows than fit in 32 bits or in memory.
-pub fn split(seed: u64, rows: u64, fraction: f64) -> Result<(Vec<u32>, Vec<u32>), SamplingError> {
+pub fn split(
+    seed: u64,
+    fraction: f64,
+    by: SplitBy<'_>,
+) -> Result<(Vec<u32>, Vec<u32>), SamplingError> {
     if !(fraction > 0.0 && fraction < 1.0) {
         return Err(SamplingError::Fraction(fraction));
     }
+    let rows = by.rows();
     row_count(rows)?;
+    let stream = || Stream::new(seed, Purpose::Split, 0, 0, 0);
     let validation = libm::round(rows as f64 * fraction) as u64;
-    let train = rows.saturating_sub(validation);
-    if train == 0 || validation == 0 {
+    let mut validates = vec![false; rows as usize];
+    match by {
+        SplitBy::Random(_) => {
+            let order = shuffled(stream(), rows)?;
+            let chosen = order.iter().rev().take(validation as usize);
+            chosen.for_each(|&row| validates[row as usize] = true);
+        }
+        SplitBy::Classes(classes) => {
+            let mut open = shares(classes, validation);
+            // With a single class this is the split at random.
+            for &row in shuffled(stream(), rows)?.iter().rev() {
+                let open = &mut open[classes[row as usize] as usize];
+                validates[row as usize] = *open > 0;
+                *open = open.saturating_sub(1);
+            }
+        }
+        SplitBy::Groups(groups) => {
+            let count = groups.iter().max().map_or(0, |last| u64::from(*last) + 1);
+            let chosen = libm::ceil(count as f64 * fraction) as usize;
+            let mut is_chosen = vec![false; count as usize];
+            let order = shuffled(stream(), count)?;
+            order
+                .iter()
+                .rev()
+                .take(chosen)
+                .for_each(|&group| is_chosen[group as usize] = true);
+            for (validates, group) in validates.iter_mut().zip(groups) {
+                *validates = is_chosen[*group as usize];
+            }
+        }
+        SplitBy::Order(values) => {
+            let mut order: Vec<u32> = (0..rows as u32).collect();
+            order.sort_by(|a, b| values[*a as usize].total_cmp(&values[*b as usize]));
+            let chosen = order.iter().rev().take(validation as usize);
+            chosen.for_each(|&row| validates[row as usize] = true);
+        }
+    }
+    let (chosen, train): (Vec<u32>, Vec<u32>) =
+        (0..rows as u32).partition(|&row| validates[row as usize]);
+    if train.is_empty() || chosen.is_empty() {
         return Err(SamplingError::EmptySplit {
             rows,
             fraction,
-            train,
-            validation,
+            train: train.len() as u64,
+            validation: chosen.len() as u64,
         });
     }
-    let mut order = shuffled(Stream::new(seed, Purpose::Split, 0, 0, 0), rows)?;
-    let mut chosen = order.split_off(train as usize);
-    order.sort_unstable();
-    chosen.sort_unstable();
-    Ok((order, chosen))
+    Ok((train, chosen))
+}
+
+impl SplitBy<'_> {
+    fn rows(&self) -> u64 {
+        match self {
+            SplitBy::Random(rows) => *rows,
+            SplitBy::Classes(of) | SplitBy::Groups(of) => of.len() as u64,
+            SplitBy::Order(values) => values.len() as u64,
+        }
+    }
+}
+
+/// How many of `validation` rows each class gets.
+fn shares(classes: &[u32], validation: u64) -> Vec<u64> {
+    let mut counts = vec![0u64; classes.iter().max().map_or(0, |last| *last as usize + 1)];
+    classes
+        .iter()
+        .for_each(|&class| counts[class as usize] += 1);
+    let exact = |count: u64| count as f64 / classes.len() as f64 * validation as f64;
+    let mut shares: Vec<u64> = counts.iter().map(|&count| exact(count) as u64).collect();
+    let mut by_remainder: Vec<usize> = (0..counts.len()).collect();
+    let remainder = |class: usize| exact(counts[class]) - exact(counts[class]).floor();
+    by_remainder.sort_by(|&a, &b| remainder(b).total_cmp(&remainder(a)));
+    let left = validation.saturating_sub(shares.iter().sum());
+    for &class in by_remainder.iter().take(left as usize) {
+        shares[class] += 1;
+    }
+    shares
 }
 
 fn row_count(rows: u64) -> Result<u32, SamplingError> {

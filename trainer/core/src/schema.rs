@@ -286,7 +286,7 @@ pub struct ArrayInput {
 }
 
 /// What is predicted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Label {
     /// Name of the label's column; `label` for arrays.
@@ -297,6 +297,60 @@ pub struct Label {
     pub classes: Vec<String>,
     /// Whether all classes are numbers, which then compare by value (`1` and `1.0` are one).
     pub numeric: bool,
+    /// How the target of a regression is scaled for the model; not at all if nothing is said here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<TargetScale>,
+    /// What an output of a regression stands for, if not for the target itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
+    /// The probability above which the positive class is predicted; one half if nothing is said here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+}
+
+/// What an output stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Link {
+    /// The logarithm of what is expected.
+    Log,
+}
+
+/// How the target of a regression is scaled: the model learns, and puts out, `(y - mean) / std`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetScale {
+    /// Mean of the training rows.
+    pub mean: f64,
+    /// Population standard deviation of the training rows; 1 where all targets are equal.
+    pub std: f64,
+}
+
+impl Label {
+    /// A target as the model learns it.
+    pub fn scaled(&self, target: f64) -> f32 {
+        match self.scale {
+            Some(TargetScale { mean, std }) => ((target - mean) / std) as f32,
+            None => target as f32,
+        }
+    }
+
+    /// The target that an output of the model stands for.
+    pub fn unscaled(&self, output: f32) -> f32 {
+        match (self.scale, self.link) {
+            (_, Some(Link::Log)) => libm::exp(output.into()) as f32,
+            (Some(TargetScale { mean, std }), _) => (f64::from(output) * std + mean) as f32,
+            (None, None) => output,
+        }
+    }
+
+    /// The logit above which the positive class is predicted.
+    pub fn cutoff(&self) -> f32 {
+        match self.threshold {
+            Some(threshold) => libm::log(threshold / (1.0 - threshold)) as f32,
+            None => 0.0,
+        }
+    }
 }
 
 impl InputSchema {
@@ -347,6 +401,22 @@ impl InputSchema {
                 "{classes} classes do not fit the task {:?}",
                 self.task
             ));
+        }
+        if let Some(TargetScale { mean, std }) = self.label.scale {
+            let usable = mean.is_finite() && std.is_finite() && std > 0.0;
+            if self.task != Task::Regression || !usable {
+                return Some("the target has no usable mean or deviation".to_owned());
+            }
+        }
+        if let Some(threshold) = self.label.threshold
+            && !(self.task == Task::Binary && threshold > 0.0 && threshold < 1.0)
+        {
+            return Some("the threshold is not between 0 and 1".to_owned());
+        }
+        if self.label.link.is_some()
+            && (self.task != Task::Regression || self.label.scale.is_some())
+        {
+            return Some("the link does not fit the target".to_owned());
         }
         match &self.input {
             InputKind::Columns(columns) => columns.problem(),

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::Label;
+use trainyard_core::schema::{Label, TargetScale};
 
 use crate::error::{DataError, few, quoted};
-use crate::options::Limits;
+use crate::options::{ClassWeights, Limits};
+use crate::scale::Scale;
 use crate::warnings;
 
 /// Distinct texts, numbered in the order of their first appearance.
@@ -105,6 +106,9 @@ impl RawLabels {
             name: name.to_owned(),
             classes: Vec::new(),
             numeric: true,
+            scale: None,
+            link: None,
+            threshold: None,
         };
         if let Self::Codes { names, .. } = self {
             (label.classes, label.numeric) = order(names.names());
@@ -123,6 +127,32 @@ impl RawLabels {
                 format!("expected two classes, found {found}: {shown}"),
                 "set the task to multiclassClassification or regression, or mend the labels",
             )),
+        }
+    }
+
+    /// The scale of the targets of some rows.
+    pub(crate) fn scale(&self, rows: &[u32]) -> Option<TargetScale> {
+        let Self::Targets(targets) = self else {
+            return None;
+        };
+        let Scale { mean, std } = Scale::fit(rows.iter().map(|&row| targets[row as usize]))?;
+        Some(TargetScale { mean, std })
+    }
+
+    /// The first target below 0, with its row.
+    pub(crate) fn negative(&self) -> Option<(u32, f64)> {
+        let Self::Targets(targets) = self else {
+            return None;
+        };
+        let row = targets.iter().position(|target| *target < 0.0)?;
+        Some((row as u32, targets[row]))
+    }
+
+    /// The targets as they are; none for classes.
+    pub(crate) fn targets(&self) -> Vec<f32> {
+        match self {
+            Self::Targets(targets) => targets.iter().map(|&target| target as f32).collect(),
+            Self::Codes { .. } => Vec::new(),
         }
     }
 
@@ -152,7 +182,7 @@ impl RawLabels {
         match self {
             Self::Targets(targets) => Ok(rows
                 .iter()
-                .map(|&row| targets[row as usize] as f32)
+                .map(|&row| label.scaled(targets[row as usize]))
                 .collect()),
             Self::Codes { names, codes } => {
                 let index = CategoryIndex::of(label);
@@ -190,6 +220,50 @@ impl RawLabels {
             .filter(|(_, seen)| !seen)
             .map(|(name, _)| name.clone())
             .collect()
+    }
+}
+
+/// What the rows of each class count; none if all count 1. `labels` are those of the training rows.
+pub(crate) fn weights(
+    of_classes: &ClassWeights,
+    label: &Label,
+    labels: &[f32],
+) -> Result<Option<Vec<f64>>, DataError> {
+    let classes = label.classes.len();
+    match of_classes {
+        ClassWeights::None => Ok(None),
+        _ if classes == 0 => {
+            let problem = "`classWeights` are for classes, and the task is a regression";
+            Err(DataError::options(problem, "leave them out"))
+        }
+        ClassWeights::Balanced => {
+            let mut counts = vec![0u64; classes];
+            for &label in labels {
+                counts[label as usize] += 1;
+            }
+            // A class without training rows has no part in the loss.
+            let weight = |count: &u64| match count {
+                0 => 0.0,
+                count => labels.len() as f64 / (classes as u64 * count) as f64,
+            };
+            Ok(Some(counts.iter().map(weight).collect()))
+        }
+        ClassWeights::Given(given) => {
+            let index = CategoryIndex::of(label);
+            let mut weights = vec![1.0; classes];
+            for (name, weight) in given {
+                let Some(class) = index.find(name) else {
+                    let classes = few(&label.classes);
+                    let problem = format!(
+                        "`classWeights` names {}, and the classes are {classes}",
+                        quoted(name)
+                    );
+                    return Err(DataError::options(problem, "name one of them"));
+                };
+                weights[class] = *weight;
+            }
+            Ok(Some(weights))
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use trainyard_core::schema::{InputKind, InputSchema};
 use crate::table::Table;
 
 /// SHA-256 in hex over a version line, the [schema](schema_json) as JSON, and each table: its rows and
-/// width as little-endian u64, then features and labels as little-endian f32.
+/// width as little-endian u64, then features, labels and, if there are any, the line
+/// `weights` and the weights, as little-endian f32.
 pub(crate) fn digest(schema_json: &[u8], tables: &[&Table]) -> String {
     let mut hash = Sha256::new();
     hash.update(b"trainyard-data/1\n");
@@ -18,6 +19,10 @@ pub(crate) fn digest(schema_json: &[u8], tables: &[&Table]) -> String {
         hash.update((table.width as u64).to_le_bytes());
         floats(&mut hash, &table.features);
         floats(&mut hash, &table.labels);
+        if !table.weights.is_empty() {
+            hash.update(b"weights\n");
+            floats(&mut hash, &table.weights);
+        }
     }
     base16ct::lower::encode_string(&hash.finalize())
 }

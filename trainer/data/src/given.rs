@@ -35,6 +35,19 @@ pub(crate) fn adapted(
             ),
         ));
     }
+    if schema.label.link != options.link {
+        return Err(DataError::options(
+            "the initial model was trained with another `loss`, so its outputs stand for something else",
+            "use the loss of the initial model",
+        ));
+    }
+    schema.label.threshold = options.threshold.or(schema.label.threshold);
+    if schema.label.scale.is_some() && options.target == Normalization::None {
+        return Err(DataError::options(
+            "`targetNormalization` is None, and the initial model scales its target",
+            "leave it out: the initial model's is used",
+        ));
+    }
     match (&mut schema.input, &options.train) {
         (InputKind::Columns(input), SourceSpec::Csv(csv)) => {
             unscaled(scales(input), options)?;

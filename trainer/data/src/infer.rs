@@ -365,16 +365,24 @@ const OR_CATEGORICAL: &str = "or under `categorical` if its values are categorie
 pub(crate) fn types<'a>(
     source: Box<dyn Read + 'a>,
     options: &CsvOptions,
+    split: Option<(&str, &'static str)>,
     task: Task,
     limits: &Limits,
     failed: DataError,
 ) -> Result<InferredTypes, DataError> {
     let records = Records::new(source, options.delimiter, limits)?;
-    let plan = Plan::training(records.header(), options, &InferredTypes::new(), task)?;
-    let (_, summaries) = summarize(records, &plan.columns, &plan.reading, limits)?;
+    let plan = Plan::training(
+        records.header(),
+        options,
+        split,
+        &InferredTypes::new(),
+        task,
+    )?;
+    let columns: Vec<PlannedColumn> = plan.columns.iter().chain(&plan.split).cloned().collect();
+    let (_, summaries) = summarize(records, &columns, &plan.reading, limits)?;
     let mut inferred = InferredTypes::new();
     let mut wrong: Vec<DataError> = Vec::new();
-    for (column, summary) in plan.columns.iter().zip(&summaries) {
+    for (column, summary) in columns.iter().zip(&summaries) {
         let doubt = match (summary.guess(), column.dates) {
             (Ok(kind @ ColumnType::Date { .. }), _) => {
                 inferred.insert(column.name.clone(), kind);

@@ -39,14 +39,14 @@ pub use error::{DataError, ErrorKind};
 pub use files::{Files, Folder};
 pub use load::load;
 pub use options::{
-    ColumnOptions, ColumnType, CsvOptions, Limits, LoadOptions, MissingPolicy, Normalization,
-    SourceSpec, Validation,
+    ClassWeights, ColumnOptions, ColumnType, CsvOptions, Limits, LoadOptions, MissingPolicy,
+    Normalization, SourceSpec, SplitRule, Validation,
 };
 pub use predict::{encode_array, encode_csv, encode_labels};
 pub use report::{Advice, ColumnReport, TableReport, inspect_csv};
-pub use table::{Dataset, Encoded, Table};
+pub use table::{Dataset, Encoded, Labels, Table};
 pub use trainyard_core::metrics::Task;
 pub use trainyard_core::schema::{
     ArrayInput, Column, ColumnKind, ColumnsInput, DateInput, DatePart, InputKind, InputSchema,
-    Label, Missing,
+    Label, Link, Missing, TargetScale,
 };

@@ -1,14 +1,16 @@
 //! Loading: read, split, fit on the training rows, encode.
 
 use trainyard_core::facts::DataFacts;
-use trainyard_core::sampling;
-use trainyard_core::schema::InputSchema;
+use trainyard_core::metrics::Task;
+use trainyard_core::sampling::{self, SplitBy};
+use trainyard_core::schema::{InputSchema, Label};
 
+use crate::columns::RawValues;
 use crate::digest::{digest, schema_json};
 use crate::error::DataError;
 use crate::files::Files;
 use crate::given;
-use crate::options::{LoadOptions, Validation};
+use crate::options::{LoadOptions, SplitRule, Validation};
 use crate::source::Source;
 use crate::table::{Dataset, Table};
 use crate::warnings;
@@ -38,26 +40,43 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
             let listed = given::listed(&options.train);
             Source::read_fitted(files, &options.train, schema, &listed, limits)?
         }
-        None => Source::read(files, &options.train, options.task, limits)?,
+        None => {
+            let split = options.validation.split_column();
+            Source::read(files, &options.train, split, options.task, limits)?
+        }
     };
-    let (train_rows, validation_rows) = split(&source, options)?;
+    let label = match &given {
+        Some(schema) => schema.label.clone(),
+        None => source.fit_label(options)?,
+    };
+    let (train_rows, validation_rows) = split(&source, &label, options)?;
     let schema = match given {
         Some(schema) => schema,
         None => InputSchema {
             task: options.task,
-            label: source.fit_label(options.task, options.positive.as_deref())?,
+            label: Label {
+                scale: source.fit_scale(options, &train_rows),
+                ..label
+            },
             input: source.fit_input(&train_rows, options.normalization, limits)?,
         },
     };
+    source.check_targets(&schema.label)?;
     let mut warnings = source.warnings(&schema.label, &schema.input);
     warnings.extend(source.training_warnings(&schema.input, &train_rows));
     let unseen = source.unseen_classes(&schema.label, &train_rows);
     warnings.extend(warnings::unlearned(&unseen));
     let beside = limits.beside(source.bytes());
-    let train = source.encode(&schema, &train_rows, &beside, &mut warnings)?;
+    let mut train = source.encode(&schema, &train_rows, &beside, &mut warnings)?;
+    train.weights = source.weights(
+        &train_rows,
+        &schema.label,
+        &train.labels,
+        &options.class_weights,
+    )?;
     let validation = match &options.validation {
         Validation::None => None,
-        Validation::Fraction(_) => {
+        Validation::Fraction(_) | Validation::Split(..) => {
             let unseen = source.unseen_classes(&schema.label, &validation_rows);
             warnings.extend(warnings::unjudged(&unseen));
             let beside = beside.beside(train.bytes());
@@ -67,6 +86,7 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
             drop(source);
             let beside = limits.beside(train.bytes());
             let source = Source::read_fitted(files, spec, &schema, &[], &beside)?;
+            source.check_targets(&schema.label)?;
             let rows = source.all_rows();
             warnings.extend(source.warnings(&schema.label, &schema.input));
             let beside = beside.beside(source.bytes());
@@ -86,14 +106,36 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
 }
 
 /// Training and validation rows of the training source.
-fn split(source: &Source, options: &LoadOptions) -> Result<(Vec<u32>, Vec<u32>), DataError> {
-    match options.validation {
-        Validation::Fraction(fraction) => {
-            sampling::split(options.seed, source.rows() as u64, fraction).map_err(|e| {
-                DataError::options(format!("validation fraction: {e}"), "").in_file(source.file())
-            })
+fn split(
+    source: &Source,
+    label: &Label,
+    options: &LoadOptions,
+) -> Result<(Vec<u32>, Vec<u32>), DataError> {
+    let by = |fraction: f64, by: SplitBy<'_>| {
+        sampling::split(options.seed, fraction, by).map_err(|e| {
+            DataError::options(format!("validation fraction: {e}"), "").in_file(source.file())
+        })
+    };
+    match &options.validation {
+        Validation::None | Validation::Source(_) => Ok((source.all_rows(), Vec::new())),
+        Validation::Fraction(fraction) => by(*fraction, SplitBy::Random(source.rows() as u64)),
+        Validation::Split(_, SplitRule::Stratified) if options.task == Task::Regression => {
+            let problem = "`stratify` is for classes, and the task is a regression";
+            Err(DataError::options(problem, "leave it out"))
         }
-        _ => Ok((source.all_rows(), Vec::new())),
+        Validation::Split(fraction, SplitRule::Stratified) => {
+            by(*fraction, SplitBy::Classes(&source.classes(label)?))
+        }
+        Validation::Split(fraction, SplitRule::Group(_) | SplitRule::Order(_)) => {
+            match source.split_values() {
+                Some(RawValues::Codes { codes, .. }) => by(*fraction, SplitBy::Groups(codes)),
+                Some(RawValues::Numbers(values)) => by(*fraction, SplitBy::Order(values)),
+                None => Err(DataError::options(
+                    "the data begin with a model, and are split by a column",
+                    "split them beforehand into two files",
+                )),
+            }
+        }
     }
 }
 

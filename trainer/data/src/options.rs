@@ -1,8 +1,10 @@
 //! What to load and how.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::{DatePart, InputSchema, Missing};
+use trainyard_core::schema::{DatePart, InputSchema, Link, Missing};
 
 use crate::error::DataError;
 
@@ -26,6 +28,8 @@ pub struct CsvOptions {
     pub label: String,
     /// The byte between fields, `b','` as a rule.
     pub delimiter: u8,
+    /// Name of the column that holds the weights of the rows in training.
+    pub weight: Option<String>,
     /// Columns to leave out.
     pub exclude: Vec<String>,
     /// Columns to encode one-hot, their categories sorted by their bytes and taken from the training rows.
@@ -50,6 +54,7 @@ impl CsvOptions {
             uri: uri.into(),
             label: label.into(),
             delimiter: b',',
+            weight: None,
             exclude: Vec::new(),
             categorical: Vec::new(),
             columns: Vec::new(),
@@ -141,8 +146,32 @@ pub enum Validation {
     None,
     /// This share of the training source, chosen by the seed.
     Fraction(f64),
+    /// This share of the training source, chosen by a rule.
+    Split(f64, SplitRule),
     /// A source of its own, of the same kind as the training source.
     Source(SourceSpec),
+}
+
+/// Which rows of a source validate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitRule {
+    /// Rows at random within each class: both sides have about its share.
+    Stratified,
+    /// All rows of some groups, chosen at random; the column that names the group, which is no input.
+    Group(String),
+    /// The rows that come last by the values of a column of numbers or dates.
+    Order(String),
+}
+
+impl Validation {
+    /// The column that a split goes by, with the field that names it.
+    pub(crate) fn split_column(&self) -> Option<(&str, &'static str)> {
+        match self {
+            Validation::Split(_, SplitRule::Group(name)) => Some((name, "groupBy")),
+            Validation::Split(_, SplitRule::Order(name)) => Some((name, "orderBy")),
+            _ => None,
+        }
+    }
 }
 
 /// Bounds on what a file may make this process hold.
@@ -203,6 +232,19 @@ impl Default for Limits {
     }
 }
 
+/// What the rows of a class count in training.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ClassWeights {
+    /// All rows count 1.
+    #[default]
+    None,
+    /// `rows / (classes * rows of the class)`, of the training rows, as scikit-learn's `balanced`: all classes count
+    /// the same, and the mean over the rows is 1.
+    Balanced,
+    /// These by name; other classes count 1.
+    Given(BTreeMap<String, f64>),
+}
+
 /// Everything that [`load`](crate::load) needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadOptions {
@@ -210,12 +252,20 @@ pub struct LoadOptions {
     pub task: Task,
     /// Binary tasks: the class with index 1; the one that sorts last if none.
     pub positive: Option<String>,
+    /// What rows of each class count in training.
+    pub class_weights: ClassWeights,
     /// The training rows.
     pub train: SourceSpec,
     /// The validation rows.
     pub validation: Validation,
     /// How numeric inputs are scaled.
     pub normalization: Normalization,
+    /// How the target of a regression is scaled.
+    pub target: Normalization,
+    /// What the outputs of a regression stand for, if not for the target itself.
+    pub link: Option<Link>,
+    /// Binary tasks: the probability above which the positive class is predicted; one half if none.
+    pub threshold: Option<f64>,
     /// Seed of the split; used by [`Validation::Fraction`] alone.
     pub seed: u64,
     /// What the columns become, if it is not to be fitted: the schema of the model that the job begins

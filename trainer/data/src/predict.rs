@@ -10,7 +10,7 @@ use crate::error::DataError;
 use crate::files::plain;
 use crate::options::Limits;
 use crate::source::Source;
-use crate::table::{Encoded, Table};
+use crate::table::{Encoded, Labels, Table};
 
 /// Encodes a CSV file for prediction, with the bits that training would give the same rows.
 ///
@@ -33,7 +33,7 @@ pub fn encode_csv(
         .and_then(|source| {
             Frame::read(source, input.delimiter, limits, |header| {
                 let label = (schema.label.name.as_str(), LabelColumn::Optional);
-                Plan::fitted(header, input, label, &[], &[], schema.task)
+                Plan::fitted(header, input, label, None, &[], &[], schema.task)
             })
         })
         .map_err(|e| e.in_file(name))?;
@@ -41,6 +41,7 @@ pub fn encode_csv(
     let mut encoded = Encoded::default();
     encoded.warnings.extend(source.filled());
     let rows = source.all_rows();
+    encoded.targets = source.targets();
     let beside = limits.beside(source.bytes());
     encoded.table = source.encode(schema, &rows, &beside, &mut encoded.warnings)?;
     (encoded.lines, encoded.dropped) = source.into_lines();
@@ -72,6 +73,7 @@ pub fn encode_array(
             width: array.width(),
             features,
             labels: Vec::new(),
+            weights: Vec::new(),
         };
         Ok(Encoded {
             table,
@@ -90,14 +92,16 @@ pub fn encode_labels(
     name: &str,
     reader: impl Read,
     limits: &Limits,
-) -> Result<Vec<f32>, DataError> {
+) -> Result<Labels, DataError> {
     let encode = || {
         let array = Array::read(plain(reader, limits.file_bytes)?, None, limits)?;
         let labels = array.labels(schema.task, limits)?;
         let rows: Vec<u32> = (0..labels.len() as u32).collect();
-        labels
-            .encode(&schema.label, &rows)
-            .map_err(|unknown| unknown.error_by_row(&schema.label))
+        let encoded = labels.encode(&schema.label, &rows);
+        Ok(Labels {
+            encoded: encoded.map_err(|unknown| unknown.error_by_row(&schema.label))?,
+            targets: labels.targets(),
+        })
     };
     encode().map_err(|e: DataError| e.in_file(name))
 }

@@ -1,15 +1,15 @@
 //! A source in memory, whatever its format: the seam between reading and encoding.
 
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::{InputKind, InputSchema, Label};
+use trainyard_core::schema::{InputKind, InputSchema, Label, Link, TargetScale};
 
 use crate::array::{Array, Format};
-use crate::classes::RawLabels;
-use crate::columns::{Frame, InferredTypes, LabelColumn, Plan, Reading};
+use crate::classes::{self, RawLabels};
+use crate::columns::{Frame, InferredTypes, LabelColumn, Plan, RawValues, Reading};
 use crate::error::{DataError, ErrorKind};
 use crate::files::{Files, open};
 use crate::infer;
-use crate::options::{CsvOptions, Limits, Normalization, SourceSpec};
+use crate::options::{ClassWeights, CsvOptions, Limits, LoadOptions, Normalization, SourceSpec};
 use crate::table::Table;
 use crate::warnings;
 
@@ -21,12 +21,14 @@ pub(crate) struct Source {
     label_file: String,
     label_name: String,
     labels: Option<RawLabels>,
+    /// What each row counts in training, where a column says so.
+    weights: Option<Vec<f64>>,
     rows: usize,
     inputs: Inputs,
 }
 
 enum Inputs {
-    Columns { frame: Frame, reading: Reading },
+    Columns { frame: Box<Frame>, reading: Reading },
     Array(Array),
 }
 
@@ -35,6 +37,7 @@ impl Source {
     pub(crate) fn read(
         files: &dyn Files,
         spec: &SourceSpec,
+        split: Option<(&str, &'static str)>,
         task: Task,
         limits: &Limits,
     ) -> Result<Self, DataError> {
@@ -42,18 +45,26 @@ impl Source {
             SourceSpec::Csv(csv) => {
                 let read = |inferred: &InferredTypes| {
                     Self::csv(files, csv, limits, |header| {
-                        Plan::training(header, csv, inferred, task)
+                        Plan::training(header, csv, split, inferred, task)
                     })
                 };
                 match read(&InferredTypes::new()) {
                     // What is wrong with one column may be that it holds no numbers.
                     Err(failed) if failed.kind == ErrorKind::Data && failed.column.is_some() => {
                         let bytes = open(files, &csv.uri, limits.file_bytes)?;
-                        let inferred = infer::types(bytes, csv, task, limits, failed);
+                        let inferred = infer::types(bytes, csv, split, task, limits, failed);
                         read(&inferred.map_err(|e| e.in_file(&csv.uri))?)
                     }
                     read => read,
                 }
+            }
+            SourceSpec::Npy { .. } | SourceSpec::Idx { .. } if split.is_some() => {
+                let field = split.map_or("", |(_, field)| field);
+                let problem = format!("`{field}` names a column, and arrays have none");
+                Err(DataError::options(
+                    problem,
+                    "leave it out, or give two files",
+                ))
             }
             SourceSpec::Npy { features, labels } => {
                 Self::arrays(files, features, labels, Format::Npy, task, limits)
@@ -76,11 +87,20 @@ impl Source {
             (InputKind::Columns(input), SourceSpec::Csv(csv)) => {
                 Self::csv(files, csv, limits, |header| {
                     let label = (csv.label.as_str(), LabelColumn::Required);
-                    Plan::fitted(header, input, label, &csv.exclude, listed, schema.task)
+                    let weight = csv.weight.as_deref();
+                    Plan::fitted(
+                        header,
+                        input,
+                        label,
+                        weight,
+                        &csv.exclude,
+                        listed,
+                        schema.task,
+                    )
                 })
             }
             (InputKind::Array(_), SourceSpec::Npy { .. } | SourceSpec::Idx { .. }) => {
-                Self::read(files, spec, schema.task, limits)
+                Self::read(files, spec, None, schema.task, limits)
             }
             _ => Err(DataError::options(
                 "training and validation are of different kinds (CSV and arrays)",
@@ -118,8 +138,12 @@ impl Source {
             label_file: file.to_owned(),
             label_name,
             labels: frame.labels.take(),
+            weights: frame.weights.take(),
             rows: frame.lines.len(),
-            inputs: Inputs::Columns { frame, reading },
+            inputs: Inputs::Columns {
+                frame: Box::new(frame),
+                reading,
+            },
         }
     }
 
@@ -161,6 +185,7 @@ impl Source {
             label_file: labels.to_owned(),
             label_name: "label".to_owned(),
             labels: Some(raw),
+            weights: None,
             rows,
             inputs: Inputs::Array(array),
         })
@@ -172,7 +197,69 @@ impl Source {
             Inputs::Columns { frame, .. } => frame.bytes(),
             Inputs::Array(array) => array.bytes(),
         };
-        inputs + self.labels.as_ref().map_or(0, RawLabels::bytes)
+        let weights = self
+            .weights
+            .as_ref()
+            .map_or(0, |weights| size_of_val(&weights[..]) as u64);
+        inputs + weights + self.labels.as_ref().map_or(0, RawLabels::bytes)
+    }
+
+    /// What each of `rows`, which are the training rows and have these encoded labels, counts in training: its own weight times
+    /// that of its class. Empty where all count 1.
+    pub(crate) fn weights(
+        &self,
+        rows: &[u32],
+        label: &Label,
+        labels: &[f32],
+        of_classes: &ClassWeights,
+    ) -> Result<Vec<f32>, DataError> {
+        let of_classes =
+            classes::weights(of_classes, label, labels).map_err(|e| self.label_place(e))?;
+        if self.weights.is_none() && of_classes.is_none() {
+            return Ok(Vec::new());
+        }
+        let class = |place: usize| {
+            of_classes
+                .as_ref()
+                .map_or(1.0, |weights| weights[labels[place] as usize])
+        };
+        let own = |row: u32| {
+            self.weights
+                .as_ref()
+                .map_or(1.0, |weights| weights[row as usize])
+        };
+        let weights = rows
+            .iter()
+            .zip(0..)
+            .map(|(&row, place)| (own(row) * class(place)) as f32);
+        let weights: Vec<f32> = weights.collect();
+        if !weights.iter().any(|weight| *weight > 0.0) {
+            let problem = "every training row has the weight 0";
+            return Err(DataError::data(problem, "give some rows a weight").in_file(&self.file));
+        }
+        Ok(weights)
+    }
+
+    /// The targets of a regression as the file has them.
+    pub(crate) fn targets(&self) -> Vec<f32> {
+        self.labels
+            .as_ref()
+            .map(RawLabels::targets)
+            .unwrap_or_default()
+    }
+
+    /// The number of each row's group, and the rows' values, of the column that the split goes by.
+    pub(crate) fn split_values(&self) -> Option<&RawValues> {
+        match &self.inputs {
+            Inputs::Columns { frame, .. } => frame.split.as_ref().map(|column| &column.values),
+            Inputs::Array(_) => None,
+        }
+    }
+
+    /// The index of each row's class.
+    pub(crate) fn classes(&self, label: &Label) -> Result<Vec<u32>, DataError> {
+        let labels = self.encode_labels(label, &self.all_rows())?;
+        Ok(labels.into_iter().map(|class| class as u32).collect())
     }
 
     /// Rows read.
@@ -190,13 +277,45 @@ impl Source {
         &self.file
     }
 
-    /// Fits the label on all rows.
-    pub(crate) fn fit_label(&self, task: Task, positive: Option<&str>) -> Result<Label, DataError> {
+    /// Fits the classes, on all rows.
+    pub(crate) fn fit_label(&self, options: &LoadOptions) -> Result<Label, DataError> {
         let labels = self.labels.as_ref();
         let labels = labels.ok_or_else(|| DataError::options("the source has no labels", ""))?;
-        labels
-            .fit(task, &self.label_name, positive)
-            .map_err(|e| self.label_place(e))
+        let label = labels
+            .fit(options.task, &self.label_name, options.positive.as_deref())
+            .map_err(|e| self.label_place(e))?;
+        Ok(Label {
+            link: options.link,
+            threshold: options.threshold,
+            ..label
+        })
+    }
+
+    /// The scale of a target, if it is to be scaled, fitted on `rows`, which are the training rows.
+    pub(crate) fn fit_scale(&self, options: &LoadOptions, rows: &[u32]) -> Option<TargetScale> {
+        let scaled = options.target == Normalization::Standardize && options.link.is_none();
+        self.labels.as_ref().filter(|_| scaled)?.scale(rows)
+    }
+
+    /// Checks that targets of which logarithms are learned have some.
+    pub(crate) fn check_targets(&self, label: &Label) -> Result<(), DataError> {
+        let negative = match (label.link, &self.labels) {
+            (Some(Link::Log), Some(labels)) => labels.negative(),
+            _ => None,
+        };
+        let Some((row, target)) = negative else {
+            return Ok(());
+        };
+        let problem =
+            format!("expected a target of 0 or more for the loss poisson, found {target}");
+        let error = DataError::data(problem, "correct the value, or choose another loss");
+        Err(self.label_place(match &self.inputs {
+            Inputs::Columns { frame, .. } => frame.at_row(error, row),
+            Inputs::Array(_) => DataError {
+                problem: format!("row {row} (from 0): {}", error.problem),
+                ..error
+            },
+        }))
     }
 
     /// Classes that none of `rows` has.
@@ -242,24 +361,30 @@ impl Source {
             _ => Err(DataError::options("the source does not fit the schema", "")),
         }
         .map_err(|e| e.in_file(&self.file))?;
-        let labels = match &self.labels {
-            None => Vec::new(),
-            Some(labels) => labels.encode(&schema.label, rows).map_err(|unknown| {
-                self.label_place(match &self.inputs {
-                    Inputs::Columns { frame, .. } => {
-                        frame.at_row(unknown.error(&schema.label), unknown.row)
-                    }
-                    Inputs::Array(_) => unknown.error_by_row(&schema.label),
-                })
-            })?,
-        };
+        let labels = self.encode_labels(&schema.label, rows)?;
         let width = features.len().checked_div(rows.len()).unwrap_or(0);
         Ok(Table {
             rows: rows.len(),
             width,
             features,
             labels,
+            weights: Vec::new(),
         })
+    }
+
+    /// The encoded labels of some rows.
+    fn encode_labels(&self, label: &Label, rows: &[u32]) -> Result<Vec<f32>, DataError> {
+        match &self.labels {
+            None => Ok(Vec::new()),
+            Some(labels) => labels.encode(label, rows).map_err(|unknown| {
+                self.label_place(match &self.inputs {
+                    Inputs::Columns { frame, .. } => {
+                        frame.at_row(unknown.error(label), unknown.row)
+                    }
+                    Inputs::Array(_) => unknown.error_by_row(label),
+                })
+            }),
+        }
     }
 
     /// What a user should know of the file, a sentence each.

@@ -21,12 +21,15 @@ pub struct Table {
     /// One label a row: 0 or 1 (binary), the index of the class (multiclass), the target
     /// (regression). Empty where a source for prediction holds none, NaN where one of its rows has none.
     pub labels: Vec<f32>,
+    /// What the loss of each row counts in training; empty where all count 1.
+    pub weights: Vec<f32>,
 }
 
 impl Table {
     /// Bytes that it holds.
     pub(crate) fn bytes(&self) -> u64 {
-        ENCODED * (self.features.len() as u64 + self.labels.len() as u64)
+        let values = self.features.len() + self.labels.len() + self.weights.len();
+        ENCODED * values as u64
     }
 
     /// The inputs of one row.
@@ -59,6 +62,19 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Replaces `out` with the weights of the rows named, in their order; with nothing where all count 1.
+    ///
+    /// # Panics
+    /// When an index is not below [`Table::rows`].
+    pub fn gather_weights(&self, rows: &[u32], out: &mut Vec<f32>) {
+        out.clear();
+        if !self.weights.is_empty() {
+            out.extend(rows.iter().map(|&row| self.weights[row as usize]));
+        }
+    }
+}
+
 /// A loaded dataset.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
@@ -77,12 +93,36 @@ pub struct Dataset {
 pub struct Encoded {
     /// The rows; `labels` is empty where the source has no label column.
     pub table: Table,
+    /// The targets of a regression as the file has them; `labels` are scaled like the model's outputs.
+    pub targets: Vec<f32>,
     /// For text, the 1-based line on which each row starts; empty for arrays.
     pub lines: Vec<u64>,
     /// For text, the lines of the rows that [`Missing::DropRow`](crate::Missing) left out.
     pub dropped: Vec<u64>,
     /// What a user should know but need not mend, a sentence each.
     pub warnings: Vec<String>,
+}
+
+impl Encoded {
+    /// The label of a row as it is shown: the index of its class, or its target; NaN where it has none. `None` if the
+    /// source has no labels.
+    pub fn label(&self, row: usize) -> Option<f32> {
+        let shown = if self.targets.is_empty() {
+            &self.table.labels
+        } else {
+            &self.targets
+        };
+        shown.get(row).copied()
+    }
+}
+
+/// Labels read by themselves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Labels {
+    /// As [`Table::labels`] holds them.
+    pub encoded: Vec<f32>,
+    /// As [`Encoded::targets`] holds them.
+    pub targets: Vec<f32>,
 }
 
 /// Zeros for `rows x width` values, or an error where that is more than the limit or the memory.

@@ -9,7 +9,7 @@ use trainyard_core::coordinator::{self, EarlyStopping};
 use trainyard_core::facts::DataFacts;
 use trainyard_core::layout::Layout;
 use trainyard_core::manifest::Manifest;
-use trainyard_core::metrics::{Metric, Task};
+use trainyard_core::metrics::{Loss, Metric, Task};
 use trainyard_core::optimizer::Optimizer;
 use trainyard_core::sampling::Plan;
 use trainyard_core::schedule::{LearningRate, Schedule};
@@ -220,6 +220,74 @@ impl Job {
         }
     }
 
+    /// What rows of each class count in training.
+    fn class_weights(&self) -> data::ClassWeights {
+        let said = match &self.manifest.spec.task {
+            api::Task::BinaryClassification { class_weights, .. }
+            | api::Task::MulticlassClassification { class_weights, .. } => class_weights.as_ref(),
+            api::Task::Regression { .. } => None,
+        };
+        match said {
+            None => data::ClassWeights::None,
+            Some(api::ClassWeights::Balanced {}) => data::ClassWeights::Balanced,
+            Some(api::ClassWeights::Weights(weights)) => data::ClassWeights::Given(weights.clone()),
+        }
+    }
+
+    /// Rows that validate, chosen at random.
+    fn split(&self, fraction: f64, stratify: Option<bool>) -> data::Validation {
+        let has_classes = self.task != Task::Regression;
+        match stratify.unwrap_or(has_classes && self.defaults >= 4) {
+            true => data::Validation::Split(fraction, data::SplitRule::Stratified),
+            false => data::Validation::Fraction(fraction),
+        }
+    }
+
+    /// The loss of a row.
+    pub fn loss(&self) -> Loss {
+        match &self.manifest.spec.task {
+            api::Task::BinaryClassification {
+                label_smoothing, ..
+            }
+            | api::Task::MulticlassClassification {
+                label_smoothing, ..
+            } => Loss::CrossEntropy {
+                label_smoothing: label_smoothing.unwrap_or(0.0),
+            },
+            api::Task::Regression { loss, .. } => match loss {
+                None | Some(api::RegressionLoss::MeanSquaredError {}) => Loss::MeanSquaredError {},
+                Some(api::RegressionLoss::MeanAbsoluteError {}) => Loss::MeanAbsoluteError {},
+                Some(api::RegressionLoss::Huber { delta }) => Loss::Huber { delta: *delta },
+                Some(api::RegressionLoss::Poisson {}) => Loss::Poisson {},
+            },
+        }
+    }
+
+    /// The probability above which the positive class is predicted.
+    fn threshold(&self) -> Option<f64> {
+        match &self.manifest.spec.task {
+            api::Task::BinaryClassification { threshold, .. } => *threshold,
+            api::Task::MulticlassClassification { .. } | api::Task::Regression { .. } => None,
+        }
+    }
+
+    /// How the target of a regression is scaled.
+    fn target_normalization(&self) -> data::Normalization {
+        match self.manifest.spec.task {
+            api::Task::Regression {
+                target_normalization: Some(said),
+                ..
+            } => normalization(said),
+            // Counts are not scaled: their logarithm is learned.
+            api::Task::Regression {
+                loss: Some(api::RegressionLoss::Poisson {}),
+                ..
+            } => data::Normalization::None,
+            api::Task::Regression { .. } if self.defaults >= 4 => data::Normalization::Standardize,
+            _ => data::Normalization::None,
+        }
+    }
+
     /// What to load, for workers.
     ///
     /// # Errors
@@ -229,10 +297,20 @@ impl Job {
         let train = source(&spec.train, self.defaults >= 2);
         let validation = match (&spec.validation, &train) {
             (None, _) => data::Validation::None,
-            (Some(api::Validation::Fraction(fraction)), _) => data::Validation::Fraction(*fraction),
+            (Some(api::Validation::Fraction(fraction)), _) => self.split(*fraction, None),
+            (Some(api::Validation::Split(split)), _) => match (&split.group_by, &split.order_by) {
+                (Some(column), _) => {
+                    data::Validation::Split(split.fraction, data::SplitRule::Group(column.clone()))
+                }
+                (None, Some(column)) => {
+                    data::Validation::Split(split.fraction, data::SplitRule::Order(column.clone()))
+                }
+                (None, None) => self.split(split.fraction, split.stratify),
+            },
             (Some(api::Validation::Csv(file)), data::SourceSpec::Csv(train)) => {
                 let options = data::CsvOptions {
                     uri: file.uri.clone(),
+                    weight: None,
                     ..train.clone()
                 };
                 data::Validation::Source(data::SourceSpec::Csv(options))
@@ -248,15 +326,16 @@ impl Job {
         Ok(data::LoadOptions {
             task: self.task,
             positive: match &self.manifest.spec.task {
-                api::Task::BinaryClassification { positive } => positive.clone(),
-                api::Task::MulticlassClassification {} | api::Task::Regression {} => None,
+                api::Task::BinaryClassification { positive, .. } => positive.clone(),
+                api::Task::MulticlassClassification { .. } | api::Task::Regression { .. } => None,
             },
+            class_weights: self.class_weights(),
             train,
             validation,
-            normalization: match spec.normalization {
-                api::Normalization::Standardize => data::Normalization::Standardize,
-                api::Normalization::None => data::Normalization::None,
-            },
+            normalization: normalization(spec.normalization),
+            target: self.target_normalization(),
+            link: self.loss().link(),
+            threshold: self.threshold(),
             seed: self.training().seed,
             schema: None,
             limits: crate::memory::limits(),
@@ -271,7 +350,9 @@ impl Job {
         let options = self.load_options()?;
         let validation = match options.validation {
             data::Validation::Source(source) => Some(source),
-            data::Validation::None | data::Validation::Fraction(_) => None,
+            data::Validation::None
+            | data::Validation::Fraction(_)
+            | data::Validation::Split(..) => None,
         };
         let uris = |source| match source {
             data::SourceSpec::Csv(csv) => vec![csv.uri],
@@ -322,8 +403,8 @@ fn defaults_of(checkpoint: &Manifest) -> u32 {
 fn task(task: &api::Task) -> Task {
     match task {
         api::Task::BinaryClassification { .. } => Task::Binary,
-        api::Task::MulticlassClassification {} => Task::Multiclass,
-        api::Task::Regression {} => Task::Regression,
+        api::Task::MulticlassClassification { .. } => Task::Multiclass,
+        api::Task::Regression { .. } => Task::Regression,
     }
 }
 
@@ -331,9 +412,14 @@ fn metric(metric: api::Metric) -> Metric {
     match metric {
         api::Metric::Loss => Metric::Loss,
         api::Metric::Accuracy => Metric::Accuracy,
-        api::Metric::Auc => Metric::Auc,
+        api::Metric::Precision => Metric::Precision,
+        api::Metric::Recall => Metric::Recall,
         api::Metric::F1 => Metric::F1,
+        api::Metric::Auc => Metric::Auc,
+        api::Metric::PrAuc => Metric::PrAuc,
         api::Metric::Rmse => Metric::Rmse,
+        api::Metric::Mae => Metric::Mae,
+        api::Metric::Mape => Metric::Mape,
         api::Metric::R2 => Metric::R2,
     }
 }
@@ -399,12 +485,20 @@ fn schedule(schedule: &api::Schedule) -> (Schedule, u64) {
     }
 }
 
+fn normalization(normalization: api::Normalization) -> data::Normalization {
+    match normalization {
+        api::Normalization::Standardize => data::Normalization::Standardize,
+        api::Normalization::None => data::Normalization::None,
+    }
+}
+
 fn source(dataset: &api::Dataset, na_is_missing: bool) -> data::SourceSpec {
     match dataset {
         api::Dataset::Csv(csv) => data::SourceSpec::Csv(data::CsvOptions {
             uri: csv.uri.clone(),
             label: csv.label.clone(),
             delimiter: csv.delimiter_byte(),
+            weight: csv.weight.clone(),
             exclude: csv.exclude.clone(),
             categorical: csv.categorical.clone(),
             columns: csv.columns.iter().map(column).collect(),

@@ -96,7 +96,7 @@ impl Committer {
                     complete: true,
                     coordinator: CoordinatorState {
                         record,
-                        metrics: Some(metrics),
+                        metrics: Some(*metrics),
                     },
                     model_sha256: Some(model_sha256),
                     ..Manifest::clone(&source)

@@ -160,6 +160,9 @@ pub fn facts() -> DataFacts {
                 name: "label".into(),
                 classes: vec!["0".into(), "1".into()],
                 numeric: true,
+                scale: None,
+                link: None,
+                threshold: None,
             },
         },
     }

@@ -9,6 +9,8 @@ use super::text::{Line, Tone};
 /// A longer job shows only every second, third, ... epoch, so that it leaves about this many lines.
 const LINES: u64 = 25;
 const COLUMN: usize = 11;
+/// Metrics of validation that are shown; the summary has all.
+const MOST: usize = 4;
 /// Between what is of training and what is of validation.
 const GAP: usize = 2;
 
@@ -42,7 +44,7 @@ impl Table {
                 .unwrap_or(usize::MAX)
                 .saturating_sub(1 + label.len() + GAP);
             let metrics = epoch.validation.iter().flat_map(|metrics| metrics.iter());
-            let columns: Vec<_> = metrics.map(|(metric, _)| metric).collect();
+            let columns: Vec<_> = metrics.map(|(metric, _)| metric).take(MOST).collect();
             let shown = columns.len().min((room / COLUMN).saturating_sub(1));
             let columns = columns[..shown].to_vec();
             lines = header(label.len(), &columns);

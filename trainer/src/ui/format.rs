@@ -22,7 +22,7 @@ pub fn significant(value: f64) -> String {
 /// A metric by its name: losses and errors with four significant digits, scores with four decimals.
 pub fn metric(name: &str, value: f64) -> String {
     match name {
-        "loss" | "rmse" => significant(value),
+        "loss" | "rmse" | "mae" => significant(value),
         _ if value.abs() < 100.0 => format!("{value:.4}"),
         _ => significant(value),
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::common::{Spec, example, folder, reference, send, sha};
 
@@ -147,4 +148,110 @@ fn t01_every_type_of_column() {
         .expect("worker 0 runs");
     send(victim, Signal::KILL);
     assert_eq!(sha(&run.finish()), expected.sha);
+}
+
+/// Prices of 300,000 give or take 80,000 are learned as well as numbers around 0 would be.
+#[test]
+fn c16_a_target_far_from_zero_is_learned() {
+    let place = folder();
+    let mut table = "size,age,price\n".to_owned();
+    for i in 0..400u32 {
+        let (size, age) = (f64::from(i * 37 % 101) / 10.0, f64::from(i * 53 % 89));
+        writeln!(
+            table,
+            "{size},{age},{}",
+            200_000.0 + 25_000.0 * size - 500.0 * age
+        )
+        .unwrap();
+    }
+    fs::write(place.path().join("houses.csv"), table).unwrap();
+    let init = trainyard(place.path(), &["init", "houses.csv", "--label", "price"]);
+    assert!(init.status.success(), "{}", text(&init.stderr));
+    let run = [
+        "run",
+        "job.yaml",
+        "--out",
+        "o",
+        "--set",
+        "spec.training.epochs=40",
+    ];
+    let ended = trainyard(place.path(), &run);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    let metrics = fs::read_to_string(place.path().join("o/artifact/metrics.json")).unwrap();
+    let metrics: Value = serde_json::from_str(&metrics).unwrap();
+    let validation = &metrics["validation"];
+    assert!(validation["r2"].as_f64() > Some(0.99), "{validation}");
+    let rmse = validation["rmse"].as_f64().unwrap();
+    assert!(
+        (100.0..8_000.0).contains(&rmse),
+        "in the units of the price: {validation}"
+    );
+    let predict = ["predict", "o", "--csv", "houses.csv", "--limit", "3"];
+    let predicted = text(&trainyard(place.path(), &predict).stdout);
+    let first: Vec<&str> = predicted.lines().nth(1).unwrap().split(',').collect();
+    assert_eq!(
+        first[2], "200000",
+        "the label as the file has it: {predicted}"
+    );
+    let near = (first[1].parse::<f64>().unwrap() - 200_000.0).abs();
+    assert!(near < 30_000.0, "{predicted}");
+}
+
+/// One digest over workers and servers for every loss, weight and threshold, and the one of a plain loop.
+#[test]
+fn t01_every_loss_and_weight() {
+    let place = folder();
+    let mut table = "a,b,w,price,count,kind,paid\n".to_owned();
+    for i in 0..120u32 {
+        let (a, b) = (f64::from(i * 7 % 40), f64::from(i * 11 % 17));
+        let row = [
+            a,
+            b,
+            f64::from(1 + i % 3) / 2.0,
+            9_000.0 + 50.0 * a,
+            f64::from(i * 5 % 9),
+        ];
+        let row = row.map(|value| value.to_string()).join(",");
+        let (kind, paid) = (
+            ["x", "y", "z"][i as usize * 5 % 7 % 3],
+            ["no", "yes"][usize::from(i % 5 == 0)],
+        );
+        writeln!(table, "{row},{kind},{paid}").unwrap();
+    }
+    fs::write(place.path().join("table.csv"), table).unwrap();
+    let tasks = [
+        ("price", "{regression: {loss: {huber: {delta: 0.5}}}}"),
+        ("price", "{regression: {loss: {meanAbsoluteError: {}}}}"),
+        ("count", "{regression: {loss: {poisson: {}}}}"),
+        (
+            "paid",
+            "{binaryClassification: {classWeights: {balanced: {}}, labelSmoothing: 0.1, threshold: 0.3}}",
+        ),
+        (
+            "kind",
+            "{multiclassClassification: {classWeights: {weights: {x: 2, z: 0.5}}, labelSmoothing: 0.05}}",
+        ),
+    ];
+    for (label, task) in tasks {
+        let csv = format!("{{uri: table.csv, label: {label}, weight: w}}");
+        let file = place.path().join(format!("{label}.yaml"));
+        let manifest = MANIFEST
+            .split("  data:\n")
+            .next()
+            .unwrap()
+            .replace("{regression: {}}", task);
+        let rest = MANIFEST.split("    validation:").nth(1).unwrap();
+        let manifest =
+            format!("{manifest}  data:\n    train: {{csv: {csv}}}\n    validation:{rest}");
+        fs::write(&file, manifest).unwrap();
+        let spec = Spec {
+            file,
+            ..example("penguins/job.yaml")
+        };
+        let expected = reference::train(&spec);
+        for (workers, servers) in [(1, 1), (3, 2)] {
+            let sha = spec.clone().on(workers, servers).sha();
+            assert_eq!(sha, expected.sha, "{task} on {workers} x {servers}");
+        }
+    }
 }

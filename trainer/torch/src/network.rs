@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tch::{IndexOp, Kind, Reduction, Tensor};
 use trainyard_core::layout::Layout;
-use trainyard_core::metrics::Task;
+use trainyard_core::metrics::{Loss, Task};
 use trainyard_core::philox::{Purpose, Stream};
 use trainyard_crds::training_job::Activation;
 use trainyard_runtime::arch::{Architecture, Layer};
@@ -163,24 +163,67 @@ fn mask(key: DropoutKey, layer: u32, p: f32, shape: &[i64]) -> Tensor {
     Tensor::from_slice(&values).view(shape)
 }
 
-/// Loss of outputs `[n, outputs]` against labels, **summed** over the rows: BCE with logits,
-/// cross-entropy or squared error, as PyTorch defines them with `reduction="sum"`.
-pub fn summed_loss(task: Task, outputs: &Tensor, labels: &[f32]) -> Tensor {
-    match task {
-        Task::Binary => outputs
-            .i((.., 0))
-            .binary_cross_entropy_with_logits::<Tensor>(
-                &Tensor::from_slice(labels),
+/// Loss of outputs `[n, outputs]` against labels, **summed** over the rows: as PyTorch defines the losses with
+/// `reduction="sum"`. With `weights`, each row's loss is multiplied by its weight before; without, none is.
+pub fn summed_loss(
+    task: Task,
+    loss: Loss,
+    outputs: &Tensor,
+    labels: &[f32],
+    weights: &[f32],
+) -> Tensor {
+    if weights.is_empty() {
+        return losses(task, loss, outputs, labels, Reduction::Sum);
+    }
+    let each = losses(task, loss, outputs, labels, Reduction::None);
+    (each * Tensor::from_slice(weights)).sum(Kind::Float)
+}
+
+fn losses(
+    task: Task,
+    loss: Loss,
+    outputs: &Tensor,
+    labels: &[f32],
+    reduction: Reduction,
+) -> Tensor {
+    let (value, targets) = (|| outputs.i((.., 0)), || Tensor::from_slice(labels));
+    match (task, loss) {
+        (Task::Binary, loss) => {
+            let smoothing = smoothing(loss);
+            let smoothed =
+                |label: &f32| (f64::from(*label) * (1.0 - smoothing) + smoothing / 2.0) as f32;
+            let targets: Vec<f32> = labels.iter().map(smoothed).collect();
+            value().binary_cross_entropy_with_logits::<Tensor>(
+                &Tensor::from_slice(&targets),
                 None,
                 None,
-                Reduction::Sum,
-            ),
-        Task::Multiclass => {
-            let classes = Tensor::from_slice(labels).to_kind(Kind::Int64);
-            outputs.cross_entropy_loss::<Tensor>(&classes, None, Reduction::Sum, -100, 0.0)
+                reduction,
+            )
         }
-        Task::Regression => outputs
-            .i((.., 0))
-            .mse_loss(&Tensor::from_slice(labels), Reduction::Sum),
+        (Task::Multiclass, loss) => {
+            let classes = targets().to_kind(Kind::Int64);
+            outputs.cross_entropy_loss::<Tensor>(&classes, None, reduction, -100, smoothing(loss))
+        }
+        (Task::Regression, Loss::MeanAbsoluteError {}) => value().l1_loss(&targets(), reduction),
+        (Task::Regression, Loss::Huber { delta }) => {
+            value().huber_loss(&targets(), reduction, delta)
+        }
+        (Task::Regression, Loss::Poisson {}) => {
+            let each = value().exp() - targets() * value();
+            match reduction {
+                Reduction::Sum => each.sum(Kind::Float),
+                _ => each,
+            }
+        }
+        (Task::Regression, Loss::MeanSquaredError {} | Loss::CrossEntropy { .. }) => {
+            value().mse_loss(&targets(), reduction)
+        }
+    }
+}
+
+fn smoothing(loss: Loss) -> f64 {
+    match loss {
+        Loss::CrossEntropy { label_smoothing } => label_smoothing,
+        _ => 0.0,
     }
 }

@@ -138,7 +138,7 @@ pub enum Commit {
         /// The final record.
         record: Record,
         /// Metrics of the result.
-        metrics: FinalMetrics,
+        metrics: Box<FinalMetrics>,
     },
 }
 

@@ -6,7 +6,7 @@ use super::evaluation::{Evaluation, Unfit};
 use super::{Action, Commit, Coordinator, PeerId, Phase};
 use crate::control::{Block, FromCoordinator, RowSet};
 use crate::manifest::FinalMetrics;
-use crate::metrics::{self, BlockResult, Metrics};
+use crate::metrics::{self, BlockResult, Loss, Metrics, Objective};
 use crate::round::Tally;
 
 impl Coordinator {
@@ -115,8 +115,11 @@ impl Coordinator {
     /// The metrics of a finished pass.
     fn summarize(&self, pass: &Evaluation) -> Option<Metrics> {
         let blocks = pass.complete()?;
-        let outputs = self.facts.as_ref().map_or(1, |facts| facts.outputs);
-        Some(metrics::summarize(self.config.task.kind(outputs), &blocks))
+        let facts = self.facts.as_ref()?;
+        // The losses are summed already.
+        let kind = self.config.task.kind(facts.outputs);
+        let objective = Objective::new(Loss::of(kind), &facts.schema);
+        Some(metrics::summarize(objective, &blocks))
     }
 
     pub(super) fn finish_validation(&mut self) {
@@ -223,7 +226,7 @@ impl Coordinator {
         let complete = Commit::Complete {
             source,
             record: self.record.clone(),
-            metrics: FinalMetrics { train, validation },
+            metrics: Box::new(FinalMetrics { train, validation }),
         };
         self.actions.push(Action::Commit(Box::new(complete)));
     }

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TaskKind;
-use super::loss::{bce_with_logits, cross_entropy, squared_error};
+use super::{Objective, TaskKind};
 
 /// Why a block cannot be evaluated.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -66,7 +65,7 @@ pub enum Detail {
         /// Rows of this class predicted to be.
         correct: Vec<u64>,
     },
-    /// Moments of the labels.
+    /// Moments of the labels and errors, in the units of the target.
     Regression {
         /// Mean of the labels.
         #[serde(with = "bits64")]
@@ -74,6 +73,15 @@ pub enum Detail {
         /// Sum of the labels' squared deviations from their mean.
         #[serde(with = "bits64")]
         deviation: f64,
+        /// Sum of the squared errors.
+        #[serde(with = "bits64")]
+        squared: f64,
+        /// Sum of the absolute errors.
+        #[serde(with = "bits64")]
+        absolute: f64,
+        /// Sum of the absolute errors as shares of the targets.
+        #[serde(with = "bits64")]
+        relative: f64,
     },
 }
 
@@ -85,10 +93,12 @@ impl BlockResult {
     /// If the lengths disagree or a label does not belong to the task. Outputs need not be finite:
     /// the loss then is not finite either.
     pub fn from_outputs(
-        task: TaskKind,
+        objective: impl Into<Objective>,
         outputs: &[f32],
         labels: &[f32],
     ) -> Result<Self, MetricsError> {
+        let objective = objective.into();
+        let task = objective.kind;
         let rows = labels.len();
         let expected = rows.saturating_mul(task.outputs());
         if outputs.len() != expected {
@@ -99,9 +109,9 @@ impl BlockResult {
             });
         }
         let (loss_sum, detail) = match task {
-            TaskKind::Binary => binary(outputs, labels)?,
-            TaskKind::Multiclass { classes } => multiclass(task, classes, outputs, labels)?,
-            TaskKind::Regression => regression(outputs, labels),
+            TaskKind::Binary => binary(&objective, outputs, labels)?,
+            TaskKind::Multiclass { classes } => multiclass(&objective, classes, outputs, labels)?,
+            TaskKind::Regression => regression(&objective, outputs, labels),
         };
         Ok(BlockResult {
             rows: rows as u64,
@@ -148,7 +158,11 @@ fn total(counts: &[u64]) -> Option<u64> {
         .try_fold(0_u64, |sum, &count| sum.checked_add(count))
 }
 
-fn binary(outputs: &[f32], labels: &[f32]) -> Result<(f64, Detail), MetricsError> {
+fn binary(
+    objective: &Objective,
+    outputs: &[f32],
+    labels: &[f32],
+) -> Result<(f64, Detail), MetricsError> {
     if let Some((row, &label)) = labels
         .iter()
         .enumerate()
@@ -163,7 +177,7 @@ fn binary(outputs: &[f32], labels: &[f32]) -> Result<(f64, Detail), MetricsError
     let losses = outputs
         .iter()
         .zip(labels)
-        .map(|(&logit, &label)| bce_with_logits(logit, label));
+        .map(|(&logit, &label)| objective.of_class(&[logit], label));
     let detail = Detail::Binary {
         scores: outputs.to_vec(),
         labels: labels.iter().map(|&label| label == 1.0).collect(),
@@ -172,7 +186,7 @@ fn binary(outputs: &[f32], labels: &[f32]) -> Result<(f64, Detail), MetricsError
 }
 
 fn multiclass(
-    task: TaskKind,
+    objective: &Objective,
     classes: u32,
     outputs: &[f32],
     labels: &[f32],
@@ -193,8 +207,8 @@ fn multiclass(
                 expected,
             });
         }
-        loss_sum += cross_entropy(logits, class);
-        let guess = task.predicted_class(logits).unwrap_or(0) as usize;
+        loss_sum += objective.of_class(logits, label);
+        let guess = objective.kind.predicted_class(logits).unwrap_or(0) as usize;
         counts[0][class] += 1;
         counts[1][guess] += 1;
         counts[2][class] += u64::from(guess == class);
@@ -210,20 +224,28 @@ fn multiclass(
     ))
 }
 
-fn regression(outputs: &[f32], labels: &[f32]) -> (f64, Detail) {
-    let losses = outputs
-        .iter()
-        .zip(labels)
-        .map(|(&output, &label)| squared_error(output, label));
-    let mean = labels.iter().copied().map(f64::from).sum::<f64>() / (labels.len().max(1)) as f64;
-    let deviations = labels
-        .iter()
-        .map(|&label| (f64::from(label) - mean) * (f64::from(label) - mean));
+fn regression(objective: &Objective, outputs: &[f32], labels: &[f32]) -> (f64, Detail) {
+    let rows = || outputs.iter().zip(labels);
+    let targets = || labels.iter().map(|&label| objective.in_units(label));
+    let errors =
+        || rows().map(|(&output, &label)| objective.prediction(output) - objective.in_units(label));
+    let mean = targets().sum::<f64>() / (labels.len().max(1)) as f64;
     (
-        losses.sum(),
+        rows()
+            .map(|(&output, &label)| objective.of_value(output, label))
+            .sum(),
         Detail::Regression {
             mean,
-            deviation: deviations.sum(),
+            deviation: targets()
+                .map(|target| (target - mean) * (target - mean))
+                .sum(),
+            squared: errors().map(|error| error * error).sum(),
+            absolute: errors().map(f64::abs).sum(),
+            // As scikit-learn has it for targets of 0.
+            relative: errors()
+                .zip(targets())
+                .map(|(error, target)| error.abs() / target.abs().max(f64::EPSILON))
+                .sum(),
         },
     )
 }

@@ -1,16 +1,16 @@
 //! Metrics beyond the loss, from the details of blocks in block order.
 
-use super::{BlockResult, Detail, Metrics, TaskKind};
+use super::{BlockResult, Detail, Metrics};
 
-/// Accuracy, AUC and F1 of class 1.
-pub fn binary(blocks: &[&BlockResult]) -> Metrics {
+/// Accuracy, areas under curves, and precision, recall and F1 of class 1, which is predicted above `cutoff`.
+pub fn binary(blocks: &[&BlockResult], cutoff: f32) -> Metrics {
     let mut rows = Vec::new();
     for block in blocks {
         if let Detail::Binary { scores, labels } = &block.detail {
             rows.extend(scores.iter().copied().zip(labels.iter().copied()));
         }
     }
-    let positive = |score: f32| TaskKind::Binary.predicted_class(&[score]) == Some(1);
+    let positive = |score: f32| score > cutoff;
     let correct = rows
         .iter()
         .filter(|(score, label)| positive(*score) == *label)
@@ -23,13 +23,16 @@ pub fn binary(blocks: &[&BlockResult]) -> Metrics {
         .count() as u64;
     Metrics {
         accuracy: ratio(correct, rows.len() as u64),
+        precision: Some(ratio(both, predicted).unwrap_or(0.0)),
+        recall: Some(ratio(both, labelled).unwrap_or(0.0)),
         f1: Some(f1(labelled, predicted, both)),
+        pr_auc: average_precision(&mut rows),
         auc: auc(rows),
         ..Metrics::default()
     }
 }
 
-/// Accuracy, and F1 averaged over the classes that occur among labels or predictions.
+/// Accuracy, and precision, recall and F1 averaged over the classes that occur among labels or predictions.
 pub fn multiclass(blocks: &[&BlockResult], classes: u32) -> Metrics {
     let mut counts = vec![[0_u64; 3]; classes as usize];
     for block in blocks {
@@ -54,27 +57,38 @@ pub fn multiclass(blocks: &[&BlockResult], classes: u32) -> Metrics {
             .fold(0, u64::saturating_add)
     };
     let seen = || counts.iter().filter(|sums| sums[0] > 0 || sums[1] > 0);
-    let f1_sum: f64 = seen()
-        .map(|&[labelled, predicted, correct]| f1(labelled, predicted, correct))
-        .sum();
+    let mean = |score: fn(u64, u64, u64) -> f64| {
+        let scores =
+            seen().map(|&[labelled, predicted, correct]| score(labelled, predicted, correct));
+        Some(scores.sum::<f64>() / seen().count() as f64)
+    };
     Metrics {
         accuracy: ratio(total(2), total(0)),
-        f1: Some(f1_sum / seen().count() as f64),
+        precision: mean(|_, predicted, correct| ratio(correct, predicted).unwrap_or(0.0)),
+        recall: mean(|labelled, _, correct| ratio(correct, labelled).unwrap_or(0.0)),
+        f1: mean(f1),
         ..Metrics::default()
     }
 }
 
-/// RMSE and R2, where the mean loss is the mean squared error. The labels' variance is merged as in
+/// RMSE, MAE, MAPE and R2. The labels' variance is merged as in
 /// Chan, Golub and LeVeque, *Updating formulae and a pairwise algorithm for computing sample
 /// variances* (1979): no large sums of squares are subtracted.
-pub fn regression(blocks: &[&BlockResult], loss: f64) -> Metrics {
+pub fn regression(blocks: &[&BlockResult]) -> Metrics {
     let (mut rows, mut mean, mut deviation) = (0.0, 0.0, 0.0);
+    let (mut squares, mut absolutes, mut shares) = (0.0, 0.0, 0.0);
     for block in blocks {
         if let Detail::Regression {
             mean: block_mean,
             deviation: block_deviation,
+            squared,
+            absolute,
+            relative,
         } = block.detail
         {
+            squares += squared;
+            absolutes += absolute;
+            shares += relative;
             let count = block.rows as f64;
             let both = rows + count;
             if both > 0.0 {
@@ -86,8 +100,10 @@ pub fn regression(blocks: &[&BlockResult], loss: f64) -> Metrics {
         }
     }
     Metrics {
-        rmse: Some(libm::sqrt(loss)),
-        r2: (deviation > 0.0).then(|| 1.0 - loss * rows / deviation),
+        rmse: Some(libm::sqrt(squares / rows)),
+        mae: Some(absolutes / rows),
+        mape: Some(shares / rows),
+        r2: (deviation > 0.0).then(|| 1.0 - squares / rows * rows / deviation),
         ..Metrics::default()
     }
 }
@@ -104,6 +120,25 @@ fn f1(labelled: u64, predicted: u64, correct: u64) -> f64 {
 
 fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// The sum over the thresholds of (recall - recall of the one above) x precision, as scikit-learn's
+/// `average_precision_score`. None without a row of class 1, or with a score that is NaN. Sorts the rows by score.
+fn average_precision(rows: &mut [(f32, bool)]) -> Option<f64> {
+    if rows.iter().any(|(score, _)| score.is_nan()) {
+        return None;
+    }
+    rows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+    let positives = rows.iter().filter(|(_, label)| *label).count();
+    let (mut predicted, mut correct, mut sum) = (0, 0, 0.0);
+    // -0 and 0 are one threshold, and next to each other.
+    for group in rows.chunk_by(|a, b| a.0 == b.0) {
+        let more = group.iter().filter(|(_, label)| *label).count();
+        predicted += group.len();
+        correct += more;
+        sum += more as f64 * (correct as f64 / predicted as f64);
+    }
+    (positives > 0).then(|| sum / positives as f64)
 }
 
 /// Area under the ROC curve as the Mann-Whitney statistic: the share of (positive, negative) pairs

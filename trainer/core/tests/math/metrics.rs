@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 use serde_json::Value;
 use trainyard_core::metrics::{
-    BlockResult, Metric, Metrics, MetricsError, TaskKind, bce_with_logits, cross_entropy, summarize,
+    BlockResult, Loss, Metric, Metrics, MetricsError, Objective, TaskKind, bce_with_logits,
+    cross_entropy, summarize,
 };
+use trainyard_core::schema::{Label, TargetScale};
 
 const MULTICLASS: TaskKind = TaskKind::Multiclass { classes: 5 };
 
@@ -88,15 +90,15 @@ proptest! {
 
 #[test]
 fn losses_neither_overflow_nor_cancel() {
-    assert_eq!(bce_with_logits(0.0, 1.0), 2.0_f64.ln());
-    assert_eq!(bce_with_logits(1000.0, 0.0), 1000.0);
-    assert_eq!(bce_with_logits(-1000.0, 0.0), 0.0);
-    assert!(bce_with_logits(40.0, 1.0) > 0.0);
-    assert!(bce_with_logits(f32::NAN, 0.0).is_nan());
-    assert_eq!(cross_entropy(&[1000.0, 1000.0], 0), 2.0_f64.ln());
-    assert_eq!(cross_entropy(&[0.0, 3e38], 0), f64::from(3e38_f32));
-    assert!(cross_entropy(&[f32::NAN, 0.0], 1).is_nan());
-    assert!(cross_entropy(&[0.0], 1).is_nan());
+    assert_eq!(bce_with_logits(0.0, 1.0, 0.0), 2.0_f64.ln());
+    assert_eq!(bce_with_logits(1000.0, 0.0, 0.0), 1000.0);
+    assert_eq!(bce_with_logits(-1000.0, 0.0, 0.0), 0.0);
+    assert!(bce_with_logits(40.0, 1.0, 0.0) > 0.0);
+    assert!(bce_with_logits(f32::NAN, 0.0, 0.0).is_nan());
+    assert_eq!(cross_entropy(&[1000.0, 1000.0], 0, 0.0), 2.0_f64.ln());
+    assert_eq!(cross_entropy(&[0.0, 3e38], 0, 0.0), f64::from(3e38_f32));
+    assert!(cross_entropy(&[f32::NAN, 0.0], 1, 0.0).is_nan());
+    assert!(cross_entropy(&[0.0], 1, 0.0).is_nan());
 }
 
 #[test]
@@ -217,4 +219,97 @@ fn better_knows_the_direction() {
     for (a, b) in [(f64::NAN, 0.5), (0.5, f64::NAN)] {
         assert!(!loss.better(a, b, 0.0) && !auc.better(a, b, 0.0));
     }
+}
+
+#[test]
+fn metrics_of_a_scaled_target_are_in_its_units() {
+    let label = |scale| Label {
+        name: "y".into(),
+        classes: Vec::new(),
+        numeric: true,
+        scale,
+        link: None,
+        threshold: None,
+    };
+    let scale = TargetScale {
+        mean: 300_000.0,
+        std: 80_000.0,
+    };
+    let (targets, guesses) = (
+        [250_000.0, 300_000.0, 420_000.0],
+        [260_000.0, 290_000.0, 400_000.0],
+    );
+    let metrics = |scale: Option<TargetScale>| {
+        let outputs = guesses.map(|guess: f64| label(scale).scaled(guess));
+        let labels = targets.map(|target: f64| label(scale).scaled(target));
+        let objective = Objective {
+            scale,
+            ..TaskKind::Regression.into()
+        };
+        let block = BlockResult::from_outputs(objective, &outputs, &labels).unwrap();
+        summarize(objective, &[block])
+    };
+    let (with, without) = (metrics(Some(scale)), metrics(None));
+    for metric in [Metric::Rmse, Metric::Mae, Metric::Mape, Metric::R2] {
+        let (with, without) = (with.get(metric).unwrap(), without.get(metric).unwrap());
+        assert!(
+            (with / without - 1.0).abs() < 1e-6,
+            "{metric:?}: {with} {without}"
+        );
+    }
+    assert!(
+        (without.rmse.unwrap() - 2e8_f64.sqrt()).abs() < 1e-6,
+        "{without:?}"
+    );
+    let scaled = label(Some(scale));
+    assert_eq!(scaled.unscaled(scaled.scaled(420_000.0)), 420_000.0);
+}
+
+#[test]
+fn losses_equal_pytorch() {
+    let all = fixture("losses");
+    let row = |name: &str| floats(&all[name]);
+    let (outputs, logits) = (row("outputs"), row("logits"));
+    let check = |loss: Loss, kind: TaskKind, labels: &str, expected: &str| {
+        let objective = Objective {
+            loss,
+            ..kind.into()
+        };
+        let width = kind.outputs();
+        let values = if width == 1 { &outputs } else { &logits };
+        let expected = all[expected].as_array().unwrap();
+        for (row, (values, label)) in values.chunks(width).zip(row(labels)).enumerate() {
+            let block = BlockResult::from_outputs(objective, values, &[label]).unwrap();
+            let expected = expected[row].as_f64().unwrap();
+            let error = (block.loss_sum - expected).abs();
+            assert!(
+                error <= 1e-12 * expected.abs().max(1.0),
+                "{loss:?} of row {row}: {} not {expected}",
+                block.loss_sum
+            );
+        }
+    };
+    check(
+        Loss::MeanAbsoluteError {},
+        TaskKind::Regression,
+        "targets",
+        "meanAbsoluteError",
+    );
+    check(
+        Loss::Huber { delta: 1.5 },
+        TaskKind::Regression,
+        "targets",
+        "huber",
+    );
+    check(Loss::Poisson {}, TaskKind::Regression, "counts", "poisson");
+    let smoothed = Loss::CrossEntropy {
+        label_smoothing: 0.1,
+    };
+    check(smoothed, TaskKind::Binary, "binary", "smoothedBinary");
+    check(
+        smoothed,
+        TaskKind::Multiclass { classes: 4 },
+        "classes",
+        "smoothed",
+    );
 }

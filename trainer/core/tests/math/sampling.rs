@@ -1,8 +1,9 @@
 //! Sampling: every sample of an epoch exactly once, in an order that is a function of the seed.
 
 use proptest::prelude::*;
+use serde_json::Value;
 use trainyard_core::assignment::leaf_range;
-use trainyard_core::sampling::{Plan, SamplingError, permutation, split};
+use trainyard_core::sampling::{Plan, SamplingError, SplitBy, permutation, split};
 use trainyard_core::tree::Tree;
 
 proptest! {
@@ -49,7 +50,7 @@ proptest! {
     #[test]
     fn split_is_a_partition(seed: u64, rows in 2_u64..2000, fraction in 0.001_f64..0.999) {
         let validation_rows = (rows as f64 * fraction).round() as u64;
-        match split(seed, rows, fraction) {
+        match split(seed, fraction, SplitBy::Random(rows)) {
             Ok((train, validation)) => {
                 prop_assert_eq!(validation.len() as u64, validation_rows);
                 prop_assert!(train.is_sorted() && validation.is_sorted());
@@ -109,7 +110,7 @@ fn impossible_sizes_are_named() {
         Err(SamplingError::TooManyRows(too_many))
     );
     assert_eq!(
-        split(0, too_many, 0.5),
+        split(0, 0.5, SplitBy::Random(too_many)),
         Err(SamplingError::TooManyRows(too_many))
     );
     assert_eq!(Plan::new(0, 1, 1, 0), Err(SamplingError::Zero("rows")));
@@ -125,15 +126,15 @@ fn impossible_sizes_are_named() {
     );
     for fraction in [0.0, 1.0, -0.1, f64::INFINITY] {
         assert_eq!(
-            split(0, 10, fraction),
+            split(0, fraction, SplitBy::Random(10)),
             Err(SamplingError::Fraction(fraction))
         );
     }
     assert!(matches!(
-        split(0, 10, f64::NAN),
+        split(0, f64::NAN, SplitBy::Random(10)),
         Err(SamplingError::Fraction(_))
     ));
-    let message = split(0, 4, 0.1).unwrap_err().to_string();
+    let message = split(0, 0.1, SplitBy::Random(4)).unwrap_err().to_string();
     assert!(
         message.contains("0.1 splits 4 rows into 4 for training and 0"),
         "{message}"
@@ -147,4 +148,88 @@ fn impossible_sizes_are_named() {
     };
     assert_eq!(careless.total_steps(), u64::MAX);
     assert_eq!(careless.position(4).rows, 1..2);
+}
+
+proptest! {
+    /// Both sides have each class's share, as near as whole rows allow, and a class of two rows or more can be learned.
+    #[test]
+    fn a_stratified_split_has_each_class_on_both_sides(
+        seed: u64,
+        classes in prop::collection::vec(0_u32..5, 4..400),
+        fraction in 0.01_f64..0.9,
+    ) {
+        let Ok((train, validation)) = split(seed, fraction, SplitBy::Classes(&classes)) else {
+            return Ok(());
+        };
+        prop_assert_eq!(validation.len(), (classes.len() as f64 * fraction).round() as usize);
+        prop_assert_eq!(train.len() + validation.len(), classes.len());
+        for class in 0..5 {
+            let of = |rows: &[u32]| rows.iter().filter(|row| classes[**row as usize] == class).count() as f64;
+            let exact = (of(&train) + of(&validation)) * validation.len() as f64 / classes.len() as f64;
+            prop_assert!((of(&validation) - exact).abs() < 1.0, "{} of {}", of(&validation), exact);
+        }
+        let alike = vec![0; classes.len()];
+        prop_assert_eq!(
+            split(seed, fraction, SplitBy::Classes(&alike)).unwrap(),
+            split(seed, fraction, SplitBy::Random(classes.len() as u64)).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_split_by_groups_divides_none(seed: u64, groups in prop::collection::vec(0_u32..9, 4..200), fraction in 0.05_f64..0.9) {
+        // Groups are numbered as they occur.
+        let mut names: Vec<u32> = Vec::new();
+        let groups: Vec<u32> = groups
+            .iter()
+            .map(|group| match names.iter().position(|name| name == group) {
+                Some(place) => place as u32,
+                None => {
+                    names.push(*group);
+                    names.len() as u32 - 1
+                }
+            })
+            .collect();
+        let Ok((train, validation)) = split(seed, fraction, SplitBy::Groups(&groups)) else {
+            return Ok(());
+        };
+        let of = |rows: &[u32]| rows.iter().map(|row| groups[*row as usize]).collect::<std::collections::BTreeSet<_>>();
+        prop_assert!(of(&train).is_disjoint(&of(&validation)));
+        prop_assert_eq!(of(&validation).len(), (names.len() as f64 * fraction).ceil() as usize);
+    }
+}
+
+#[test]
+fn a_split_in_order_validates_on_what_comes_last() {
+    let values = [3.0, 1.0, 2.0, 5.0, 2.0];
+    let (train, validation) = split(1, 0.4, SplitBy::Order(&values)).unwrap();
+    assert_eq!((train, validation), (vec![1, 2, 4], vec![0, 3]));
+}
+
+/// The rows of each class that validate, as scikit-learn's `StratifiedShuffleSplit` has them where no remainders are equal.
+#[test]
+fn shares_of_classes_equal_scikit_learn() {
+    let all: Value = serde_json::from_str(include_str!("../fixtures/splits.json")).unwrap();
+    for (name, case) in all.as_object().unwrap() {
+        let numbers = |field: &str| -> Vec<u64> {
+            case[field]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|n| n.as_u64().unwrap())
+                .collect()
+        };
+        let counts = numbers("counts");
+        let classes = counts
+            .iter()
+            .zip(0_u32..)
+            .flat_map(|(&count, class)| vec![class; count as usize]);
+        let classes: Vec<u32> = classes.collect();
+        let fraction = case["validation"].as_f64().unwrap() / classes.len() as f64;
+        let (_, validation) = split(3, fraction, SplitBy::Classes(&classes)).unwrap();
+        let mut shares = vec![0; counts.len()];
+        validation
+            .iter()
+            .for_each(|row| shares[classes[*row as usize] as usize] += 1);
+        assert_eq!(shares, numbers("shares"), "{name}");
+    }
 }

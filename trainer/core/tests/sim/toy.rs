@@ -177,6 +177,9 @@ impl Toy {
                     name: "label".into(),
                     classes: Vec::new(),
                     numeric: true,
+                    scale: None,
+                    link: None,
+                    threshold: None,
                 },
             },
         }

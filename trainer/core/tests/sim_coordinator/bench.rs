@@ -59,6 +59,9 @@ fn schema() -> InputSchema {
             name: "label".into(),
             classes: Vec::new(),
             numeric: true,
+            scale: None,
+            link: None,
+            threshold: None,
         },
     }
 }
@@ -329,6 +332,9 @@ pub fn result(rows: u64, loss_sum: f64) -> BlockResult {
         detail: Detail::Regression {
             mean: 0.0,
             deviation: 1.0,
+            squared: loss_sum,
+            absolute: loss_sum,
+            relative: loss_sum,
         },
     }
 }

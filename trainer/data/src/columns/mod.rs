@@ -13,7 +13,7 @@ use trainyard_core::metrics::Task;
 use trainyard_core::schema::{ColumnsInput, Missing};
 
 use crate::classes::RawLabels;
-use crate::error::DataError;
+use crate::error::{DataError, quoted};
 use crate::number;
 use crate::options::{CsvOptions, Limits, MissingPolicy};
 use crate::table::ENCODED;
@@ -90,6 +90,10 @@ pub(crate) struct Frame {
     pub columns: Vec<RawColumn>,
     /// Labels, if the plan has a label column.
     pub labels: Option<RawLabels>,
+    /// What each row counts in training, if the plan has a column for it.
+    pub weights: Option<Vec<f64>>,
+    /// The column that the split goes by.
+    pub split: Option<RawColumn>,
     /// Line on which each row starts.
     pub lines: Vec<u64>,
     /// Lines of the rows left out for a missing value.
@@ -158,13 +162,15 @@ impl Frame {
     }
 
     fn empty(plan: &Plan) -> Self {
-        let columns = plan.columns.iter().map(|planned| RawColumn {
+        let raw = |planned: &PlannedColumn| RawColumn {
             planned: planned.clone(),
             values: planned.kind.values(),
-        });
+        };
         Self {
-            columns: columns.collect(),
+            columns: plan.columns.iter().map(raw).collect(),
+            split: plan.split.as_ref().map(raw),
             labels: plan.label.as_ref().map(|_| RawLabels::new(plan.task)),
+            weights: plan.weight.as_ref().map(|_| Vec::new()),
             lines: Vec::new(),
             dropped: Vec::new(),
             warnings: plan.warnings.clone(),
@@ -194,7 +200,7 @@ impl Frame {
     /// Adds the current record; false if it is to be left out.
     fn push(&mut self, records: &Records, plan: &Plan, limits: &Limits) -> Result<bool, DataError> {
         let mut whole = true;
-        for column in &mut self.columns {
+        for column in self.columns.iter_mut().chain(&mut self.split) {
             let planned = &column.planned;
             let at_column = |error: DataError| error.in_column(&planned.name);
             let text = records.field(planned.index).map_err(at_column)?;
@@ -211,6 +217,14 @@ impl Frame {
                 Missing::Error => return Err(at_column(plan.missing_value(text))),
                 Missing::DropRow => whole = false,
                 _ => {}
+            }
+        }
+        if let (Some((index, name)), Some(weights)) = (&plan.weight, &mut self.weights) {
+            let text = records.field(*index).map_err(|e| e.in_column(name))?;
+            match plan.reading.is_missing(text) {
+                false => weights.push(weight(text).map_err(|e| e.in_column(name))?),
+                true if plan.reading.missing == Missing::DropRow => whole = false,
+                true => return Err(missing_weight().in_column(name)),
             }
         }
         let (true, Some((index, name)), Some(labels)) = (whole, &plan.label, &mut self.labels)
@@ -247,10 +261,32 @@ impl Frame {
     }
 
     fn truncate(&mut self, rows: usize) {
-        for column in &mut self.columns {
+        for column in self.columns.iter_mut().chain(&mut self.split) {
             column.values.truncate(rows);
         }
+        if let Some(weights) = &mut self.weights {
+            weights.truncate(rows);
+        }
     }
+}
+
+/// What a row counts.
+fn weight(text: &str) -> Result<f64, DataError> {
+    let value = number::parse(text).and_then(|value| match value >= 0.0 {
+        true => Ok(value),
+        false => Err(format!(
+            "expected a weight of 0 or more, found {}",
+            quoted(text)
+        )),
+    });
+    value.map_err(|problem| DataError::data(problem, "correct the value"))
+}
+
+fn missing_weight() -> DataError {
+    DataError::data(
+        "the weight is missing",
+        "fill it in, or set `missing` to Impute or DropRow, which leave the row out",
+    )
 }
 
 fn missing_label(task: Task) -> DataError {

@@ -17,6 +17,10 @@ pub(crate) struct Plan {
     pub columns: Vec<PlannedColumn>,
     /// Position and name of the label column.
     pub label: Option<(usize, String)>,
+    /// Position and name of the column of weights.
+    pub weight: Option<(usize, String)>,
+    /// The column that the split goes by, whether it is an input or not.
+    pub split: Option<PlannedColumn>,
     /// Whether the rows are to be predicted: they may lack the label, and no manifest can be changed.
     pub predicts: bool,
     pub reading: Reading,
@@ -51,6 +55,7 @@ impl Plan {
     pub(crate) fn training(
         header: &[String],
         options: &CsvOptions,
+        split: Option<(&str, &'static str)>,
         inferred: &InferredTypes,
         task: Task,
     ) -> Result<Self, DataError> {
@@ -58,9 +63,20 @@ impl Plan {
         let label = find(header, &options.label, "label")?;
         let excluded: HashSet<&str> = options.exclude.iter().map(String::as_str).collect();
         let said = Said::new(header, options)?;
+        let weight = weight_column(header, options.weight.as_deref())?;
+        let split = said.split(header, split, inferred)?;
+        let is_group = |index: usize| {
+            let group = split.as_ref().filter(|split| split.kind == GROUP);
+            group.is_some_and(|group| group.index == index)
+        };
+        let is_weight = |index: usize| weight.as_ref().is_some_and(|(weight, _)| *weight == index);
         let (mut columns, mut unnamed) = (Vec::new(), Vec::new());
         for (index, name) in header.iter().enumerate() {
-            if index == label || excluded.contains(name.as_str()) {
+            if index == label
+                || is_weight(index)
+                || is_group(index)
+                || excluded.contains(name.as_str())
+            {
                 continue;
             }
             if name.is_empty() {
@@ -91,6 +107,8 @@ impl Plan {
         Ok(Self {
             columns,
             label: Some((label, options.label.clone())),
+            weight,
+            split,
             predicts: false,
             reading: said.reading,
             task,
@@ -104,6 +122,7 @@ impl Plan {
         header: &[String],
         input: &ColumnsInput,
         label: (&str, LabelColumn),
+        weight: Option<&str>,
         excluded: &[String],
         listed: &[(&str, &str)],
         task: Task,
@@ -127,7 +146,9 @@ impl Plan {
         let (name, rule) = label;
         let used: HashSet<&str> = columns.iter().map(|column| column.name.as_str()).collect();
         let unknown = header.iter().filter(|column| {
-            let known = used.contains(column.as_str()) || excluded.contains(column);
+            let known = used.contains(column.as_str())
+                || excluded.contains(column)
+                || weight == Some(column.as_str());
             !known && !column.is_empty() && *column != name
         });
         let unknown: Vec<String> = unknown.cloned().collect();
@@ -146,6 +167,8 @@ impl Plan {
         Ok(Self {
             columns,
             label,
+            weight: weight_column(header, weight)?,
+            split: None,
             predicts: matches!(rule, LabelColumn::Optional),
             reading: input.into(),
             task,
@@ -250,6 +273,12 @@ impl<'a> Said<'a> {
         let names = fields
             .iter()
             .flat_map(|(field, names)| names.iter().map(move |name| (*field, name)));
+        if let Some(weight) = &options.weight
+            && first.insert(weight, "weight").is_some()
+        {
+            let problem = format!("{} is named in both `label` and `weight`", quoted(weight));
+            return Err(DataError::options(problem, "keep it in one of them"));
+        }
         let columns = options
             .columns
             .iter()
@@ -382,6 +411,50 @@ fn named(header: &[String], unnamed: bool) -> Result<Cow<'_, [String]>, DataErro
         Ok(name)
     });
     Ok(Cow::Owned(names.collect::<Result<_, _>>()?))
+}
+
+/// How the column of groups is read.
+const GROUP: ColumnType = ColumnType::Category { by_value: false };
+
+impl Said<'_> {
+    /// The column that a split goes by.
+    fn split(
+        &self,
+        header: &[String],
+        split: Option<(&str, &'static str)>,
+        inferred: &InferredTypes,
+    ) -> Result<Option<PlannedColumn>, DataError> {
+        let Some((name, field)) = split else {
+            return Ok(None);
+        };
+        let index = find(header, name, field)?;
+        let mut column = self.planned(index, name, inferred)?;
+        match (field, &column.kind) {
+            ("groupBy", _) => {
+                column.kind = GROUP;
+                column.declared = true;
+            }
+            (_, ColumnType::Number | ColumnType::Date { .. }) => {}
+            _ => {
+                let problem = format!(
+                    "`{field}` names {}, which holds no numbers or dates",
+                    quoted(name)
+                );
+                return Err(DataError::options(problem, "name another column"));
+            }
+        }
+        column.missing = Missing::Error;
+        Ok(Some(column))
+    }
+}
+
+/// Where the column of weights is, if one is named.
+fn weight_column(
+    header: &[String],
+    name: Option<&str>,
+) -> Result<Option<(usize, String)>, DataError> {
+    name.map(|name| Ok((find(header, name, "weight")?, name.to_owned())))
+        .transpose()
 }
 
 fn find(header: &[String], name: &str, field: &str) -> Result<usize, DataError> {

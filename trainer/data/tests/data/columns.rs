@@ -1,8 +1,9 @@
 //! Types of columns: told from their values, or declared; and what stands for their missing values.
 
 use trainyard_data::{
-    Advice, ColumnKind, ColumnOptions, ColumnType, CsvOptions, Dataset, DatePart, InputKind,
-    Limits, LoadOptions, Missing, MissingPolicy, Normalization, Task, encode_csv, inspect_csv,
+    Advice, ClassWeights, ColumnKind, ColumnOptions, ColumnType, CsvOptions, Dataset, DatePart,
+    InputKind, Limits, LoadOptions, Missing, MissingPolicy, Normalization, SplitRule, Task,
+    Validation, encode_csv, inspect_csv,
 };
 
 use crate::common::{assert_error, csv_options, edit, load_csv};
@@ -545,4 +546,197 @@ fn c15_what_the_initial_model_does_is_not_said_otherwise() {
             &[&format!("`{field}` is not that of the initial model")],
         );
     }
+}
+
+#[test]
+fn c11_a_target_is_scaled_by_its_training_rows_and_comes_back() {
+    let mut options = csv_options(Task::Regression);
+    options.target = Normalization::Standardize;
+    let text = "a,y\n1,100000\n2,300000\n3,500000\n4,300000.1\n";
+    let data = load_csv(text, &options).unwrap();
+    let label = &data.facts.schema.label;
+    let scale = label.scale.unwrap();
+    assert_eq!(scale.mean, 300_000.025);
+    assert!((scale.std - 141_421.356).abs() < 0.01, "{}", scale.std);
+    let sum: f32 = data.train.labels.iter().sum();
+    assert!(sum.abs() < 1e-6, "{:?}", data.train.labels);
+    assert_eq!(label.unscaled(data.train.labels[2]), 500_000.0);
+    assert_predicts_the_same(text, &data);
+    let limits = Limits::default();
+    let encoded = encode_csv(
+        &data.facts.schema,
+        "p.csv",
+        "a,y\n1,100000\n2,\n".as_bytes(),
+        &limits,
+    );
+    let encoded = encoded.unwrap();
+    assert_eq!(encoded.label(0), Some(100_000.0), "as the file has it");
+    assert_eq!(encoded.table.labels[0], data.train.labels[0]);
+    assert!(encoded.label(1).unwrap().is_nan() && encoded.table.labels[1].is_nan());
+    // Equal targets are left where they are.
+    let data = load_csv("a,y\n1,5\n2,5\n", &options).unwrap();
+    assert_eq!(data.train.labels, [0.0, 0.0]);
+    // What a model begins with keeps its scale.
+    let mut given = options.clone();
+    given.schema = Some(load_csv(text, &options).unwrap().facts.schema);
+    let other = load_csv("a,y\n1,300000.025\n2,7\n", &given).unwrap();
+    assert_eq!(other.train.labels[0], 0.0);
+    given.target = Normalization::None;
+    let fragments = ["`targetNormalization` is None"];
+    assert_error("contradiction", load_csv(text, &given), &fragments);
+}
+
+#[test]
+fn c17_rows_and_classes_have_weights_in_training() {
+    let text = "a,w,y\n1,2,no\n2,0.5,no\n3,1,no\n4,4,yes\n";
+    let mut options = csv_options(Task::Binary);
+    edit(&mut options, |csv| csv.weight = Some("w".into()));
+    let data = load_csv(text, &options).unwrap();
+    assert_eq!(data.facts.input_shape, [1], "a weight is no input");
+    assert_eq!(data.train.weights, [2.0, 0.5, 1.0, 4.0]);
+    assert_predicts_the_same(text, &data);
+    let (mut some, mut gathered) = (options.clone(), Vec::new());
+    data.train.gather_weights(&[3, 0], &mut gathered);
+    assert_eq!(gathered, [4.0, 2.0]);
+    // As scikit-learn: n / (classes * n of the class), here 4 / (2 * 3) and 4 / (2 * 1).
+    some.class_weights = ClassWeights::Balanced;
+    edit(&mut some, |csv| {
+        csv.weight = None;
+        csv.exclude = vec!["w".into()];
+    });
+    let balanced = load_csv(text, &some).unwrap();
+    assert_eq!(
+        balanced.train.weights,
+        [2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0, 2.0]
+    );
+    assert_ne!(
+        balanced.facts.digest,
+        load_csv(text, &options).unwrap().facts.digest
+    );
+    some.class_weights = ClassWeights::None;
+    let plain = load_csv(text, &some).unwrap();
+    assert_eq!(plain.train.weights, [] as [f32; 0]);
+    assert_ne!(balanced.facts.digest, plain.facts.digest);
+    options.class_weights = ClassWeights::Given([("yes".to_owned(), 3.0)].into());
+    let both = load_csv(text, &options).unwrap();
+    assert_eq!(both.train.weights, [2.0, 0.5, 1.0, 12.0]);
+}
+
+#[test]
+fn c17_weights_that_cannot_be_are_refused() {
+    let mut options = csv_options(Task::Binary);
+    edit(&mut options, |csv| csv.weight = Some("w".into()));
+    let cases: [(&str, &[&str]); 5] = [
+        (
+            "a,w,y\n1,-1,0\n2,1,1\n",
+            &["a.csv:2: column \"w\"", "0 or more", "\"-1\""],
+        ),
+        (
+            "a,w,y\n1,heavy,0\n2,1,1\n",
+            &["a.csv:2: column \"w\"", "expected a number"],
+        ),
+        (
+            "a,w,y\n1,,0\n2,1,1\n",
+            &["a.csv:2: column \"w\"", "the weight is missing"],
+        ),
+        (
+            "a,w,y\n1,0,0\n2,0,1\n",
+            &["every training row has the weight 0"],
+        ),
+        (
+            "a,y\n1,0\n2,1\n",
+            &["no column is named \"w\"", "`weight` names it"],
+        ),
+    ];
+    for (text, fragments) in cases {
+        assert_error(text, load_csv(text, &options), fragments);
+    }
+    edit(&mut options, |csv| csv.weight = Some("y".into()));
+    let text = "a,w,y\n1,1,0\n2,1,1\n";
+    assert_error(
+        "label",
+        load_csv(text, &options),
+        &["both `label` and `weight`"],
+    );
+    edit(&mut options, |csv| csv.weight = None);
+    options.class_weights = ClassWeights::Given([("2".to_owned(), 3.0)].into());
+    assert_error(
+        "class",
+        load_csv(text, &options),
+        &["`classWeights` names \"2\"", "\"0\", \"1\""],
+    );
+}
+
+#[test]
+fn c18_a_split_keeps_classes_groups_or_the_order() {
+    let rows: String = (0..40)
+        .map(|i| {
+            format!(
+                "{i},p{},{:02}.06.2024,{}\n",
+                i / 4,
+                28 - i % 28,
+                ["no", "no", "no", "yes"][i % 4]
+            )
+        })
+        .collect();
+    let text = format!("a,who,day,y\n{rows}");
+    let split = |task: Task, rule: SplitRule| {
+        let mut options = csv_options(task);
+        options.normalization = Normalization::None;
+        options.validation = Validation::Split(0.25, rule);
+        load_csv(text.as_str(), &options).unwrap()
+    };
+    let stratified = split(Task::Binary, SplitRule::Stratified);
+    let validation = stratified.validation.unwrap();
+    assert_eq!(
+        (validation.rows, validation.labels.iter().sum::<f32>()),
+        (10, 2.0),
+        "7.5 and 2.5 rows: the first class gets the odd one"
+    );
+    let groups = split(Task::Binary, SplitRule::Group("who".into()));
+    let validation = groups.validation.unwrap();
+    assert_eq!(validation.rows, 12, "3 of 10 groups of 4");
+    let rows: Vec<u32> = (0..12)
+        .map(|row| validation.row(row)[0] as u32 / 4)
+        .collect();
+    assert!(
+        rows.chunks(4)
+            .all(|rows| rows.iter().all(|group| *group == rows[0])),
+        "{rows:?}"
+    );
+    assert_eq!(
+        validation.width, 8,
+        "a and the parts of day: the group is no input"
+    );
+    let order = split(Task::Binary, SplitRule::Order("day".into()));
+    let validation = order.validation.unwrap();
+    let rows: Vec<f32> = (0..validation.rows)
+        .map(|row| validation.row(row)[0])
+        .collect();
+    let last = [0.0, 1.0, 2.0, 3.0, 4.0, 28.0, 29.0, 30.0, 31.0, 32.0];
+    assert_eq!(rows, last, "the 28th to the 24th");
+}
+
+#[test]
+fn c18_a_column_to_split_by_need_not_be_an_input() {
+    let text = "a,t,y\n1,3,1\n2,1,2\n3,2,3\n4,9,4\n";
+    let mut options = unscaled(|csv| csv.exclude = vec!["t".into()]);
+    options.validation = Validation::Split(0.5, SplitRule::Order("t".into()));
+    let data = load_csv(text, &options).unwrap();
+    assert_eq!(
+        (data.train.features, data.train.labels),
+        (vec![2.0, 3.0], vec![2.0, 3.0])
+    );
+    options.validation = Validation::Split(0.5, SplitRule::Order("z".into()));
+    assert_error(
+        "no column",
+        load_csv(text, &options),
+        &["no column is named \"z\"", "`orderBy` names it"],
+    );
+    options.validation = Validation::Split(0.5, SplitRule::Group("t".into()));
+    assert_error(
+        "no group",
+        load_csv("a,t,y\n1,,1\n2,1,2\n", &options),
+        &["a.csv:2: column \"t\"", "the value is missing"],
+    );
 }

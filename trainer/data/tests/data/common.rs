@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use trainyard_data::{
-    CsvOptions, DataError, Dataset, Files, Limits, LoadOptions, Normalization, SourceSpec, Task,
-    Validation, load,
+    ClassWeights, CsvOptions, DataError, Dataset, Files, Limits, LoadOptions, Normalization,
+    SourceSpec, Task, Validation, load,
 };
 
 /// Files by name.
@@ -33,9 +33,13 @@ pub fn options(task: Task, train: SourceSpec) -> LoadOptions {
     LoadOptions {
         task,
         positive: None,
+        class_weights: ClassWeights::None,
         train,
         validation: Validation::None,
         normalization: Normalization::Standardize,
+        target: Normalization::None,
+        link: None,
+        threshold: None,
         seed: 7,
         schema: None,
         limits: Limits {

@@ -1,7 +1,7 @@
 //! T17: what is fitted is fitted on training rows, and travels.
 
 use trainyard_core::facts::DataFacts;
-use trainyard_core::sampling;
+use trainyard_core::sampling::{self, SplitBy};
 use trainyard_data::{
     ColumnKind, InputKind, InputSchema, Limits, Normalization, SourceSpec, Task, Validation,
     encode_array, encode_csv, encode_labels, load,
@@ -44,7 +44,7 @@ fn t17_columns_are_fitted_on_training_rows_alone() {
     options.validation = Validation::Fraction(0.25);
     let rows = 200;
     let data = load_csv(text(rows, value), &options).unwrap();
-    let (train, validation) = sampling::split(7, rows as u64, 0.25).unwrap();
+    let (train, validation) = sampling::split(7, 0.25, SplitBy::Random(rows as u64)).unwrap();
     assert_eq!(data.facts.train_rows, train.len() as u64);
     assert_eq!(data.facts.validation_rows, validation.len() as u64);
 
@@ -79,7 +79,7 @@ fn t17_columns_are_fitted_on_training_rows_alone() {
 #[test]
 fn t17_categories_and_fill_values_come_from_training_rows_alone() {
     let rows = 40;
-    let (_, validation) = sampling::split(7, rows, 0.25).unwrap();
+    let (_, validation) = sampling::split(7, 0.25, SplitBy::Random(rows)).unwrap();
     let hidden = validation[0] as u64;
     let lines: String = (0..rows)
         .map(|r| match r == hidden {
@@ -184,7 +184,7 @@ fn t17_the_fit_travels_as_json_to_the_same_bits() {
     assert_eq!(facts, data.facts);
 
     let encoded = encode_csv(&facts.schema, "a.csv", text.as_bytes(), &Limits::default()).unwrap();
-    let (train, validation) = sampling::split(7, 90, 0.3).unwrap();
+    let (train, validation) = sampling::split(7, 0.3, SplitBy::Random(90)).unwrap();
     for (table, rows) in [
         (&data.train, train),
         (data.validation.as_ref().unwrap(), validation),
@@ -213,7 +213,7 @@ fn t17_arrays_encode_for_prediction_to_the_same_bits() {
     assert_eq!(encoded.table.features, data.train.features);
     assert_eq!((encoded.table.rows, encoded.table.width), (5, 12));
     let encoded = encode_labels(&data.facts.schema, "y", labels.as_slice(), &limits).unwrap();
-    assert_eq!(encoded, data.train.labels);
+    assert_eq!(encoded.encoded, data.train.labels);
 }
 
 #[test]

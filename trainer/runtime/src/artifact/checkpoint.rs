@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use trainyard_checkpoint::{Storage, load_range};
 use trainyard_core::manifest::Manifest;
+use trainyard_core::metrics::Loss;
 
 use super::tensors::{self, Named};
 use super::{FORMAT, MODEL, ModelFile, ModelFiles, Output, PARAMETERS, ParameterShape};
@@ -41,6 +42,8 @@ impl ModelFiles {
             input_schema: schema.clone(),
             input_shape: schema.input_shape(),
             output: Output::of(schema),
+            loss: Some(job.loss())
+                .filter(|loss| *loss != Loss::of(schema.task.kind(schema.outputs()))),
             parameters: ParameterShape::all(&layout),
             model_sha256,
         };

@@ -8,9 +8,9 @@ use serde_json::Value;
 use trainyard_core::coordinator::{Best, EpochRecord};
 use trainyard_core::layout::Layout;
 use trainyard_core::manifest::CoordinatorState;
-use trainyard_core::metrics::Metrics;
+use trainyard_core::metrics::{Loss, Metrics, Objective};
 use trainyard_crds::training_job::Model;
-use trainyard_data::{InputSchema, Task};
+use trainyard_data::{InputSchema, Link, Task};
 
 /// The version of the format that is written, and the newest that is read.
 pub const FORMAT: u32 = 1;
@@ -33,17 +33,28 @@ pub struct ModelFile {
     pub input_shape: Vec<u64>,
     /// What the network returns.
     pub output: Output,
+    /// The loss of a row, if it is not the task's usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
     /// The parameters in name order.
     pub parameters: Vec<ParameterShape>,
     /// Digest of the parameters: names, shapes and values.
     pub model_sha256: String,
 }
 
+impl ModelFile {
+    /// What the outputs mean, and how they are judged.
+    pub fn objective(&self) -> Objective {
+        let kind = self.task.kind(self.output.width);
+        Objective::new(self.loss.unwrap_or(Loss::of(kind)), &self.input_schema)
+    }
+}
+
 /// What the network returns for a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Output {
-    /// `logits` or `values`.
+    /// `logits`, `values`, or `logarithms` of values. Values are scaled as the input schema says of the label.
     pub kind: String,
     /// Numbers a row: 1 for binary (the logit of class 1) and regression, else one a class.
     pub width: u64,
@@ -64,10 +75,10 @@ pub struct ParameterShape {
 impl Output {
     /// The output of a model with this schema.
     pub fn of(schema: &InputSchema) -> Self {
-        let kind = if schema.task == Task::Regression {
-            "values"
-        } else {
-            "logits"
+        let kind = match (schema.task, schema.label.link) {
+            (Task::Regression, Some(Link::Log)) => "logarithms",
+            (Task::Regression, None) => "values",
+            _ => "logits",
         };
         Output {
             kind: kind.into(),

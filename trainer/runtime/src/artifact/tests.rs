@@ -51,6 +51,9 @@ fn files() -> ModelFiles {
             name: "label".into(),
             classes: Vec::new(),
             numeric: true,
+            scale: None,
+            link: None,
+            threshold: None,
         },
     };
     let model: Model = serde_json::from_value(json!({"mlp": {"hidden": [5]}})).expect("a model");
@@ -68,6 +71,7 @@ fn files() -> ModelFiles {
             architecture: model,
             input_shape: schema.input_shape(),
             output: Output::of(&schema),
+            loss: None,
             input_schema: schema,
             parameters: ParameterShape::all(&layout),
             model_sha256: layout.model_sha256(&parameters).expect("all of it"),

@@ -124,13 +124,13 @@ fn encode(artifact: &Artifact, args: &PredictArgs) -> Result<Encoded> {
         let name = path.display().to_string();
         let limits = memory::limits(); // beside the rows
         let labels = encode_labels(schema, &name, open(path)?, &limits).map_err(data_error)?;
-        let (rows, found) = (encoded.table.rows, labels.len());
+        let (rows, found) = (encoded.table.rows, labels.encoded.len());
         if rows != found {
             bail!(BadInput(format!(
                 "{name}: {found} labels for {rows} rows; give one label a row"
             )));
         }
-        encoded.table.labels = labels;
+        (encoded.table.labels, encoded.targets) = (labels.encoded, labels.targets);
     }
     Ok(encoded)
 }
@@ -218,12 +218,12 @@ impl<'a> Predictions<'a> {
                     let place = encoded.lines.get(row).copied().unwrap_or(row as u64);
                     rows.push(Row {
                         place,
-                        prediction: Prediction::of(kind, outputs),
-                        label: table
-                            .labels
-                            .get(row)
-                            .copied()
-                            .filter(|label| !label.is_nan()),
+                        prediction: Prediction::of(
+                            kind,
+                            &artifact.model.input_schema.label,
+                            outputs,
+                        ),
+                        label: encoded.label(row).filter(|label| !label.is_nan()),
                     });
                 }
             }

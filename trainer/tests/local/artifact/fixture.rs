@@ -12,7 +12,7 @@ use trainyard_checkpoint::{
 };
 use trainyard_core::coordinator::Record;
 use trainyard_core::manifest::{CoordinatorState, FinalMetrics};
-use trainyard_core::metrics::{Metrics, summarize};
+use trainyard_core::metrics::{Metrics, Objective, summarize};
 use trainyard_data::{Dataset, Folder, load};
 use trainyard_runtime::job::Job;
 use trainyard_torch::engine::{evaluate_table, use_threads};
@@ -216,11 +216,11 @@ impl Run {
             Tensor::from_slice(&arena[placed.range()]).view(shape.as_slice())
         };
         let parameters: Vec<Tensor> = layout.params().map(tensor).collect();
-        let kind = self.job.task.kind(facts.outputs);
+        let objective = Objective::new(self.job.loss(), &facts.schema);
         let network = Network::new(&architecture, &layout);
         summarize(
-            kind,
-            &evaluate_table(&network, &parameters, &self.data.train, kind).expect("blocks"),
+            objective,
+            &evaluate_table(&network, &parameters, &self.data.train, objective).expect("blocks"),
         )
     }
 

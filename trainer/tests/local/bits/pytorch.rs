@@ -5,7 +5,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use tch::Tensor;
 use trainyard_core::layout::Layout;
-use trainyard_core::metrics::Task;
+use trainyard_core::metrics::{BlockResult, Loss, Objective, Task, TaskKind};
 use trainyard_core::optimizer::Optimizer;
 use trainyard_crds::training_job::Model;
 use trainyard_runtime::arch::Architecture;
@@ -88,7 +88,13 @@ fn check(case: &Case) {
         };
         let variables: Vec<Tensor> = weights.iter().zip(layout.params()).map(variable).collect();
         let (task, labels) = labels(case, step);
-        let loss = summed_loss(task, &network.forward(&variables, &input, None), &labels);
+        let loss = summed_loss(
+            task,
+            Loss::of(task.kind(case.outputs)),
+            &network.forward(&variables, &input, None),
+            &labels,
+            &[],
+        );
         close(
             loss.double_value(&[]),
             *expected,
@@ -130,4 +136,72 @@ fn t06_losses_and_gradients_equal_pytorchs() {
     for case in &cases {
         check(case);
     }
+}
+
+/// Losses in f32 with gradients are those that evaluation sums in f64, which are PyTorch's; and a weight multiplies both.
+#[test]
+fn t02_every_loss_and_its_gradient_is_that_of_evaluation() {
+    let smoothed = Loss::CrossEntropy {
+        label_smoothing: 0.1,
+    };
+    let of_value = [
+        Loss::MeanSquaredError {},
+        Loss::MeanAbsoluteError {},
+        Loss::Huber { delta: 0.5 },
+        Loss::Poisson {},
+    ];
+    let cases = of_value.map(|loss| (Task::Regression, loss, 1));
+    for (task, loss, width) in cases.into_iter().chain([
+        (Task::Binary, smoothed, 1),
+        (Task::Multiclass, smoothed, 3),
+        (Task::Multiclass, Loss::of(task_kind()), 3),
+    ]) {
+        let rows = 11;
+        let outputs = formula(rows * width, 29, 5, 97, 32.0);
+        let labels: Vec<f32> = match task {
+            Task::Regression => (0..rows).map(|row| (row % 4) as f32 + 0.25).collect(),
+            _ => (0..rows)
+                .map(|row| (row % (width + 1).min(3)) as f32)
+                .collect(),
+        };
+        let weights: Vec<f32> = (0..rows).map(|row| 0.5 * (1 + row % 3) as f32).collect();
+        let objective = Objective {
+            loss,
+            ..task.kind(width as u64).into()
+        };
+        let exact = |values: &[f32]| -> f64 {
+            let rows = values.chunks(width).zip(&labels).zip(&weights);
+            let each = rows.map(|((values, label), weight)| {
+                let block = BlockResult::from_outputs(objective, values, &[*label]).expect("a row");
+                block.loss_sum * f64::from(*weight)
+            });
+            each.sum()
+        };
+        let variable = Tensor::from_slice(&outputs)
+            .view([rows as i64, width as i64])
+            .set_requires_grad(true);
+        let sum = summed_loss(task, loss, &variable, &labels, &weights);
+        let what = format!("{task:?} {loss:?}");
+        close(sum.double_value(&[]), exact(&outputs), &what);
+        sum.backward();
+        let gradient = Vec::<f32>::try_from(variable.grad().flatten(0, -1)).expect("floats");
+        for (place, ours) in gradient.iter().enumerate() {
+            let moved = |by: f32| {
+                let mut outputs = outputs.clone();
+                outputs[place] += by;
+                exact(&outputs)
+            };
+            let step = 1.0 / 1024.0; // exact in f32
+            let slope = (moved(step) - moved(-step)) / (2.0 * f64::from(step));
+            // A difference quotient is exact to the square of its step; at a corner it is not the gradient.
+            assert!(
+                (f64::from(*ours) - slope).abs() < 2e-3,
+                "{what} {place}: {ours}, slope {slope}"
+            );
+        }
+    }
+}
+
+fn task_kind() -> TaskKind {
+    TaskKind::Multiclass { classes: 3 }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use tch::Tensor;
 use trainyard_core::layout::{Layout, model_sha256};
-use trainyard_core::metrics::{self, BlockResult, Metrics};
+use trainyard_core::metrics::{self, BlockResult, Metrics, Objective};
 use trainyard_core::sampling::permutation;
 use trainyard_data::{Dataset, Folder, Table};
 use trainyard_runtime::job::Job;
@@ -183,6 +183,8 @@ impl Trainer {
             .flat_map(|&row| table.row(row as usize).iter().copied())
             .collect();
         let labels: Vec<f32> = rows.iter().map(|&row| table.labels[row as usize]).collect();
+        let mut weights = Vec::new();
+        table.gather_weights(rows, &mut weights);
         let input =
             Tensor::from_slice(&features).view(self.network.batch_shape(rows.len()).as_slice());
         let variables: Vec<Tensor> = self
@@ -197,8 +199,10 @@ impl Trainer {
         };
         let loss = summed_loss(
             self.job.task,
+            self.job.loss(),
             &self.network.forward(&variables, &input, Some(key)),
             &labels,
+            &weights,
         );
         loss.backward();
         let gradient = |variable: &Tensor| {
@@ -247,7 +251,7 @@ impl Trainer {
 
     fn evaluate(&self, table: &Table) -> Metrics {
         use_threads(1);
-        let kind = self.job.task.kind(self.data.facts.outputs);
+        let objective = Objective::new(self.job.loss(), &self.data.facts.schema);
         let block = |start: usize| {
             let rows = start..(start + 1024).min(table.rows);
             let features = &table.features[rows.start * table.width..rows.end * table.width];
@@ -255,11 +259,11 @@ impl Trainer {
                 Tensor::from_slice(features).view(self.network.batch_shape(rows.len()).as_slice());
             let outputs = tch::no_grad(|| self.network.forward(&self.tensors(), &input, None));
             let outputs = Vec::<f32>::try_from(outputs.flatten(0, -1)).expect("floats");
-            BlockResult::from_outputs(kind, &outputs, &table.labels[rows])
+            BlockResult::from_outputs(objective, &outputs, &table.labels[rows])
                 .expect("labels of the task")
         };
         let blocks: Vec<BlockResult> = (0..table.rows).step_by(1024).map(block).collect();
-        metrics::summarize(kind, &blocks)
+        metrics::summarize(objective, &blocks)
     }
 
     fn sha(&self) -> String {

@@ -80,12 +80,16 @@ impl Artifact {
     /// # Errors
     /// If the labels are not the task's.
     pub fn score(&self, outputs: &[f32], labels: &[f32]) -> Result<BlockResult> {
-        Ok(BlockResult::from_outputs(self.kind, outputs, labels)?)
+        Ok(BlockResult::from_outputs(
+            self.model.objective(),
+            outputs,
+            labels,
+        )?)
     }
 
     /// Merges the results of blocks.
     pub fn summarize(&self, blocks: &[BlockResult]) -> Metrics {
-        summarize(self.kind, blocks)
+        summarize(self.model.objective(), blocks)
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tch::Tensor;
 use trainyard_core::control::EVALUATION_BLOCK_ROWS;
-use trainyard_core::metrics::{BlockResult, TaskKind};
+use trainyard_core::metrics::{BlockResult, Objective};
 use trainyard_data::Table;
 
 use super::EngineError;
@@ -38,10 +38,10 @@ pub fn evaluate_rows(
     parameters: &[Tensor],
     table: &Table,
     rows: Range<usize>,
-    kind: TaskKind,
+    objective: Objective,
 ) -> Result<BlockResult, EngineError> {
     let outputs = outputs(network, parameters, table, rows.clone())?;
-    BlockResult::from_outputs(kind, &outputs, &table.labels[rows])
+    BlockResult::from_outputs(objective, &outputs, &table.labels[rows])
         .map_err(|error| EngineError::Torch(error.to_string()))
 }
 
@@ -53,7 +53,7 @@ pub fn evaluate_table(
     network: &Network,
     parameters: &[Tensor],
     table: &Table,
-    kind: TaskKind,
+    objective: Objective,
 ) -> Result<Vec<BlockResult>, EngineError> {
     let block = EVALUATION_BLOCK_ROWS as usize;
     let starts = (0..table.rows).step_by(block);
@@ -64,7 +64,7 @@ pub fn evaluate_table(
                 parameters,
                 table,
                 start..(start + block).min(table.rows),
-                kind,
+                objective,
             )
         })
         .collect()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tch::Tensor;
 use trainyard_core::control::{Block, EVALUATION_BLOCK_ROWS, RowSet};
 use trainyard_core::layout::Layout;
-use trainyard_core::metrics::{BlockResult, Task};
+use trainyard_core::metrics::{BlockResult, Loss, Objective, Task};
 use trainyard_core::round::Tally;
 use trainyard_core::sampling::{Plan, permutation};
 use trainyard_core::tree::{self, Node, Tree};
@@ -21,6 +21,8 @@ use crate::network::{DropoutKey, Network, summed_loss};
 pub struct Workload {
     /// The task.
     pub task: Task,
+    /// The loss of a row.
+    pub loss: Loss,
     /// The leaves.
     pub tree: Tree,
     /// The steps.
@@ -55,6 +57,7 @@ pub struct Engine {
     order: (u64, Vec<u32>),
     features: Vec<f32>,
     labels: Vec<f32>,
+    weights: Vec<f32>,
     spare: Vec<Vec<f32>>,
 }
 
@@ -67,6 +70,7 @@ impl Engine {
             order: (u64::MAX, Vec::new()),
             features: Vec::new(),
             labels: Vec::new(),
+            weights: Vec::new(),
             spare: Vec::new(),
         }
     }
@@ -141,6 +145,7 @@ impl Engine {
         let indices = &self.order.1[rows.start as usize..rows.end as usize];
         table.gather(indices, &mut self.features);
         table.gather_labels(indices, &mut self.labels);
+        table.gather_weights(indices, &mut self.weights);
         let input = Tensor::f_from_slice(&self.features)?
             .f_view(work.network.batch_shape(indices.len()).as_slice())?;
         let parameters = &self.variables[(step % 2) as usize];
@@ -150,7 +155,7 @@ impl Engine {
             leaf,
         };
         let outputs = work.network.forward(parameters, &input, Some(key));
-        let loss = summed_loss(work.task, &outputs, &self.labels);
+        let loss = summed_loss(work.task, work.loss, &outputs, &self.labels, &self.weights);
         let value = loss.f_double_value(&[])?;
         if !value.is_finite() {
             return Err(EngineError::NonFinite {
@@ -208,14 +213,14 @@ impl Engine {
         if start >= end {
             return Err(outside());
         }
-        let kind = work.task.kind(work.data.facts.outputs);
+        let objective = Objective::new(work.loss, &work.data.facts.schema);
         let parameters = &self.variables[(version % 2) as usize];
         let result = evaluate_rows(
             &work.network,
             parameters,
             table,
             start as usize..end as usize,
-            kind,
+            objective,
         )?;
         if !result.loss_sum.is_finite() {
             return Err(EngineError::NonFinite {

@@ -210,6 +210,9 @@ mod tests {
                 name,
                 classes: Vec::new(),
                 numeric: true,
+                scale: None,
+                link: None,
+                threshold: None,
             },
         };
         let facts = |names: usize| DataFacts {

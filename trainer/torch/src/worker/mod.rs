@@ -113,6 +113,7 @@ pub fn run(mut options: Options) -> Result<ExitCode> {
     warnings.iter().for_each(|text| tracing::warn!("{text}"));
     let work = Arc::new(Workload {
         task: job.task,
+        loss: job.loss(),
         tree: job.tree,
         threads_per_leaf: training.threads_per_leaf,
         plan,
