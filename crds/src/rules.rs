@@ -136,12 +136,34 @@ pub(crate) fn workers<Settings: JsonSchema>() -> Vec<Rule> {
 
 /// Rules of `spec.data`.
 pub(crate) fn data() -> Vec<Rule> {
-    vec![rule_at(
-        ".validation",
-        "!has(self.validation) || has(self.validation.fraction) || has(self.validation.split) || (has(self.validation.csv) == has(self.train.csv) && \
-         has(self.validation.npy) == has(self.train.npy) && has(self.validation.idx) == has(self.train.idx))",
-        "validation must have the format of train, or be a fraction of it",
-    )]
+    let same_format = |field: &str, shares: &[&str]| {
+        let is_a_share = shares
+            .iter()
+            .map(|share| format!("has(self.{field}.{share})"));
+        let formats = ["csv", "npy", "idx"]
+            .map(|format| format!("has(self.{field}.{format}) == has(self.train.{format})"));
+        let is_a_share: Vec<String> = is_a_share.collect();
+        rule_at(
+            &format!(".{field}"),
+            format!(
+                "!has(self.{field}) || {} || ({})",
+                is_a_share.join(" || "),
+                formats.join(" && ")
+            ),
+            format!("{field} must have the format of train, or be a fraction of it"),
+        )
+    };
+    vec![
+        same_format("validation", &["fraction", "split"]),
+        same_format("test", &["fraction"]),
+        rule_at(
+            ".test",
+            "!has(self.test) || !has(self.test.fraction) || !has(self.validation) || \
+             ((has(self.validation.fraction) ? self.validation.fraction : has(self.validation.split) ? \
+             self.validation.split.fraction : 0.0) + self.test.fraction < 1.0)",
+            "the fractions of validation and test must leave rows to train on",
+        ),
+    ]
 }
 
 /// Rules of `spec.data.validation.split`.

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use trainyard_data::{
-    ClassWeights, Files, LoadOptions, Normalization, SourceSpec, Validation, encode_array,
+    ClassWeights, Files, HeldOut, LoadOptions, Normalization, SourceSpec, SplitRule, encode_array,
     encode_labels, load,
 };
 
@@ -53,9 +53,11 @@ pub fn run(input: &[u8]) -> bool {
         class_weights: ClassWeights::None,
         train,
         validation: match how & 8 {
-            0 => Validation::None,
-            _ => Validation::Fraction(0.3),
+            0 => HeldOut::None,
+            _ => HeldOut::Fraction(0.3),
         },
+        test: HeldOut::None,
+        split: SplitRule::Random,
         normalization: match how & 16 {
             0 => Normalization::Standardize,
             _ => Normalization::None,
@@ -71,7 +73,7 @@ pub fn run(input: &[u8]) -> bool {
         return false;
     };
     sound(&data);
-    if options.validation != Validation::None {
+    if options.validation != HeldOut::None {
         return true;
     }
     let schema = &data.facts.schema;

@@ -3,9 +3,9 @@
 use std::io::{self, Read};
 
 use trainyard_data::{
-    ClassWeights, ColumnOptions, ColumnType, CsvOptions, Dataset, Files, InputSchema, Limits,
-    LoadOptions, Missing, MissingPolicy, Normalization, SourceSpec, Task, Validation, encode_csv,
-    load,
+    ClassWeights, ColumnOptions, ColumnType, CsvOptions, Dataset, Files, HeldOut, InputSchema,
+    Limits, LoadOptions, Missing, MissingPolicy, Normalization, SourceSpec, SplitRule, Task,
+    encode_csv, load,
 };
 
 use crate::again;
@@ -33,7 +33,7 @@ pub fn run(input: &[u8]) -> bool {
     // Rows without a label are left out of the training, and not out of a prediction.
     let drops =
         matches!(&options.train, SourceSpec::Csv(csv) if csv.missing == MissingPolicy::DropRow);
-    if !drops && options.validation == Validation::None {
+    if !drops && options.validation == HeldOut::None {
         let encoded = encoded.expect("what can be trained on can be predicted");
         assert_eq!(encoded.table.rows, data.train.rows);
         assert_eq!(bits(&encoded.table.features), bits(&data.train.features));
@@ -139,9 +139,11 @@ fn options(how: u8, text: &[u8]) -> LoadOptions {
             ..CsvOptions::new("a.csv", "y")
         }),
         validation: match has(7) {
-            true => Validation::Fraction(0.3),
-            false => Validation::None,
+            true => HeldOut::Fraction(0.3),
+            false => HeldOut::None,
         },
+        test: HeldOut::None,
+        split: SplitRule::Random,
         normalization: match has(3) {
             true => Normalization::None,
             false => Normalization::Standardize,

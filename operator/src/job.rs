@@ -10,7 +10,7 @@ use kube::{Resource, ResourceExt};
 use trainyard_contract::env::RESERVED_PREFIX;
 use trainyard_contract::{DEFAULTS, KEYS_SINCE, Role, pod};
 use trainyard_crds::training_job::{
-    CleanPodPolicy, Dataset, PodSettings, S3Storage, Storage, Validation, Volume,
+    CleanPodPolicy, Dataset, PodSettings, S3Storage, Storage, Test, Validation, Volume,
 };
 use trainyard_crds::{TrainingJob, TrainingJobSpec};
 
@@ -331,6 +331,18 @@ fn uris(object: &TrainingJob) -> Vec<(String, &str)> {
         Some(Validation::Idx(idx)) => {
             add("validation.idx.images", &idx.images);
             add("validation.idx.labels", &idx.labels);
+        }
+    }
+    match &data.test {
+        None | Some(Test::Fraction(_)) => {}
+        Some(Test::Csv(csv)) => add("test.csv.uri", &csv.uri),
+        Some(Test::Npy(npy)) => {
+            add("test.npy.features", &npy.features);
+            add("test.npy.labels", &npy.labels);
+        }
+        Some(Test::Idx(idx)) => {
+            add("test.idx.images", &idx.images);
+            add("test.idx.labels", &idx.labels);
         }
     }
     uris

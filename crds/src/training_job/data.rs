@@ -22,6 +22,9 @@ pub struct Data {
     /// Data that the model is judged on after each epoch; the model is never trained on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
+    /// Data that the model is judged on once, at the end: neither training nor early stopping nor the choice of a threshold sees them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Test>,
     /// How numeric features are scaled. What is fitted is fitted on training rows alone and travels in the artifact.
     #[serde(default)]
     pub normalization: Normalization,
@@ -72,6 +75,26 @@ pub enum Validation {
     ),
     /// Share of the training rows that is set aside by a rule.
     Split(Split),
+    /// A table with the columns of the training table.
+    Csv(CsvFile),
+    /// Two NumPy arrays.
+    Npy(NpySource),
+    /// Two IDX files.
+    Idx(IdxSource),
+}
+
+/// Where test data come from. Files are read with the options of `train` and must be of its format.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Test {
+    /// Share of the training rows that is set aside, before that of `validation` and by its rule; between 0 and 1, both excluded.
+    Fraction(
+        #[schemars(
+            range(min = 0.0, max = 1.0),
+            extend("exclusiveMinimum" = true, "exclusiveMaximum" = true)
+        )]
+        f64,
+    ),
     /// A table with the columns of the training table.
     Csv(CsvFile),
     /// Two NumPy arrays.

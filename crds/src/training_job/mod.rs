@@ -15,7 +15,7 @@ mod volume;
 pub use checkpoint::{Checkpoint, S3Storage, Storage};
 pub use data::{
     ColumnMissing, ColumnType, CsvColumn, CsvFile, CsvSource, Data, Dataset, DatePart, IdxSource,
-    MissingPolicy, Normalization, NpySource, S3Connection, Split, UnnamedColumns, Validation,
+    MissingPolicy, Normalization, NpySource, S3Connection, Split, Test, UnnamedColumns, Validation,
 };
 pub use model::{Activation, ClassWeights, Cnn, ConvBlock, Mlp, Model, RegressionLoss, Task};
 pub use optimizer::{Adagrad, Adam, AdamW, Optimizer, Sgd};
@@ -201,7 +201,9 @@ impl TrainingJobSpec {
             Some(Validation::Fraction(_)) if !matches!(self.task, Task::Regression { .. }) => 4,
             _ => 1,
         };
-        newest.min(of_columns.max(of_task).max(of_metric).max(of_split))
+        let of_test = if self.data.test.is_some() { 4 } else { 1 };
+        let all = [of_columns, of_task, of_metric, of_split, of_test];
+        newest.min(all.into_iter().max().unwrap_or(1))
     }
 }
 

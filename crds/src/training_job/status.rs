@@ -134,6 +134,10 @@ pub struct Progress {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub validation: BTreeMap<String, f64>,
+    /// Metrics on the test rows, by name, once the training is complete.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub test: BTreeMap<String, f64>,
     /// When these values were read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bare::<Time>")]

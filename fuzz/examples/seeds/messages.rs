@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use trainyard_core::control::{
-    Block, FromCoordinator, Join, Release, Role, RowSet, ToCoordinator, View,
+    Block, Evaluate, FromCoordinator, Join, Release, Role, RowSet, ToCoordinator, View,
 };
 use trainyard_core::facts::DataFacts;
 use trainyard_core::manifest::ShardRecord;
@@ -222,11 +222,12 @@ fn to_a_worker() -> Result<Script> {
         FromCoordinator::Welcome { generation: 3 },
         FromCoordinator::View(view),
         FromCoordinator::Passes(Passes { limit: 4, members }),
-        FromCoordinator::Evaluate {
+        FromCoordinator::Evaluate(Evaluate {
             id: 1,
             version: 0,
+            scores: false,
             blocks,
-        },
+        }),
         FromCoordinator::Open {
             facts: facts(0)?,
             manifest: None,

@@ -22,6 +22,7 @@ impl Planner<'_> {
         progress.total_steps = report.total_steps.max(report.step);
         progress.epoch = u32::try_from(report.epochs).unwrap_or(u32::MAX);
         progress.validation = rounded_metrics(&report.metrics.validation);
+        progress.test = rounded_metrics(&report.metrics.test);
         if let Some(loss) = report.metrics.train.loss.and_then(rounded) {
             progress.loss = Some(loss);
         }

@@ -337,6 +337,7 @@ impl Planner<'_> {
             loss: seen.loss.and_then(finish::rounded),
             samples_per_second: seen.samples_per_second.and_then(finish::rounded),
             validation: finish::rounded_metrics(&seen.validation),
+            test: known.test.clone(),
             time: known.time.clone(),
         };
         if progress != *known {

@@ -35,6 +35,7 @@ pub const VERSION: u32 = 3;
 pub const KEYS_SINCE: u32 = 3;
 
 mod args;
+mod classification;
 mod ending;
 pub mod env;
 mod exit;
@@ -49,6 +50,9 @@ mod report;
 pub use args::{
     DEFAULT_CONNECTIONS, FinisherArgs, MAX_THREADS, MemberArgs, MemberCommand, ServerArgs,
     Supervision, WorkerArgs,
+};
+pub use classification::{
+    Calibration, CalibrationBin, ClassMetrics, ClassificationReport, Reports, SuggestedThreshold,
 };
 pub use ending::{EXPORT_ATTEMPTS, ProcessEnd, Verdict, doubled, judge};
 pub use exit::ExitCode;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::Reports;
+
 /// One of the [`Metrics`], by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
@@ -99,7 +101,8 @@ pub struct Metrics {
     /// Binary: F1 of class 1. Multiclass: its mean over the classes that were seen or predicted.
     #[serde(skip_serializing_if = "not_finite")]
     pub f1: Option<f64>,
-    /// Binary: area under the ROC curve.
+    /// Binary: area under the ROC curve. Multiclass, and at the end of a job alone: its mean over the classes, each against
+    /// all others.
     #[serde(skip_serializing_if = "not_finite")]
     pub auc: Option<f64>,
     /// Binary: average precision.
@@ -124,6 +127,11 @@ fn not_finite(value: &Option<f64>) -> bool {
 }
 
 impl Metrics {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
     /// All metrics that are there and finite, in a fixed order.
     pub fn iter(&self) -> impl Iterator<Item = (Metric, f64)> {
         Metric::ALL
@@ -159,6 +167,12 @@ pub struct FinalMetrics {
     /// On the validation rows; empty without any. Null is read as empty.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub validation: Metrics,
+    /// On the test rows; empty without any.
+    #[serde(default, skip_serializing_if = "Metrics::is_empty")]
+    pub test: Metrics,
+    /// What a classifier gets right and wrong.
+    #[serde(default, skip_serializing_if = "Reports::is_empty")]
+    pub reports: Reports,
 }
 
 fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metrics, D::Error> {
@@ -206,7 +220,7 @@ mod tests {
                 loss: Some(0.25),
                 ..Metrics::default()
             },
-            validation: Metrics::default(),
+            ..FinalMetrics::default()
         };
         let train = json!({"loss": 0.25});
         for value in [

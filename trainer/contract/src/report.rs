@@ -33,7 +33,7 @@ pub struct Report {
     /// Where the artifact is, if server 0 has exported it, as it did in the first releases. A finisher does it since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<String>,
-    /// Metrics of the model; those that are not finite are absent.
+    /// Metrics of the model, without reports; those that are not finite are absent.
     #[serde(default)]
     pub metrics: FinalMetrics,
     /// The job's warnings, as far as they fit.
@@ -130,7 +130,7 @@ mod tests {
             artifact: Some("s3://bucket/runs/digits-01234567/artifact".into()),
             metrics: FinalMetrics {
                 train,
-                validation: Metrics::default(),
+                ..FinalMetrics::default()
             },
             warnings: Vec::new(),
         }

@@ -111,11 +111,39 @@ pub enum RowSet {
     Train,
     /// Validation rows in file order.
     Validation,
+    /// Test rows in file order.
+    Test,
+}
+
+impl RowSet {
+    /// Its name in messages to people.
+    pub fn name(self) -> &'static str {
+        match self {
+            RowSet::Train => "training",
+            RowSet::Validation => "validation",
+            RowSet::Test => "test",
+        }
+    }
 }
 
 /// One block of an evaluation pass: rows `block * 1024 ..` of a set.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Block(pub RowSet, pub u64);
+
+/// Blocks of an evaluation pass that a worker is to compute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Evaluate {
+    /// Names this pass in the answer.
+    pub id: u64,
+    /// The version to evaluate.
+    pub version: u64,
+    /// Whether the scores of all classes are wanted of validation and test rows, for a report ([`Detail::Scores`](crate::metrics::Detail::Scores)).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub scores: bool,
+    /// The blocks to compute.
+    pub blocks: Vec<Block>,
+}
 
 /// How a peer's part in the job ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -254,14 +282,7 @@ pub enum FromCoordinator {
     /// To a server: which pushes to let through. Sent before workers hear of the same in their views.
     Passes(Passes),
     /// To a worker: evaluate these blocks on `version`.
-    Evaluate {
-        /// Names this pass in the answer.
-        id: u64,
-        /// The version to evaluate.
-        version: u64,
-        /// The blocks to compute.
-        blocks: Vec<Block>,
-    },
+    Evaluate(Evaluate),
     /// To a server: checkpoint `version`, which you hold and nobody is changing.
     Snapshot {
         /// The version held.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::RowSet;
 use crate::json;
 use crate::schema::{InputSchema, SchemaError};
 
@@ -20,15 +21,22 @@ pub struct DataFacts {
     pub train_rows: u64,
     /// Rows used for validation; 0 without a validation set.
     pub validation_rows: u64,
+    /// Rows of the test set; 0 without one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub test_rows: u64,
     /// Shape of one input row as the model sees it: `[features]`, or `[channels, height, width]`.
     pub input_shape: Vec<u64>,
     /// Width of the model's output: 1 for binary and regression, classes for multiclass.
     pub outputs: u64,
-    /// SHA-256 (hex) over the encoded training and validation tensors and the schema.
+    /// SHA-256 (hex) over the encoded training, validation and test tensors and the schema.
     pub digest: String,
     /// The input schema with the fitted normalization.
     #[serde(serialize_with = "json::sorted")]
     pub schema: InputSchema,
+}
+
+fn is_zero(rows: &u64) -> bool {
+    *rows == 0
 }
 
 /// Why facts are not those of any dataset.
@@ -58,6 +66,15 @@ pub enum FactsError {
 }
 
 impl DataFacts {
+    /// Rows of a set.
+    pub fn rows(&self, set: RowSet) -> u64 {
+        match set {
+            RowSet::Train => self.train_rows,
+            RowSet::Validation => self.validation_rows,
+            RowSet::Test => self.test_rows,
+        }
+    }
+
     /// Checks what no type can say. Whoever takes facts from a message or a file asks first: networks,
     /// plans and arrays are sized by these numbers.
     ///
@@ -67,7 +84,7 @@ impl DataFacts {
     /// With what is wrong.
     pub fn check(&self) -> Result<(), FactsError> {
         self.schema.check()?;
-        if let Some(rows) = [self.train_rows, self.validation_rows]
+        if let Some(rows) = [self.train_rows, self.validation_rows, self.test_rows]
             .into_iter()
             .find(|rows| *rows > MAX_ROWS)
         {
@@ -97,6 +114,7 @@ mod tests {
         DataFacts {
             train_rows: 455,
             validation_rows: 0,
+            test_rows: 0,
             input_shape: vec![1, 28, 28],
             outputs: 2,
             digest: "cd".repeat(32),

@@ -10,7 +10,7 @@ use crate::facts::{DataFacts, FactsError};
 use crate::json;
 use crate::merkle::Digest;
 use crate::record::Record;
-pub use trainyard_contract::FinalMetrics;
+pub use trainyard_contract::{FinalMetrics, Reports};
 
 /// The most shards of a checkpoint: a job has at most as many servers.
 pub const MAX_SHARDS: usize = 1024;

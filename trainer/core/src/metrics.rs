@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 mod block;
 mod loss;
 mod objective;
+mod report;
 mod score;
 
 pub use block::{BlockResult, Detail, MetricsError};
 pub use loss::{bce_with_logits, cross_entropy, huber, poisson, squared_error};
 pub use objective::{Loss, Objective};
-pub use trainyard_contract::{Metric, Metrics};
+pub use report::{has_scores, report};
+pub use trainyard_contract::{ClassificationReport, Metric, Metrics};
 
 /// What a model predicts; decides how labels are read. The number of classes comes with the data, which
 /// makes it a [`TaskKind`].

@@ -28,23 +28,23 @@ pub enum SamplingError {
         /// Steps of each.
         steps: u64,
     },
-    /// The validation fraction is not between 0 and 1.
-    #[error("the validation fraction is {0}; it must be greater than 0 and less than 1")]
-    Fraction(f64),
-    /// One side of the split would be empty.
+    /// A share of the rows is not between 0 and 1.
+    #[error("the {part} fraction is {fraction}; it must be greater than 0 and less than 1")]
+    Fraction {
+        /// `validation` or `test`.
+        part: &'static str,
+        /// The share asked for.
+        fraction: f64,
+    },
+    /// A part of the split would be empty.
     #[error(
-        "a validation fraction of {fraction} splits {rows} rows into {train} for training and {validation} for \
-         validation; both need at least 1: choose another fraction, or leave validation out"
+        "of {rows} rows none are left for {part}: choose other fractions of validation and test"
     )]
     EmptySplit {
         /// Rows of the dataset.
         rows: u64,
-        /// The fraction asked for.
-        fraction: f64,
-        /// Rows left for training.
-        train: u64,
-        /// Rows left for validation.
-        validation: u64,
+        /// `training`, `validation` or `the test`.
+        part: &'static str,
     },
     /// The permutation does not fit in memory.
     #[error("not enough memory for the order of {0} rows")]
@@ -153,76 +153,72 @@ pub enum SplitBy<'a> {
     Order(&'a [f64]),
 }
 
-/// Splits rows into (training, validation), both ascending.
+/// Shares of the rows that are set aside; none where there is no such part.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Shares {
+    /// For validation after each epoch.
+    pub validation: Option<f64>,
+    /// For the test at the end.
+    pub test: Option<f64>,
+}
+
+/// The rows of each part, ascending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Rows to train on.
+    pub train: Vec<u32>,
+    /// Rows for validation.
+    pub validation: Vec<u32>,
+    /// Rows for the test.
+    pub test: Vec<u32>,
+}
+
+/// Splits rows into parts: those of the test are set aside first, then those of validation from what is left.
 ///
-/// Validation gets `rows * fraction` rows, computed in f64 and rounded to the nearest integer, a half away from zero; of
-/// groups `groups * fraction`, rounded up, as scikit-learn's `GroupShuffleSplit`. Classes share the rows of validation by
+/// A part gets `rows * fraction` of all rows, computed in f64 and rounded to the nearest integer, a half away from zero; of
+/// groups `groups * fraction`, rounded up, as scikit-learn's `GroupShuffleSplit`. Classes share the rows of a part by
 /// largest remainders, as its `StratifiedShuffleSplit`; of equal remainders the class with the lower number comes first.
 /// Rows of equal values keep their order.
 ///
 /// # Errors
-/// If the fraction is not strictly between 0 and 1, one side would be empty, or there are more
+/// If a fraction is not strictly between 0 and 1, a part would be empty, or there are more
 /// rows than fit in 32 bits or in memory.
-pub fn split(
-    seed: u64,
-    fraction: f64,
-    by: SplitBy<'_>,
-) -> Result<(Vec<u32>, Vec<u32>), SamplingError> {
-    if !(fraction > 0.0 && fraction < 1.0) {
-        return Err(SamplingError::Fraction(fraction));
-    }
+pub fn split(seed: u64, shares: Shares, by: SplitBy<'_>) -> Result<Parts, SamplingError> {
     let rows = by.rows();
     row_count(rows)?;
-    let stream = || Stream::new(seed, Purpose::Split, 0, 0, 0);
-    let validation = libm::round(rows as f64 * fraction) as u64;
-    let mut validates = vec![false; rows as usize];
-    match by {
-        SplitBy::Random(_) => {
-            let order = shuffled(stream(), rows)?;
-            let chosen = order.iter().rev().take(validation as usize);
-            chosen.for_each(|&row| validates[row as usize] = true);
+    let order = by.order(seed)?;
+    let mut is_left = vec![true; rows as usize];
+    let mut set_aside = |part, fraction: Option<f64>| {
+        let Some(fraction) = fraction else {
+            return Ok(Vec::new());
+        };
+        if !(fraction > 0.0 && fraction < 1.0) {
+            return Err(SamplingError::Fraction { part, fraction });
         }
-        SplitBy::Classes(classes) => {
-            let mut open = shares(classes, validation);
-            // With a single class this is the split at random.
-            for &row in shuffled(stream(), rows)?.iter().rev() {
-                let open = &mut open[classes[row as usize] as usize];
-                validates[row as usize] = *open > 0;
-                *open = open.saturating_sub(1);
-            }
-        }
-        SplitBy::Groups(groups) => {
-            let count = groups.iter().max().map_or(0, |last| u64::from(*last) + 1);
-            let chosen = libm::ceil(count as f64 * fraction) as usize;
-            let mut is_chosen = vec![false; count as usize];
-            let order = shuffled(stream(), count)?;
-            order
-                .iter()
-                .rev()
-                .take(chosen)
-                .for_each(|&group| is_chosen[group as usize] = true);
-            for (validates, group) in validates.iter_mut().zip(groups) {
-                *validates = is_chosen[*group as usize];
-            }
-        }
-        SplitBy::Order(values) => {
-            let mut order: Vec<u32> = (0..rows as u32).collect();
-            order.sort_by(|a, b| values[*a as usize].total_cmp(&values[*b as usize]));
-            let chosen = order.iter().rev().take(validation as usize);
-            chosen.for_each(|&row| validates[row as usize] = true);
-        }
+        let chosen = by.choose(&order, &is_left, fraction);
+        chosen.iter().for_each(|&row| is_left[row as usize] = false);
+        Ok(chosen)
+    };
+    let test = set_aside("test", shares.test)?;
+    let validation = set_aside("validation", shares.validation)?;
+    let train: Vec<u32> = (0..)
+        .zip(&is_left)
+        .filter(|(_, left)| **left)
+        .map(|(row, _)| row)
+        .collect();
+    let parts = [
+        ("training", true, &train),
+        ("validation", shares.validation.is_some(), &validation),
+        ("the test", shares.test.is_some(), &test),
+    ];
+    if let Some((part, ..)) = parts.iter().find(|(_, wanted, rows)| *wanted && rows.is_empty()) {
+        return Err(SamplingError::EmptySplit { rows, part });
     }
-    let (chosen, train): (Vec<u32>, Vec<u32>) =
-        (0..rows as u32).partition(|&row| validates[row as usize]);
-    if train.is_empty() || chosen.is_empty() {
-        return Err(SamplingError::EmptySplit {
-            rows,
-            fraction,
-            train: train.len() as u64,
-            validation: chosen.len() as u64,
-        });
-    }
-    Ok((train, chosen))
+    Ok(Parts {
+        train,
+        validation,
+        test,
+    })
 }
 
 impl SplitBy<'_> {
@@ -233,21 +229,81 @@ impl SplitBy<'_> {
             SplitBy::Order(values) => values.len() as u64,
         }
     }
+
+    /// Rows, or groups, in an order of which the last are set aside first.
+    fn order(&self, seed: u64) -> Result<Vec<u32>, SamplingError> {
+        let shuffled = |count| shuffled(Stream::new(seed, Purpose::Split, 0, 0, 0), count);
+        match self {
+            // Of a single class these are the same.
+            SplitBy::Random(_) | SplitBy::Classes(_) => shuffled(self.rows()),
+            SplitBy::Groups(groups) => shuffled(count(groups) as u64),
+            SplitBy::Order(values) => {
+                let mut order: Vec<u32> = (0..values.len() as u32).collect();
+                order.sort_by(|a, b| values[*a as usize].total_cmp(&values[*b as usize]));
+                Ok(order)
+            }
+        }
+    }
+
+    /// A share of all rows, ascending, from those that are left.
+    fn choose(&self, order: &[u32], is_left: &[bool], fraction: f64) -> Vec<u32> {
+        let rows = libm::round(self.rows() as f64 * fraction) as usize;
+        let last = order.iter().rev().copied();
+        let mut chosen: Vec<u32> = match self {
+            SplitBy::Random(_) | SplitBy::Order(_) => last
+                .filter(|&row| is_left[row as usize])
+                .take(rows)
+                .collect(),
+            SplitBy::Classes(classes) => {
+                let mut open = class_shares(classes, is_left, rows as u64);
+                let mut has_room = |row: u32| {
+                    let open = &mut open[classes[row as usize] as usize];
+                    let has_room = *open > 0;
+                    *open = open.saturating_sub(1);
+                    has_room
+                };
+                last.filter(|&row| is_left[row as usize] && has_room(row))
+                    .collect()
+            }
+            SplitBy::Groups(groups) => {
+                let mut is_gone = vec![true; count(groups)];
+                let left = groups.iter().zip(is_left).filter(|(_, left)| **left);
+                left.for_each(|(group, _)| is_gone[*group as usize] = false);
+                let mut is_chosen = vec![false; count(groups)];
+                let wanted = libm::ceil(count(groups) as f64 * fraction) as usize;
+                let groups_left = last.filter(|&group| !is_gone[group as usize]);
+                groups_left
+                    .take(wanted)
+                    .for_each(|group| is_chosen[group as usize] = true);
+                let of_group = (0..)
+                    .zip(*groups)
+                    .filter(|(_, group)| is_chosen[**group as usize]);
+                of_group.map(|(row, _)| row).collect()
+            }
+        };
+        chosen.sort_unstable();
+        chosen
+    }
 }
 
-/// How many of `validation` rows each class gets.
-fn shares(classes: &[u32], validation: u64) -> Vec<u64> {
-    let mut counts = vec![0u64; classes.iter().max().map_or(0, |last| *last as usize + 1)];
-    classes
-        .iter()
-        .for_each(|&class| counts[class as usize] += 1);
-    let exact = |count: u64| count as f64 / classes.len() as f64 * validation as f64;
+/// How many classes or groups there are.
+fn count(of: &[u32]) -> usize {
+    of.iter().max().map_or(0, |last| *last as usize + 1)
+}
+
+/// How many of `chosen` rows each class gets, of those that are left.
+fn class_shares(classes: &[u32], is_left: &[bool], chosen: u64) -> Vec<u64> {
+    let mut counts = vec![0u64; count(classes)];
+    let left = classes.iter().zip(is_left).filter(|(_, left)| **left);
+    left.for_each(|(class, _)| counts[*class as usize] += 1);
+    let rows: u64 = counts.iter().sum();
+    let exact = |count: u64| count as f64 / rows as f64 * chosen as f64;
     let mut shares: Vec<u64> = counts.iter().map(|&count| exact(count) as u64).collect();
     let mut by_remainder: Vec<usize> = (0..counts.len()).collect();
     let remainder = |class: usize| exact(counts[class]) - exact(counts[class]).floor();
     by_remainder.sort_by(|&a, &b| remainder(b).total_cmp(&remainder(a)));
-    let left = validation.saturating_sub(shares.iter().sum());
-    for &class in by_remainder.iter().take(left as usize) {
+    let open = chosen.saturating_sub(shares.iter().sum());
+    for &class in by_remainder.iter().take(open as usize) {
         shares[class] += 1;
     }
     shares

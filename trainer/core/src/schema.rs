@@ -346,11 +346,13 @@ impl Label {
 
     /// The logit above which the positive class is predicted.
     pub fn cutoff(&self) -> f32 {
-        match self.threshold {
-            Some(threshold) => libm::log(threshold / (1.0 - threshold)) as f32,
-            None => 0.0,
-        }
+        self.threshold.map_or(0.0, cutoff_of)
     }
+}
+
+/// The logit of a probability.
+pub(crate) fn cutoff_of(threshold: f64) -> f32 {
+    libm::log(threshold / (1.0 - threshold)) as f32
 }
 
 impl InputSchema {

@@ -39,8 +39,8 @@ pub use error::{DataError, ErrorKind};
 pub use files::{Files, Folder};
 pub use load::load;
 pub use options::{
-    ClassWeights, ColumnOptions, ColumnType, CsvOptions, Limits, LoadOptions, MissingPolicy,
-    Normalization, SourceSpec, SplitRule, Validation,
+    ClassWeights, ColumnOptions, ColumnType, CsvOptions, HeldOut, Limits, LoadOptions,
+    MissingPolicy, Normalization, SourceSpec, SplitRule,
 };
 pub use predict::{encode_array, encode_csv, encode_labels};
 pub use report::{Advice, ColumnReport, TableReport, inspect_csv};

@@ -1,8 +1,9 @@
 //! Loading: read, split, fit on the training rows, encode.
 
+use trainyard_core::control::RowSet;
 use trainyard_core::facts::DataFacts;
 use trainyard_core::metrics::Task;
-use trainyard_core::sampling::{self, SplitBy};
+use trainyard_core::sampling::{self, Parts, Shares, SplitBy};
 use trainyard_core::schema::{InputSchema, Label};
 
 use crate::columns::RawValues;
@@ -10,20 +11,20 @@ use crate::digest::{digest, schema_json};
 use crate::error::DataError;
 use crate::files::Files;
 use crate::given;
-use crate::options::{LoadOptions, SplitRule, Validation};
+use crate::options::{Limits, LoadOptions, SourceSpec, SplitRule};
 use crate::source::Source;
 use crate::table::{Dataset, Table};
 use crate::warnings;
 
 /// Reads, splits, fits and encodes what `options` name.
 ///
-/// - A [`Validation::Fraction`] is chosen by [`sampling::split`], from the options' seed alone.
+/// - A [`HeldOut::Fraction`](crate::HeldOut::Fraction) is chosen by [`sampling::split`], from the options' seed alone.
 /// - Normalization and categories are fitted on the training rows only. Classes are those of the
 ///   whole training source, so that the width of the model does not depend on the seed; a class
 ///   without training rows is warned of.
 /// - With a [`schema`](LoadOptions::schema) nothing is fitted: rows become what they would become for a
 ///   prediction, and a label that it does not know is refused.
-/// - A [`Validation::Source`] is encoded with the fit. Its CSV options give its URI, label column
+/// - A [`HeldOut::Source`](crate::HeldOut::Source) is encoded with the fit. Its CSV options give its URI, label column
 ///   and delimiter; columns and missing-value policy are the training source's.
 ///
 /// # Errors
@@ -41,7 +42,7 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
             Source::read_fitted(files, &options.train, schema, &listed, limits)?
         }
         None => {
-            let split = options.validation.split_column();
+            let split = options.split.column();
             Source::read(files, &options.train, split, options.task, limits)?
         }
     };
@@ -49,93 +50,122 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
         Some(schema) => schema.label.clone(),
         None => source.fit_label(options)?,
     };
-    let (train_rows, validation_rows) = split(&source, &label, options)?;
+    let parts = split(&source, &label, options)?;
+    let train_rows = &parts.train;
     let schema = match given {
         Some(schema) => schema,
         None => InputSchema {
             task: options.task,
             label: Label {
-                scale: source.fit_scale(options, &train_rows),
+                scale: source.fit_scale(options, train_rows),
                 ..label
             },
-            input: source.fit_input(&train_rows, options.normalization, limits)?,
+            input: source.fit_input(train_rows, options.normalization, limits)?,
         },
     };
     source.check_targets(&schema.label)?;
     let mut warnings = source.warnings(&schema.label, &schema.input);
-    warnings.extend(source.training_warnings(&schema.input, &train_rows));
-    let unseen = source.unseen_classes(&schema.label, &train_rows);
+    warnings.extend(source.training_warnings(&schema.input, train_rows));
+    let unseen = source.unseen_classes(&schema.label, train_rows);
     warnings.extend(warnings::unlearned(&unseen));
     let beside = limits.beside(source.bytes());
-    let mut train = source.encode(&schema, &train_rows, &beside, &mut warnings)?;
+    let mut train = source.encode(&schema, train_rows, &beside, &mut warnings)?;
     train.weights = source.weights(
-        &train_rows,
+        train_rows,
         &schema.label,
         &train.labels,
         &options.class_weights,
     )?;
-    let validation = match &options.validation {
-        Validation::None => None,
-        Validation::Fraction(_) | Validation::Split(..) => {
-            let unseen = source.unseen_classes(&schema.label, &validation_rows);
-            warnings.extend(warnings::unjudged(&unseen));
-            let beside = beside.beside(train.bytes());
-            Some(source.encode(&schema, &validation_rows, &beside, &mut warnings)?)
+    let mut held_out = |rows: &[u32], set: RowSet, held: u64| -> Result<Option<Table>, DataError> {
+        if rows.is_empty() {
+            return Ok(None);
         }
-        Validation::Source(spec) => {
-            drop(source);
-            let beside = limits.beside(train.bytes());
-            let source = Source::read_fitted(files, spec, &schema, &[], &beside)?;
-            source.check_targets(&schema.label)?;
-            let rows = source.all_rows();
-            warnings.extend(source.warnings(&schema.label, &schema.input));
-            let beside = beside.beside(source.bytes());
-            let table = source.encode(&schema, &rows, &beside, &mut warnings)?;
-            let unseen = source.unseen_classes(&schema.label, &rows);
-            warnings.extend(warnings::unjudged(&unseen));
-            Some(table)
-        }
+        let unseen = source.unseen_classes(&schema.label, rows);
+        warnings.extend(warnings::unjudged(&unseen, set));
+        let beside = beside.beside(held);
+        source
+            .encode(&schema, rows, &beside, &mut warnings)
+            .map(Some)
     };
-    let facts = facts(schema, &train, validation.as_ref())?;
+    let mut held = train.bytes();
+    let mut validation = held_out(&parts.validation, RowSet::Validation, held)?;
+    held += validation.as_ref().map_or(0, Table::bytes);
+    let mut test = held_out(&parts.test, RowSet::Test, held)?;
+    held += test.as_ref().map_or(0, Table::bytes);
+    drop(source);
+    let others = [
+        (&options.validation, &mut validation, RowSet::Validation),
+        (&options.test, &mut test, RowSet::Test),
+    ];
+    for (spec, table, set) in others {
+        if let Some(spec) = spec.source() {
+            let beside = limits.beside(held);
+            let read = other_source(files, spec, &schema, (set, &beside), &mut warnings)?;
+            held += read.bytes();
+            *table = Some(read);
+        }
+    }
+    let facts = facts(schema, &train, validation.as_ref(), test.as_ref())?;
     Ok(Dataset {
         train,
         validation,
+        test,
         facts,
         warnings,
     })
 }
 
-/// Training and validation rows of the training source.
-fn split(
-    source: &Source,
-    label: &Label,
-    options: &LoadOptions,
-) -> Result<(Vec<u32>, Vec<u32>), DataError> {
-    let by = |fraction: f64, by: SplitBy<'_>| {
-        sampling::split(options.seed, fraction, by).map_err(|e| {
-            DataError::options(format!("validation fraction: {e}"), "").in_file(source.file())
-        })
+/// The rows of a source of its own, encoded with the fit.
+fn other_source(
+    files: &dyn Files,
+    spec: &SourceSpec,
+    schema: &InputSchema,
+    (set, limits): (RowSet, &Limits),
+    warnings: &mut Vec<String>,
+) -> Result<Table, DataError> {
+    let source = Source::read_fitted(files, spec, schema, &[], limits)?;
+    source.check_targets(&schema.label)?;
+    let rows = source.all_rows();
+    warnings.extend(source.warnings(&schema.label, &schema.input));
+    let beside = limits.beside(source.bytes());
+    let table = source.encode(schema, &rows, &beside, warnings)?;
+    let unseen = source.unseen_classes(&schema.label, &rows);
+    warnings.extend(warnings::unjudged(&unseen, set));
+    Ok(table)
+}
+
+/// The rows of each part of the training source.
+fn split(source: &Source, label: &Label, options: &LoadOptions) -> Result<Parts, DataError> {
+    let shares = Shares {
+        validation: options.validation.fraction(),
+        test: options.test.fraction(),
     };
-    match &options.validation {
-        Validation::None | Validation::Source(_) => Ok((source.all_rows(), Vec::new())),
-        Validation::Fraction(fraction) => by(*fraction, SplitBy::Random(source.rows() as u64)),
-        Validation::Split(_, SplitRule::Stratified) if options.task == Task::Regression => {
+    if shares == Shares::default() {
+        let train = source.all_rows();
+        return Ok(Parts {
+            train,
+            ..Parts::default()
+        });
+    }
+    let by = |by: SplitBy<'_>| {
+        sampling::split(options.seed, shares, by)
+            .map_err(|e| DataError::options(e.to_string(), "").in_file(source.file()))
+    };
+    match &options.split {
+        SplitRule::Random => by(SplitBy::Random(source.rows() as u64)),
+        SplitRule::Stratified if options.task == Task::Regression => {
             let problem = "`stratify` is for classes, and the task is a regression";
             Err(DataError::options(problem, "leave it out"))
         }
-        Validation::Split(fraction, SplitRule::Stratified) => {
-            by(*fraction, SplitBy::Classes(&source.classes(label)?))
-        }
-        Validation::Split(fraction, SplitRule::Group(_) | SplitRule::Order(_)) => {
-            match source.split_values() {
-                Some(RawValues::Codes { codes, .. }) => by(*fraction, SplitBy::Groups(codes)),
-                Some(RawValues::Numbers(values)) => by(*fraction, SplitBy::Order(values)),
-                None => Err(DataError::options(
-                    "the data begin with a model, and are split by a column",
-                    "split them beforehand into two files",
-                )),
-            }
-        }
+        SplitRule::Stratified => by(SplitBy::Classes(&source.classes(label)?)),
+        SplitRule::Group(_) | SplitRule::Order(_) => match source.split_values() {
+            Some(RawValues::Codes { codes, .. }) => by(SplitBy::Groups(codes)),
+            Some(RawValues::Numbers(values)) => by(SplitBy::Order(values)),
+            None => Err(DataError::options(
+                "the data begin with a model, and are split by a column",
+                "split them beforehand into two files",
+            )),
+        },
     }
 }
 
@@ -143,13 +173,17 @@ fn facts(
     schema: InputSchema,
     train: &Table,
     validation: Option<&Table>,
+    test: Option<&Table>,
 ) -> Result<DataFacts, DataError> {
     let json = schema_json(&schema)
         .map_err(|e| DataError::data(format!("cannot write the input schema: {e}"), ""))?;
-    let tables: Vec<&Table> = std::iter::once(train).chain(validation).collect();
+    let tables = [Some(train), validation, test];
+    let rows = tables.map(|table| table.map_or(0, |table| table.rows as u64));
+    let tables: Vec<&Table> = tables.into_iter().flatten().collect();
     Ok(DataFacts {
-        train_rows: train.rows as u64,
-        validation_rows: validation.map_or(0, |table| table.rows as u64),
+        train_rows: rows[0],
+        validation_rows: rows[1],
+        test_rows: rows[2],
         input_shape: schema.input_shape(),
         outputs: schema.outputs(),
         digest: digest(&json, &tables),

@@ -139,23 +139,43 @@ pub enum SourceSpec {
     },
 }
 
-/// Where validation rows come from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Validation {
+/// Where rows come from that the model is not trained on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum HeldOut {
     /// Nowhere.
+    #[default]
     None,
-    /// This share of the training source, chosen by the seed.
+    /// This share of the training source, by [`LoadOptions::split`].
     Fraction(f64),
-    /// This share of the training source, chosen by a rule.
-    Split(f64, SplitRule),
     /// A source of its own, of the same kind as the training source.
     Source(SourceSpec),
 }
 
-/// Which rows of a source validate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl HeldOut {
+    /// The share of the training source.
+    pub(crate) fn fraction(&self) -> Option<f64> {
+        match self {
+            HeldOut::Fraction(fraction) => Some(*fraction),
+            HeldOut::None | HeldOut::Source(_) => None,
+        }
+    }
+
+    /// The source of its own.
+    pub fn source(&self) -> Option<&SourceSpec> {
+        match self {
+            HeldOut::Source(source) => Some(source),
+            HeldOut::None | HeldOut::Fraction(_) => None,
+        }
+    }
+}
+
+/// Which rows of a source are set aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SplitRule {
-    /// Rows at random within each class: both sides have about its share.
+    /// Any rows, at random.
+    #[default]
+    Random,
+    /// Rows at random within each class: each part has about its share.
     Stratified,
     /// All rows of some groups, chosen at random; the column that names the group, which is no input.
     Group(String),
@@ -163,13 +183,13 @@ pub enum SplitRule {
     Order(String),
 }
 
-impl Validation {
+impl SplitRule {
     /// The column that a split goes by, with the field that names it.
-    pub(crate) fn split_column(&self) -> Option<(&str, &'static str)> {
+    pub(crate) fn column(&self) -> Option<(&str, &'static str)> {
         match self {
-            Validation::Split(_, SplitRule::Group(name)) => Some((name, "groupBy")),
-            Validation::Split(_, SplitRule::Order(name)) => Some((name, "orderBy")),
-            _ => None,
+            SplitRule::Group(name) => Some((name, "groupBy")),
+            SplitRule::Order(name) => Some((name, "orderBy")),
+            SplitRule::Random | SplitRule::Stratified => None,
         }
     }
 }
@@ -257,7 +277,11 @@ pub struct LoadOptions {
     /// The training rows.
     pub train: SourceSpec,
     /// The validation rows.
-    pub validation: Validation,
+    pub validation: HeldOut,
+    /// The test rows.
+    pub test: HeldOut,
+    /// How shares of the training source are set aside.
+    pub split: SplitRule,
     /// How numeric inputs are scaled.
     pub normalization: Normalization,
     /// How the target of a regression is scaled.
@@ -266,7 +290,7 @@ pub struct LoadOptions {
     pub link: Option<Link>,
     /// Binary tasks: the probability above which the positive class is predicted; one half if none.
     pub threshold: Option<f64>,
-    /// Seed of the split; used by [`Validation::Fraction`] alone.
+    /// Seed of the split; used by [`HeldOut::Fraction`] alone.
     pub seed: u64,
     /// What the columns become, if it is not to be fitted: the schema of the model that the job begins
     /// with. How the file is read (delimiter, missing values) and the label's name stay those of `train`.

@@ -82,6 +82,8 @@ pub struct Dataset {
     pub train: Table,
     /// Rows to validate on; at least one where there are any.
     pub validation: Option<Table>,
+    /// Rows of the test at the end; at least one where there are any.
+    pub test: Option<Table>,
     /// What a server must know, and how inputs and labels are encoded.
     pub facts: DataFacts,
     /// What a user should know but need not mend, a sentence each.

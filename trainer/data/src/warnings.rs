@@ -6,6 +6,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
+use trainyard_core::control::RowSet;
 use trainyard_core::schema::{ColumnKind, ColumnsInput, Label, Missing};
 
 use crate::classes::class_number;
@@ -282,11 +283,12 @@ pub(crate) fn unlearned(classes: &[String]) -> Option<String> {
     })
 }
 
-/// Classes that no validation row has.
-pub(crate) fn unjudged(classes: &[String]) -> Option<String> {
+/// Classes that no row of a set has that the model is judged by.
+pub(crate) fn unjudged(classes: &[String], set: RowSet) -> Option<String> {
+    let set = set.name();
     (!classes.is_empty()).then(|| {
         format!(
-            "no validation row has {}, of which the validation metrics say nothing",
+            "no {set} row has {}, of which the {set} metrics say nothing",
             named(("the class", "the classes"), &all(classes))
         )
     })

@@ -234,12 +234,25 @@ impl Job {
         }
     }
 
-    /// Rows that validate, chosen at random.
-    fn split(&self, fraction: f64, stratify: Option<bool>) -> data::Validation {
+    /// How shares of the training data are set aside.
+    fn split(&self) -> data::SplitRule {
+        let said = match &self.manifest.spec.data.validation {
+            Some(api::Validation::Split(split)) => Some(split),
+            _ => None,
+        };
+        let column =
+            |field: fn(&api::Split) -> &Option<String>| said.and_then(|split| field(split).clone());
+        if let Some(column) = column(|split| &split.group_by) {
+            return data::SplitRule::Group(column);
+        }
+        if let Some(column) = column(|split| &split.order_by) {
+            return data::SplitRule::Order(column);
+        }
         let has_classes = self.task != Task::Regression;
+        let stratify = said.and_then(|split| split.stratify);
         match stratify.unwrap_or(has_classes && self.defaults >= 4) {
-            true => data::Validation::Split(fraction, data::SplitRule::Stratified),
-            false => data::Validation::Fraction(fraction),
+            true => data::SplitRule::Stratified,
+            false => data::SplitRule::Random,
         }
     }
 
@@ -295,33 +308,20 @@ impl Job {
     pub fn load_options(&self) -> Result<data::LoadOptions> {
         let spec = &self.manifest.spec.data;
         let train = source(&spec.train, self.defaults >= 2);
-        let validation = match (&spec.validation, &train) {
-            (None, _) => data::Validation::None,
-            (Some(api::Validation::Fraction(fraction)), _) => self.split(*fraction, None),
-            (Some(api::Validation::Split(split)), _) => match (&split.group_by, &split.order_by) {
-                (Some(column), _) => {
-                    data::Validation::Split(split.fraction, data::SplitRule::Group(column.clone()))
-                }
-                (None, Some(column)) => {
-                    data::Validation::Split(split.fraction, data::SplitRule::Order(column.clone()))
-                }
-                (None, None) => self.split(split.fraction, split.stratify),
-            },
-            (Some(api::Validation::Csv(file)), data::SourceSpec::Csv(train)) => {
-                let options = data::CsvOptions {
-                    uri: file.uri.clone(),
-                    weight: None,
-                    ..train.clone()
-                };
-                data::Validation::Source(data::SourceSpec::Csv(options))
-            }
-            (Some(api::Validation::Csv(_)), _) => {
-                bail!(
-                    "spec.data.validation.csv needs spec.data.train.csv: use the same kind of file for both"
-                )
-            }
-            (Some(api::Validation::Npy(npy)), _) => data::Validation::Source(npy_source(npy)),
-            (Some(api::Validation::Idx(idx)), _) => data::Validation::Source(idx_source(idx)),
+        let validation = match &spec.validation {
+            None => data::HeldOut::None,
+            Some(api::Validation::Fraction(fraction)) => data::HeldOut::Fraction(*fraction),
+            Some(api::Validation::Split(split)) => data::HeldOut::Fraction(split.fraction),
+            Some(api::Validation::Csv(file)) => csv_file("validation", file, &train)?,
+            Some(api::Validation::Npy(npy)) => data::HeldOut::Source(npy_source(npy)),
+            Some(api::Validation::Idx(idx)) => data::HeldOut::Source(idx_source(idx)),
+        };
+        let test = match &spec.test {
+            None => data::HeldOut::None,
+            Some(api::Test::Fraction(fraction)) => data::HeldOut::Fraction(*fraction),
+            Some(api::Test::Csv(file)) => csv_file("test", file, &train)?,
+            Some(api::Test::Npy(npy)) => data::HeldOut::Source(npy_source(npy)),
+            Some(api::Test::Idx(idx)) => data::HeldOut::Source(idx_source(idx)),
         };
         Ok(data::LoadOptions {
             task: self.task,
@@ -332,6 +332,8 @@ impl Job {
             class_weights: self.class_weights(),
             train,
             validation,
+            test,
+            split: self.split(),
             normalization: normalization(spec.normalization),
             target: self.target_normalization(),
             link: self.loss().link(),
@@ -348,19 +350,17 @@ impl Job {
     /// As [`Job::load_options`].
     pub fn data_uris(&self) -> Result<Vec<String>> {
         let options = self.load_options()?;
-        let validation = match options.validation {
-            data::Validation::Source(source) => Some(source),
-            data::Validation::None
-            | data::Validation::Fraction(_)
-            | data::Validation::Split(..) => None,
+        let uris = |source: &data::SourceSpec| match source {
+            data::SourceSpec::Csv(csv) => vec![csv.uri.clone()],
+            data::SourceSpec::Npy { features, labels } => vec![features.clone(), labels.clone()],
+            data::SourceSpec::Idx { images, labels } => vec![images.clone(), labels.clone()],
         };
-        let uris = |source| match source {
-            data::SourceSpec::Csv(csv) => vec![csv.uri],
-            data::SourceSpec::Npy { features, labels } => vec![features, labels],
-            data::SourceSpec::Idx { images, labels } => vec![images, labels],
-        };
-        let sources = [options.train].into_iter().chain(validation);
-        Ok(sources.flat_map(uris).collect())
+        let others = [&options.validation, &options.test];
+        let others = others.into_iter().filter_map(|rows| rows.source());
+        Ok(std::iter::once(&options.train)
+            .chain(others)
+            .flat_map(uris)
+            .collect())
     }
 
     /// The manifest as JSON, for checkpoints and artifacts.
@@ -374,6 +374,20 @@ impl Job {
         }
         Ok(json)
     }
+}
+
+/// A table beside that of the training rows.
+fn csv_file(field: &str, file: &api::CsvFile, train: &data::SourceSpec) -> Result<data::HeldOut> {
+    let data::SourceSpec::Csv(train) = train else {
+        bail!("spec.data.{field}.csv needs spec.data.train.csv: use the same kind of file for both")
+    };
+    Ok(data::HeldOut::Source(data::SourceSpec::Csv(
+        data::CsvOptions {
+            uri: file.uri.clone(),
+            weight: None,
+            ..train.clone()
+        },
+    )))
 }
 
 /// What of a spec determines the model, and so may not differ between two runs of a job.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use trainyard_contract::{ExportReport, Report, cut_termination_message};
-use trainyard_core::manifest::{CoordinatorState, Manifest};
+use trainyard_core::manifest::{CoordinatorState, FinalMetrics, Manifest, Reports};
 
 use crate::exit::ExitCode;
 use crate::job::Job;
@@ -44,7 +44,11 @@ pub fn report(job: &Job, manifest: &Manifest) -> Result<Report> {
         epochs: plan.position(record.step).epoch,
         model_sha256: manifest.model_sha256.clone(),
         artifact: None, // not yet
-        metrics: metrics.context("the final checkpoint has no metrics")?,
+        metrics: FinalMetrics {
+            // Reports are long, and in the artifact.
+            reports: Reports::default(),
+            ..metrics.context("the final checkpoint has no metrics")?
+        },
         warnings: Vec::new(),
     })
 }

@@ -145,6 +145,7 @@ pub fn facts() -> DataFacts {
     DataFacts {
         train_rows: 455,
         validation_rows: 114,
+        test_rows: 0,
         input_shape: vec![30],
         outputs: 1,
         digest: String::new(),

@@ -10,12 +10,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use trainyard_core::control::Progress;
 
+pub mod classes;
 pub mod epochs;
 mod event;
 pub mod format;
 pub mod live;
 pub mod pace;
 pub mod summary;
+pub mod table;
 mod terminal;
 #[cfg(test)]
 mod tests;

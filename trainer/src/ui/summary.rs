@@ -1,11 +1,12 @@
 //! The end of a job.
 
-use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use trainyard_core::manifest::FinalMetrics;
 use trainyard_core::metrics::Metric;
 
+use super::classes;
 use super::format::{count, elapsed, metric, thousands};
+use super::table;
 use super::text::{Line, Tone, clean, fold};
 
 /// What a finished job leaves: the `finished` event, the last line of `trainyard run --json`.
@@ -54,8 +55,18 @@ pub fn lines(summary: &Summary, width: Option<usize>, fancy: bool) -> Vec<Line> 
     };
     lines.extend(course(summary, width));
     lines.push(Line::default());
-    lines.extend(table(&summary.metrics, fancy));
+    lines.extend(metrics(&summary.metrics, fancy));
     lines.push(Line::default());
+    if let Some((set, report)) = summary.metrics.reports.decisive() {
+        lines.extend(classes::lines(set, report, fancy));
+        lines.push(Line::default());
+    }
+    let suggestion = classes::suggestion(&summary.metrics);
+    lines.extend(
+        suggestion
+            .iter()
+            .flat_map(|text| fact("threshold", text, width)),
+    );
     if let Some(positive) = &summary.positive {
         lines.extend(fact("positive", &clean(positive), width));
     }
@@ -85,36 +96,25 @@ fn course(summary: &Summary, width: Option<usize>) -> Vec<Line> {
 }
 
 /// Metrics in rows, what they were measured on in columns.
-fn table(metrics: &FinalMetrics, fancy: bool) -> Vec<Line> {
-    let rule = LineStyle::none().fill(if fancy { '─' } else { '-' });
-    let mut table = Table::new();
-    table.load_style(TableStyle::new().header_separator(rule));
-    let cell = |text: &str| Cell::new(text).set_alignment(CellAlignment::Right);
-    let validated = metrics.validation.iter().next().is_some();
-    let mut header = vec![Cell::new(""), cell("training")];
-    header.extend(validated.then(|| cell("validation")));
-    table.set_header(header);
-    for kind in Metric::ALL {
+fn metrics(metrics: &FinalMetrics, fancy: bool) -> Vec<Line> {
+    let sets = [
+        ("training", &metrics.train),
+        ("validation", &metrics.validation),
+        ("test", &metrics.test),
+    ];
+    let sets: Vec<_> = sets
+        .into_iter()
+        .filter(|(name, found)| *name == "training" || !found.is_empty())
+        .collect();
+    let header = std::iter::once("").chain(sets.iter().map(|(name, _)| *name));
+    let there = |kind: &Metric| sets.iter().any(|(_, found)| found.get(*kind).is_some());
+    let rows = Metric::ALL.into_iter().filter(there).map(|kind| {
         let name = kind.name();
-        let (train, validation) = (metrics.train.get(kind), metrics.validation.get(kind));
-        if train.or(validation).is_none() {
-            continue;
-        }
-        let shown =
-            |value: Option<f64>| cell(&value.map_or("-".into(), |value| metric(name, value)));
-        let mut row = vec![Cell::new(name), shown(train)];
-        row.extend(validated.then(|| shown(validation)));
-        table.add_row(row);
-    }
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((if index == 0 { 0 } else { 3 }, 0));
-    }
-    let text = table.trim_fmt();
-    let tone = |index| if index < 2 { Tone::Quiet } else { Tone::Plain };
-    text.lines()
-        .enumerate()
-        .map(|(index, line)| Line::default().with(tone(index), format!("  {line}")))
-        .collect()
+        let shown = |value: Option<f64>| value.map_or("-".into(), |value| metric(name, value));
+        let values = sets.iter().map(|(_, found)| shown(found.get(kind)));
+        std::iter::once(name.to_owned()).chain(values).collect()
+    });
+    table::lines(header.map(str::to_owned).collect(), rows.collect(), fancy)
 }
 
 /// A labelled value; on a line of its own where it does not fit beside the label. A value that does
@@ -172,7 +172,11 @@ mod tests {
             stopped_early: false,
             model_epoch: 19,
             positive: Some("M".into()),
-            metrics: FinalMetrics { train, validation },
+            metrics: FinalMetrics {
+                train,
+                validation,
+                ..FinalMetrics::default()
+            },
             model_sha256: "0123456789abcdef".repeat(4),
             artifact: "runs/breast-cancer/artifact".into(),
             checkpoint: "runs/breast-cancer/checkpoints".into(),

@@ -232,6 +232,7 @@ fn summary() -> Summary {
         metrics: FinalMetrics {
             train: metrics(300),
             validation: metrics(200),
+            ..FinalMetrics::default()
         },
         model_sha256: "0123456789abcdef".repeat(4),
         artifact: "runs/breast-cancer/artifact".into(),

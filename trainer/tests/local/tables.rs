@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use trainyard_contract::Metric;
 
 use crate::common::{Spec, example, folder, reference, send, sha};
 
@@ -235,15 +236,8 @@ fn t01_every_loss_and_weight() {
     for (label, task) in tasks {
         let csv = format!("{{uri: table.csv, label: {label}, weight: w}}");
         let file = place.path().join(format!("{label}.yaml"));
-        let manifest = MANIFEST
-            .split("  data:\n")
-            .next()
-            .unwrap()
-            .replace("{regression: {}}", task);
-        let rest = MANIFEST.split("    validation:").nth(1).unwrap();
-        let manifest =
-            format!("{manifest}  data:\n    train: {{csv: {csv}}}\n    validation:{rest}");
-        fs::write(&file, manifest).unwrap();
+        let data = format!("{{train: {{csv: {csv}}}, validation: {{fraction: 0.2}}}}");
+        fs::write(&file, manifest(task, &data)).unwrap();
         let spec = Spec {
             file,
             ..example("penguins/job.yaml")
@@ -254,4 +248,144 @@ fn t01_every_loss_and_weight() {
             assert_eq!(sha, expected.sha, "{task} on {workers} x {servers}");
         }
     }
+}
+
+/// The manifest with other data and another task.
+fn manifest(task: &str, data: &str) -> String {
+    let head = MANIFEST.split("  data:\n").next().unwrap();
+    let tail = MANIFEST.split("  training:\n").nth(1).unwrap();
+    let head = head.replace("{regression: {}}", task);
+    format!("{head}  data: {data}\n  training:\n{tail}")
+}
+
+/// One digest over workers and servers for every rule of a split, and the one of a plain loop; the metrics of the test rows
+/// are those of the plain loop, and stand in the artifact with a report.
+#[test]
+fn t01_every_split() {
+    let place = folder();
+    let mut table = "a,b,who,day,kind\n".to_owned();
+    for i in 0..240u32 {
+        let kind = ["x", "y", "x", "z", "x", "y"][(i * 7 % 40 / 7) as usize];
+        let day = format!("2024-{:02}-{:02}", 1 + i % 12, 1 + i * 5 % 28);
+        writeln!(
+            table,
+            "{},{},p{},{day},{kind}",
+            i * 7 % 40,
+            i * 11 % 17,
+            i / 6
+        )
+        .unwrap();
+    }
+    fs::write(place.path().join("table.csv"), table).unwrap();
+    let task = "{multiclassClassification: {}}";
+    for rule in [
+        "stratify: true",
+        "stratify: false",
+        "groupBy: who",
+        "orderBy: day",
+    ] {
+        let data = format!(
+            "{{train: {{csv: {{uri: table.csv, label: kind, categorical: [who]}}}}, \
+             validation: {{split: {{fraction: 0.2, {rule}}}}}, test: {{fraction: 0.15}}}}"
+        );
+        let file = place.path().join("split.yaml");
+        fs::write(&file, manifest(task, &data)).unwrap();
+        let spec = Spec {
+            file,
+            ..example("penguins/job.yaml")
+        };
+        let expected = reference::train(&spec);
+        let test = expected.test.as_ref().expect("test rows");
+        for (workers, servers) in [(1, 1), (3, 2)] {
+            let out = folder();
+            let run = spec.clone().on(workers, servers).start(out.path()).finish();
+            assert_eq!(sha(&run), expected.sha, "{rule} on {workers} x {servers}");
+            let metrics = fs::read(out.path().join("artifact/metrics.json")).unwrap();
+            let metrics: Value = serde_json::from_slice(&metrics).unwrap();
+            for name in ["loss", "accuracy", "f1"] {
+                let value = test.get(named(name)).unwrap();
+                assert_eq!(
+                    metrics["test"][name].as_f64(),
+                    Some(value),
+                    "{rule}: {name} of the test rows"
+                );
+            }
+            let last = metrics["training"]["epochs"]
+                .as_array()
+                .unwrap()
+                .last()
+                .unwrap();
+            assert_eq!(
+                metrics["validation"]["loss"], last["validation"]["loss"],
+                "{rule}"
+            );
+            for set in ["test", "validation"] {
+                let report = &metrics["reports"][set];
+                let matrix: Vec<Vec<u64>> =
+                    serde_json::from_value(report["confusionMatrix"].clone()).unwrap();
+                let rows: u64 = matrix.iter().flatten().sum();
+                let right: u64 = (0..3).map(|class| matrix[class][class]).sum();
+                let accuracy = metrics[set]["accuracy"].as_f64().unwrap();
+                assert!(
+                    (right as f64 / rows as f64 - accuracy).abs() < 1e-12,
+                    "{rule}: {report}"
+                );
+                assert_eq!(report["classes"][2]["class"], "z");
+                assert!(metrics[set]["auc"].as_f64().is_some(), "{rule}: {metrics}");
+            }
+        }
+    }
+}
+
+fn named(name: &str) -> Metric {
+    Metric::ALL
+        .into_iter()
+        .find(|metric| metric.name() == name)
+        .expect("a metric")
+}
+
+/// Whatever stands in a test file, the model is the same; the file is read with the columns of the training table.
+#[test]
+fn c18_a_test_file_does_not_change_the_model() {
+    let place = folder();
+    let rows = |shift: u32| -> String {
+        (0..90u32)
+            .map(|i| {
+                format!(
+                    "{},{},{}\n",
+                    i * 7 % 40,
+                    i * 11 % 17,
+                    ["no", "yes"][((i + shift) * 7 % 40 / 20) as usize]
+                )
+            })
+            .collect()
+    };
+    for (name, shift) in [("train", 0), ("good", 0), ("bad", 3)] {
+        fs::write(
+            place.path().join(format!("{name}.csv")),
+            format!("a,b,y\n{}", rows(shift)),
+        )
+        .unwrap();
+    }
+    let task = "{binaryClassification: {}}";
+    let train = "train: {csv: {uri: train.csv, label: y}}, validation: {fraction: 0.2}";
+    let run = |test: &str| {
+        let file = place.path().join("job.yaml");
+        fs::write(&file, manifest(task, &format!("{{{train}{test}}}"))).unwrap();
+        let spec = Spec {
+            file,
+            ..example("penguins/job.yaml")
+        };
+        let out = folder();
+        let ended = spec.epochs(20).on(2, 1).start(out.path()).finish();
+        let metrics = fs::read(out.path().join("artifact/metrics.json")).unwrap();
+        let metrics: Value = serde_json::from_slice(&metrics).unwrap();
+        (sha(&ended), metrics["test"]["accuracy"].as_f64())
+    };
+    let without = run("");
+    let good = run(", test: {csv: {uri: good.csv}}");
+    let bad = run(", test: {csv: {uri: bad.csv}}");
+    assert_eq!((&good.0, &bad.0), (&without.0, &without.0));
+    assert_eq!(without.1, None);
+    assert!(good.1 > bad.1 && bad.1.is_some(), "{good:?} {bad:?}");
 }

@@ -105,6 +105,7 @@ pub fn manifest(step: u64, generation: u64, shards: Vec<ShardRecord>) -> Manifes
         facts: DataFacts {
             train_rows: 10,
             validation_rows: 2,
+            test_rows: 0,
             input_shape: vec![3],
             outputs: 1,
             digest: "data".to_owned(),

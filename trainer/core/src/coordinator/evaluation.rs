@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::PeerId;
-use crate::control::{Block, EVALUATION_BLOCK_ROWS, RowSet};
-use crate::metrics::{BlockResult, TaskKind};
+use crate::control::{Block, EVALUATION_BLOCK_ROWS, Evaluate, RowSet};
+use crate::metrics::{self, BlockResult, Detail, TaskKind};
 
 /// Blocks that one worker is asked for at a time. It bounds a message, and what is lost with a
 /// worker.
@@ -26,7 +26,10 @@ pub struct Evaluation {
     pub id: u64,
     /// The version to evaluate.
     pub version: u64,
-    rows: u64,
+    /// Rows of each set.
+    rows: BTreeMap<RowSet, u64>,
+    /// Whether the scores of all classes are wanted of the validation and test rows.
+    scores: bool,
     /// Blocks that nobody computes.
     waiting: BTreeSet<Block>,
     /// Blocks that somebody was asked for.
@@ -35,16 +38,38 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// A pass over `rows` rows of `set`.
-    pub fn new(id: u64, version: u64, set: RowSet, rows: u64) -> Self {
-        let blocks = rows.div_ceil(EVALUATION_BLOCK_ROWS);
+    /// A pass over so many rows of each set.
+    pub fn new(id: u64, version: u64, rows: impl IntoIterator<Item = (RowSet, u64)>) -> Self {
+        let rows: BTreeMap<RowSet, u64> = rows.into_iter().collect();
+        let blocks = |(set, rows): (&RowSet, &u64)| {
+            let set = *set;
+            (0..rows.div_ceil(EVALUATION_BLOCK_ROWS)).map(move |number| Block(set, number))
+        };
         Evaluation {
             id,
             version,
+            waiting: rows.iter().flat_map(blocks).collect(),
             rows,
-            waiting: (0..blocks).map(|b| Block(set, b)).collect(),
+            scores: false,
             asked: BTreeMap::new(),
             results: BTreeMap::new(),
+        }
+    }
+
+    /// The same, with the scores of all classes if a report can have them.
+    pub fn for_reports(mut self, task: TaskKind) -> Self {
+        let reported = self.rows.iter().filter(|(set, _)| **set != RowSet::Train);
+        self.scores = metrics::has_scores(task, reported.map(|(_, rows)| rows).sum());
+        self
+    }
+
+    /// What a worker is asked for.
+    pub fn order(&self, blocks: Vec<Block>) -> Evaluate {
+        Evaluate {
+            id: self.id,
+            version: self.version,
+            scores: self.scores,
+            blocks,
         }
     }
 
@@ -86,9 +111,13 @@ impl Evaluation {
         if self.asked.get(&block) != Some(&peer) {
             return Ok(());
         }
-        let start = block.1 * EVALUATION_BLOCK_ROWS; // of a block that exists: no overflow
-        let rows = self.rows.saturating_sub(start).min(EVALUATION_BLOCK_ROWS);
-        if result.rows != rows || !result.fits(task) {
+        let Block(set, number) = block;
+        let start = number * EVALUATION_BLOCK_ROWS; // of a block that exists: no overflow
+        let of_set = self.rows.get(&set).copied().unwrap_or(0);
+        let rows = of_set.saturating_sub(start).min(EVALUATION_BLOCK_ROWS);
+        let scores = self.scores && set != RowSet::Train;
+        let as_asked = matches!(result.detail, Detail::Scores { .. }) == scores;
+        if result.rows != rows || !result.fits(task) || !as_asked {
             return Err(Unfit::Inconsistent);
         }
         if !result.loss_sum.is_finite() {
@@ -111,12 +140,21 @@ impl Evaluation {
 
     /// Rows of its largest block.
     pub fn rows_of_block(&self) -> u64 {
-        self.rows.min(EVALUATION_BLOCK_ROWS)
+        let most = self.rows.values().max().copied().unwrap_or(0);
+        most.min(EVALUATION_BLOCK_ROWS)
     }
 
-    /// All results in block order, once complete.
-    pub fn complete(&self) -> Option<Vec<BlockResult>> {
-        let whole = self.waiting.is_empty() && self.asked.is_empty();
-        whole.then(|| self.results.values().cloned().collect())
+    /// Whether all results are here.
+    pub fn is_complete(&self) -> bool {
+        self.waiting.is_empty() && self.asked.is_empty()
+    }
+
+    /// The results of a set that are here, in block order.
+    pub fn results(&self, set: RowSet) -> Vec<BlockResult> {
+        let of_set = Block(set, 0)..=Block(set, u64::MAX);
+        self.results
+            .range(of_set)
+            .map(|(_, result)| result.clone())
+            .collect()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::PeerId;
-use crate::control::{Join, Role, View};
+use crate::control::{Join, Role, RowSet, View};
 use crate::facts::DataFacts;
 use crate::shard::{Passes, Pusher};
 
@@ -534,16 +534,6 @@ fn schema_text(facts: &DataFacts) -> String {
 pub fn difference(ours: &DataFacts, theirs: &DataFacts) -> (&'static str, String, String) {
     let pairs = [
         (
-            "training rows",
-            ours.train_rows.to_string(),
-            theirs.train_rows.to_string(),
-        ),
-        (
-            "validation rows",
-            ours.validation_rows.to_string(),
-            theirs.validation_rows.to_string(),
-        ),
-        (
             "input shape",
             format!("{:?}", ours.input_shape),
             format!("{:?}", theirs.input_shape),
@@ -556,6 +546,19 @@ pub fn difference(ours: &DataFacts, theirs: &DataFacts) -> (&'static str, String
         ("data digest", ours.digest.clone(), theirs.digest.clone()),
         ("schema", schema_text(ours), schema_text(theirs)),
     ];
-    let different = pairs.into_iter().find(|(_, ours, theirs)| ours != theirs);
+    let sets = [
+        (RowSet::Train, "training rows"),
+        (RowSet::Validation, "validation rows"),
+        (RowSet::Test, "test rows"),
+    ];
+    let rows = sets.map(|(set, name)| {
+        (
+            name,
+            ours.rows(set).to_string(),
+            theirs.rows(set).to_string(),
+        )
+    });
+    let mut pairs = rows.into_iter().chain(pairs);
+    let different = pairs.find(|(_, ours, theirs)| ours != theirs);
     different.unwrap_or_default()
 }

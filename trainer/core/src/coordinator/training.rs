@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::evaluation::{Evaluation, Unfit};
 use super::{Action, Commit, Coordinator, PeerId, Phase};
 use crate::control::{Block, FromCoordinator, RowSet};
-use crate::manifest::FinalMetrics;
-use crate::metrics::{self, BlockResult, Loss, Metrics, Objective};
+use crate::manifest::{FinalMetrics, Reports};
+use crate::metrics::{self, BlockResult, ClassificationReport, Loss, Metrics, Objective};
 use crate::round::Tally;
 
 impl Coordinator {
@@ -59,8 +59,7 @@ impl Coordinator {
         let version = self.version();
         let boundary = version.is_multiple_of(epoch_steps) && version == self.record.step;
         if version > 0 && boundary && self.validates() && self.record.awaits_validation() {
-            let rows = self.facts.as_ref().map_or(0, |facts| facts.validation_rows);
-            self.phase = Phase::Validating(self.evaluation(version, RowSet::Validation, rows));
+            self.phase = Phase::Validating(self.evaluation(version, &[RowSet::Validation]));
         } else if version >= total || self.record.stopped_early {
             self.begin_final(version);
         } else {
@@ -73,9 +72,20 @@ impl Coordinator {
         }
     }
 
-    fn evaluation(&mut self, version: u64, set: RowSet, rows: u64) -> Evaluation {
+    fn evaluation(&mut self, version: u64, sets: &[RowSet]) -> Evaluation {
         self.ids += 1;
-        Evaluation::new(self.ids, version, set, rows)
+        let facts = self.facts.as_ref();
+        let rows = sets
+            .iter()
+            .map(|&set| (set, facts.map_or(0, |facts| facts.rows(set))));
+        Evaluation::new(self.ids, version, rows)
+    }
+
+    /// What the outputs mean, and how they are judged. The losses of blocks are summed already.
+    fn objective(&self) -> Option<Objective> {
+        let facts = self.facts.as_ref()?;
+        let kind = self.config.task.kind(facts.outputs);
+        Some(Objective::new(Loss::of(kind), &facts.schema))
     }
 
     /// Takes results of the evaluation in progress. A peer whose results cannot be true is sent
@@ -95,11 +105,7 @@ impl Coordinator {
                 continue;
             };
             let Block(set, number) = block;
-            let set = match set {
-                RowSet::Train => "training",
-                RowSet::Validation => "validation",
-            };
-            let place = format!("{set} block {number}");
+            let place = format!("{} block {number}", set.name());
             return match unfit {
                 Unfit::NotFinite(value) => {
                     self.claims_not_finite(peer, step, &place, &value.to_string())
@@ -112,14 +118,18 @@ impl Coordinator {
         }
     }
 
-    /// The metrics of a finished pass.
-    fn summarize(&self, pass: &Evaluation) -> Option<Metrics> {
-        let blocks = pass.complete()?;
-        let facts = self.facts.as_ref()?;
-        // The losses are summed already.
-        let kind = self.config.task.kind(facts.outputs);
-        let objective = Objective::new(Loss::of(kind), &facts.schema);
-        Some(metrics::summarize(objective, &blocks))
+    /// The metrics of a set, if the pass is finished.
+    fn summarize(&self, pass: &Evaluation, set: RowSet) -> Option<Metrics> {
+        let objective = self.objective().filter(|_| pass.is_complete())?;
+        Some(metrics::summarize(objective, &pass.results(set)))
+    }
+
+    /// The report on a set of a finished pass, if there is one.
+    fn report(&self, pass: &Evaluation, set: RowSet) -> Option<ClassificationReport> {
+        let names = &self.facts.as_ref()?.schema.label.classes;
+        // A threshold that is chosen on the test rows would be tested on them too.
+        let suggest = set == RowSet::Validation;
+        metrics::report(&self.objective()?, names, &pass.results(set), suggest)
     }
 
     pub(super) fn finish_validation(&mut self) {
@@ -127,7 +137,7 @@ impl Coordinator {
             return;
         };
         let version = pass.version;
-        let Some(metrics) = self.summarize(pass) else {
+        let Some(metrics) = self.summarize(pass, RowSet::Validation) else {
             return;
         };
         let early = self.config.early_stopping.as_ref();
@@ -196,37 +206,42 @@ impl Coordinator {
     }
 
     fn evaluate_final(&mut self, version: u64) {
-        let rows = self.facts.as_ref().map_or(0, |facts| facts.train_rows);
-        self.phase = Phase::Final(self.evaluation(version, RowSet::Train, rows));
+        let sets = [RowSet::Train, RowSet::Validation, RowSet::Test];
+        let pass = self.evaluation(version, &sets);
+        self.phase = Phase::Final(match self.objective() {
+            Some(objective) => pass.for_reports(objective.kind),
+            None => pass,
+        });
     }
 
     pub(super) fn finish_final(&mut self) {
         let Phase::Final(pass) = &self.phase else {
             return;
         };
-        let Some(train) = self.summarize(pass) else {
+        let Some(train) = self.summarize(pass, RowSet::Train) else {
             return;
         };
-        let result = self.result_step();
-        let validation = match &self.record.best {
-            Some(best) if best.step == result => Some(best.metrics.clone()),
-            _ => self
-                .record
-                .history
-                .last()
-                .and_then(|epoch| epoch.validation.clone()),
+        let summarize = |set| self.summarize(pass, set).unwrap_or_default();
+        let metrics = FinalMetrics {
+            train,
+            validation: summarize(RowSet::Validation),
+            test: summarize(RowSet::Test),
+            reports: Reports {
+                validation: self.report(pass, RowSet::Validation),
+                test: self.report(pass, RowSet::Test),
+            },
         };
+        let result = self.result_step();
         let source = match (&self.best_manifest, &self.committed) {
             (Some(best), _) if best.step == result => Arc::clone(best),
             (_, Some(committed)) => Arc::clone(committed),
             _ => return,
         };
         self.phase = Phase::Completing;
-        let validation = validation.unwrap_or_default();
         let complete = Commit::Complete {
             source,
             record: self.record.clone(),
-            metrics: Box::new(FinalMetrics { train, validation }),
+            metrics: Box::new(metrics),
         };
         self.actions.push(Action::Commit(Box::new(complete)));
     }
@@ -236,16 +251,12 @@ impl Coordinator {
         let (Phase::Validating(pass) | Phase::Final(pass)) = &mut self.phase else {
             return;
         };
-        let (id, version) = (pass.id, pass.version);
-        for (peer, blocks) in pass.distribute(&workers) {
-            self.send(
-                peer,
-                FromCoordinator::Evaluate {
-                    id,
-                    version,
-                    blocks,
-                },
-            );
+        let work = pass.distribute(&workers).into_iter();
+        let orders: Vec<_> = work
+            .map(|(peer, blocks)| (peer, pass.order(blocks)))
+            .collect();
+        for (peer, order) in orders {
+            self.send(peer, FromCoordinator::Evaluate(order));
         }
     }
 }

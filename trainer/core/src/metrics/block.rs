@@ -65,6 +65,14 @@ pub enum Detail {
         /// Rows of this class predicted to be.
         correct: Vec<u64>,
     },
+    /// For every row, the index of its class and the logits of all classes, in row order: a report needs them.
+    Scores {
+        /// Classes.
+        labels: Vec<u32>,
+        /// Logits, `rows x classes`.
+        #[serde(with = "bits32")]
+        logits: Vec<f32>,
+    },
     /// Moments of the labels and errors, in the units of the target.
     Regression {
         /// Mean of the labels.
@@ -97,6 +105,19 @@ impl BlockResult {
         outputs: &[f32],
         labels: &[f32],
     ) -> Result<Self, MetricsError> {
+        Self::with_scores(objective, outputs, labels, false)
+    }
+
+    /// As [`BlockResult::from_outputs`]; of a multiclass task with the `scores` of all classes, if they are wanted.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn with_scores(
+        objective: impl Into<Objective>,
+        outputs: &[f32],
+        labels: &[f32],
+        scores: bool,
+    ) -> Result<Self, MetricsError> {
         let objective = objective.into();
         let task = objective.kind;
         let rows = labels.len();
@@ -112,6 +133,13 @@ impl BlockResult {
             TaskKind::Binary => binary(&objective, outputs, labels)?,
             TaskKind::Multiclass { classes } => multiclass(&objective, classes, outputs, labels)?,
             TaskKind::Regression => regression(&objective, outputs, labels),
+        };
+        let detail = match detail {
+            Detail::Multiclass { .. } if scores => Detail::Scores {
+                labels: labels.iter().map(|&label| label as u32).collect(),
+                logits: outputs.to_vec(),
+            },
+            detail => detail,
         };
         Ok(BlockResult {
             rows: rows as u64,
@@ -144,6 +172,12 @@ impl BlockResult {
                         .zip(bounds)
                         .all(|(correct, bound)| correct <= bound)
                 }
+            }
+            (Detail::Scores { labels, logits }, TaskKind::Multiclass { classes }) => {
+                let values = self.rows.checked_mul(classes.into());
+                labels.len() as u64 == self.rows
+                    && values == Some(logits.len() as u64)
+                    && labels.iter().all(|label| *label < classes)
             }
             (Detail::Regression { .. }, TaskKind::Regression) => true,
             _ => false,

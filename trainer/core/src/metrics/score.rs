@@ -1,72 +1,137 @@
 //! Metrics beyond the loss, from the details of blocks in block order.
 
-use super::{BlockResult, Detail, Metrics};
+use std::cmp::Ordering;
 
-/// Accuracy, areas under curves, and precision, recall and F1 of class 1, which is predicted above `cutoff`.
-pub fn binary(blocks: &[&BlockResult], cutoff: f32) -> Metrics {
+use super::report::Scored;
+use super::{BlockResult, Detail, Metrics, TaskKind};
+
+/// Rows of a class, by label and by prediction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Rows of this class.
+    pub labelled: u64,
+    /// Rows predicted to be.
+    pub predicted: u64,
+    /// Rows of this class predicted to be.
+    pub correct: u64,
+}
+
+impl Counts {
+    /// 0 where nothing is predicted.
+    pub fn precision(&self) -> f64 {
+        ratio(self.correct, self.predicted).unwrap_or(0.0)
+    }
+
+    /// 0 where nothing is labelled.
+    pub fn recall(&self) -> f64 {
+        ratio(self.correct, self.labelled).unwrap_or(0.0)
+    }
+
+    /// `2 correct / (labelled + predicted)`; 0 where nothing is labelled or predicted.
+    pub fn f1(&self) -> f64 {
+        let sum = u128::from(self.labelled) + u128::from(self.predicted);
+        match sum {
+            0 => 0.0,
+            _ => 2.0 * self.correct as f64 / sum as f64,
+        }
+    }
+}
+
+/// Scores and labels of a binary task.
+pub(super) fn rows(blocks: &[&BlockResult]) -> Vec<(f32, bool)> {
     let mut rows = Vec::new();
     for block in blocks {
         if let Detail::Binary { scores, labels } = &block.detail {
             rows.extend(scores.iter().copied().zip(labels.iter().copied()));
         }
     }
-    let positive = |score: f32| score > cutoff;
-    let correct = rows
-        .iter()
-        .filter(|(score, label)| positive(*score) == *label)
-        .count() as u64;
-    let labelled = rows.iter().filter(|(_, label)| *label).count() as u64;
-    let predicted = rows.iter().filter(|(score, _)| positive(*score)).count() as u64;
-    let both = rows
-        .iter()
-        .filter(|(score, label)| positive(*score) && *label)
-        .count() as u64;
+    rows
+}
+
+/// Accuracy, areas under curves, and precision, recall and F1 of class 1, which is predicted above `cutoff`.
+pub fn binary(blocks: &[&BlockResult], cutoff: f32) -> Metrics {
+    let mut rows = rows(blocks);
+    let is_positive = |score: f32| score > cutoff;
+    let count = |is_in: &dyn Fn(f32, bool) -> bool| {
+        rows.iter()
+            .filter(|(score, label)| is_in(*score, *label))
+            .count() as u64
+    };
+    let right = count(&|score, label| is_positive(score) == label);
+    let counts = Counts {
+        labelled: count(&|_, label| label),
+        predicted: count(&|score, _| is_positive(score)),
+        correct: count(&|score, label| is_positive(score) && label),
+    };
     Metrics {
-        accuracy: ratio(correct, rows.len() as u64),
-        precision: Some(ratio(both, predicted).unwrap_or(0.0)),
-        recall: Some(ratio(both, labelled).unwrap_or(0.0)),
-        f1: Some(f1(labelled, predicted, both)),
+        accuracy: ratio(right, rows.len() as u64),
+        precision: Some(counts.precision()),
+        recall: Some(counts.recall()),
+        f1: Some(counts.f1()),
         pr_auc: average_precision(&mut rows),
-        auc: auc(rows),
+        auc: auc(&mut rows),
         ..Metrics::default()
     }
 }
 
-/// Accuracy, and precision, recall and F1 averaged over the classes that occur among labels or predictions.
-pub fn multiclass(blocks: &[&BlockResult], classes: u32) -> Metrics {
-    let mut counts = vec![[0_u64; 3]; classes as usize];
+/// The counts of each class.
+pub(super) fn counts(blocks: &[&BlockResult], classes: u32) -> Vec<Counts> {
+    let mut sums = vec![Counts::default(); classes as usize];
+    let task = TaskKind::Multiclass { classes };
     for block in blocks {
-        if let Detail::Multiclass {
-            labelled,
-            predicted,
-            correct,
-        } = &block.detail
-        {
-            let block = labelled.iter().zip(predicted).zip(correct);
-            for (sums, ((labelled, predicted), correct)) in counts.iter_mut().zip(block) {
-                for (sum, count) in sums.iter_mut().zip([labelled, predicted, correct]) {
-                    *sum = sum.saturating_add(*count);
+        match &block.detail {
+            Detail::Multiclass {
+                labelled,
+                predicted,
+                correct,
+            } => {
+                let block = labelled.iter().zip(predicted).zip(correct);
+                for (sum, ((labelled, predicted), correct)) in sums.iter_mut().zip(block) {
+                    sum.labelled = sum.labelled.saturating_add(*labelled);
+                    sum.predicted = sum.predicted.saturating_add(*predicted);
+                    sum.correct = sum.correct.saturating_add(*correct);
                 }
             }
+            Detail::Scores { labels, logits } => {
+                for (&label, logits) in labels
+                    .iter()
+                    .zip(logits.chunks_exact(task.outputs().max(1)))
+                {
+                    let predicted = task.predicted_class(logits).unwrap_or(0);
+                    sums[label as usize].labelled += 1;
+                    sums[predicted as usize].predicted += 1;
+                    sums[label as usize].correct += u64::from(predicted == label);
+                }
+            }
+            Detail::Binary { .. } | Detail::Regression { .. } => {}
         }
     }
-    let total = |column: usize| {
+    sums
+}
+
+/// Accuracy, and precision, recall and F1 averaged over the classes that occur among labels or predictions. Where all blocks
+/// have scores, AUC, averaged over the classes of which there are rows, and rows of others.
+pub fn multiclass(blocks: &[&BlockResult], classes: u32) -> Metrics {
+    let counts = counts(blocks, classes);
+    let total = |part: fn(&Counts) -> u64| counts.iter().map(part).fold(0, u64::saturating_add);
+    let seen = || {
         counts
             .iter()
-            .map(|sums| sums[column])
-            .fold(0, u64::saturating_add)
+            .filter(|counts| counts.labelled > 0 || counts.predicted > 0)
     };
-    let seen = || counts.iter().filter(|sums| sums[0] > 0 || sums[1] > 0);
-    let mean = |score: fn(u64, u64, u64) -> f64| {
-        let scores =
-            seen().map(|&[labelled, predicted, correct]| score(labelled, predicted, correct));
-        Some(scores.sum::<f64>() / seen().count() as f64)
-    };
+    let macro_mean =
+        |score: fn(&Counts) -> f64| Some(seen().map(score).sum::<f64>() / seen().count() as f64);
+    let aucs = Scored::of(blocks, classes as usize).map_or(Vec::new(), |scored| scored.aucs());
+    let aucs: Vec<f64> = aucs.into_iter().flatten().collect();
     Metrics {
-        accuracy: ratio(total(2), total(0)),
-        precision: mean(|_, predicted, correct| ratio(correct, predicted).unwrap_or(0.0)),
-        recall: mean(|labelled, _, correct| ratio(correct, labelled).unwrap_or(0.0)),
-        f1: mean(f1),
+        accuracy: ratio(
+            total(|counts| counts.correct),
+            total(|counts| counts.labelled),
+        ),
+        precision: macro_mean(Counts::precision),
+        recall: macro_mean(Counts::recall),
+        f1: macro_mean(Counts::f1),
+        auc: (!aucs.is_empty()).then(|| aucs.iter().sum::<f64>() / aucs.len() as f64),
         ..Metrics::default()
     }
 }
@@ -108,16 +173,6 @@ pub fn regression(blocks: &[&BlockResult]) -> Metrics {
     }
 }
 
-/// `2 correct / (labelled + predicted)`; 0 where nothing is labelled or predicted.
-fn f1(labelled: u64, predicted: u64, correct: u64) -> f64 {
-    let sum = u128::from(labelled) + u128::from(predicted);
-    if sum == 0 {
-        0.0
-    } else {
-        2.0 * correct as f64 / sum as f64
-    }
-}
-
 fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
@@ -143,12 +198,15 @@ fn average_precision(rows: &mut [(f32, bool)]) -> Option<f64> {
 
 /// Area under the ROC curve as the Mann-Whitney statistic: the share of (positive, negative) pairs
 /// in which the positive scores higher, a tie counting one half. In integers, so exact. None without
-/// both classes, or with a score that is NaN.
-fn auc(mut rows: Vec<(f32, bool)>) -> Option<f64> {
-    if rows.iter().any(|(score, _)| score.is_nan()) {
+/// both classes, or with a score that is NaN. Sorts the rows by score.
+pub(super) fn auc<S: PartialOrd + Copy>(rows: &mut [(S, bool)]) -> Option<f64> {
+    if rows
+        .iter()
+        .any(|(score, _)| score.partial_cmp(score).is_none())
+    {
         return None;
     }
-    rows.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    rows.sort_unstable_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal));
     // Twice the pairs won; negatives below the current group of equal scores.
     let (mut won, mut below, mut positives) = (0_u128, 0_u128, 0_u128);
     for group in rows.chunk_by(|a, b| a.0 == b.0) {

@@ -17,7 +17,7 @@ mod lanes;
 use std::collections::VecDeque;
 
 use crate::assignment::leaf_range;
-use crate::control::{Block, FromCoordinator, Release, ToCoordinator, View};
+use crate::control::{Evaluate, FromCoordinator, Release, ToCoordinator, View};
 use crate::layout;
 use crate::shard::Held;
 use crate::tree::{Node, Tree};
@@ -51,14 +51,7 @@ pub enum Next {
         leaves: Vec<bool>,
     },
     /// Evaluate blocks.
-    Evaluate {
-        /// Id of the pass.
-        id: u64,
-        /// The version.
-        version: u64,
-        /// The blocks.
-        blocks: Vec<Block>,
-    },
+    Evaluate(Evaluate),
     /// The session is over.
     End(Ending),
 }
@@ -79,7 +72,7 @@ pub struct Session {
     ready: bool,
     /// What ends the job, and whether the coordinator was told since it welcomed us.
     verdict: Option<(ToCoordinator, bool)>,
-    evaluations: VecDeque<(u64, u64, Vec<Block>)>,
+    evaluations: VecDeque<Evaluate>,
     ended: Option<Ending>,
 }
 
@@ -129,14 +122,10 @@ impl Session {
                 self.limit = view.limit;
                 self.view = Some(view);
             }
-            FromCoordinator::Evaluate {
-                id,
-                version,
-                blocks,
-            } => {
+            FromCoordinator::Evaluate(evaluate) => {
                 // Only the pass in progress counts.
-                self.evaluations.retain(|(other, _, _)| *other == id);
-                self.evaluations.push_back((id, version, blocks));
+                self.evaluations.retain(|other| other.id == evaluate.id);
+                self.evaluations.push_back(evaluate);
             }
             FromCoordinator::Halt { id } => {
                 self.limit = 0;
@@ -204,16 +193,12 @@ impl Session {
     }
 
     fn evaluation(&mut self, version: u64) -> Option<Next> {
-        self.evaluations.retain(|(_, wanted, _)| *wanted >= version);
-        let here = |(_, wanted, _): &(u64, u64, Vec<Block>)| *wanted == version;
+        self.evaluations.retain(|wanted| wanted.version >= version);
+        let here = |wanted: &Evaluate| wanted.version == version;
         let at = self.evaluations.iter().position(here)?;
-        let (id, version, blocks) = self.evaluations.remove(at)?;
+        let evaluate = self.evaluations.remove(at)?;
         self.arenas.compute(version);
-        Some(Next::Evaluate {
-            id,
-            version,
-            blocks,
-        })
+        Some(Next::Evaluate(evaluate))
     }
 
     fn step(&mut self, step: u64) -> Option<Next> {

@@ -5,6 +5,7 @@ mod merkle;
 mod metrics;
 mod optimizer;
 mod philox;
+mod reports;
 mod sampling;
 mod schedule;
 mod streams;

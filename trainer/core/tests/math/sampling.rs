@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 use trainyard_core::assignment::leaf_range;
-use trainyard_core::sampling::{Plan, SamplingError, SplitBy, permutation, split};
+use trainyard_core::sampling::{Parts, Plan, SamplingError, Shares, SplitBy, permutation, split};
 use trainyard_core::tree::Tree;
 
 proptest! {
@@ -50,7 +50,7 @@ proptest! {
     #[test]
     fn split_is_a_partition(seed: u64, rows in 2_u64..2000, fraction in 0.001_f64..0.999) {
         let validation_rows = (rows as f64 * fraction).round() as u64;
-        match split(seed, fraction, SplitBy::Random(rows)) {
+        match aside(seed, fraction, SplitBy::Random(rows)) {
             Ok((train, validation)) => {
                 prop_assert_eq!(validation.len() as u64, validation_rows);
                 prop_assert!(train.is_sorted() && validation.is_sorted());
@@ -63,6 +63,19 @@ proptest! {
             }
         }
     }
+}
+
+/// Training and validation rows.
+fn aside(
+    seed: u64,
+    validation: f64,
+    by: SplitBy<'_>,
+) -> Result<(Vec<u32>, Vec<u32>), SamplingError> {
+    let shares = Shares {
+        validation: Some(validation),
+        test: None,
+    };
+    split(seed, shares, by).map(|parts| (parts.train, parts.validation))
 }
 
 #[test]
@@ -110,7 +123,7 @@ fn impossible_sizes_are_named() {
         Err(SamplingError::TooManyRows(too_many))
     );
     assert_eq!(
-        split(0, 0.5, SplitBy::Random(too_many)),
+        aside(0, 0.5, SplitBy::Random(too_many)),
         Err(SamplingError::TooManyRows(too_many))
     );
     assert_eq!(Plan::new(0, 1, 1, 0), Err(SamplingError::Zero("rows")));
@@ -126,17 +139,20 @@ fn impossible_sizes_are_named() {
     );
     for fraction in [0.0, 1.0, -0.1, f64::INFINITY] {
         assert_eq!(
-            split(0, fraction, SplitBy::Random(10)),
-            Err(SamplingError::Fraction(fraction))
+            aside(0, fraction, SplitBy::Random(10)),
+            Err(SamplingError::Fraction {
+                part: "validation",
+                fraction
+            })
         );
     }
     assert!(matches!(
-        split(0, f64::NAN, SplitBy::Random(10)),
-        Err(SamplingError::Fraction(_))
+        aside(0, f64::NAN, SplitBy::Random(10)),
+        Err(SamplingError::Fraction { .. })
     ));
-    let message = split(0, 0.1, SplitBy::Random(4)).unwrap_err().to_string();
+    let message = aside(0, 0.1, SplitBy::Random(4)).unwrap_err().to_string();
     assert!(
-        message.contains("0.1 splits 4 rows into 4 for training and 0"),
+        message.contains("of 4 rows none are left for validation"),
         "{message}"
     );
 
@@ -158,7 +174,7 @@ proptest! {
         classes in prop::collection::vec(0_u32..5, 4..400),
         fraction in 0.01_f64..0.9,
     ) {
-        let Ok((train, validation)) = split(seed, fraction, SplitBy::Classes(&classes)) else {
+        let Ok((train, validation)) = aside(seed, fraction, SplitBy::Classes(&classes)) else {
             return Ok(());
         };
         prop_assert_eq!(validation.len(), (classes.len() as f64 * fraction).round() as usize);
@@ -170,8 +186,8 @@ proptest! {
         }
         let alike = vec![0; classes.len()];
         prop_assert_eq!(
-            split(seed, fraction, SplitBy::Classes(&alike)).unwrap(),
-            split(seed, fraction, SplitBy::Random(classes.len() as u64)).unwrap()
+            aside(seed, fraction, SplitBy::Classes(&alike)).unwrap(),
+            aside(seed, fraction, SplitBy::Random(classes.len() as u64)).unwrap()
         );
     }
 
@@ -189,7 +205,7 @@ proptest! {
                 }
             })
             .collect();
-        let Ok((train, validation)) = split(seed, fraction, SplitBy::Groups(&groups)) else {
+        let Ok((train, validation)) = aside(seed, fraction, SplitBy::Groups(&groups)) else {
             return Ok(());
         };
         let of = |rows: &[u32]| rows.iter().map(|row| groups[*row as usize]).collect::<std::collections::BTreeSet<_>>();
@@ -201,8 +217,79 @@ proptest! {
 #[test]
 fn a_split_in_order_validates_on_what_comes_last() {
     let values = [3.0, 1.0, 2.0, 5.0, 2.0];
-    let (train, validation) = split(1, 0.4, SplitBy::Order(&values)).unwrap();
+    let (train, validation) = aside(1, 0.4, SplitBy::Order(&values)).unwrap();
     assert_eq!((train, validation), (vec![1, 2, 4], vec![0, 3]));
+}
+
+/// Three parts are a partition too, each with its share; and whether there is a test set or not, what is trained on and
+/// validated on comes from the rows that the test leaves.
+#[test]
+fn c18_a_test_set_is_set_aside_first() {
+    let classes: Vec<u32> = (0..100).map(|row| u32::from(row % 10 == 0)).collect();
+    let groups: Vec<u32> = (0..100).map(|row| row / 5).collect();
+    let values: Vec<f64> = (0..100).map(|row| f64::from((row * 37) % 100)).collect();
+    let all = [
+        SplitBy::Random(100),
+        SplitBy::Classes(&classes),
+        SplitBy::Groups(&groups),
+        SplitBy::Order(&values),
+    ];
+    for by in all {
+        let shares = Shares {
+            validation: Some(0.2),
+            test: Some(0.1),
+        };
+        let Parts {
+            train,
+            validation,
+            test,
+        } = split(5, shares, by).unwrap();
+        assert_eq!(
+            [train.len(), validation.len(), test.len()],
+            [70, 20, 10],
+            "{by:?}"
+        );
+        let mut rows = [train.clone(), validation.clone(), test.clone()].concat();
+        rows.sort_unstable();
+        assert_eq!(rows, (0..100).collect::<Vec<u32>>());
+        let of = |rows: &[u32], of: &[u32]| {
+            rows.iter()
+                .map(|row| of[*row as usize])
+                .collect::<Vec<u32>>()
+        };
+        match by {
+            SplitBy::Random(_) => {}
+            SplitBy::Classes(_) => {
+                let rare = |rows: &[u32]| of(rows, &classes).iter().sum::<u32>();
+                assert_eq!([rare(&train), rare(&validation), rare(&test)], [7, 2, 1]);
+            }
+            SplitBy::Groups(_) => {
+                assert!(
+                    of(&test, &groups)
+                        .iter()
+                        .all(|group| !of(&validation, &groups).contains(group))
+                );
+            }
+            SplitBy::Order(_) => {
+                let least =
+                    |rows: &[u32]| rows.iter().map(|row| values[*row as usize] as u32).min();
+                assert_eq!(
+                    [least(&train), least(&validation), least(&test)],
+                    [Some(0), Some(70), Some(90)]
+                );
+            }
+        }
+        let alone = split(
+            5,
+            Shares {
+                validation: None,
+                test: Some(0.1),
+            },
+            by,
+        )
+        .unwrap();
+        assert_eq!((alone.test, alone.validation), (test, vec![]), "{by:?}");
+    }
 }
 
 /// The rows of each class that validate, as scikit-learn's `StratifiedShuffleSplit` has them where no remainders are equal.
@@ -225,7 +312,7 @@ fn shares_of_classes_equal_scikit_learn() {
             .flat_map(|(&count, class)| vec![class; count as usize]);
         let classes: Vec<u32> = classes.collect();
         let fraction = case["validation"].as_f64().unwrap() / classes.len() as f64;
-        let (_, validation) = split(3, fraction, SplitBy::Classes(&classes)).unwrap();
+        let (_, validation) = aside(3, fraction, SplitBy::Classes(&classes)).unwrap();
         let mut shares = vec![0; counts.len()];
         validation
             .iter()

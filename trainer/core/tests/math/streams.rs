@@ -4,7 +4,7 @@
 use serde_json::Value;
 use trainyard_core::layout::{Init, Layout, Param};
 use trainyard_core::philox::{Purpose, Stream};
-use trainyard_core::sampling::{SplitBy, permutation, split};
+use trainyard_core::sampling::{Parts, Shares, SplitBy, permutation, split};
 
 fn fixture() -> Value {
     serde_json::from_str(include_str!("../fixtures/streams.json")).unwrap()
@@ -35,7 +35,13 @@ fn orders_and_splits_agree() {
         let expected: Vec<u32> = list(&fixture["permutation"][epoch.to_string()]);
         assert_eq!(permutation(7, epoch, 40).unwrap(), expected);
     }
-    let (train, validation) = split(7, 0.2, SplitBy::Random(40)).unwrap();
+    let shares = Shares {
+        validation: Some(0.2),
+        test: None,
+    };
+    let Parts {
+        train, validation, ..
+    } = split(7, shares, SplitBy::Random(40)).unwrap();
     assert_eq!(train, list::<u32>(&fixture["split"]["train"]));
     assert_eq!(validation, list::<u32>(&fixture["split"]["validation"]));
 }

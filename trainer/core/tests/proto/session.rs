@@ -1,6 +1,8 @@
 //! A worker's session without the worker: what is begun, what is owed to whom, and what is received where.
 
-use trainyard_core::control::{Block, FromCoordinator, Release, RowSet, ToCoordinator, View};
+use trainyard_core::control::{
+    Block, Evaluate, FromCoordinator, Release, RowSet, ToCoordinator, View,
+};
 use trainyard_core::layout::{CHUNK, Init, Layout, Param};
 use trainyard_core::session::{Admission, Ending, Lane, Next, Session};
 use trainyard_core::shard::Held;
@@ -146,16 +148,17 @@ fn a_halt_is_answered_with_the_first_step_not_begun_and_obeyed() {
 
 fn evaluate(id: u64, version: u64) -> FromCoordinator {
     let blocks = vec![Block(RowSet::Validation, id)];
-    FromCoordinator::Evaluate {
+    FromCoordinator::Evaluate(Evaluate {
         id,
         version,
+        scores: false,
         blocks,
-    }
+    })
 }
 
 fn evaluated(next: Option<Next>) -> Option<u64> {
     match next {
-        Some(Next::Evaluate { id, .. }) => Some(id),
+        Some(Next::Evaluate(Evaluate { id, .. })) => Some(id),
         _ => None,
     }
 }

@@ -1,6 +1,6 @@
 //! What a worker does, and its bulk connections to the servers.
 
-use trainyard_core::control::{Block, FromCoordinator, ToCoordinator};
+use trainyard_core::control::{Block, Evaluate, FromCoordinator, ToCoordinator};
 use trainyard_core::session::{Ending, Lane, Next};
 use trainyard_core::shard::{Push, Shared};
 use trainyard_core::tree::Node;
@@ -261,11 +261,12 @@ impl World {
                         },
                     );
                 }
-                Some(Next::Evaluate {
+                Some(Next::Evaluate(Evaluate {
                     id,
                     version,
                     blocks,
-                }) => {
+                    ..
+                })) => {
                     worker.busy = true;
                     let delay = self.rng.within(500, 10_000);
                     self.after(

@@ -162,6 +162,7 @@ impl Toy {
         DataFacts {
             train_rows: self.plan.rows,
             validation_rows: self.validation_rows,
+            test_rows: 0,
             input_shape: vec![self.features as u64],
             outputs: 1,
             digest: format!("{:x}", self.seed),
@@ -290,6 +291,7 @@ impl Toy {
         let (set, rows) = match set {
             RowSet::Train => (0, self.plan.rows),
             RowSet::Validation => (1, self.validation_rows),
+            RowSet::Test => (2, 0),
         };
         let start = number * EVALUATION_BLOCK_ROWS;
         let range = start..(start + EVALUATION_BLOCK_ROWS).min(rows);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trainyard_core::control::{
-    Block, EVALUATION_BLOCK_ROWS, FromCoordinator, Join, Role, ToCoordinator, View,
+    Block, EVALUATION_BLOCK_ROWS, Evaluate, FromCoordinator, Join, Role, ToCoordinator, View,
 };
 use trainyard_core::coordinator::{
     Action, Commit, Config, Coordinator, Event, Outcome, PeerId, Record,
@@ -39,6 +39,7 @@ pub fn facts(validation_rows: u64) -> DataFacts {
     DataFacts {
         train_rows: 10,
         validation_rows,
+        test_rows: 0,
         input_shape: vec![1],
         outputs: 1,
         digest: "data".into(),
@@ -314,11 +315,12 @@ pub fn evaluations(actions: &[Action]) -> Vec<(PeerId, u64, u64, Vec<Block>)> {
     let orders = actions.iter().filter_map(|action| match action {
         Action::Send(
             peer,
-            FromCoordinator::Evaluate {
+            FromCoordinator::Evaluate(Evaluate {
                 id,
                 version,
                 blocks,
-            },
+                ..
+            }),
         ) => Some((*peer, *id, *version, blocks.clone())),
         _ => None,
     });

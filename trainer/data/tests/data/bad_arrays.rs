@@ -1,6 +1,6 @@
 //! T15 for arrays, and for folders.
 
-use trainyard_data::{Files, Folder, SourceSpec, Task, Validation, load};
+use trainyard_data::{Files, Folder, HeldOut, SourceSpec, Task, load};
 
 use crate::common::{
     Memory, assert_error, f32s, idx, load_npy, npy, npy_options, npy_raw, options,
@@ -62,7 +62,7 @@ fn t15_what_is_held_already_is_not_at_hand() {
         &["y:", "of memory are at hand"],
     );
     let (features, labels) = ("vx".to_owned(), "vy".to_owned());
-    options.validation = Validation::Source(SourceSpec::Npy { features, labels });
+    options.validation = HeldOut::Source(SourceSpec::Npy { features, labels });
     // Those to train on have become 800 bytes.
     options.limits.memory = 3200;
     load(&files(), &options).expect("all fit");

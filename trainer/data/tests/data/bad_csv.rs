@@ -2,9 +2,7 @@
 
 use std::io::{self, Read};
 
-use trainyard_data::{
-    CsvOptions, Files, Limits, MissingPolicy, SourceSpec, Task, Validation, load,
-};
+use trainyard_data::{CsvOptions, Files, HeldOut, Limits, MissingPolicy, SourceSpec, Task, load};
 
 use crate::common::{Memory, assert_error, bomb, csv_options, edit, gzip, load_csv, npy, options};
 
@@ -286,12 +284,19 @@ fn t15_contradictory_options_are_refused() {
 
 #[test]
 fn t15_bad_splits_are_refused() {
-    for fraction in [0.0, 1.0, -0.5, f64::NAN, 1e-9] {
+    for (fraction, told) in [
+        (0.0, "the validation fraction is 0"),
+        (1.0, "the validation fraction is 1"),
+        (-0.5, "the validation fraction is -0.5"),
+        (f64::NAN, "the validation fraction is NaN"),
+        (1e-9, "of 3 rows none are left for validation"),
+        (0.9, "of 3 rows none are left for training"),
+    ] {
         let mut options = csv_options(Task::Binary);
-        options.validation = Validation::Fraction(fraction);
+        options.validation = HeldOut::Fraction(fraction);
         let case = format!("fraction {fraction}");
         let result = load_csv("a,y\n1,0\n2,1\n3,0\n", &options);
-        assert_error(&case, result, &["a.csv:", "validation fraction"]);
+        assert_error(&case, result, &["a.csv:", told]);
     }
 }
 
@@ -320,7 +325,7 @@ fn t15_bad_validation_files_are_refused() {
     for (case, text, fragments) in cases {
         let mut options = csv_options(Task::Binary);
         edit(&mut options, |csv| csv.categorical = vec!["c".into()]);
-        options.validation = Validation::Source(SourceSpec::Csv(CsvOptions::new("v.csv", "y")));
+        options.validation = HeldOut::Source(SourceSpec::Csv(CsvOptions::new("v.csv", "y")));
         let files = Memory::default().with("a.csv", train).with("v.csv", *text);
         assert_error(case, load(&files, &options), fragments);
     }
@@ -473,7 +478,7 @@ fn t15_a_file_that_unpacks_to_a_thousand_times_its_size_is_refused_by_the_memory
         ("rows:", npy("x", "y"), Some(npy("rows", "column"))),
     ] {
         let mut options = options(Task::Regression, train);
-        options.validation = validation.map_or(Validation::None, Validation::Source);
+        options.validation = validation.map_or(HeldOut::None, HeldOut::Source);
         options.limits = Limits {
             memory: MEMORY,
             ..Limits::default()

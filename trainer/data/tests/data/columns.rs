@@ -2,11 +2,11 @@
 
 use trainyard_data::{
     Advice, ClassWeights, ColumnKind, ColumnOptions, ColumnType, CsvOptions, Dataset, DatePart,
-    InputKind, Limits, LoadOptions, Missing, MissingPolicy, Normalization, SplitRule, Task,
-    Validation, encode_csv, inspect_csv,
+    HeldOut, InputKind, Limits, LoadOptions, Missing, MissingPolicy, Normalization, SourceSpec,
+    SplitRule, Task, encode_csv, inspect_csv, load,
 };
 
-use crate::common::{assert_error, csv_options, edit, load_csv};
+use crate::common::{Memory, assert_error, csv_options, edit, load_csv};
 
 /// Options for a regression on `a.csv`, without scaling.
 fn unscaled(change: impl FnOnce(&mut CsvOptions)) -> LoadOptions {
@@ -683,7 +683,8 @@ fn c18_a_split_keeps_classes_groups_or_the_order() {
     let split = |task: Task, rule: SplitRule| {
         let mut options = csv_options(task);
         options.normalization = Normalization::None;
-        options.validation = Validation::Split(0.25, rule);
+        options.validation = HeldOut::Fraction(0.25);
+        options.split = rule;
         load_csv(text.as_str(), &options).unwrap()
     };
     let stratified = split(Task::Binary, SplitRule::Stratified);
@@ -705,7 +706,7 @@ fn c18_a_split_keeps_classes_groups_or_the_order() {
         "{rows:?}"
     );
     assert_eq!(
-        validation.width, 8,
+        validation.width, 7,
         "a and the parts of day: the group is no input"
     );
     let order = split(Task::Binary, SplitRule::Order("day".into()));
@@ -721,22 +722,67 @@ fn c18_a_split_keeps_classes_groups_or_the_order() {
 fn c18_a_column_to_split_by_need_not_be_an_input() {
     let text = "a,t,y\n1,3,1\n2,1,2\n3,2,3\n4,9,4\n";
     let mut options = unscaled(|csv| csv.exclude = vec!["t".into()]);
-    options.validation = Validation::Split(0.5, SplitRule::Order("t".into()));
+    options.validation = HeldOut::Fraction(0.5);
+    options.split = SplitRule::Order("t".into());
     let data = load_csv(text, &options).unwrap();
     assert_eq!(
         (data.train.features, data.train.labels),
         (vec![2.0, 3.0], vec![2.0, 3.0])
     );
-    options.validation = Validation::Split(0.5, SplitRule::Order("z".into()));
+    options.validation = HeldOut::Fraction(0.5);
+    options.split = SplitRule::Order("z".into());
     assert_error(
         "no column",
         load_csv(text, &options),
         &["no column is named \"z\"", "`orderBy` names it"],
     );
-    options.validation = Validation::Split(0.5, SplitRule::Group("t".into()));
+    options.validation = HeldOut::Fraction(0.5);
+    options.split = SplitRule::Group("t".into());
     assert_error(
         "no group",
         load_csv("a,t,y\n1,,1\n2,1,2\n", &options),
         &["a.csv:2: column \"t\"", "the value is missing"],
+    );
+}
+
+/// A test file is encoded with the fit of the training rows, and a digest tells whether it is the same.
+#[test]
+fn c18_test_rows_are_encoded_like_training_rows() {
+    let files = |test: &str| {
+        let train = Memory::default().with("a.csv", "a,y\n1,0\n3,1\n1,0\n3,1\n");
+        train.with("t.csv", test)
+    };
+    let mut options = csv_options(Task::Binary);
+    let read = |options: &LoadOptions, test: &str| load(&files(test), options);
+    let without = read(&options, "").unwrap();
+    options.test = HeldOut::Source(SourceSpec::Csv(CsvOptions::new("t.csv", "y")));
+    let with = read(&options, "y,a\n1,5\n0,2\n").unwrap();
+    let test = with.test.unwrap();
+    assert_eq!(
+        (test.features, test.labels),
+        (vec![3.0, 0.0], vec![1.0, 0.0])
+    );
+    assert_eq!((with.train, with.facts.test_rows), (without.train, 2));
+    assert_eq!((without.test, without.facts.test_rows), (None, 0));
+    let other = read(&options, "y,a\n1,5\n0,3\n").unwrap();
+    let digests = [
+        &without.facts.digest,
+        &with.facts.digest,
+        &other.facts.digest,
+    ];
+    assert!(
+        digests[0] != digests[1] && digests[1] != digests[2],
+        "{digests:?}"
+    );
+    let one_class = read(&options, "y,a\n1,5\n").unwrap();
+    let told = one_class.warnings.join("\n");
+    assert!(
+        told.contains("no test row has the class \"0\", of which the test metrics say nothing"),
+        "{told}"
+    );
+    assert_error(
+        "a class",
+        read(&options, "y,a\n2,5\n"),
+        &["t.csv:2: column \"y\"", "\"2\""],
     );
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use trainyard_data::{
-    ClassWeights, CsvOptions, DataError, Dataset, Files, Limits, LoadOptions, Normalization,
-    SourceSpec, Task, Validation, load,
+    ClassWeights, CsvOptions, DataError, Dataset, Files, HeldOut, Limits, LoadOptions,
+    Normalization, SourceSpec, SplitRule, Task, load,
 };
 
 /// Files by name.
@@ -35,7 +35,9 @@ pub fn options(task: Task, train: SourceSpec) -> LoadOptions {
         positive: None,
         class_weights: ClassWeights::None,
         train,
-        validation: Validation::None,
+        validation: HeldOut::None,
+        test: HeldOut::None,
+        split: SplitRule::Random,
         normalization: Normalization::Standardize,
         target: Normalization::None,
         link: None,

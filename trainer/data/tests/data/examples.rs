@@ -1,6 +1,6 @@
 //! The datasets that the repository ships.
 
-use trainyard_data::{CsvOptions, Folder, LoadOptions, SourceSpec, Task, Validation, load};
+use trainyard_data::{CsvOptions, Folder, HeldOut, LoadOptions, SourceSpec, Task, load};
 
 use crate::common::options;
 
@@ -12,7 +12,7 @@ fn folder(name: &str) -> Folder {
 }
 
 fn split(mut options: LoadOptions) -> LoadOptions {
-    options.validation = Validation::Fraction(0.2);
+    options.validation = HeldOut::Fraction(0.2);
     options
 }
 

@@ -1,8 +1,7 @@
 //! What is accepted, and what it becomes.
 
 use trainyard_data::{
-    CsvOptions, Dataset, MissingPolicy, Normalization, SourceSpec, Task, Validation, encode_csv,
-    load,
+    CsvOptions, Dataset, HeldOut, MissingPolicy, Normalization, SourceSpec, Task, encode_csv, load,
 };
 
 use crate::common::{
@@ -357,7 +356,7 @@ fn idx_and_npy_agree() {
 fn an_unknown_category_is_all_zeros_and_told() {
     let mut options = csv_options(Task::Binary);
     edit(&mut options, |csv| csv.categorical = vec!["c".into()]);
-    options.validation = Validation::Source(SourceSpec::Csv(CsvOptions::new("v.csv", "y")));
+    options.validation = HeldOut::Source(SourceSpec::Csv(CsvOptions::new("v.csv", "y")));
     let files = Memory::default()
         .with("a.csv", "c,y\nu,0\nv,1\n")
         .with("v.csv", "y,extra,c\n1,?,v\n0,?,w\n0,?,w\n");

@@ -1,9 +1,9 @@
 //! T17: what is fitted is fitted on training rows, and travels.
 
 use trainyard_core::facts::DataFacts;
-use trainyard_core::sampling::{self, SplitBy};
+use trainyard_core::sampling::{self, Shares, SplitBy};
 use trainyard_data::{
-    ColumnKind, InputKind, InputSchema, Limits, Normalization, SourceSpec, Task, Validation,
+    ColumnKind, HeldOut, InputKind, InputSchema, Limits, Normalization, SourceSpec, Task,
     encode_array, encode_csv, encode_labels, load,
 };
 
@@ -38,13 +38,23 @@ fn numeric(schema: &InputSchema) -> (f64, f64) {
     }
 }
 
+/// Training and validation rows.
+fn set_aside(seed: u64, validation: f64, by: SplitBy<'_>) -> (Vec<u32>, Vec<u32>) {
+    let shares = Shares {
+        validation: Some(validation),
+        test: None,
+    };
+    let parts = sampling::split(seed, shares, by).unwrap();
+    (parts.train, parts.validation)
+}
+
 #[test]
 fn t17_columns_are_fitted_on_training_rows_alone() {
     let mut options = csv_options(Task::Binary);
-    options.validation = Validation::Fraction(0.25);
+    options.validation = HeldOut::Fraction(0.25);
     let rows = 200;
     let data = load_csv(text(rows, value), &options).unwrap();
-    let (train, validation) = sampling::split(7, 0.25, SplitBy::Random(rows as u64)).unwrap();
+    let (train, validation) = set_aside(7, 0.25, SplitBy::Random(rows as u64));
     assert_eq!(data.facts.train_rows, train.len() as u64);
     assert_eq!(data.facts.validation_rows, validation.len() as u64);
 
@@ -79,7 +89,7 @@ fn t17_columns_are_fitted_on_training_rows_alone() {
 #[test]
 fn t17_categories_and_fill_values_come_from_training_rows_alone() {
     let rows = 40;
-    let (_, validation) = sampling::split(7, 0.25, SplitBy::Random(rows)).unwrap();
+    let (_, validation) = set_aside(7, 0.25, SplitBy::Random(rows));
     let hidden = validation[0] as u64;
     let lines: String = (0..rows)
         .map(|r| match r == hidden {
@@ -93,7 +103,7 @@ fn t17_categories_and_fill_values_come_from_training_rows_alone() {
         })
         .collect();
     let mut options = csv_options(Task::Binary);
-    options.validation = Validation::Fraction(0.25);
+    options.validation = HeldOut::Fraction(0.25);
     edit(&mut options, |csv| {
         csv.categorical = vec!["c".into()];
         csv.missing = trainyard_data::MissingPolicy::Mean;
@@ -175,7 +185,7 @@ fn t17_without_normalization_values_stay() {
 #[test]
 fn t17_the_fit_travels_as_json_to_the_same_bits() {
     let mut options = csv_options(Task::Binary);
-    options.validation = Validation::Fraction(0.3);
+    options.validation = HeldOut::Fraction(0.3);
     edit(&mut options, |csv| csv.categorical = vec!["c".into()]);
     let text = text(90, |r| value(r) / 3.0 + 1e-3);
     let data = load_csv(text.clone(), &options).unwrap();
@@ -184,7 +194,7 @@ fn t17_the_fit_travels_as_json_to_the_same_bits() {
     assert_eq!(facts, data.facts);
 
     let encoded = encode_csv(&facts.schema, "a.csv", text.as_bytes(), &Limits::default()).unwrap();
-    let (train, validation) = sampling::split(7, 0.3, SplitBy::Random(90)).unwrap();
+    let (train, validation) = set_aside(7, 0.3, SplitBy::Random(90));
     for (table, rows) in [
         (&data.train, train),
         (data.validation.as_ref().unwrap(), validation),
@@ -237,9 +247,9 @@ fn the_digest_covers_data_options_and_nothing_else() {
         digest(&text.replace("7,1,1", "8,1,1"), &|_| {}),
         digest(&text.replace("a,b,y", "a,z,y"), &|_| {}),
         digest(text, &|o| o.normalization = Normalization::None),
-        digest(text, &|o| o.validation = Validation::Fraction(0.25)),
+        digest(text, &|o| o.validation = HeldOut::Fraction(0.25)),
         digest(text, &|o| {
-            o.validation = Validation::Source(SourceSpec::clone(&spec))
+            o.validation = HeldOut::Source(SourceSpec::clone(&spec))
         }),
         digest(text, &|o| edit(o, |csv| csv.exclude = vec!["b".into()])),
     ];

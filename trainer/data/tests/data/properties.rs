@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use trainyard_data::{
-    CsvOptions, Dataset, InputSchema, MissingPolicy, SourceSpec, Task, Validation, load,
+    CsvOptions, Dataset, HeldOut, InputSchema, MissingPolicy, SourceSpec, Task, load,
 };
 
 use crate::common::{
@@ -78,7 +78,7 @@ proptest! {
             csv.missing = missing;
             csv.categorical = vec!["c".into()];
         });
-        options.validation = fraction.map_or(Validation::None, Validation::Fraction);
+        options.validation = fraction.map_or(HeldOut::None, HeldOut::Fraction);
         if let Ok(data) = load_csv(mutate(text, &changes), &options) {
             sound(&data);
         }

@@ -2,7 +2,7 @@
 
 use trainyard_core::metrics::Task;
 use trainyard_data::{
-    CsvOptions, Dataset, LoadOptions, MissingPolicy, Normalization, SourceSpec, Validation, load,
+    CsvOptions, Dataset, HeldOut, LoadOptions, MissingPolicy, Normalization, SourceSpec, load,
 };
 
 use crate::common::*;
@@ -24,7 +24,7 @@ fn csv(task: Task, text: &str, change: impl FnOnce(&mut CsvOptions)) -> Dataset 
 /// Trains on `text`, validates on another file.
 fn validated(text: &str, other: &str, change: impl FnOnce(&mut LoadOptions)) -> Dataset {
     let mut options = csv_options(Task::Binary);
-    options.validation = Validation::Source(SourceSpec::Csv(CsvOptions::new("v.csv", "y")));
+    options.validation = HeldOut::Source(SourceSpec::Csv(CsvOptions::new("v.csv", "y")));
     change(&mut options);
     let files = Memory::default().with("a.csv", text).with("v.csv", other);
     load(&files, &options).expect("a dataset")
@@ -160,7 +160,7 @@ fn t15_classes_without_rows_are_told() {
     // One of each in ten, and half of the rows are left to learn from.
     let rows: String = (0..10).map(|row| format!("{row},c{row}\n")).collect();
     let mut options = csv_options(Task::Multiclass);
-    options.validation = Validation::Fraction(0.5);
+    options.validation = HeldOut::Fraction(0.5);
     let data = load_csv(format!("a,y\n{rows}"), &options).expect("a dataset");
     let [learn, judge] = &data.warnings[..] else {
         panic!("{:?}", data.warnings)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use trainyard_core::coordinator::{Best, EpochRecord};
 use trainyard_core::layout::Layout;
-use trainyard_core::manifest::CoordinatorState;
+use trainyard_core::manifest::{CoordinatorState, FinalMetrics, Reports};
 use trainyard_core::metrics::{Loss, Metrics, Objective};
 use trainyard_crds::training_job::Model;
 use trainyard_data::{InputSchema, Link, Task};
@@ -109,6 +109,12 @@ pub struct MetricsFile {
     /// On the validation rows, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Metrics>,
+    /// On the test rows, if there are any; only a finished job has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Metrics>,
+    /// What a classifier gets right and wrong; only a finished job has them.
+    #[serde(default, skip_serializing_if = "Reports::is_empty")]
+    pub reports: Reports,
     /// The class that `f1` and `auc` are of, for binary classification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub positive: Option<String>,
@@ -137,8 +143,14 @@ impl MetricsFile {
     /// What a checkpoint has of it.
     pub fn of(state: CoordinatorState, schema: &InputSchema) -> Self {
         let CoordinatorState { record, metrics } = state;
-        let (train, validation) = metrics.map(|found| (found.train, found.validation)).unzip();
-        let validation = validation.filter(|found| *found != Metrics::default());
+        let is_finished = metrics.is_some();
+        let FinalMetrics {
+            train,
+            validation,
+            test,
+            reports,
+        } = metrics.unwrap_or_default();
+        let found = |metrics: Metrics| (!metrics.is_empty()).then_some(metrics);
         // Before the end, the metrics of the last epoch are those of these parameters only if
         // nothing was learned since.
         let latest = record
@@ -147,8 +159,10 @@ impl MetricsFile {
             .filter(|last| last.step == record.step);
         let latest = latest.and_then(|last| last.validation.clone());
         MetricsFile {
-            train,
-            validation: validation.or(latest),
+            train: is_finished.then_some(train),
+            validation: found(validation).or(latest),
+            test: found(test),
+            reports,
             positive: schema.positive().map(str::to_owned),
             training: History {
                 steps: record.step,
@@ -197,6 +211,9 @@ pub struct DataProvenance {
     pub train_rows: u64,
     /// Validation rows.
     pub validation_rows: u64,
+    /// Test rows.
+    #[serde(default)]
+    pub test_rows: u64,
 }
 
 /// The checkpoint an artifact was exported from.

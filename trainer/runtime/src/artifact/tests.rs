@@ -97,6 +97,7 @@ fn record(folder: &Path) {
             digest: String::new(),
             train_rows: 1,
             validation_rows: 0,
+            test_rows: 0,
         },
         checkpoint: Checkpoint {
             step: 1,

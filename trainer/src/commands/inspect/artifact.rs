@@ -7,11 +7,14 @@ use anyhow::Result;
 use serde::Serialize;
 use trainyard_crds::training_job::Model;
 use trainyard_data::{ColumnKind, InputKind};
-use trainyard_runtime::artifact::{self, MetricsFile, ModelFile, ModelFiles, Provenance, Verified};
+use trainyard_runtime::artifact::{
+    self, DataProvenance, MetricsFile, ModelFile, ModelFiles, Provenance, Verified,
+};
 use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::storage::Location;
 
 use super::super::print;
+use crate::ui::classes;
 use crate::ui::format::{significant, thousands};
 
 /// Inputs that the text shows; JSON has all.
@@ -145,15 +148,7 @@ impl Report {
                     .as_ref()
                     .map_or("not measured".into(), print::metrics),
             ),
-            (
-                "data",
-                format!(
-                    "{} + {} rows, digest {}",
-                    provenance.data.train_rows,
-                    provenance.data.validation_rows,
-                    provenance.data.digest
-                ),
-            ),
+            ("data", rows_of(&provenance.data)),
             ("spec", format!("digest {}", provenance.spec_digest)),
             ("capability", provenance.capability.clone()),
             (
@@ -164,8 +159,16 @@ impl Report {
                 ),
             ),
         ];
-        for (name, value) in rows {
+        let test = self.metrics.test.as_ref();
+        let test = test.map(|found| ("test", print::metrics(found)));
+        for (name, value) in rows.into_iter().chain(test) {
             writeln!(out, "  {name:<12} {value}")?;
+        }
+        if let Some((set, report)) = self.metrics.reports.decisive() {
+            writeln!(out)?;
+            for line in classes::lines(set, report, false) {
+                writeln!(out, "{}", line.paint(false))?;
+            }
         }
         writeln!(out, "\n{}", self.parameters().trim_fmt())?;
         writeln!(out, "\n{}", self.inputs().trim_fmt())?;
@@ -253,6 +256,15 @@ impl Report {
         }
         table
     }
+}
+
+/// Rows of each set, and the digest of all.
+fn rows_of(data: &DataProvenance) -> String {
+    let mut rows = format!("{} + {}", data.train_rows, data.validation_rows);
+    if data.test_rows > 0 {
+        rows += &format!(" + {}", data.test_rows);
+    }
+    format!("{rows} rows, digest {}", data.digest)
 }
 
 /// The lines of a column: one, or one for each part of a date.

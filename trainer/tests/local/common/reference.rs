@@ -31,6 +31,8 @@ pub struct Reference {
     pub losses: Vec<f64>,
     /// Validation metrics of each epoch.
     pub validation: Vec<Metrics>,
+    /// Of the last parameters on the test rows, if there are any.
+    pub test: Option<Metrics>,
 }
 
 struct Leaf {
@@ -96,6 +98,7 @@ impl Trainer {
             samples: 0,
             losses: vec![],
             validation: vec![],
+            test: None,
         };
         for epoch in 0..u64::from(training.epochs) {
             let order = permutation(training.seed, epoch, rows).expect("few rows");
@@ -136,6 +139,7 @@ impl Trainer {
             self.parameters = parameters;
         }
         result.sha = self.sha();
+        result.test = self.data.test.as_ref().map(|table| self.evaluate(table));
         result
     }
 

@@ -128,6 +128,7 @@ impl<'a> Source<'a> {
                 digest: manifest.facts.digest.clone(),
                 train_rows: manifest.facts.train_rows,
                 validation_rows: manifest.facts.validation_rows,
+                test_rows: manifest.facts.test_rows,
             },
             checkpoint: Checkpoint {
                 step: manifest.step,

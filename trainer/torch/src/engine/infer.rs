@@ -29,7 +29,7 @@ pub fn outputs(
     Ok(floats(&outputs).to_vec())
 }
 
-/// The result of one block of rows, `rows` of `table`.
+/// The result of one block of rows, `rows` of `table`; with the `scores` of all classes, if they are wanted.
 ///
 /// # Errors
 /// Of libtorch, or if the labels are not the task's.
@@ -39,9 +39,10 @@ pub fn evaluate_rows(
     table: &Table,
     rows: Range<usize>,
     objective: Objective,
+    scores: bool,
 ) -> Result<BlockResult, EngineError> {
     let outputs = outputs(network, parameters, table, rows.clone())?;
-    BlockResult::from_outputs(objective, &outputs, &table.labels[rows])
+    BlockResult::with_scores(objective, &outputs, &table.labels[rows], scores)
         .map_err(|error| EngineError::Torch(error.to_string()))
 }
 
@@ -65,6 +66,7 @@ pub fn evaluate_table(
                 table,
                 start..(start + block).min(table.rows),
                 objective,
+                false,
             )
         })
         .collect()

@@ -190,17 +190,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Evaluates one block at `version`.
+    /// Evaluates one block at `version`; with the `scores` of all classes, if they are wanted.
     ///
     /// # Errors
     /// If its loss is not finite.
-    pub fn evaluate(&mut self, version: u64, block: Block) -> Result<BlockResult, EngineError> {
+    pub fn evaluate(
+        &mut self,
+        version: u64,
+        block: Block,
+        scores: bool,
+    ) -> Result<BlockResult, EngineError> {
         use_threads(1);
         let Block(set, number) = block;
         let work = Arc::clone(&self.work);
-        let (table, name) = match set {
-            RowSet::Train => (Some(&work.data.train), "training"),
-            RowSet::Validation => (work.data.validation.as_ref(), "validation"),
+        let name = set.name();
+        let table = match set {
+            RowSet::Train => Some(&work.data.train),
+            RowSet::Validation => work.data.validation.as_ref(),
+            RowSet::Test => work.data.test.as_ref(),
         };
         let outside = || EngineError::Torch(format!("there is no {name} block {number}"));
         let table = table.ok_or_else(outside)?;
@@ -221,6 +228,7 @@ impl Engine {
             table,
             start as usize..end as usize,
             objective,
+            scores && set != RowSet::Train,
         )?;
         if !result.loss_sum.is_finite() {
             return Err(EngineError::NonFinite {

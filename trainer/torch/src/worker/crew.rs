@@ -17,7 +17,14 @@ pub enum Order {
     /// Gradient of a node at a step.
     Gradient(u64, Node),
     /// A block at a version.
-    Block(u64, Block),
+    Block {
+        /// The version.
+        version: u64,
+        /// The block.
+        block: Block,
+        /// Whether the scores of all classes are wanted.
+        scores: bool,
+    },
 }
 
 /// What came out.
@@ -46,7 +53,7 @@ impl Bench {
         let order = self.orders.pop_front()?;
         let buffer = match order {
             Order::Gradient(..) => self.spare.pop().unwrap_or_default(),
-            Order::Block(..) => Vec::new(),
+            Order::Block { .. } => Vec::new(),
         };
         Some((order, buffer))
     }
@@ -72,7 +79,13 @@ pub fn carry_out(
 ) -> Result<Product, EngineError> {
     let mut compute = |buffer| match order {
         Order::Gradient(step, node) => engine.gradient(step, node, buffer).map(Product::Gradient),
-        Order::Block(version, block) => Ok(Product::Block(block, engine.evaluate(version, block)?)),
+        Order::Block {
+            version,
+            block,
+            scores,
+        } => engine
+            .evaluate(version, block, scores)
+            .map(|result| Product::Block(block, result)),
     };
     match compute(buffer) {
         Err(EngineError::NonFinite { .. }) => compute(Vec::new()),

@@ -218,6 +218,7 @@ mod tests {
         let facts = |names: usize| DataFacts {
             train_rows: 1,
             validation_rows: 0,
+            test_rows: 0,
             input_shape: vec![names as u64],
             outputs: 1,
             digest: String::new(),

@@ -94,7 +94,7 @@ pub fn run(mut options: Options) -> Result<ExitCode> {
     let sources = files::Sources::new(&options.data, Connection::default());
     let data = trainyard_data::load(&sources, &load).map_err(files::failed)?;
     messages::check(&data.facts)?;
-    let rows = data.facts.train_rows + data.facts.validation_rows;
+    let rows = data.facts.train_rows + data.facts.validation_rows + data.facts.test_rows;
     activity.rows.store(rows, Ordering::Relaxed);
     let architecture = job
         .architecture(&data.facts)

@@ -38,7 +38,8 @@ pub(super) fn check(
     data: &Dataset,
 ) -> Result<Option<String>, BadInput> {
     let bytes = |table: &Table| 4 * (table.features.len() + table.labels.len()) as u64;
-    let data = bytes(&data.train) + data.validation.as_ref().map_or(0, bytes);
+    let others = data.validation.iter().chain(&data.test);
+    let data = bytes(&data.train) + others.map(bytes).sum::<u64>();
     let workers = match options.company {
         Some((_, workers)) => workers,
         None => options.job.manifest.spec.workers.replicas,

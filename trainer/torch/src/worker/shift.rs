@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use trainyard_core::control::{Block, Role, ToCoordinator};
+use trainyard_core::control::{Evaluate, Role, ToCoordinator};
 use trainyard_core::session::{Ending, Next};
 use trainyard_core::tree::Node;
 use trainyard_runtime::net::Identity;
@@ -65,7 +65,7 @@ impl Shift<'_> {
                 Next::Tell(message) => self.uplink.send(&message),
                 Next::End(_) => return None,
                 // There are no parameters without a connection.
-                Next::Compute { .. } | Next::Evaluate { .. } => self.board.computed(),
+                Next::Compute { .. } | Next::Evaluate(_) => self.board.computed(),
             }
         };
         let Options {
@@ -99,11 +99,7 @@ impl Shift<'_> {
                 Next::Tell(message) => self.uplink.send(&message),
                 Next::Connect(_) => {}
                 Next::Compute { step, leaves } => self.compute(links, step, &leaves),
-                Next::Evaluate {
-                    id,
-                    version,
-                    blocks,
-                } => self.evaluate(id, version, &blocks),
+                Next::Evaluate(evaluate) => self.evaluate(evaluate),
                 Next::End(_) => return,
             }
         }
@@ -163,8 +159,18 @@ impl Shift<'_> {
         }
     }
 
-    fn evaluate(&mut self, id: u64, version: u64, blocks: &[Block]) {
-        let orders = blocks.iter().map(|block| Order::Block(version, *block));
+    fn evaluate(&mut self, evaluate: Evaluate) {
+        let Evaluate {
+            id,
+            version,
+            scores,
+            blocks,
+        } = evaluate;
+        let orders = blocks.into_iter().map(|block| Order::Block {
+            version,
+            block,
+            scores,
+        });
         let (engine, mut results) = (&mut self.engine, Vec::new());
         let (uplink, mut told) = (self.uplink, Instant::now());
         let tell = |results: &mut Vec<_>| {
