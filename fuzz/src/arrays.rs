@@ -3,12 +3,12 @@
 use std::io::{self, Read};
 
 use trainyard_data::{
-    ClassWeights, Files, HeldOut, LoadOptions, Normalization, SourceSpec, SplitRule, encode_array,
+    ClassWeights, Files, HeldOut, LoadOptions, Normalization, Rows, SourceSpec, SplitRule,
     encode_labels, load,
 };
 
 use crate::archive;
-use crate::csv::{bits, limits, sound, task};
+use crate::csv::{all, bits, limits, sound, task};
 
 /// Files by name.
 struct Memory<'a>(Vec<(String, &'a [u8])>);
@@ -77,10 +77,12 @@ pub fn run(input: &[u8]) -> bool {
         return true;
     }
     let schema = &data.facts.schema;
-    let features = encode_array(schema, "x", files.find("x").unwrap_or_default(), &limits());
+    let limits = limits();
+    let rows = Rows::array(schema, "x", files.find("x").unwrap_or_default(), &limits);
+    let features = rows.and_then(all);
     let features = features.expect("what can be trained on can be predicted");
-    assert_eq!(bits(&features.table.features), bits(&data.train.features));
-    let labels = encode_labels(schema, "y", files.find("y").unwrap_or_default(), &limits());
+    assert_eq!(bits(&features), bits(&data.train.features));
+    let labels = encode_labels(schema, "y", files.find("y").unwrap_or_default(), &limits);
     let labels = labels.expect("they were labels before");
     assert_eq!(bits(&labels.encoded), bits(&data.train.labels));
     true

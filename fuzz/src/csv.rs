@@ -3,9 +3,9 @@
 use std::io::{self, Read};
 
 use trainyard_data::{
-    ClassWeights, ColumnOptions, ColumnType, CsvOptions, Dataset, Files, HeldOut, InputSchema,
-    Limits, LoadOptions, Missing, MissingPolicy, Normalization, SourceSpec, SplitRule, Task,
-    encode_csv, load,
+    ClassWeights, ColumnOptions, ColumnType, CsvOptions, DataError, Dataset, Files, HeldOut,
+    InputSchema, Limits, LoadOptions, Missing, MissingPolicy, Normalization, Rows, SourceSpec,
+    SplitRule, Task, load,
 };
 
 use crate::again;
@@ -29,16 +29,26 @@ pub fn run(input: &[u8]) -> bool {
         return false;
     };
     sound(&data);
-    let encoded = encode_csv(&data.facts.schema, "a.csv", text, &limits());
+    let limits = limits();
+    let rows = Rows::csv(&data.facts.schema, "a.csv", text, &[], &limits);
+    let encoded = rows.and_then(all);
     // Rows without a label are left out of the training, and not out of a prediction.
     let drops =
         matches!(&options.train, SourceSpec::Csv(csv) if csv.missing == MissingPolicy::DropRow);
     if !drops && options.validation == HeldOut::None {
         let encoded = encoded.expect("what can be trained on can be predicted");
-        assert_eq!(encoded.table.rows, data.train.rows);
-        assert_eq!(bits(&encoded.table.features), bits(&data.train.features));
+        assert_eq!(bits(&encoded), bits(&data.train.features));
     }
     true
+}
+
+/// The inputs of all rows, read in small parts.
+pub(crate) fn all(mut rows: Rows<'_>) -> Result<Vec<f32>, DataError> {
+    let mut all = Vec::new();
+    while let Some(part) = rows.next(7)? {
+        all.extend(part.table.features);
+    }
+    Ok(all)
 }
 
 /// Values by their bits.

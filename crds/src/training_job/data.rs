@@ -64,8 +64,8 @@ pub enum Dataset {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Validation {
-    /// Share of the training rows that is set aside; between 0 and 1, both excluded. The seed chooses them: of each class its share, in jobs that were begun
-    /// when this was so, and for a regression any rows.
+    /// Share of the training rows that is set aside; between 0 and 1, both excluded. The seed chooses them. In a classification each class
+    /// gives its share, unless the job began with a version before this rule; in a regression any rows are taken.
     Fraction(
         #[schemars(
             range(min = 0.0, max = 1.0),
@@ -111,7 +111,7 @@ pub struct Split {
     /// Share of the rows; with `groupBy`, of the groups.
     #[schemars(range(min = 0.0, max = 1.0), extend("exclusiveMinimum" = true, "exclusiveMaximum" = true))]
     pub fraction: f64,
-    /// Whether each class has its share of the rows that are set aside. Without it, it has for a classification.
+    /// Whether each class gives its share of the rows that are set aside: yes for a classification, if nothing is said here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stratify: Option<bool>,
     /// Column that names the group of a row, such as a patient or a household: all rows of a group are on one side. It is no input of the model.

@@ -48,7 +48,7 @@ pub enum Task {
         /// What a row's loss is: `meanSquaredError` if nothing is said here.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         loss: Option<RegressionLoss>,
-        /// How the target is scaled for the model: `Standardize`, unless the job was begun when there was no other choice than `None`. Predictions and metrics
+        /// How the target is scaled for the model: `Standardize` if nothing is said here, unless the job began with a version that knew `None` alone. Predictions and metrics
         /// are in the units of the target; the loss is that of the scaled target.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target_normalization: Option<Normalization>,

@@ -211,7 +211,10 @@ pub fn split(seed: u64, shares: Shares, by: SplitBy<'_>) -> Result<Parts, Sampli
         ("validation", shares.validation.is_some(), &validation),
         ("the test", shares.test.is_some(), &test),
     ];
-    if let Some((part, ..)) = parts.iter().find(|(_, wanted, rows)| *wanted && rows.is_empty()) {
+    if let Some((part, ..)) = parts
+        .iter()
+        .find(|(_, wanted, rows)| *wanted && rows.is_empty())
+    {
         return Err(SamplingError::EmptySplit { rows, part });
     }
     Ok(Parts {

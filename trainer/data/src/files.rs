@@ -64,7 +64,7 @@ impl Files for Folder {
     }
 }
 
-/// Opens a source, decompresses it if it starts as gzip does, and bounds its length.
+/// Opens a source, decompresses it if it starts as gzip or zstd does, and bounds its length.
 pub(crate) fn open(files: &dyn Files, uri: &str, limit: u64) -> Result<Box<dyn Read>, DataError> {
     let reader = files
         .open(uri)
@@ -82,9 +82,13 @@ pub(crate) fn plain<'a>(
 ) -> Result<Box<dyn Read + 'a>, DataError> {
     let mut reader = BufReader::with_capacity(1 << 16, reader);
     let head = fill(&mut reader).map_err(|e| cannot("read", &e))?;
-    let inner: Box<dyn Read + 'a> = match head.starts_with(&[0x1f, 0x8b]) {
-        true => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
-        false => Box::new(reader),
+    let inner: Box<dyn Read + 'a> = match head {
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
+        // Frames that take more than 128 MiB to decompress are refused, as by the `zstd` program.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(
+            zstd::stream::read::Decoder::with_buffer(reader).map_err(|e| cannot("read", &e))?,
+        ),
+        _ => Box::new(reader),
     };
     let mut bounded = Bounded { inner, left: limit };
     let mut head = Vec::with_capacity(kind::HEAD);

@@ -5,11 +5,11 @@ use crate::error::DataError;
 /// Bytes that [`refuse`] looks at.
 pub(crate) const HEAD: usize = 16;
 
-const UNPACK: &str = "unpack it, or compress it with gzip instead";
+const UNPACK: &str = "unpack it, or compress it with gzip or zstd instead";
 const AS_CSV: &str = "write it as CSV, or as an NPY array";
 
 /// First bytes, what begins so, and what to do.
-const KINDS: [(&[u8], &str, &str); 23] = [
+const KINDS: [(&[u8], &str, &str); 22] = [
     (
         b"PK\x03\x04",
         "a ZIP archive or a spreadsheet's workbook (XLSX)",
@@ -18,7 +18,6 @@ const KINDS: [(&[u8], &str, &str); 23] = [
     (b"PK\x05\x06", "an empty ZIP archive", UNPACK),
     (b"BZh", "compressed with bzip2", UNPACK),
     (b"\xfd7zXZ\0", "compressed with xz", UNPACK),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", UNPACK),
     (b"\x04\x22\x4d\x18", "compressed with lz4", UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
     (b"Rar!\x1a\x07", "a RAR archive", UNPACK),

@@ -42,7 +42,7 @@ pub use options::{
     ClassWeights, ColumnOptions, ColumnType, CsvOptions, HeldOut, Limits, LoadOptions,
     MissingPolicy, Normalization, SourceSpec, SplitRule,
 };
-pub use predict::{encode_array, encode_csv, encode_labels};
+pub use predict::{Rows, encode_labels};
 pub use report::{Advice, ColumnReport, TableReport, inspect_csv};
 pub use table::{Dataset, Encoded, Labels, Table};
 pub use trainyard_core::metrics::Task;

@@ -2,72 +2,171 @@
 
 use std::io::Read;
 
-use trainyard_core::schema::{InputKind, InputSchema};
+use trainyard_core::schema::{ColumnsInput, InputKind, InputSchema};
 
-use crate::array::Array;
-use crate::columns::{Frame, LabelColumn, Plan};
+use crate::array::{Array, ArrayRows};
+use crate::columns::{Frame, LabelColumn, Plan, Unknown};
 use crate::error::DataError;
 use crate::files::plain;
 use crate::options::Limits;
 use crate::source::Source;
 use crate::table::{Encoded, Labels, Table};
+use crate::text::Records;
+use crate::warnings::Filled;
 
-/// Encodes a CSV file for prediction, with the bits that training would give the same rows.
-///
-/// Columns are found by name, others are ignored. The label column may be absent, and then the table has
-/// no labels; where a row's is blank, it is NaN. `name` stands for the file in errors.
-///
-/// # Errors
-/// As [`load`](crate::load()); also if the model's inputs are an array.
-pub fn encode_csv(
-    schema: &InputSchema,
-    name: &str,
-    reader: impl Read,
-    limits: &Limits,
-) -> Result<Encoded, DataError> {
-    let InputKind::Columns(input) = &schema.input else {
-        let problem = "the model reads arrays, not CSV";
-        return Err(DataError::options(problem, "give an NPY or IDX file").in_file(name));
-    };
-    let frame = plain(reader, limits.file_bytes)
-        .and_then(|source| {
-            Frame::read(source, input.delimiter, limits, |header| {
-                let label = (schema.label.name.as_str(), LabelColumn::Optional);
-                Plan::fitted(header, input, label, None, &[], &[], schema.task)
-            })
-        })
-        .map_err(|e| e.in_file(name))?;
-    let source = Source::of_frame(name, frame, schema.label.name.clone(), input.into());
-    let mut encoded = Encoded::default();
-    encoded.warnings.extend(source.filled());
-    let rows = source.all_rows();
-    encoded.targets = source.targets();
-    let beside = limits.beside(source.bytes());
-    encoded.table = source.encode(schema, &rows, &beside, &mut encoded.warnings)?;
-    (encoded.lines, encoded.dropped) = source.into_lines();
-    Ok(encoded)
+/// Rows of a file, encoded for prediction part by part: what is held does not depend on how many there are.
+pub struct Rows<'a> {
+    schema: &'a InputSchema,
+    /// What stands for the file in errors.
+    name: String,
+    limits: &'a Limits,
+    source: RowSource<'a>,
+    /// Rows encoded so far.
+    rows: u64,
+    filled: Filled,
+    unknown: Unknown,
 }
 
-/// Encodes an NPY or IDX array (its first bytes tell) for prediction, with the bits that
-/// training would give the same rows. `name` stands for the file in errors.
-///
-/// # Errors
-/// As [`load`](crate::load()); also if the model's inputs are columns.
-pub fn encode_array(
-    schema: &InputSchema,
-    name: &str,
-    reader: impl Read,
-    limits: &Limits,
-) -> Result<Encoded, DataError> {
-    let InputKind::Array(input) = &schema.input else {
-        let problem = "the model reads named columns, not an array";
-        return Err(DataError::options(problem, "give a CSV file").in_file(name));
-    };
-    let encode = || {
-        let array = Array::read(plain(reader, limits.file_bytes)?, None, limits)?;
-        array.check_values()?;
+enum RowSource<'a> {
+    Csv {
+        input: &'a ColumnsInput,
+        records: Box<Records<'a>>,
+        plan: Box<Plan>,
+        /// Rows left out so far.
+        dropped: usize,
+    },
+    Array(ArrayRows<'a>),
+}
+
+impl<'a> Rows<'a> {
+    /// Opens a CSV file. Columns are found by name, others are ignored. The label column may be absent, and then there
+    /// are no labels; where a row's is blank, it is NaN. The texts of the columns `ids` come with the rows.
+    ///
+    /// # Errors
+    /// As [`load`](crate::load()); also if the model's inputs are an array.
+    pub fn csv(
+        schema: &'a InputSchema,
+        name: &str,
+        reader: impl Read + 'a,
+        ids: &[String],
+        limits: &'a Limits,
+    ) -> Result<Self, DataError> {
+        let InputKind::Columns(input) = &schema.input else {
+            let problem = "the model reads arrays, not CSV";
+            return Err(DataError::options(problem, "give an NPY or IDX file").in_file(name));
+        };
+        let open = || {
+            let source = plain(reader, limits.file_bytes)?;
+            let records = Records::new(source, input.delimiter, limits)?;
+            let header = records.header();
+            let label = (schema.label.name.as_str(), LabelColumn::Optional);
+            let plan = Plan::fitted(header, input, label, None, &[], &[], schema.task)
+                .and_then(|plan| plan.with_ids(header, ids, "--id"))
+                .map_err(|e| e.on_line(1))?;
+            Ok(RowSource::Csv {
+                input,
+                records: Box::new(records),
+                plan: Box::new(plan),
+                dropped: 0,
+            })
+        };
+        let source = open().map_err(|e: DataError| e.in_file(name))?;
+        Ok(Self::new(schema, name, source, limits))
+    }
+
+    /// Opens an NPY or IDX array; its first bytes tell. One that is stored column by column (Fortran order) is held whole.
+    ///
+    /// # Errors
+    /// As [`load`](crate::load()); also if the model's inputs are columns.
+    pub fn array(
+        schema: &'a InputSchema,
+        name: &str,
+        reader: impl Read + 'a,
+        limits: &'a Limits,
+    ) -> Result<Self, DataError> {
+        if matches!(schema.input, InputKind::Columns(_)) {
+            let problem = "the model reads named columns, not an array";
+            return Err(DataError::options(problem, "give a CSV file").in_file(name));
+        }
+        let rows = plain(reader, limits.file_bytes)
+            .and_then(|source| ArrayRows::new(source, limits))
+            .map_err(|e| e.in_file(name))?;
+        Ok(Self::new(schema, name, RowSource::Array(rows), limits))
+    }
+
+    fn new(schema: &'a InputSchema, name: &str, source: RowSource<'a>, limits: &'a Limits) -> Self {
+        Self {
+            schema,
+            name: name.to_owned(),
+            limits,
+            source,
+            rows: 0,
+            filled: Filled::default(),
+            unknown: Unknown::default(),
+        }
+    }
+
+    /// Whether rows are told by their lines, as those of text, or by their places.
+    pub fn have_lines(&self) -> bool {
+        matches!(self.source, RowSource::Csv { .. })
+    }
+
+    /// The next rows, at most `most`, with the bits that training would give them; none at the end.
+    ///
+    /// # Errors
+    /// As [`load`](crate::load()); also if there is no row at all.
+    pub fn next(&mut self, most: usize) -> Result<Option<Encoded>, DataError> {
+        let encoded = match &mut self.source {
+            RowSource::Csv {
+                input,
+                records,
+                plan,
+                dropped,
+            } => {
+                let frame = Frame::part(records, plan, most, self.limits)
+                    .map_err(|e| e.in_file(&self.name))?;
+                *dropped += frame.dropped.len();
+                if frame.lines.is_empty() && self.rows == 0 {
+                    return Err(plan.no_rows(*dropped).in_file(&self.name));
+                }
+                let is_over = frame.lines.is_empty() && frame.dropped.is_empty();
+                self.filled.add(Filled::of(&frame));
+                let label = self.schema.label.name.clone();
+                let source = Source::of_frame(&self.name, frame, label, (*input).into());
+                let beside = self.limits.beside(source.bytes());
+                let (table, unknown) =
+                    source.encode_counted(self.schema, &source.all_rows(), &beside)?;
+                self.unknown.add(unknown);
+                let targets = source.targets();
+                let frame = source.into_frame().filter(|_| !is_over);
+                frame.map(|frame| Encoded {
+                    table,
+                    targets,
+                    ids: frame.ids,
+                    lines: frame.lines,
+                    dropped: frame.dropped,
+                })
+            }
+            RowSource::Array(rows) => {
+                let part = rows.next(most, self.limits);
+                let part = part.map_err(|e| e.in_file(&self.name))?;
+                let encode = |array: Array| self.encoded(&array);
+                part.map(encode).transpose()?
+            }
+        };
+        self.rows += encoded.as_ref().map_or(0, |part| part.table.rows as u64);
+        Ok(encoded)
+    }
+
+    fn encoded(&self, array: &Array) -> Result<Encoded, DataError> {
+        let InputKind::Array(input) = &self.schema.input else {
+            return Err(DataError::options("the array does not fit the schema", ""));
+        };
         let rows: Vec<u32> = (0..array.rows() as u32).collect();
-        let features = array.encode(input, &rows, &limits.beside(array.bytes()))?;
+        let features = array
+            .check_values()
+            .and_then(|()| array.encode(input, &rows, &self.limits.beside(array.bytes())))
+            .map_err(|e| e.in_file(&self.name))?;
         let table = Table {
             rows: rows.len(),
             width: array.width(),
@@ -79,8 +178,14 @@ pub fn encode_array(
             table,
             ..Encoded::default()
         })
-    };
-    encode().map_err(|e: DataError| e.in_file(name))
+    }
+
+    /// What a user should know of the rows so far but need not mend, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let told = [self.filled.told(), self.unknown.told()];
+        let told = told.into_iter().flatten();
+        told.map(|text| format!("{}: {text}", self.name)).collect()
+    }
 }
 
 /// Encodes an NPY or IDX array of labels, one a row, as [`Table::labels`] holds them.

@@ -5,7 +5,7 @@ use trainyard_core::schema::{InputKind, InputSchema, Label, Link, TargetScale};
 
 use crate::array::{Array, Format};
 use crate::classes::{self, RawLabels};
-use crate::columns::{Frame, InferredTypes, LabelColumn, Plan, RawValues, Reading};
+use crate::columns::{Frame, InferredTypes, LabelColumn, Plan, RawValues, Reading, Unknown};
 use crate::error::{DataError, ErrorKind};
 use crate::files::{Files, open};
 use crate::infer;
@@ -350,26 +350,39 @@ impl Source {
         limits: &Limits,
         warnings: &mut Vec<String>,
     ) -> Result<Table, DataError> {
-        let features = match (&self.inputs, &schema.input) {
-            (Inputs::Columns { frame, .. }, InputKind::Columns(input)) => frame
-                .encode(input, rows, limits)
-                .map(|(features, unknown)| {
-                    warnings.extend(unknown.map(|text| self.told(&text)));
-                    features
-                }),
-            (Inputs::Array(array), InputKind::Array(input)) => array.encode(input, rows, limits),
+        let (table, unknown) = self.encode_counted(schema, rows, limits)?;
+        warnings.extend(unknown.told().map(|text| self.told(&text)));
+        Ok(table)
+    }
+
+    /// As [`Source::encode`], with the categories that the schema does not know.
+    pub(crate) fn encode_counted(
+        &self,
+        schema: &InputSchema,
+        rows: &[u32],
+        limits: &Limits,
+    ) -> Result<(Table, Unknown), DataError> {
+        let (features, unknown) = match (&self.inputs, &schema.input) {
+            (Inputs::Columns { frame, .. }, InputKind::Columns(input)) => {
+                frame.encode(input, rows, limits)
+            }
+            (Inputs::Array(array), InputKind::Array(input)) => {
+                let features = array.encode(input, rows, limits);
+                features.map(|features| (features, Unknown::default()))
+            }
             _ => Err(DataError::options("the source does not fit the schema", "")),
         }
         .map_err(|e| e.in_file(&self.file))?;
         let labels = self.encode_labels(&schema.label, rows)?;
         let width = features.len().checked_div(rows.len()).unwrap_or(0);
-        Ok(Table {
+        let table = Table {
             rows: rows.len(),
             width,
             features,
             labels,
             weights: Vec::new(),
-        })
+        };
+        Ok((table, unknown))
     }
 
     /// The encoded labels of some rows.
@@ -434,14 +447,6 @@ impl Source {
         told.into_iter().flatten().collect()
     }
 
-    /// Missing values of the file that are filled in.
-    pub(crate) fn filled(&self) -> Option<String> {
-        match &self.inputs {
-            Inputs::Columns { frame, .. } => warnings::filled(frame).map(|text| self.told(&text)),
-            Inputs::Array(_) => None,
-        }
-    }
-
     /// A sentence with the file that it is about.
     fn told(&self, text: &str) -> String {
         format!("{}: {text}", self.file)
@@ -451,11 +456,11 @@ impl Source {
         format!("{}: {text}", self.label_file)
     }
 
-    /// For text, the lines of the rows and of those left out.
-    pub(crate) fn into_lines(self) -> (Vec<u64>, Vec<u64>) {
+    /// The columns of text.
+    pub(crate) fn into_frame(self) -> Option<Frame> {
         match self.inputs {
-            Inputs::Columns { frame, .. } => (frame.lines, frame.dropped),
-            Inputs::Array(_) => Default::default(),
+            Inputs::Columns { frame, .. } => Some(*frame),
+            Inputs::Array(_) => None,
         }
     }
 

@@ -97,15 +97,22 @@ pub struct Encoded {
     pub table: Table,
     /// The targets of a regression as the file has them; `labels` are scaled like the model's outputs.
     pub targets: Vec<f32>,
+    /// For text, the texts of each row in the columns that were asked for, row after row.
+    pub ids: Vec<String>,
     /// For text, the 1-based line on which each row starts; empty for arrays.
     pub lines: Vec<u64>,
     /// For text, the lines of the rows that [`Missing::DropRow`](crate::Missing) left out.
     pub dropped: Vec<u64>,
-    /// What a user should know but need not mend, a sentence each.
-    pub warnings: Vec<String>,
 }
 
 impl Encoded {
+    /// The texts of a row in the columns that were asked for, of which there are so many.
+    pub fn ids_of(&self, row: usize, columns: usize) -> &[String] {
+        self.ids
+            .get(row * columns..(row + 1) * columns)
+            .unwrap_or_default()
+    }
+
     /// The label of a row as it is shown: the index of its class, or its target; NaN where it has none. `None` if the
     /// source has no labels.
     pub fn label(&self, row: usize) -> Option<f32> {

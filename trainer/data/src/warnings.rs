@@ -4,7 +4,7 @@
 //! function gives one sentence, however many columns or rows it is about, or none.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use trainyard_core::control::RowSet;
 use trainyard_core::schema::{ColumnKind, ColumnsInput, Label, Missing};
@@ -50,29 +50,61 @@ pub(crate) fn dropped(frame: &Frame) -> Option<String> {
     ))
 }
 
-/// Values that were missing and are filled in.
-pub(crate) fn filled(frame: &Frame) -> Option<String> {
-    let missing = |column: &&RawColumn| {
-        let rows = 0..column.values.len();
-        rows.filter(|&row| column.values.is_missing(row)).count()
-    };
-    let columns_with = frame.columns.iter().filter(|column| missing(column) > 0);
-    let found: Vec<&RawColumn> = columns_with.collect();
-    let count: usize = found.iter().map(missing).sum();
-    let names: Vec<&str> = found.iter().map(|column| column.name()).collect();
-    let (values, are) = plural(count, "missing value", "missing values", ["is", "are"]);
-    let used: HashSet<&str> = found.iter().map(|column| filling(column)).collect();
-    let how: Vec<&str> = FILLINGS
-        .into_iter()
-        .filter(|how| used.contains(how))
-        .collect();
-    (count > 0).then(|| {
-        format!(
-            "{values} in {} {are} filled in: {}",
-            columns(&names),
-            how.join("; ")
-        )
-    })
+/// Values that were missing and are filled in, by the place of their column.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filled(BTreeMap<usize, FilledColumn>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FilledColumn {
+    column: String,
+    values: usize,
+    /// One of the [`FILLINGS`].
+    how: &'static str,
+}
+
+impl Filled {
+    /// Those of a file, or of a part of it.
+    pub(crate) fn of(frame: &Frame) -> Self {
+        let found = frame.columns.iter().enumerate().map(|(place, column)| {
+            let rows = 0..column.values.len();
+            let found = FilledColumn {
+                column: column.name().to_owned(),
+                values: rows.filter(|&row| column.values.is_missing(row)).count(),
+                how: filling(column),
+            };
+            (place, found)
+        });
+        Self(found.filter(|(_, found)| found.values > 0).collect())
+    }
+
+    /// Adds those of further rows of the same file.
+    pub(crate) fn add(&mut self, further: Filled) {
+        for (place, found) in further.0 {
+            match self.0.get_mut(&place) {
+                Some(known) => known.values += found.values,
+                None => drop(self.0.insert(place, found)),
+            }
+        }
+    }
+
+    /// One sentence, however many columns have some.
+    pub(crate) fn told(&self) -> Option<String> {
+        let values: usize = self.0.values().map(|found| found.values).sum();
+        let names: Vec<&str> = self.0.values().map(|found| &*found.column).collect();
+        let (missing, are) = plural(values, "missing value", "missing values", ["is", "are"]);
+        let used: HashSet<&str> = self.0.values().map(|found| found.how).collect();
+        let how: Vec<&str> = FILLINGS
+            .into_iter()
+            .filter(|how| used.contains(how))
+            .collect();
+        (values > 0).then(|| {
+            format!(
+                "{missing} in {} {are} filled in: {}",
+                columns(&names),
+                how.join("; ")
+            )
+        })
+    }
 }
 
 /// What may stand for a missing value.
@@ -307,7 +339,7 @@ pub(crate) fn channels_last(shape: &[u64]) -> Option<String> {
 
 /// What is done about the missing values of a file.
 pub(crate) fn missing(frame: &Frame) -> impl Iterator<Item = String> {
-    dropped(frame).into_iter().chain(filled(frame))
+    dropped(frame).into_iter().chain(Filled::of(frame).told())
 }
 
 fn all(names: &[String]) -> Vec<&str> {

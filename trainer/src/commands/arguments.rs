@@ -12,8 +12,8 @@ use trainyard_runtime::storage::Location;
 pub struct PredictArgs {
     /// Folder of an artifact or of a run, such as runs/NAME, or s3://BUCKET/PREFIX/NAME.
     pub artifact: Location,
-    /// CSV file with the columns of the training file, in any order, or - for standard input. If it has
-    /// the label too, the metrics are printed.
+    /// CSV file with the columns of the training file, in any order, or - for standard input; plain, gzip or zstd. If
+    /// it has the label too, the metrics are printed.
     #[arg(long, value_name = "FILE", group = "rows")]
     pub csv: Option<PathBuf>,
     /// NPY or IDX array with rows of the shape used in training, or - for standard input.
@@ -22,10 +22,19 @@ pub struct PredictArgs {
     /// NPY or IDX array with the labels of the rows, for the metrics.
     #[arg(long, value_name = "FILE", requires = "npy", conflicts_with = "csv")]
     pub labels: Option<PathBuf>,
-    /// Print JSON lines.
+    /// Write to this file, or to - for standard output. A name that ends in .gz or .zst is compressed.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Carry this column of the CSV file through, such as a customer's number. May be given several times.
+    #[arg(long, value_name = "COLUMN", conflicts_with = "npy")]
+    pub id: Vec<String>,
+    /// Write the probability of every class in CSV, too; JSON lines have them.
+    #[arg(long)]
+    pub probabilities: bool,
+    /// Write JSON lines.
     #[arg(long)]
     pub json: bool,
-    /// Print only the first N rows; metrics are those of the whole file.
+    /// Write only the first N rows; metrics are those of the whole file.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }

@@ -42,7 +42,7 @@ pub fn lines(set: &str, report: &ClassificationReport, fancy: bool) -> Vec<Line>
     if !report.confusion_matrix.is_empty() && all <= CONFUSED {
         lines.push(Line::default());
         let names = || report.classes.iter().map(|class| short(&class.class));
-        let header = std::iter::once("is \\ predicted".to_owned()).chain(names());
+        let header = std::iter::once("true \\ predicted".to_owned()).chain(names());
         let rows = names().zip(&report.confusion_matrix).map(|(name, row)| {
             std::iter::once(name)
                 .chain(row.iter().map(|rows| thousands(*rows)))
@@ -125,16 +125,15 @@ mod tests {
             }),
             suggested_threshold: None,
         };
-        let expected = "\
-  test        precision   recall       f1   support
+        let expected = "  test        precision   recall       f1   support
   -------------------------------------------------
   benign         0.5000   0.2500   0.9600     1,200
   malignant      0.5000   0.2500   0.8000     1,200
 
-  is \\ predicted   benign   malignant
-  ------------------------------------
-  benign            1,199           1
-  malignant           200       1,000
+  true \\ predicted   benign   malignant
+  -------------------------------------
+  benign              1,199           1
+  malignant             200       1,000
 
   top-2 accuracy 1.0000, expected calibration error 0.01234";
         assert_eq!(shown(&report), expected);

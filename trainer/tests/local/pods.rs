@@ -2,7 +2,7 @@
 //! outlives them, in containers.
 #![allow(missing_docs)]
 
-mod pod;
+pub mod pod;
 
 use std::fs;
 use std::io::Write;
@@ -16,6 +16,7 @@ use crate::common::{Random, Spec, example, folder, get, reference, sha};
 use pod::{Cluster, Pod, inspect};
 use rustix::process::Signal;
 use serde_json::Value;
+use trainyard_contract::DEFAULTS;
 
 /// Workers that are there before any server, on a name instead of an address, train the model of a
 /// local run; server 0 says so, and a finisher leaves the artifact.
@@ -426,7 +427,7 @@ spec:
         let cluster = Cluster::new(spec.clone(), 1);
         cluster.edit_job(|job| {
             let fields = job.as_object_mut().expect("an object");
-            assert_eq!(fields.remove("defaults"), Some(2.into()));
+            assert_eq!(fields.remove("defaults"), Some(DEFAULTS.into()));
         });
         (cluster.server(0, 1), cluster.worker(0), cluster)
     };
@@ -453,7 +454,9 @@ spec:
     let mut server = cluster.server(0, 9);
     assert_eq!(server.code(), Some(2), "{}", server.log());
     assert!(
-        server.message().contains("made with defaults 2"),
+        server
+            .message()
+            .contains(&format!("made with defaults {DEFAULTS}")),
         "{}",
         server.message()
     );

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -21,7 +22,7 @@ fn trainyard(folder: &Path, args: &[&str]) -> Output {
         .expect("the program runs")
 }
 
-fn text(bytes: &[u8]) -> String {
+fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -35,7 +36,7 @@ fn c10_init_writes_a_manifest_that_runs() {
     fs::copy(&data, place.path().join("penguins.csv")).unwrap();
     let init = ["init", "penguins.csv", "--label", "species"];
     let ended = trainyard(place.path(), &init);
-    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    assert!(ended.status.success(), "{}", text_of(&ended.stderr));
     assert_eq!(
         fs::read_to_string(place.path().join("job.yaml")).unwrap(),
         shipped
@@ -43,23 +44,23 @@ fn c10_init_writes_a_manifest_that_runs() {
     let again = trainyard(place.path(), &init);
     assert_eq!(again.status.code(), Some(2));
     assert!(
-        text(&again.stderr).contains("--overwrite"),
+        text_of(&again.stderr).contains("--overwrite"),
         "{}",
-        text(&again.stderr)
+        text_of(&again.stderr)
     );
 
     let run = ["run", "job.yaml", "--set", "spec.training.epochs=30"];
     let ended = trainyard(place.path(), &run);
-    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    assert!(ended.status.success(), "{}", text_of(&ended.stderr));
     let predict = ["predict", "runs/penguins", "--csv", "penguins.csv"];
     let predicted = trainyard(place.path(), &predict);
-    let told = text(&predicted.stderr);
+    let told = text_of(&predicted.stderr);
     assert!(
         told.contains("19 missing values") && told.contains("accuracy 0.9"),
         "{told}"
     );
     assert_eq!(
-        text(&predicted.stdout).lines().count(),
+        text_of(&predicted.stdout).lines().count(),
         345,
         "every row, though some have gaps"
     );
@@ -167,7 +168,7 @@ fn c16_a_target_far_from_zero_is_learned() {
     }
     fs::write(place.path().join("houses.csv"), table).unwrap();
     let init = trainyard(place.path(), &["init", "houses.csv", "--label", "price"]);
-    assert!(init.status.success(), "{}", text(&init.stderr));
+    assert!(init.status.success(), "{}", text_of(&init.stderr));
     let run = [
         "run",
         "job.yaml",
@@ -177,7 +178,7 @@ fn c16_a_target_far_from_zero_is_learned() {
         "spec.training.epochs=40",
     ];
     let ended = trainyard(place.path(), &run);
-    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    assert!(ended.status.success(), "{}", text_of(&ended.stderr));
     let metrics = fs::read_to_string(place.path().join("o/artifact/metrics.json")).unwrap();
     let metrics: Value = serde_json::from_str(&metrics).unwrap();
     let validation = &metrics["validation"];
@@ -188,7 +189,7 @@ fn c16_a_target_far_from_zero_is_learned() {
         "in the units of the price: {validation}"
     );
     let predict = ["predict", "o", "--csv", "houses.csv", "--limit", "3"];
-    let predicted = text(&trainyard(place.path(), &predict).stdout);
+    let predicted = text_of(&trainyard(place.path(), &predict).stdout);
     let first: Vec<&str> = predicted.lines().nth(1).unwrap().split(',').collect();
     assert_eq!(
         first[2], "200000",
@@ -363,12 +364,12 @@ fn c18_a_test_file_does_not_change_the_model() {
     for (name, shift) in [("train", 0), ("good", 0), ("bad", 3)] {
         fs::write(
             place.path().join(format!("{name}.csv")),
-            format!("a,b,y\n{}", rows(shift)),
+            format!("a,b,good\n{}", rows(shift)),
         )
         .unwrap();
     }
     let task = "{binaryClassification: {}}";
-    let train = "train: {csv: {uri: train.csv, label: y}}, validation: {fraction: 0.2}";
+    let train = "train: {csv: {uri: train.csv, label: good}}, validation: {fraction: 0.2}";
     let run = |test: &str| {
         let file = place.path().join("job.yaml");
         fs::write(&file, manifest(task, &format!("{{{train}{test}}}"))).unwrap();
@@ -388,4 +389,143 @@ fn c18_a_test_file_does_not_change_the_model() {
     assert_eq!((&good.0, &bad.0), (&without.0, &without.0));
     assert_eq!(without.1, None);
     assert!(good.1 > bad.1 && bad.1.is_some(), "{good:?} {bad:?}");
+}
+
+/// A file that is longer than what is held of it: its rows get what they get in a short file, and what is carried through, all
+/// probabilities, compressed input and compressed output are as asked for.
+#[test]
+fn c30_predictions_of_a_long_file() {
+    let place = folder();
+    let row = |i: u32| {
+        format!(
+            "{},{},r{i},{}\n",
+            i * 7 % 40,
+            i * 11 % 17,
+            ["no", "yes"][(i * 7 % 40 / 20) as usize]
+        )
+    };
+    let text = |rows: u32| (0..rows).map(row).collect::<String>();
+    let file = |name: &str, text: &[u8]| fs::write(place.path().join(name), text).unwrap();
+    let table = |rows: u32| format!("a,b,name,paid\n{}", text(rows));
+    file("short.csv", table(100).as_bytes());
+    file("long.csv", table(70_000).as_bytes());
+    let data = "{train: {csv: {uri: short.csv, label: paid, exclude: [name]}}}";
+    file(
+        "job.yaml",
+        manifest("{binaryClassification: {}}", data).as_bytes(),
+    );
+    let run = |args: &[&str]| {
+        let ended = trainyard(place.path(), args);
+        assert!(
+            ended.status.success(),
+            "{args:?}: {}",
+            text_of(&ended.stderr)
+        );
+        (text_of(&ended.stdout), text_of(&ended.stderr))
+    };
+    run(&["run", "job.yaml", "--out", "o"]);
+
+    let (short, _) = run(&[
+        "predict",
+        "o",
+        "--csv",
+        "short.csv",
+        "--id",
+        "name",
+        "--probabilities",
+    ]);
+    let (long, told) = run(&[
+        "predict",
+        "o",
+        "--csv",
+        "long.csv",
+        "--id",
+        "name",
+        "--probabilities",
+    ]);
+    assert_eq!(
+        long.lines().next(),
+        Some("name,line,prediction,probability,probability_no,probability_yes,label")
+    );
+    assert_eq!(long.lines().count(), 70_001);
+    // A row's bits depend on the rows of its block: the first 100 of 1024 are not the 100 of a short file.
+    for (short, long) in short.lines().zip(long.lines()).skip(1) {
+        let [short, long] =
+            [short, long].map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!((&short[..3], &short[6]), (&long[..3], &long[6]));
+        let [no, yes] = [4, 5].map(|column| long[column].parse::<f64>().unwrap());
+        assert!(
+            (no + yes - 1.0).abs() < 1e-6 && (yes - short[5].parse::<f64>().unwrap()).abs() < 1e-5
+        );
+    }
+    assert!(told.contains("metrics on 70,000 rows"), "{told}");
+
+    let compressed =
+        zstd::encode_all(fs::File::open(place.path().join("long.csv")).unwrap(), 1).unwrap();
+    file("long.csv.zst", &compressed);
+    let asked = [
+        "predict",
+        "o",
+        "--csv",
+        "long.csv.zst",
+        "--id",
+        "name",
+        "--probabilities",
+        "--output",
+    ];
+    run(&[&asked[..], &["out.csv.gz"]].concat());
+    run(&[&asked[..], &["out.csv.zst"]].concat());
+    let mut unpacked = String::new();
+    let gz = fs::File::open(place.path().join("out.csv.gz")).unwrap();
+    flate2::read::MultiGzDecoder::new(gz)
+        .read_to_string(&mut unpacked)
+        .unwrap();
+    assert!(unpacked == long, "gzip");
+    let zst = fs::File::open(place.path().join("out.csv.zst")).unwrap();
+    assert!(zstd::decode_all(zst).unwrap() == long.as_bytes(), "zstd");
+
+    // What fails leaves the file of before.
+    file(
+        "bad.csv",
+        format!("{}oops,1,x,no\n", table(70_000)).as_bytes(),
+    );
+    let failed = trainyard(
+        place.path(),
+        &["predict", "o", "--csv", "bad.csv", "-o", "out.csv.gz"],
+    );
+    assert_eq!(failed.status.code(), Some(2));
+    assert!(
+        text_of(&failed.stderr).contains("bad.csv:70002: column \"a\""),
+        "{}",
+        text_of(&failed.stderr)
+    );
+    let left: Vec<_> = fs::read_dir(place.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        left.iter()
+            .all(|name| !name.to_string_lossy().contains(".part")),
+        "{left:?}"
+    );
+    let gz = fs::File::open(place.path().join("out.csv.gz")).unwrap();
+    let mut kept = String::new();
+    flate2::read::MultiGzDecoder::new(gz)
+        .read_to_string(&mut kept)
+        .unwrap();
+    assert!(kept == unpacked, "the file of before");
+    let (json, _) = run(&[
+        "predict",
+        "o",
+        "--csv",
+        "short.csv",
+        "--id",
+        "name",
+        "--json",
+        "--limit",
+        "1",
+    ]);
+    let first: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!(first["ids"]["name"], "r0");
+    assert!(first["probabilities"]["yes"].as_f64().is_some());
 }

@@ -148,6 +148,117 @@ impl BlockResult {
         })
     }
 
+    /// The result of no rows.
+    pub fn empty(task: TaskKind) -> Self {
+        let detail = match task {
+            TaskKind::Binary => Detail::Binary {
+                scores: Vec::new(),
+                labels: Vec::new(),
+            },
+            TaskKind::Multiclass { classes } => {
+                let none = vec![0; classes as usize];
+                Detail::Multiclass {
+                    labelled: none.clone(),
+                    predicted: none.clone(),
+                    correct: none,
+                }
+            }
+            TaskKind::Regression => Detail::Regression {
+                mean: 0.0,
+                deviation: 0.0,
+                squared: 0.0,
+                absolute: 0.0,
+                relative: 0.0,
+            },
+        };
+        BlockResult {
+            rows: 0,
+            loss_sum: 0.0,
+            detail,
+        }
+    }
+
+    /// Adds the result of the block that follows. What begins with no rows has the metrics of all blocks, to the bit. A result
+    /// of another kind of task is left out.
+    ///
+    /// The labels' variance is merged as in Chan, Golub and LeVeque, *Updating formulae and a pairwise algorithm for
+    /// computing sample variances* (1979): no large sums of squares are subtracted.
+    pub fn merge(&mut self, later: BlockResult) {
+        let (rows, more) = (self.rows as f64, later.rows as f64);
+        match (&mut self.detail, later.detail) {
+            (
+                Detail::Binary { scores, labels },
+                Detail::Binary {
+                    scores: more_scores,
+                    labels: more_labels,
+                },
+            ) => {
+                scores.extend(more_scores);
+                labels.extend(more_labels);
+            }
+            (
+                Detail::Multiclass {
+                    labelled,
+                    predicted,
+                    correct,
+                },
+                Detail::Multiclass {
+                    labelled: more_labelled,
+                    predicted: more_predicted,
+                    correct: more_correct,
+                },
+            ) => {
+                let add = |counts: &mut Vec<u64>, more: Vec<u64>| {
+                    for (count, more) in counts.iter_mut().zip(more) {
+                        *count = count.saturating_add(more);
+                    }
+                };
+                add(labelled, more_labelled);
+                add(predicted, more_predicted);
+                add(correct, more_correct);
+            }
+            (
+                Detail::Scores { labels, logits },
+                Detail::Scores {
+                    labels: more_labels,
+                    logits: more_logits,
+                },
+            ) => {
+                labels.extend(more_labels);
+                logits.extend(more_logits);
+            }
+            (
+                Detail::Regression {
+                    mean,
+                    deviation,
+                    squared,
+                    absolute,
+                    relative,
+                },
+                Detail::Regression {
+                    mean: more_mean,
+                    deviation: more_deviation,
+                    squared: more_squared,
+                    absolute: more_absolute,
+                    relative: more_relative,
+                },
+            ) => {
+                *squared += more_squared;
+                *absolute += more_absolute;
+                *relative += more_relative;
+                let both = rows + more;
+                if both > 0.0 {
+                    let delta = more_mean - *mean;
+                    *mean += delta * more / both;
+                    *deviation += more_deviation + delta * delta * rows * more / both;
+                }
+            }
+            _ => return,
+        }
+        self.rows = self.rows.saturating_add(later.rows);
+        self.loss_sum += later.loss_sum;
+    }
+
     /// Whether the result is one of this task, and consistent in itself. A result that came from
     /// elsewhere may not be.
     pub fn fits(&self, task: TaskKind) -> bool {

@@ -136,39 +136,26 @@ pub fn multiclass(blocks: &[&BlockResult], classes: u32) -> Metrics {
     }
 }
 
-/// RMSE, MAE, MAPE and R2. The labels' variance is merged as in
-/// Chan, Golub and LeVeque, *Updating formulae and a pairwise algorithm for computing sample
-/// variances* (1979): no large sums of squares are subtracted.
+/// RMSE, MAE, MAPE and R2.
 pub fn regression(blocks: &[&BlockResult]) -> Metrics {
-    let (mut rows, mut mean, mut deviation) = (0.0, 0.0, 0.0);
-    let (mut squares, mut absolutes, mut shares) = (0.0, 0.0, 0.0);
-    for block in blocks {
-        if let Detail::Regression {
-            mean: block_mean,
-            deviation: block_deviation,
-            squared,
-            absolute,
-            relative,
-        } = block.detail
-        {
-            squares += squared;
-            absolutes += absolute;
-            shares += relative;
-            let count = block.rows as f64;
-            let both = rows + count;
-            if both > 0.0 {
-                let delta = block_mean - mean;
-                mean += delta * count / both;
-                deviation += block_deviation + delta * delta * rows * count / both;
-                rows = both;
-            }
-        }
-    }
+    let mut all = BlockResult::empty(TaskKind::Regression);
+    blocks.iter().for_each(|block| all.merge((*block).clone()));
+    let Detail::Regression {
+        deviation,
+        squared,
+        absolute,
+        relative,
+        ..
+    } = all.detail
+    else {
+        return Metrics::default();
+    };
+    let rows = all.rows as f64;
     Metrics {
-        rmse: Some(libm::sqrt(squares / rows)),
-        mae: Some(absolutes / rows),
-        mape: Some(shares / rows),
-        r2: (deviation > 0.0).then(|| 1.0 - squares / rows * rows / deviation),
+        rmse: Some(libm::sqrt(squared / rows)),
+        mae: Some(absolute / rows),
+        mape: Some(relative / rows),
+        r2: (deviation > 0.0).then(|| 1.0 - squared / rows * rows / deviation),
         ..Metrics::default()
     }
 }

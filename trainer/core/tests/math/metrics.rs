@@ -206,6 +206,31 @@ fn results_that_do_not_fit_are_left_out() {
     assert!(!good.fits(TaskKind::Binary) && !good.fits(TaskKind::Multiclass { classes: 4 }));
 }
 
+/// Blocks that were merged one after the other have the metrics of all, to the bit; what does not fit is left out.
+#[test]
+fn merged_blocks_have_the_metrics_of_all() {
+    for (task, name) in [
+        (TaskKind::Binary, "binary"),
+        (MULTICLASS, "multiclass"),
+        (TaskKind::Regression, "regression"),
+    ] {
+        let fixture = fixture(name);
+        let (outputs, labels) = (floats(&fixture["outputs"]), floats(&fixture["labels"]));
+        let blocks = evaluate(task, &outputs, &labels, 7);
+        let mut all = BlockResult::empty(task);
+        assert!(all.fits(task), "{name}");
+        blocks.iter().for_each(|block| all.merge(block.clone()));
+        assert!(all.fits(task) && all.rows == labels.len() as u64, "{name}");
+        let other = if name == "binary" {
+            TaskKind::Regression
+        } else {
+            TaskKind::Binary
+        };
+        all.merge(BlockResult::from_outputs(other, &[1.0], &[1.0]).unwrap());
+        assert_eq!(summarize(task, &[all]), summarize(task, &blocks), "{name}");
+    }
+}
+
 #[test]
 fn better_knows_the_direction() {
     let (loss, rmse, auc) = (Metric::Loss, Metric::Rmse, Metric::Auc);

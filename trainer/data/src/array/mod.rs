@@ -87,16 +87,134 @@ pub(crate) struct Array {
     pub dtype: Dtype,
     big_endian: bool,
     pub shape: Vec<usize>,
+    /// The place of its first row in the file.
+    first: u64,
     bytes: Vec<u8>,
+}
+
+/// Rows of an array, part by part.
+pub(crate) struct ArrayRows<'a> {
+    /// What is still to be read; none where all was read at once.
+    source: Option<Box<dyn Read + 'a>>,
+    header: Header,
+    /// What was read at once.
+    whole: Option<Array>,
+    /// Rows handed out.
+    rows: u64,
+}
+
+impl<'a> ArrayRows<'a> {
+    /// Reads the header; of an array in which the first axis varies fastest, all.
+    pub(crate) fn new(source: Box<dyn Read + 'a>, limits: &Limits) -> Result<Self, DataError> {
+        let (header, source) = Array::open(source, None)?;
+        let (source, whole) = match header.fortran {
+            true => (None, Some(Array::payload(source, header.clone(), limits)?)),
+            false => {
+                header.bytes(limits)?;
+                header.check_rows()?;
+                (Some(source), None)
+            }
+        };
+        Ok(Self {
+            source,
+            header,
+            whole,
+            rows: 0,
+        })
+    }
+
+    /// The next rows, at most `most`; none at the end.
+    pub(crate) fn next(
+        &mut self,
+        most: usize,
+        limits: &Limits,
+    ) -> Result<Option<Array>, DataError> {
+        let all = self.header.shape.first().copied().unwrap_or(0);
+        let rows = (all - self.rows).min(most as u64);
+        if rows == 0 {
+            return Ok(None);
+        }
+        let first = self.rows;
+        self.rows += rows;
+        let mut header = self.header.clone();
+        header.shape[0] = rows;
+        let part = match (&self.whole, &mut self.source) {
+            (Some(whole), _) => whole.rows_at(first as usize, rows as usize),
+            (None, Some(source)) => {
+                let expected = header.bytes(limits)?;
+                let mut bytes = Vec::new();
+                let read = source.by_ref().take(expected).read_to_end(&mut bytes);
+                read.map_err(|e| cannot("read", &e))?;
+                if (bytes.len() as u64) < expected {
+                    let before = self.header.bytes(limits)? / all * first;
+                    return Err(self.header.cut_short(limits, before + bytes.len() as u64));
+                }
+                if self.rows == all && source.read(&mut [0]).map_err(|e| cannot("read", &e))? > 0 {
+                    return Err(self.header.too_long(limits));
+                }
+                Array::new(&header, bytes)
+            }
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Array { first, ..part }))
+    }
+}
+
+impl Header {
+    /// Bytes of the elements that it announces.
+    fn bytes(&self, limits: &Limits) -> Result<u64, DataError> {
+        let elements = self.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
+        let bytes = elements
+            .filter(|&n| n <= limits.values)
+            .and_then(|n| n.checked_mul(self.dtype.size() as u64))
+            .filter(|&n| n <= limits.file_bytes && usize::try_from(n).is_ok());
+        bytes.ok_or_else(|| {
+            let problem = format!(
+                "the header's shape {:?} is larger than the limit",
+                self.shape
+            );
+            DataError::limit(problem, "split the array, or mend the header")
+        })
+    }
+
+    fn check_rows(&self) -> Result<(), DataError> {
+        if self.shape.contains(&0) || self.shape.is_empty() {
+            let problem = format!("the array of shape {:?} holds no rows", self.shape);
+            let remedy = "the first axis must count rows, at least one";
+            return Err(DataError::data(problem, remedy));
+        }
+        Ok(())
+    }
+
+    fn cut_short(&self, limits: &Limits, found: u64) -> DataError {
+        let expected = self.bytes(limits).unwrap_or_default();
+        let problem = format!("the header announces {expected} bytes of data, found {found}");
+        DataError::data(problem, "the file is cut short; write it again")
+    }
+
+    fn too_long(&self, limits: &Limits) -> DataError {
+        let expected = self.bytes(limits).unwrap_or_default();
+        let problem = format!("the header announces {expected} bytes of data, found more");
+        DataError::data(problem, "keep one array a file; write it again")
+    }
 }
 
 impl Array {
     /// Reads a whole file. `format` is what it must be; `None` lets its first bytes tell.
     pub(crate) fn read<'a>(
-        mut source: Box<dyn Read + 'a>,
+        source: Box<dyn Read + 'a>,
         format: Option<Format>,
         limits: &Limits,
     ) -> Result<Self, DataError> {
+        let (header, source) = Self::open(source, format)?;
+        Self::payload(source, header, limits)
+    }
+
+    /// Reads the header of a file.
+    fn open<'a>(
+        mut source: Box<dyn Read + 'a>,
+        format: Option<Format>,
+    ) -> Result<(Header, Box<dyn Read + 'a>), DataError> {
         let mut magic = [0u8; 4];
         fill(&mut source, &mut magic)?;
         let found = match magic {
@@ -117,7 +235,7 @@ impl Array {
                 return Err(DataError::data(problem, "name a file of that format"));
             }
         };
-        Self::payload(source, header, limits)
+        Ok((header, source))
     }
 
     /// Reads what the header announces. Memory grows with the bytes that arrive, not with what
@@ -127,28 +245,10 @@ impl Array {
         header: Header,
         limits: &Limits,
     ) -> Result<Self, DataError> {
-        let Header {
-            dtype,
-            big_endian,
-            fortran,
-            shape,
-        } = header;
-        let size = dtype.size() as u64;
-        let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
-        let bytes = elements
-            .filter(|&n| n <= limits.values)
-            .and_then(|n| n.checked_mul(size))
-            .filter(|&n| n <= limits.file_bytes && usize::try_from(n).is_ok());
-        let Some(expected) = bytes else {
-            let problem = format!("the header's shape {shape:?} is larger than the limit");
-            return Err(DataError::limit(
-                problem,
-                "split the array, or mend the header",
-            ));
-        };
+        let expected = header.bytes(limits)?;
         // As read, beside it while it is reordered, and beside it encoded.
-        let encoded = elements.unwrap_or_default().saturating_mul(ENCODED);
-        let beside = if fortran {
+        let encoded = (expected / header.dtype.size() as u64).saturating_mul(ENCODED);
+        let beside = if header.fortran {
             expected.max(encoded)
         } else {
             encoded
@@ -164,38 +264,40 @@ impl Array {
         })?;
         let found = bytes.len() as u64;
         if found < expected {
-            let problem = format!("the header announces {expected} bytes of data, found {found}");
-            return Err(DataError::data(
-                problem,
-                "the file is cut short; write it again",
-            ));
+            return Err(header.cut_short(limits, found));
         }
         if found > expected {
-            let problem = format!("the header announces {expected} bytes of data, found more");
-            return Err(DataError::data(
-                problem,
-                "keep one array a file; write it again",
-            ));
+            return Err(header.too_long(limits));
         }
-        // Fits: the product was checked, and an axis of length zero leaves no elements to index.
-        let shape: Vec<usize> = shape.iter().map(|&d| d as usize).collect();
-        let mut array = Self {
-            dtype,
-            big_endian,
-            shape,
-            bytes,
-        };
-        if array.shape.contains(&0) || array.shape.is_empty() {
-            let problem = format!("the array of shape {:?} holds no rows", array.shape);
-            return Err(DataError::data(
-                problem,
-                "the first axis must count rows, at least one",
-            ));
-        }
-        if fortran {
+        header.check_rows()?;
+        let mut array = Self::new(&header, bytes);
+        if header.fortran {
             array.reorder();
         }
         Ok(array)
+    }
+
+    /// The elements that a header announces. Their number was checked, so that each axis fits.
+    fn new(header: &Header, bytes: Vec<u8>) -> Self {
+        Self {
+            dtype: header.dtype,
+            big_endian: header.big_endian,
+            shape: header.shape.iter().map(|&d| d as usize).collect(),
+            first: 0,
+            bytes,
+        }
+    }
+
+    /// Some of the rows.
+    fn rows_at(&self, first: usize, rows: usize) -> Self {
+        let size = self.width() * self.dtype.size();
+        let mut shape = self.shape.clone();
+        shape[0] = rows;
+        Self {
+            shape,
+            bytes: self.bytes[first * size..(first + rows) * size].to_vec(),
+            ..*self
+        }
     }
 
     /// Bytes that it holds as read.
@@ -285,6 +387,7 @@ impl Array {
             let checks = values.iter().map(|&value| number::check(value)).enumerate();
             if let Some((at, problem)) = checks.filter_map(|(i, c)| Some((i, c.err()?))).next() {
                 let value = values[at];
+                let row = self.first + row as u64;
                 let problem =
                     format!("{problem}, found {value} at row {row} (from 0), element {at}");
                 return Err(DataError::data(problem, "mend or remove the row"));

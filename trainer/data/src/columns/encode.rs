@@ -1,5 +1,7 @@
 //! Encoding rows with fitted columns.
 
+use std::collections::BTreeMap;
+
 use trainyard_core::schema::{Column, ColumnKind, ColumnsInput};
 
 use super::values::{NO_CATEGORY, RawValues};
@@ -13,14 +15,13 @@ use crate::table::allocate;
 use crate::warnings::{columns, plural};
 
 impl Frame {
-    /// Encodes `rows`, one after the other; with a sentence if there are categories that the fit does not
-    /// know.
+    /// Encodes `rows`, one after the other; with the categories that the fit does not know.
     pub(crate) fn encode(
         &self,
         input: &ColumnsInput,
         rows: &[u32],
         limits: &Limits,
-    ) -> Result<(Vec<f32>, Option<String>), DataError> {
+    ) -> Result<(Vec<f32>, Unknown), DataError> {
         let width = input.width();
         if width > limits.columns {
             return Err(DataError::limit(
@@ -33,26 +34,28 @@ impl Frame {
         }
         let mut out = allocate(rows.len(), width, limits)?;
         let mut offset = 0;
-        let mut unknowns = Vec::new();
-        for (raw, fitted) in self.columns.iter().zip(&input.columns) {
+        let mut unknown = Unknown::default();
+        for (place, (raw, fitted)) in self.columns.iter().zip(&input.columns).enumerate() {
             let own = offset..offset + fitted.width();
             offset = own.end;
             let cells = out.chunks_exact_mut(width);
             let cells = cells
                 .zip(rows)
                 .map(|(row, &index)| (&mut row[own.clone()], index));
-            unknowns.extend(self.encode_column(raw, fitted, cells)?);
+            if let Some(found) = self.encode_column(raw, fitted, cells)? {
+                unknown.0.insert(place, found);
+            }
         }
-        Ok((out, self.told(&unknowns)))
+        Ok((out, unknown))
     }
 
     /// Encodes a column into its cells of each row, which are zeros. Returns the categories that the fit does not know.
-    fn encode_column<'a, 'b>(
+    fn encode_column<'b>(
         &self,
-        raw: &'a RawColumn,
+        raw: &RawColumn,
         fitted: &Column,
         cells: impl Iterator<Item = (&'b mut [f32], u32)>,
-    ) -> Result<Option<Unknown<'a>>, DataError> {
+    ) -> Result<Option<UnknownCategories>, DataError> {
         let number = |row: u32, fill: f64| match &raw.values {
             RawValues::Numbers(values) => {
                 let value = values[row as usize];
@@ -112,12 +115,8 @@ impl Frame {
                 let known: Vec<Option<usize>> =
                     names.names().iter().map(|name| index.find(name)).collect();
                 let fill = fill.as_ref().and_then(|fill| index.find(fill));
-                let mut unknown = Unknown {
-                    column: raw.name(),
-                    names: names.names(),
-                    values: 0,
-                    first: None,
-                };
+                let mut values = 0;
+                let mut first = None;
                 for (cells, row) in cells {
                     let code = codes[row as usize];
                     let category = match code {
@@ -125,7 +124,8 @@ impl Frame {
                         code => {
                             let category = known[code as usize];
                             if category.is_none() {
-                                unknown.add(row, code);
+                                values += 1;
+                                first.get_or_insert((row, code));
                             }
                             category
                         }
@@ -134,7 +134,12 @@ impl Frame {
                         cells[category] = 1.0;
                     }
                 }
-                return Ok(Some(unknown));
+                return Ok(first.map(|(row, code)| UnknownCategories {
+                    column: raw.name().to_owned(),
+                    values,
+                    line: self.lines[row as usize],
+                    category: names.names()[code as usize].clone(),
+                }));
             }
             _ => return Err(DataError::options("the columns do not fit the schema", "")),
         }
@@ -157,43 +162,45 @@ impl Frame {
     }
 }
 
+/// Categories that the fit does not know, by the place of their column.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unknown(BTreeMap<usize, UnknownCategories>);
+
 /// Categories of a column that the fit does not know.
-struct Unknown<'a> {
-    column: &'a str,
-    /// Of all categories, by code.
-    names: &'a [String],
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct UnknownCategories {
+    column: String,
     values: usize,
-    /// The first such row, and the code of its category.
-    first: Option<(u32, u32)>,
+    /// The line of the first of them, and what stands there.
+    line: u64,
+    category: String,
 }
 
-impl Unknown<'_> {
-    fn add(&mut self, row: u32, code: u32) {
-        self.values += 1;
-        self.first.get_or_insert((row, code));
+impl Unknown {
+    /// Adds those of further rows of the same file.
+    pub(crate) fn add(&mut self, further: Unknown) {
+        for (place, found) in further.0 {
+            match self.0.get_mut(&place) {
+                Some(known) => known.values += found.values,
+                None => drop(self.0.insert(place, found)),
+            }
+        }
     }
-}
 
-impl Frame {
-    /// One sentence about unknown categories, however many columns have some.
-    fn told(&self, unknowns: &[Unknown<'_>]) -> Option<String> {
-        let found: Vec<&Unknown<'_>> = unknowns.iter().filter(|u| u.values > 0).collect();
-        let first = found.first()?;
-        let (row, code) = first.first?;
-        let (line, name) = (
-            self.lines.get(row as usize)?,
-            first.names.get(code as usize)?,
-        );
-        let names: Vec<&str> = found.iter().map(|unknown| unknown.column).collect();
-        let values: usize = found.iter().map(|unknown| unknown.values).sum();
+    /// One sentence, however many columns have some.
+    pub(crate) fn told(&self) -> Option<String> {
+        let first = self.0.values().next()?;
+        let names: Vec<&str> = self.0.values().map(|found| &*found.column).collect();
+        let values: usize = self.0.values().map(|found| found.values).sum();
         let verbs = ["is a category", "are categories"];
         let (values, are) = plural(values, "value", "values", verbs);
         Some(format!(
-            "{values} of {} {are} that the model does not know, the first {} in {} on line {line}; all such are \
-             encoded as zeros",
+            "{values} of {} {are} that the model does not know, the first {} in {} on line {}; all such are encoded \
+             as zeros",
             columns(&names),
-            quoted(name),
-            columns(&[first.column]),
+            quoted(&first.category),
+            columns(&[&first.column]),
+            first.line,
         ))
     }
 }

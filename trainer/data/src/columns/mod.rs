@@ -6,6 +6,7 @@ mod values;
 use std::io::Read;
 use std::sync::Arc;
 
+pub(crate) use encode::Unknown;
 pub(crate) use plan::{InferredTypes, LabelColumn, Plan, PlannedColumn};
 pub(crate) use values::{ColumnType, NO_CATEGORY, RawValues, pairs_of};
 
@@ -94,6 +95,8 @@ pub(crate) struct Frame {
     pub weights: Option<Vec<f64>>,
     /// The column that the split goes by.
     pub split: Option<RawColumn>,
+    /// The texts of each row in the columns that are kept, row after row.
+    pub ids: Vec<String>,
     /// Line on which each row starts.
     pub lines: Vec<u64>,
     /// Lines of the rows left out for a missing value.
@@ -129,9 +132,25 @@ impl Frame {
     ) -> Result<Self, DataError> {
         let mut records = Records::new(source, delimiter, limits)?;
         let plan = plan(records.header()).map_err(|e| e.on_line(1))?;
-        let mut frame = Self::empty(&plan);
+        let frame = Self::part(&mut records, &plan, usize::MAX, limits)?;
+        if frame.lines.is_empty() {
+            return Err(plan.no_rows(frame.dropped.len()));
+        }
+        Ok(frame)
+    }
+
+    /// Reads records until there are `most` rows; fewer, or none, at the end of the file.
+    pub(crate) fn part(
+        records: &mut Records<'_>,
+        plan: &Plan,
+        most: usize,
+        limits: &Limits,
+    ) -> Result<Self, DataError> {
+        let mut frame = Self::empty(plan);
         let row_bytes = frame.row_bytes();
-        while let Some(line) = records.next()? {
+        while frame.lines.len() < most
+            && let Some(line) = records.next()?
+        {
             let rows = frame.lines.len();
             let all = rows as u64 + frame.dropped.len() as u64 + 1;
             limits
@@ -143,22 +162,26 @@ impl Frame {
                 return Err(DataError::limit(problem, "split the file").on_line(line));
             }
             if frame
-                .push(&records, &plan, limits)
+                .push(records, plan, limits)
                 .map_err(|e| e.on_line(line))?
             {
+                frame.keep_ids(records, plan).map_err(|e| e.on_line(line))?;
                 frame.lines.push(line);
             } else {
                 frame.truncate(rows);
                 frame.dropped.push(line);
             }
         }
-        if frame.lines.is_empty() {
-            return Err(match frame.dropped.len() {
-                0 => DataError::data("the file has a header but no rows", "add rows"),
-                rows => plan.nothing_left(rows),
-            });
-        }
         Ok(frame)
+    }
+
+    fn keep_ids(&mut self, records: &Records<'_>, plan: &Plan) -> Result<(), DataError> {
+        for index in &plan.ids {
+            let text = records.field(*index)?;
+            self.names += (text.len() + size_of::<String>()) as u64;
+            self.ids.push(text.to_owned());
+        }
+        Ok(())
     }
 
     fn empty(plan: &Plan) -> Self {
@@ -171,6 +194,7 @@ impl Frame {
             split: plan.split.as_ref().map(raw),
             labels: plan.label.as_ref().map(|_| RawLabels::new(plan.task)),
             weights: plan.weight.as_ref().map(|_| Vec::new()),
+            ids: Vec::new(),
             lines: Vec::new(),
             dropped: Vec::new(),
             warnings: plan.warnings.clone(),

@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub weight: Option<(usize, String)>,
     /// The column that the split goes by, whether it is an input or not.
     pub split: Option<PlannedColumn>,
+    /// Positions of columns whose texts are kept.
+    pub ids: Vec<usize>,
     /// Whether the rows are to be predicted: they may lack the label, and no manifest can be changed.
     pub predicts: bool,
     pub reading: Reading,
@@ -109,6 +111,7 @@ impl Plan {
             label: Some((label, options.label.clone())),
             weight,
             split,
+            ids: Vec::new(),
             predicts: false,
             reading: said.reading,
             task,
@@ -169,6 +172,7 @@ impl Plan {
             label,
             weight: weight_column(header, weight)?,
             split: None,
+            ids: Vec::new(),
             predicts: matches!(rule, LabelColumn::Optional),
             reading: input.into(),
             task,
@@ -178,6 +182,21 @@ impl Plan {
 }
 
 impl Plan {
+    /// The same, with the texts of the columns named, which may be inputs or not. `field` names them in errors.
+    pub(crate) fn with_ids(
+        self,
+        header: &[String],
+        names: &[String],
+        field: &str,
+    ) -> Result<Self, DataError> {
+        let header = &*named(header, self.reading.unnamed)?;
+        let ids = names.iter().map(|name| find(header, name, field));
+        Ok(Self {
+            ids: ids.collect::<Result<_, _>>()?,
+            ..self
+        })
+    }
+
     /// The field `text` stands for no value, and that is an error.
     pub(crate) fn missing_value(&self, text: &str) -> DataError {
         let problem = match text {
@@ -193,8 +212,11 @@ impl Plan {
         DataError::data(problem, remedy)
     }
 
-    /// Every one of `rows` rows was left out.
-    pub(crate) fn nothing_left(&self, rows: usize) -> DataError {
+    /// There is no row, or every one of the `rows` that there are was left out.
+    pub(crate) fn no_rows(&self, rows: usize) -> DataError {
+        if rows == 0 {
+            return DataError::data("the file has a header but no rows", "add rows");
+        }
         let remedy = match self.predicts {
             true => "fill them in; the model was trained with `missing: DropRow`",
             false => "fill them in, exclude the column, or set `missing` to Mean",

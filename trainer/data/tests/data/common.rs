@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use trainyard_data::{
-    ClassWeights, CsvOptions, DataError, Dataset, Files, HeldOut, Limits, LoadOptions,
-    Normalization, SourceSpec, SplitRule, Task, load,
+    ClassWeights, CsvOptions, DataError, Dataset, Encoded, Files, HeldOut, InputSchema, Limits,
+    LoadOptions, Normalization, Rows, SourceSpec, SplitRule, Task, load,
 };
 
 /// Files by name.
@@ -165,4 +165,38 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     out.write_all(bytes).unwrap();
     out.finish().unwrap()
+}
+
+/// All rows of a CSV file as for a prediction.
+pub fn encode_csv(
+    schema: &InputSchema,
+    name: &str,
+    text: &[u8],
+    limits: &Limits,
+) -> Result<Encoded, DataError> {
+    encode_all(Rows::csv(schema, name, text, &[], limits)?).map(|(encoded, _)| encoded)
+}
+
+/// What is told of the rows of a CSV file for a prediction.
+pub fn told_of_csv(schema: &InputSchema, text: &[u8]) -> Vec<String> {
+    let limits = Limits::default();
+    let rows = Rows::csv(schema, "p.csv", text, &[], &limits).unwrap();
+    encode_all(rows).unwrap().1
+}
+
+/// All rows of an array as for a prediction.
+pub fn encode_array(
+    schema: &InputSchema,
+    name: &str,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Encoded, DataError> {
+    encode_all(Rows::array(schema, name, bytes, limits)?).map(|(encoded, _)| encoded)
+}
+
+/// All rows that are left, and what is told of them.
+pub fn encode_all(mut rows: Rows<'_>) -> Result<(Encoded, Vec<String>), DataError> {
+    let all = rows.next(usize::MAX)?.expect("rows");
+    assert_eq!(rows.next(usize::MAX)?, None, "nothing comes after the last");
+    Ok((all, rows.warnings()))
 }

@@ -1,12 +1,12 @@
 //! What is accepted, and what it becomes.
 
 use trainyard_data::{
-    CsvOptions, Dataset, HeldOut, MissingPolicy, Normalization, SourceSpec, Task, encode_csv, load,
+    CsvOptions, Dataset, HeldOut, MissingPolicy, Normalization, SourceSpec, Task, load,
 };
 
 use crate::common::{
-    Memory, assert_error, csv_options, edit, f32s, gzip, idx, load_csv, load_npy, npy, npy_options,
-    npy_raw, options,
+    Memory, assert_error, csv_options, edit, encode_csv, f32s, gzip, idx, load_csv, load_npy, npy,
+    npy_options, npy_raw, options,
 };
 
 #[test]

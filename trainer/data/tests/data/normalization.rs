@@ -4,10 +4,12 @@ use trainyard_core::facts::DataFacts;
 use trainyard_core::sampling::{self, Shares, SplitBy};
 use trainyard_data::{
     ColumnKind, HeldOut, InputKind, InputSchema, Limits, Normalization, SourceSpec, Task,
-    encode_array, encode_csv, encode_labels, load,
+    encode_labels, load,
 };
 
-use crate::common::{Memory, csv_options, edit, load_csv, load_npy, npy, npy_options};
+use crate::common::{
+    Memory, csv_options, edit, encode_array, encode_csv, load_csv, load_npy, npy, npy_options,
+};
 
 /// Mean and population standard deviation by the textbook.
 fn reference(values: &[f64]) -> (f64, f64) {

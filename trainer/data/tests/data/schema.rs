@@ -1,12 +1,17 @@
 //! The schema as a document, and encoding for prediction.
 
+use std::io::Read;
+
 use serde_json::{Value, json};
 use trainyard_data::{
-    ColumnOptions, ColumnType, InputSchema, Limits, LoadOptions, MissingPolicy, Normalization,
-    Task, encode_array, encode_csv, encode_labels,
+    ArrayInput, ColumnOptions, ColumnType, DataError, Encoded, InputKind, InputSchema, Limits,
+    LoadOptions, MissingPolicy, Normalization, Rows, Task, encode_labels,
 };
 
-use crate::common::{assert_error, csv_options, edit, load_csv, load_npy, npy, npy_options};
+use crate::common::{
+    assert_error, csv_options, edit, encode_all, encode_array, encode_csv, load_csv, load_npy, npy,
+    npy_options, told_of_csv,
+};
 
 fn schema() -> InputSchema {
     let mut options = csv_options(Task::Binary);
@@ -103,7 +108,8 @@ fn prediction_finds_columns_by_name_and_labels_if_there() {
     assert_eq!((encoded.table.rows, encoded.table.width), (2, 3));
     assert!(encoded.table.labels.is_empty());
     assert_eq!(encoded.lines, [2, 4]);
-    assert_eq!(encoded.warnings.len(), 1);
+    let told = told_of_csv(&schema, b"c,id,a\nv,7,5\n\nw,8,2\n");
+    assert_eq!(told.len(), 1);
     let encoded = encode_csv(&schema, "p.csv", &b"c,y,a\nv,M,5\nu,B,0\n"[..], &limits).unwrap();
     assert_eq!(encoded.table.labels, [1.0, 0.0]);
 }
@@ -131,11 +137,7 @@ fn t15_bad_prediction_inputs_are_refused() {
         ("empty", b"", &["p.csv:", "empty"]),
     ];
     for (case, text, fragments) in cases {
-        assert_error(
-            case,
-            encode_csv(&schema, "p.csv", *text, &limits),
-            fragments,
-        );
+        assert_error(case, encode_csv(&schema, "p.csv", text, &limits), fragments);
     }
     let array = encode_array(&schema, "x.npy", &b""[..], &limits);
     assert_error("array", array, &["x.npy:", "named columns", "CSV"]);
@@ -284,4 +286,163 @@ fn t25_a_given_schema_is_not_fitted_again() {
     );
     let arrays = |options: &mut LoadOptions| options.train = npy_options(Task::Binary).train;
     refused(&arrays, text, &["the initial model reads named columns"]);
+}
+
+/// Part by part the rows are those of the whole file, and so is what is told of them.
+#[test]
+fn c30_a_file_is_encoded_part_by_part() {
+    let schema = schema();
+    let limits = Limits::default();
+    let text: String = (0..25)
+        .map(|i| {
+            format!(
+                "{},x{i},{i},{}\n",
+                ["v", "u", "other"][i % 3],
+                ["M", "B", ""][i % 3]
+            )
+        })
+        .collect();
+    let text = format!("c,id,a,y\n{text}");
+    let ids = ["id".to_owned(), "a".to_owned()];
+    let rows = || Rows::csv(&schema, "p.csv", text.as_bytes(), &ids, &limits).unwrap();
+    let (whole, told) = encode_all(rows()).unwrap();
+    assert_eq!(whole.ids_of(7, 2), ["x7", "7"]);
+    assert!(
+        told[0].contains("8 values") && told[0].contains("on line 4"),
+        "{told:?}"
+    );
+    for most in [1, 7, 25] {
+        let mut rows = rows();
+        let mut parts = Encoded::default();
+        while let Some(part) = rows.next(most).unwrap() {
+            assert!(part.table.rows <= most);
+            parts.table.rows += part.table.rows;
+            parts.table.width = part.table.width;
+            parts.table.features.extend(part.table.features);
+            parts.ids.extend(part.ids);
+            parts.lines.extend(part.lines);
+            // Compared by their bits: a row without a label has NaN.
+            parts
+                .table
+                .labels
+                .extend(part.table.labels.iter().map(|label| label.to_bits() as f32));
+        }
+        let mut expected = whole.clone();
+        expected.table.labels = whole
+            .table
+            .labels
+            .iter()
+            .map(|label| label.to_bits() as f32)
+            .collect();
+        assert_eq!((parts, rows.warnings()), (expected, told.clone()), "{most}");
+    }
+    let unknown = Rows::csv(
+        &schema,
+        "p.csv",
+        text.as_bytes(),
+        &["nobody".to_owned()],
+        &limits,
+    );
+    assert_error(
+        "id",
+        unknown.map(|_| ()),
+        &["p.csv:1:", "\"nobody\"", "`--id` names it"],
+    );
+}
+
+/// An array too, in either order; errors name the row of the file.
+#[test]
+fn c30_an_array_is_encoded_part_by_part() {
+    let schema = InputSchema {
+        input: InputKind::Array(ArrayInput {
+            shape: vec![2],
+            dtype: "f4".into(),
+            mean: vec![0.0; 2],
+            std: vec![1.0; 2],
+        }),
+        ..schema()
+    };
+    let limits = Limits::default();
+    let npy = |fortran: bool, rows: usize, values: &[f32]| {
+        let order = if fortran { "True" } else { "False" };
+        let head = format!("{{'descr': '<f4', 'fortran_order': {order}, 'shape': ({rows}, 2), }}");
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((head.len() as u16).to_le_bytes());
+        bytes.extend(head.bytes());
+        bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        bytes
+    };
+    let values: Vec<f32> = (0..10u8).map(f32::from).collect();
+    let parts = |bytes: &[u8], most: usize| -> Result<Vec<Vec<f32>>, DataError> {
+        let mut rows = Rows::array(&schema, "x.npy", bytes, &limits)?;
+        let mut parts = Vec::new();
+        while let Some(part) = rows.next(most)? {
+            parts.push(part.table.features);
+        }
+        Ok(parts)
+    };
+    assert_eq!(
+        parts(&npy(false, 5, &values), 2).unwrap(),
+        [
+            vec![0.0, 1.0, 2.0, 3.0],
+            vec![4.0, 5.0, 6.0, 7.0],
+            vec![8.0, 9.0]
+        ]
+    );
+    assert_eq!(
+        parts(&npy(true, 5, &values), 3).unwrap(),
+        [vec![0.0, 5.0, 1.0, 6.0, 2.0, 7.0], vec![3.0, 8.0, 4.0, 9.0]]
+    );
+    let mut bad = values.clone();
+    bad[7] = f32::NAN;
+    assert_error(
+        "NaN",
+        parts(&npy(false, 5, &bad), 2),
+        &["x.npy:", "at row 3 (from 0), element 1"],
+    );
+    assert_error(
+        "NaN",
+        parts(&npy(true, 5, &bad), 2),
+        &["x.npy:", "at row 2 (from 0), element 1"],
+    );
+    for most in [1, 2, 100] {
+        assert_error(
+            "cut",
+            parts(&npy(false, 5, &values[..9]), most),
+            &["announces 40 bytes of data, found 36"],
+        );
+        assert_error(
+            "long",
+            parts(&npy(false, 4, &values), most),
+            &["announces 32 bytes of data, found more"],
+        );
+    }
+    assert_error("none", parts(&npy(false, 0, &[]), 2), &["holds no rows"]);
+}
+
+/// A file may be compressed with gzip or zstd; its first bytes tell.
+#[test]
+fn c31_compressed_files_are_read() {
+    let text = b"a,y\n1,0\n3,1\n";
+    let plain = load_csv(&text[..], &csv_options(Task::Binary)).unwrap();
+    let zstd = zstd::encode_all(&text[..], 3).unwrap();
+    assert_eq!(
+        load_csv(zstd.clone(), &csv_options(Task::Binary)).unwrap(),
+        plain
+    );
+    // Frames one after the other are one file, as `zstd` and `cat` make them.
+    let two = [
+        zstd::encode_all(&text[..6], 1).unwrap(),
+        zstd::encode_all(&text[6..], 1).unwrap(),
+    ]
+    .concat();
+    assert_eq!(load_csv(two, &csv_options(Task::Binary)).unwrap(), plain);
+    let cut = load_csv(zstd[..zstd.len() - 3].to_vec(), &csv_options(Task::Binary));
+    assert_error("cut", cut, &["a.csv"]);
+    let bomb = zstd::encode_all(std::io::repeat(b'1').take(100 << 20), 3).unwrap();
+    assert_error(
+        "bomb",
+        load_csv(bomb, &csv_options(Task::Binary)),
+        &["a.csv"],
+    );
 }

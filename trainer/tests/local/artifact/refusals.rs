@@ -196,7 +196,7 @@ fn paths_that_hold_nothing_are_refused() {
         &trainyard(&[&"export", &folder.path(), &"--out", &out]),
         &["holds no checkpoints"],
     );
-    refused(&trainyard(&[&"inspect", &none]), &["there is no folder"]);
+    refused(&trainyard(&[&"inspect", &none]), &["there is nothing at"]);
     refused(
         &trainyard(&[&"inspect", &folder.path()]),
         &["holds no checkpoints"],

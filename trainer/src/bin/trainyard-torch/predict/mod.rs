@@ -1,0 +1,332 @@
+//! `trainyard predict`: what a model makes of a file's rows.
+//!
+//! Rows are read, computed and written part by part, so that a file may have any number of them.
+
+mod format;
+mod output;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use trainyard::commands::{PredictArgs, print};
+use trainyard::ui::format::thousands;
+use trainyard_core::control::EVALUATION_BLOCK_ROWS;
+use trainyard_core::metrics::{BlockResult, Metrics, TaskKind};
+use trainyard_core::prediction::Prediction;
+use trainyard_data::{
+    DataError, Encoded, ErrorKind as DataErrorKind, Labels, Limits, Rows, encode_labels,
+};
+use trainyard_runtime::artifact;
+use trainyard_runtime::exit::{BadInput, ExitCode};
+use trainyard_runtime::memory;
+use trainyard_runtime::output as says;
+use trainyard_runtime::storage::Location;
+use trainyard_torch::artifact::Artifact;
+use trainyard_torch::capability;
+
+use format::{Format, Row, Writer};
+
+/// Inputs of the rows that are held at once, about: 64 MiB.
+const PART: usize = 16 << 20;
+/// Blocks that are held at once, at most.
+const PART_BLOCKS: usize = 64;
+/// The most rows of a binary task that metrics are of: each holds 5 bytes, as the AUC needs all scores.
+const JUDGED: u64 = 32 << 20;
+
+/// Runs the command. May start the program again, with the kernels pinned that the job has asked for.
+///
+/// # Errors
+/// [`BadInput`] for a damaged artifact or an unsuitable file, naming the place.
+pub fn run(args: PredictArgs) -> Result<ExitCode> {
+    let place = artifact_at(&args.artifact)?;
+    pin(&place)?;
+    let files = place.fetch(&[artifact::MODEL, artifact::PARAMETERS])?;
+    let artifact = Artifact::open(files.path())?;
+    let limits = memory::limits();
+    let mut source = Source::open(&artifact, &args, &limits)?;
+    let mut told = Told::default();
+    let exit = output::write(args.output.as_deref(), |out| {
+        told = predict(&artifact, &mut source, &args, out)?;
+        Ok(())
+    })?;
+    warn(&source.rows.warnings(), &told);
+    if !args.json {
+        judge(&artifact, &told);
+    }
+    Ok(exit)
+}
+
+/// What there is to say when all rows are written.
+#[derive(Default)]
+struct Told {
+    rows: u64,
+    /// Rows left out, and the line of the first.
+    dropped: (u64, Option<u64>),
+    labelled: u64,
+    /// Rows with a label that metrics are not of.
+    unjudged: u64,
+    metrics: Option<Metrics>,
+}
+
+/// Writes what the model predicts for all rows.
+fn predict(
+    artifact: &Artifact,
+    source: &mut Source<'_>,
+    args: &PredictArgs,
+    out: &mut dyn std::io::Write,
+) -> Result<Told> {
+    let schema = &artifact.model.input_schema;
+    let kind = artifact.kind();
+    let limit = args.limit.map_or(u64::MAX, |limit| limit as u64);
+    let mut told = Told::default();
+    let mut judged = BlockResult::empty(kind);
+    let Some(first) = source.next()? else {
+        return Ok(told);
+    };
+    artifact.check_memory(first.table.rows)?;
+    let format = Format {
+        classes: &artifact.model.output.classes,
+        ids: &args.id,
+        has_lines: source.rows.have_lines(),
+        has_labels: !first.table.labels.is_empty(),
+        probabilities: args.probabilities,
+    };
+    let is_table = args.output.is_none() && print::on_terminal();
+    let mut writer = Writer::new(format, args.json, is_table, out)?;
+    let mut next = Some(first);
+    while let Some(part) = next {
+        told.dropped.0 += part.dropped.len() as u64;
+        told.dropped.1 = told.dropped.1.or(part.dropped.first().copied());
+        let first = told.rows;
+        told.rows += part.table.rows as u64;
+        for block in artifact.outputs(&part.table) {
+            let (range, outputs) = block?;
+            for (at, outputs) in range
+                .clone()
+                .zip(outputs.chunks_exact(kind.outputs().max(1)))
+            {
+                let place = first + at as u64;
+                if place < limit {
+                    writer.write(&Row {
+                        place: part.lines.get(at).copied().unwrap_or(place),
+                        ids: part.ids_of(at, args.id.len()),
+                        prediction: Prediction::of(kind, &schema.label, outputs),
+                        label: part.label(at).filter(|label| !label.is_nan()),
+                    })?;
+                }
+            }
+            if !part.table.labels.is_empty() {
+                let (outputs, labels) = with_labels(&outputs, &part.table.labels[range]);
+                told.labelled += labels.len() as u64;
+                if kind == TaskKind::Binary && told.labelled > JUDGED {
+                    told.unjudged += labels.len() as u64;
+                    continue;
+                }
+                judged.merge(artifact.score(&outputs, &labels)?);
+            }
+        }
+        if part.table.labels.is_empty() && told.rows >= limit {
+            break;
+        }
+        next = source.next()?;
+    }
+    told.metrics = (judged.rows > 0).then(|| artifact.summarize(&[judged]));
+    writer.finish(&told, schema.positive())?;
+    Ok(told)
+}
+
+/// The rows of a file, with the labels of another one.
+struct Source<'a> {
+    rows: Rows<'a>,
+    /// What stands for the file in errors.
+    name: String,
+    /// The most rows of a part.
+    part: usize,
+    labels: Option<(String, Labels)>,
+    /// Rows so far.
+    taken: usize,
+}
+
+impl<'a> Source<'a> {
+    fn open(artifact: &'a Artifact, args: &PredictArgs, limits: &'a Limits) -> Result<Self> {
+        let schema = &artifact.model.input_schema;
+        let path = args.csv.as_ref().or(args.npy.as_ref());
+        let path = path.context("give --csv or --npy")?;
+        let name = match path == Path::new("-") {
+            true => "standard input".into(),
+            false => path.display().to_string(),
+        };
+        let file = open(path)?;
+        let rows = match args.csv {
+            Some(_) => Rows::csv(schema, &name, file, &args.id, limits),
+            None => Rows::array(schema, &name, file, limits),
+        };
+        let labels = match &args.labels {
+            None => None,
+            Some(path) => {
+                let name = path.display().to_string();
+                let labels =
+                    encode_labels(schema, &name, open(path)?, limits).map_err(data_error)?;
+                Some((name, labels))
+            }
+        };
+        let width: u64 = artifact.model.input_shape.iter().product();
+        let block = EVALUATION_BLOCK_ROWS as usize;
+        let blocks = PART / (block * width.max(1) as usize);
+        Ok(Self {
+            rows: rows.map_err(data_error)?,
+            name,
+            part: block * blocks.clamp(1, PART_BLOCKS),
+            labels,
+            taken: 0,
+        })
+    }
+
+    /// The next rows; none at the end.
+    fn next(&mut self) -> Result<Option<Encoded>> {
+        let part = self.rows.next(self.part).map_err(data_error)?;
+        let Some((name, labels)) = &self.labels else {
+            return Ok(part);
+        };
+        let found = labels.encoded.len();
+        let rows = self.taken + part.as_ref().map_or(0, |part| part.table.rows);
+        if rows > found || part.is_none() && rows < found {
+            bail!(BadInput(format!(
+                "{name}: {found} labels for {} rows of {}; give one label a row",
+                match part {
+                    Some(_) => format!("{rows} or more"),
+                    None => rows.to_string(),
+                },
+                self.name
+            )));
+        }
+        let range = self.taken..rows;
+        self.taken = rows;
+        Ok(part.map(|mut part| {
+            part.table.labels = labels.encoded[range.clone()].to_vec();
+            part.targets = labels.targets.get(range).unwrap_or_default().to_vec();
+            part
+        }))
+    }
+}
+
+/// The artifact at a place, or that of the run at it.
+fn artifact_at(place: &Location) -> Result<Location> {
+    let holds = |place: &Location| -> Result<bool> {
+        let files = place.fetch(&[artifact::MODEL])?;
+        Ok(files.path().join(artifact::MODEL).exists())
+    };
+    if holds(place)? {
+        return Ok(place.clone());
+    }
+    let inner = place.artifact();
+    if holds(&inner)? {
+        if let Location::Folder(path) = &inner
+            && path.is_symlink()
+        {
+            bail!(BadInput(format!(
+                "{inner} is a symbolic link, which is not followed: give the folder that it leads to"
+            )));
+        }
+        return Ok(inner);
+    }
+    if let Location::Folder(path) = place
+        && path.join("log").is_dir()
+    {
+        bail!(BadInput(format!(
+            "{place} is a run without an artifact: go on with the run, or export a checkpoint with \
+             trainyard export {place} --out DIR"
+        )));
+    }
+    Ok(place.clone())
+}
+
+/// Pins the kernels of the job, so that a row gets the bits that training gave it.
+fn pin(place: &Location) -> Result<()> {
+    // Nothing that was fetched may be left behind by the program that is started instead.
+    let files = place.fetch(&[artifact::PROVENANCE])?;
+    let provenance = artifact::provenance(files.path()).ok();
+    drop(files);
+    capability::pin_if_supported(provenance.and_then(|p| capability::of_spec(&p.spec)))
+}
+
+/// Opens a file, or standard input for `-`.
+fn open(path: &Path) -> Result<Box<dyn Read>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(std::io::stdin()));
+    }
+    let shown = path.display();
+    let bad = |why: String| anyhow::Error::from(BadInput(format!("{shown}: {why}")));
+    // Looked at before opening: to open a named pipe waits for its writer, which is as wanted, but
+    // a folder can be opened and not read.
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(bad("there is no such file; check the path".into()));
+        }
+        Err(error) => return Err(bad(format!("it cannot be read: {error}"))),
+        Ok(meta) if meta.is_dir() => return Err(bad("it is a folder; give a file".into())),
+        Ok(_) => {}
+    }
+    let file = File::open(path).map_err(|error| bad(format!("it cannot be opened: {error}")))?;
+    Ok(Box::new(file))
+}
+
+fn data_error(error: DataError) -> anyhow::Error {
+    match error.kind {
+        DataErrorKind::Io => error.into(),
+        DataErrorKind::Data | DataErrorKind::Limit | DataErrorKind::Options => {
+            BadInput(error.to_string()).into()
+        }
+    }
+}
+
+fn warn(warnings: &[String], told: &Told) {
+    for warning in warnings {
+        says::warn(warning);
+    }
+    if let (count, Some(first)) = told.dropped {
+        let rows = match count {
+            1 => "1 row with a missing value is left out".into(),
+            count => format!("{} rows with missing values are left out", thousands(count)),
+        };
+        says::warn(format_args!(
+            "{rows}, as in training; the first is on line {first}"
+        ));
+    }
+}
+
+/// Says how good the predictions are, where there are labels.
+fn judge(artifact: &Artifact, told: &Told) {
+    let Some(metrics) = &told.metrics else { return };
+    let rows = match (told.unjudged, told.rows - told.labelled) {
+        (0, 0) => format!("{} rows", thousands(told.rows)),
+        (0, _) => format!(
+            "the {} of {} rows that have a label",
+            thousands(told.labelled),
+            thousands(told.rows)
+        ),
+        (unjudged, _) => format!(
+            "the first {} rows that have a label",
+            thousands(told.labelled - unjudged)
+        ),
+    };
+    let positive = artifact.model.input_schema.positive();
+    let of = positive.map_or(String::new(), |class| format!(" (positive class: {class})"));
+    says::say(format_args!(
+        "metrics on {rows}: {}{of}",
+        print::metrics(metrics)
+    ));
+}
+
+/// The outputs and labels of the rows that have a label.
+fn with_labels(outputs: &[f32], labels: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let width = outputs.len().checked_div(labels.len()).unwrap_or(0).max(1);
+    let rows = outputs.chunks_exact(width).zip(labels);
+    let (outputs, labels): (Vec<&[f32]>, Vec<f32>) = rows
+        .filter(|(_, label)| !label.is_nan())
+        .map(|(outputs, label)| (outputs, *label))
+        .unzip();
+    (outputs.concat(), labels)
+}
