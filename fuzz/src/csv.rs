@@ -34,7 +34,8 @@ pub fn run(input: &[u8]) -> bool {
     let encoded = rows.and_then(all);
     // Rows without a label are left out of the training, and not out of a prediction.
     let drops =
-        matches!(&options.train, SourceSpec::Csv(csv) if csv.missing == MissingPolicy::DropRow);
+        |csv: &CsvOptions| matches!(csv.missing, MissingPolicy::DropRow | MissingPolicy::Impute);
+    let drops = matches!(&options.train, SourceSpec::Csv(csv) if drops(csv));
     if !drops && options.validation == HeldOut::None {
         let encoded = encoded.expect("what can be trained on can be predicted");
         assert_eq!(bits(&encoded), bits(&data.train.features));
