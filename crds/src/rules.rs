@@ -193,6 +193,16 @@ pub(crate) fn csv() -> Vec<Rule> {
             "a column must not be both categorical and excluded",
         ),
         rule_at(
+            ".decimal",
+            "!has(self.decimal) || self.decimal != self.delimiter",
+            "decimal must differ from the delimiter",
+        ),
+        rule_at(
+            ".thousands",
+            "!has(self.thousands) || (self.thousands != self.delimiter && self.thousands != (has(self.decimal) ? self.decimal : '.'))",
+            "thousands must differ from decimal and from the delimiter",
+        ),
+        rule_at(
             ".columns",
             "!has(self.columns) || !self.columns.exists(c, c.name == self.label)",
             "columns must not name the label column",

@@ -139,6 +139,23 @@ pub struct CsvSource {
     #[serde(default = "default_delimiter")]
     #[schemars(length(min = 1, max = 1), regex(pattern = r"^[\t\x20-\x7e]$"))]
     pub delimiter: String,
+    /// Character before the decimals of a number: `.` or `,`.
+    #[serde(
+        default = "default_decimal",
+        skip_serializing_if = "is_default_decimal"
+    )]
+    #[schemars(length(min = 1, max = 1), regex(pattern = r"^[.,]$"))]
+    pub decimal: String,
+    /// Character between the thousands of a number, if there may be one: `.`, `,`, `'`, `_` or a space.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1), regex(pattern = r"^[.,'_ ]$"))]
+    pub thousands: Option<String>,
+    /// How the bytes of the file stand for letters.
+    #[serde(default, skip_serializing_if = "Encoding::is_default")]
+    pub encoding: Encoding,
+    /// Whether the first line names the columns. Without it they are `column 1`, `column 2`, ... by their positions.
+    #[serde(default = "default_header", skip_serializing_if = "is_default_header")]
+    pub header: bool,
     /// Name of the column with what each row counts in training, a number of 0 or more. It is no input of the model, and metrics count all rows alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
@@ -170,6 +187,16 @@ pub struct CsvSource {
 }
 
 impl CsvSource {
+    /// The character before decimals as a byte; a point for a value that the schema would refuse.
+    pub fn decimal_byte(&self) -> u8 {
+        self.decimal.bytes().next().unwrap_or(b'.')
+    }
+
+    /// The character between thousands as a byte.
+    pub fn thousands_byte(&self) -> Option<u8> {
+        self.thousands.as_ref()?.bytes().next()
+    }
+
     /// The delimiter as a byte; a comma for a value that the schema would refuse.
     pub fn delimiter_byte(&self) -> u8 {
         self.delimiter.bytes().next().unwrap_or(b',')
@@ -178,7 +205,11 @@ impl CsvSource {
     /// The first set of the defaults that determine the model that knows all that is said here: see
     /// [`super::TrainingJobSpec::defaults`]. Programs that know an older set alone would leave a newer field out without a word.
     pub(super) fn defaults(&self) -> u32 {
-        if self.weight.is_some() {
+        let is_usual = self.decimal == default_decimal()
+            && self.thousands.is_none()
+            && self.encoding == Encoding::default()
+            && self.header;
+        if self.weight.is_some() || !is_usual {
             return 4;
         }
         if !self.columns.is_empty()
@@ -191,6 +222,24 @@ impl CsvSource {
             true => 2,
             false => 1,
         }
+    }
+}
+
+/// How the bytes of a text stand for letters.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum Encoding {
+    /// UTF-8.
+    #[default]
+    Utf8,
+    /// ISO 8859-1.
+    Latin1,
+    /// Windows-1252, the encoding of many spreadsheets in western languages.
+    Windows1252,
+}
+
+impl Encoding {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -313,6 +362,22 @@ pub struct IdxSource {
     /// URI of the labels: one number a row.
     #[schemars(length(min = 1, max = 1024))]
     pub labels: String,
+}
+
+fn default_decimal() -> String {
+    ".".into()
+}
+
+fn is_default_decimal(decimal: &String) -> bool {
+    *decimal == default_decimal()
+}
+
+fn default_header() -> bool {
+    true
+}
+
+fn is_default_header(header: &bool) -> bool {
+    *header == default_header()
 }
 
 fn default_delimiter() -> String {

@@ -14,8 +14,9 @@ mod volume;
 
 pub use checkpoint::{Checkpoint, S3Storage, Storage};
 pub use data::{
-    ColumnMissing, ColumnType, CsvColumn, CsvFile, CsvSource, Data, Dataset, DatePart, IdxSource,
-    MissingPolicy, Normalization, NpySource, S3Connection, Split, Test, UnnamedColumns, Validation,
+    ColumnMissing, ColumnType, CsvColumn, CsvFile, CsvSource, Data, Dataset, DatePart, Encoding,
+    IdxSource, MissingPolicy, Normalization, NpySource, S3Connection, Split, Test, UnnamedColumns,
+    Validation,
 };
 pub use model::{Activation, ClassWeights, Cnn, ConvBlock, Mlp, Model, RegressionLoss, Task};
 pub use optimizer::{Adagrad, Adam, AdamW, Optimizer, Sgd};

@@ -85,9 +85,48 @@ pub struct ColumnsInput {
     /// Texts that stand for a missing value in any column, beside an empty field, `NA` and `NaN`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_values: Vec<String>,
+    /// The byte before the decimals of a number.
+    #[serde(default = "point", skip_serializing_if = "is_point")]
+    pub decimal: u8,
+    /// The byte between the thousands of a number, if there may be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thousands: Option<u8>,
+    /// How the bytes of a file stand for letters.
+    #[serde(default, skip_serializing_if = "Encoding::is_utf8")]
+    pub encoding: Encoding,
+    /// Whether files have no header: columns are then `column 1`, `column 2`, ... by their positions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub headerless: bool,
     /// The columns, in the order of the training file. Files for prediction may order them as
     /// they like and hold others beside them.
     pub columns: Vec<Column>,
+}
+
+fn point() -> u8 {
+    b'.'
+}
+
+fn is_point(byte: &u8) -> bool {
+    *byte == b'.'
+}
+
+/// How bytes stand for letters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Encoding {
+    /// UTF-8.
+    #[default]
+    Utf8,
+    /// ISO 8859-1: each byte is the character of its number.
+    Latin1,
+    /// Windows-1252, which has other characters than Latin-1 from 0x80 to 0x9f, such as the euro sign.
+    Windows1252,
+}
+
+impl Encoding {
+    fn is_utf8(&self) -> bool {
+        *self == Self::Utf8
+    }
 }
 
 /// One named column.

@@ -64,6 +64,10 @@ pub(crate) fn adapted(
             }
             let reading = Reading::from(csv);
             input.delimiter = reading.delimiter;
+            input.decimal = reading.notation.decimal;
+            input.thousands = reading.notation.thousands;
+            input.encoding = reading.encoding;
+            input.headerless = reading.headerless;
             input.missing = reading.missing;
             input.unnamed = reading.unnamed;
             input.missing_values = reading.missing_values.to_vec();

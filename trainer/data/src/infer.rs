@@ -13,6 +13,7 @@ use trainyard_core::schema::Missing;
 use crate::columns::{ColumnType, InferredTypes, Plan, PlannedColumn, Reading, pairs_of};
 use crate::date::{DateFormat, INFERRED, default_parts};
 use crate::error::{DataError, few, quoted};
+use crate::number::Notation;
 use crate::options::{CsvOptions, Limits};
 use crate::text::Records;
 
@@ -139,7 +140,13 @@ impl Summary {
     }
 
     /// Looks at a field. `bytes` grows with what is held.
-    pub(crate) fn add(&mut self, line: u64, text: &str, missing: bool, bytes: &mut u64) {
+    pub(crate) fn add(
+        &mut self,
+        (line, text): (u64, &str),
+        missing: bool,
+        notation: Notation,
+        bytes: &mut u64,
+    ) {
         if missing {
             self.missing += 1;
             self.first_missing
@@ -154,7 +161,7 @@ impl Summary {
             Some(ColumnType::Category { .. }) => self.numbers += 1,
             declared => {
                 let kind = declared.as_ref().unwrap_or(&ColumnType::Number);
-                match kind.number(text) {
+                match kind.number(text, notation) {
                     Ok(value) => self.add_number(value),
                     Err(problem) => drop(self.first_wrong.get_or_insert((line, problem))),
                 }
@@ -370,7 +377,7 @@ pub(crate) fn types<'a>(
     limits: &Limits,
     failed: DataError,
 ) -> Result<InferredTypes, DataError> {
-    let records = Records::new(source, options.delimiter, limits)?;
+    let records = Records::new(source, &Reading::from(options), limits)?;
     let plan = Plan::training(
         records.header(),
         options,
@@ -378,7 +385,9 @@ pub(crate) fn types<'a>(
         &InferredTypes::new(),
         task,
     )?;
-    let columns: Vec<PlannedColumn> = plan.columns.iter().chain(&plan.split).cloned().collect();
+    let is_input = |index: usize| plan.columns.iter().any(|column| column.index == index);
+    let split = plan.split.iter().filter(|column| !is_input(column.index));
+    let columns: Vec<PlannedColumn> = plan.columns.iter().chain(split).cloned().collect();
     let (_, summaries) = summarize(records, &columns, &plan.reading, limits)?;
     let mut inferred = InferredTypes::new();
     let mut wrong: Vec<DataError> = Vec::new();
@@ -429,7 +438,7 @@ pub(crate) fn summarize(
             let place = |error: DataError| error.in_column(&column.name).on_line(line);
             let text = records.field(column.index).map_err(place)?;
             let missing = reading.is_missing_in(&column.kind, text);
-            summary.add(line, text, missing, &mut bytes);
+            summary.add((line, text), missing, reading.notation, &mut bytes);
         }
         limits.check_memory(bytes).map_err(|e| e.on_line(line))?;
     }

@@ -4,7 +4,7 @@
 //! [`load`] reads the sources that a job names (CSV, NPY or IDX, each also gzipped), fits the
 //! normalization on the training rows alone, and returns a [`Dataset`]: a [`Table`] for training,
 //! one for validation, the [`InputSchema`] that travels in the artifact, and the facts that a
-//! server must know. [`encode_csv`] and [`encode_array`] encode rows for prediction
+//! server must know. [`Rows`] and [`encode_labels`] encode rows for prediction
 //! with the same arithmetic, so a row that was trained on gets the same bits.
 //!
 //! Everything here is a function of the bytes read and of the options: no clock, no randomness but
@@ -47,6 +47,6 @@ pub use report::{Advice, ColumnReport, TableReport, inspect_csv};
 pub use table::{Dataset, Encoded, Labels, Table};
 pub use trainyard_core::metrics::Task;
 pub use trainyard_core::schema::{
-    ArrayInput, Column, ColumnKind, ColumnsInput, DateInput, DatePart, InputKind, InputSchema,
-    Label, Link, Missing, TargetScale,
+    ArrayInput, Column, ColumnKind, ColumnsInput, DateInput, DatePart, Encoding, InputKind,
+    InputSchema, Label, Link, Missing, TargetScale,
 };

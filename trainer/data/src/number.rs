@@ -3,6 +3,87 @@
 /// The largest magnitude an input or target may have; beyond it an f32 is infinite.
 pub(crate) const LARGEST: f64 = f32::MAX as f64;
 
+/// How numbers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Notation {
+    /// The byte before the decimals.
+    pub decimal: u8,
+    /// The byte between the thousands, if there may be one.
+    pub thousands: Option<u8>,
+}
+
+impl Notation {
+    /// `1234.5`.
+    pub(crate) const PLAIN: Self = Self {
+        decimal: b'.',
+        thousands: None,
+    };
+
+    /// Reads a number. The error is the problem in words.
+    pub(crate) fn parse(self, text: &str) -> Result<f64, String> {
+        if self == Self::PLAIN {
+            return parse(text);
+        }
+        match self.plain(text) {
+            Some(plain) => parse(&plain),
+            None => Err(format!(
+                "expected a number such as {}, found {}",
+                self.example(),
+                crate::error::quoted(text)
+            )),
+        }
+    }
+
+    /// The same number as `1234.5` would be written; none if it is not written as numbers are.
+    fn plain(self, text: &str) -> Option<String> {
+        let (sign, text) = match text.as_bytes().first() {
+            Some(b'+' | b'-') => text.split_at(1),
+            _ => ("", text),
+        };
+        let exponent = text.find(['e', 'E']).unwrap_or(text.len());
+        let (mantissa, exponent) = text.split_at(exponent);
+        let (whole, fraction) = match mantissa.split_once(char::from(self.decimal)) {
+            Some((whole, fraction)) => (whole, fraction),
+            None => (mantissa, ""),
+        };
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let whole = self.ungrouped(whole).filter(|whole| is_number(whole))?;
+        is_number(fraction).then(|| format!("{sign}{whole}.{fraction}{exponent}"))
+    }
+
+    /// The digits of a whole number without what stands between its thousands, which are three digits each.
+    fn ungrouped(self, whole: &str) -> Option<String> {
+        let Some(separator) = self.thousands else {
+            return Some(whole.to_owned());
+        };
+        let separates = |c: char| match separator {
+            // A space that no line is broken at, wide or narrow, stands between thousands too.
+            b' ' => matches!(c, ' ' | '\u{a0}' | '\u{202f}'),
+            separator => c == char::from(separator),
+        };
+        let mut groups = whole.split(separates);
+        let first = groups.next().unwrap_or_default();
+        let mut groups = groups.peekable();
+        if groups.peek().is_some() && !(1..=3).contains(&first.len()) {
+            return None;
+        }
+        let mut digits = first.to_owned();
+        for group in groups {
+            if group.len() != 3 {
+                return None;
+            }
+            digits.push_str(group);
+        }
+        Some(digits)
+    }
+
+    fn example(self) -> String {
+        let (thousands, decimal) = (self.thousands.map(char::from), char::from(self.decimal));
+        let thousands = thousands.map_or(String::new(), String::from);
+        format!("\"1{thousands}234{decimal}5\"")
+    }
+}
+
 /// Reads a number. The error is the problem in words.
 pub(crate) fn parse(text: &str) -> Result<f64, String> {
     let shown = || crate::error::quoted(text);
@@ -24,5 +105,51 @@ pub(crate) fn check(value: f64) -> Result<(), &'static str> {
         size if size <= LARGEST => Ok(()),
         size if size.is_finite() => Err("expected a number that fits a 32-bit float"),
         _ => Err("expected a finite number"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_they_are_written() {
+        let of = |decimal: u8, thousands: Option<u8>| Notation { decimal, thousands };
+        let comma = of(b',', None);
+        for (notation, text, value) in [
+            (Notation::PLAIN, "1234.5", 1234.5),
+            (comma, "1234,5", 1234.5),
+            (comma, "-0,25", -0.25),
+            (comma, ",5", 0.5),
+            (comma, "5,", 5.0),
+            (comma, "1,5e3", 1500.0),
+            (of(b',', Some(b'.')), "1.234.567,89", 1_234_567.89),
+            (of(b',', Some(b'.')), "1234567,89", 1_234_567.89),
+            (of(b'.', Some(b',')), "+12,345", 12_345.0),
+            (of(b',', Some(b' ')), "1\u{202f}234\u{a0}567", 1_234_567.0),
+            (of(b'.', Some(b'\'')), "1'234.5", 1234.5),
+        ] {
+            assert_eq!(notation.parse(text), Ok(value), "{text}");
+        }
+        // What stands in a place that is not its own may mean another number.
+        for (notation, text) in [
+            (comma, "1.5"),
+            (comma, "1,2,3"),
+            (comma, ""),
+            (comma, "-"),
+            (comma, "inf"),
+            (comma, "1,5e"),
+            (of(b',', Some(b'.')), "1.5"),
+            (of(b',', Some(b'.')), "1234.567"),
+            (of(b',', Some(b'.')), ".123"),
+            (of(b'.', Some(b',')), "1,23"),
+            (of(b'.', Some(b',')), "1.234,5"),
+            (of(b'.', Some(b' ')), "1 23"),
+        ] {
+            let error = notation.parse(text).expect_err(text);
+            assert!(error.contains("expected a number"), "{text}: {error}");
+        }
+        let error = of(b',', Some(b'.')).parse("x").unwrap_err();
+        assert_eq!(error, "expected a number such as \"1.234,5\", found \"x\"");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::{DatePart, InputSchema, Link, Missing};
+use trainyard_core::schema::{DatePart, Encoding, InputSchema, Link, Missing};
 
 use crate::error::DataError;
 
@@ -19,7 +19,7 @@ pub enum Normalization {
     None,
 }
 
-/// A CSV file with a header line.
+/// A CSV file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CsvOptions {
     /// Where the file is, as [`Files`](crate::Files) understands it.
@@ -28,6 +28,14 @@ pub struct CsvOptions {
     pub label: String,
     /// The byte between fields, `b','` as a rule.
     pub delimiter: u8,
+    /// The byte before the decimals of a number, `b'.'` as a rule.
+    pub decimal: u8,
+    /// The byte between the thousands of a number, if there may be one.
+    pub thousands: Option<u8>,
+    /// How the bytes of the file stand for letters.
+    pub encoding: Encoding,
+    /// Whether the file has no header: columns are then `column 1`, `column 2`, ... by their positions.
+    pub headerless: bool,
     /// Name of the column that holds the weights of the rows in training.
     pub weight: Option<String>,
     /// Columns to leave out.
@@ -54,6 +62,10 @@ impl CsvOptions {
             uri: uri.into(),
             label: label.into(),
             delimiter: b',',
+            decimal: b'.',
+            thousands: None,
+            encoding: Encoding::Utf8,
+            headerless: false,
             weight: None,
             exclude: Vec::new(),
             categorical: Vec::new(),

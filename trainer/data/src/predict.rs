@@ -57,7 +57,7 @@ impl<'a> Rows<'a> {
         };
         let open = || {
             let source = plain(reader, limits.file_bytes)?;
-            let records = Records::new(source, input.delimiter, limits)?;
+            let records = Records::new(source, &input.into(), limits)?;
             let header = records.header();
             let label = (schema.label.name.as_str(), LabelColumn::Optional);
             let plan = Plan::fitted(header, input, label, None, &[], &[], schema.task)

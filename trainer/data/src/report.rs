@@ -115,12 +115,13 @@ fn inspect(
     read.map_err(|e| crate::files::cannot("read", &e))?;
     let delimiter = sniff(&head);
     let source = Box::new(Cursor::new(head).chain(source));
-    let records = Records::new(source, delimiter, limits)?;
     let options = CsvOptions {
         delimiter,
         missing_values: missing_values.to_vec(),
         ..CsvOptions::new("", "")
     };
+    let reading = Reading::from(&options);
+    let records = Records::new(source, &reading, limits)?;
     let header = records.header().to_vec();
     let named = header
         .iter()
@@ -131,7 +132,7 @@ fn inspect(
         .collect();
     let unnamed = header.iter().zip(1..).filter(|(name, _)| name.is_empty());
     let unnamed = unnamed.map(|(_, position)| position).collect();
-    let (rows, summaries) = infer::summarize(records, &columns, &Reading::from(&options), limits)?;
+    let (rows, summaries) = infer::summarize(records, &columns, &reading, limits)?;
     Ok(TableReport {
         delimiter: char::from(delimiter),
         rows,

@@ -116,7 +116,7 @@ impl Source {
         plan: impl FnOnce(&[String]) -> Result<Plan, DataError>,
     ) -> Result<Self, DataError> {
         let bytes = open(files, &options.uri, limits.file_bytes)?;
-        let frame = Frame::read(bytes, options.delimiter, limits, plan)
+        let frame = Frame::read(bytes, &options.into(), limits, plan)
             .map_err(|e| e.in_file(&options.uri))?;
         Ok(Self::of_frame(
             &options.uri,

@@ -8,7 +8,9 @@ use std::collections::{HashSet, VecDeque};
 use std::io::{self, Read};
 
 use csv::ByteRecord;
+use trainyard_core::schema::Encoding;
 
+use crate::columns::Reading;
 use crate::error::{DataError, excerpt, quoted};
 use crate::files::cannot;
 use crate::options::Limits;
@@ -18,15 +20,19 @@ pub(crate) struct Records<'a> {
     reader: csv::Reader<Strict<Box<dyn Read + 'a>>>,
     record: ByteRecord,
     header: Vec<String>,
+    /// The line of the current record, if it is a row that nobody has asked for: the first of a file without a header.
+    waiting: Option<u64>,
 }
 
 impl<'a> Records<'a> {
-    /// Reads the header. Errors name lines and columns; the caller adds the file.
+    /// Reads the header, or without one the first row. Errors name lines and columns; the caller adds the file.
     pub(crate) fn new(
         source: Box<dyn Read + 'a>,
-        delimiter: u8,
+        reading: &Reading,
         limits: &Limits,
     ) -> Result<Self, DataError> {
+        let delimiter = reading.delimiter;
+        let source = decoded(source, reading.encoding);
         if !delimiter.is_ascii() || matches!(delimiter, b'"' | b'\r' | b'\n' | 0) {
             return Err(DataError::options(
                 format!("0x{delimiter:02x} cannot be the delimiter"),
@@ -43,8 +49,12 @@ impl<'a> Records<'a> {
             reader,
             record: ByteRecord::new(),
             header: Vec::new(),
+            waiting: None,
         };
-        records.read_header()?;
+        match reading.headerless {
+            false => records.read_header()?,
+            true => records.count_columns()?,
+        }
         Ok(records)
     }
 
@@ -81,14 +91,30 @@ impl<'a> Records<'a> {
         Ok(())
     }
 
+    /// Names the columns by their positions in the first row.
+    fn count_columns(&mut self) -> Result<(), DataError> {
+        self.waiting = self.advance()?;
+        if self.waiting.is_none() {
+            return Err(DataError::data("the file is empty", "add rows"));
+        }
+        let positions = 1..=self.record.len();
+        self.header = positions
+            .map(|position| format!("column {position}"))
+            .collect();
+        Ok(())
+    }
+
     /// Moves to the next record and returns the line it starts on.
     pub(crate) fn next(&mut self) -> Result<Option<u64>, DataError> {
+        if let Some(line) = self.waiting.take() {
+            return Ok(Some(line));
+        }
         let Some(line) = self.advance()? else {
             return Ok(None);
         };
         let (found, expected) = (self.record.len(), self.header.len());
         if found != expected {
-            let problem = format!("expected {expected} fields as in the header, found {found}");
+            let problem = format!("expected {expected} fields as in the first line, found {found}");
             let remedy = "add or remove fields, or quote a field that holds the delimiter";
             return Err(DataError::data(problem, remedy).on_line(line));
         }
@@ -119,7 +145,56 @@ impl<'a> Records<'a> {
     }
 }
 
-const UTF8_REMEDY: &str = "save the file as UTF-8";
+const UTF8_REMEDY: &str =
+    "save the file as UTF-8, or set `encoding` to Windows1252 or Latin1 if it is one of them";
+
+/// The file as UTF-8.
+fn decoded<'a>(source: Box<dyn Read + 'a>, encoding: Encoding) -> Box<dyn Read + 'a> {
+    match encoding {
+        Encoding::Utf8 => source,
+        Encoding::Latin1 | Encoding::Windows1252 => Box::new(SingleByte {
+            inner: source,
+            is_windows: encoding == Encoding::Windows1252,
+            raw: vec![0; 1 << 15],
+            text: VecDeque::new(),
+        }),
+    }
+}
+
+/// Text of one byte a character as UTF-8.
+struct SingleByte<R> {
+    inner: R,
+    is_windows: bool,
+    raw: Vec<u8>,
+    /// What was read, and not yet handed out.
+    text: VecDeque<u8>,
+}
+
+/// The characters of Windows-1252 from 0x80 to 0x9f, as the WHATWG's Encoding Standard has them: five bytes that stand
+/// for none are control characters.
+const WINDOWS: [char; 32] = [
+    '\u{20ac}', '\u{81}', '\u{201a}', '\u{192}', '\u{201e}', '\u{2026}', '\u{2020}', '\u{2021}',
+    '\u{2c6}', '\u{2030}', '\u{160}', '\u{2039}', '\u{152}', '\u{8d}', '\u{17d}', '\u{8f}',
+    '\u{90}', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{2022}', '\u{2013}', '\u{2014}',
+    '\u{2dc}', '\u{2122}', '\u{161}', '\u{203a}', '\u{153}', '\u{9d}', '\u{17e}', '\u{178}',
+];
+
+impl<R: Read> Read for SingleByte<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.text.is_empty() {
+            let got = self.inner.read(&mut self.raw)?;
+            for &byte in &self.raw[..got] {
+                let character = match byte {
+                    0x80..=0x9f if self.is_windows => WINDOWS[usize::from(byte - 0x80)],
+                    byte => char::from(byte),
+                };
+                self.text
+                    .extend(character.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        }
+        self.text.read(out)
+    }
+}
 
 /// Where the scanner stands; the same automaton as the `csv` crate's, without its leniency.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use super::{Frame, RawColumn, Reading};
 use crate::classes::{CategoryIndex, class_number, order};
 use crate::date;
 use crate::error::{DataError, quoted};
+use crate::number::Notation;
 use crate::options::Normalization;
 use crate::scale::Scale;
 
@@ -32,6 +33,10 @@ impl Frame {
         });
         Ok(ColumnsInput {
             delimiter: reading.delimiter,
+            decimal: reading.notation.decimal,
+            thousands: reading.notation.thousands,
+            encoding: reading.encoding,
+            headerless: reading.headerless,
             missing: reading.missing,
             na_is_missing: reading.na_is_missing && self.has_categories(),
             unnamed: reading.unnamed,
@@ -178,12 +183,15 @@ impl RawColumn {
     /// The number of [`Missing::Constant`].
     fn constant(&self) -> Result<f64, DataError> {
         let text = self.planned.fill_value.as_deref().unwrap_or_default();
-        self.planned.kind.number(text).map_err(|problem| {
-            DataError::options(
-                format!("`fillValue` is {}: {problem}", quoted(text)),
-                "give a value as the column has them",
-            )
-        })
+        self.planned
+            .kind
+            .number(text, Notation::PLAIN)
+            .map_err(|problem| {
+                DataError::options(
+                    format!("`fillValue` is {}: {problem}", quoted(text)),
+                    "give a value as the column has them",
+                )
+            })
     }
 }
 

@@ -11,11 +11,11 @@ pub(crate) use plan::{InferredTypes, LabelColumn, Plan, PlannedColumn};
 pub(crate) use values::{ColumnType, NO_CATEGORY, RawValues, pairs_of};
 
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::{ColumnsInput, Missing};
+use trainyard_core::schema::{ColumnsInput, Encoding, Missing};
 
 use crate::classes::RawLabels;
 use crate::error::{DataError, quoted};
-use crate::number;
+use crate::number::{self, Notation};
 use crate::options::{CsvOptions, Limits, MissingPolicy};
 use crate::table::ENCODED;
 use crate::text::Records;
@@ -25,6 +25,12 @@ use crate::text::Records;
 pub(crate) struct Reading {
     /// The byte between fields.
     pub delimiter: u8,
+    /// How numbers are written.
+    pub notation: Notation,
+    /// How bytes stand for letters.
+    pub encoding: Encoding,
+    /// Whether there is no header.
+    pub headerless: bool,
     /// What to do about missing values in columns that have no policy of their own, and about missing labels.
     pub missing: Missing,
     /// Whether `NA` and `NaN` are missing in a categorical column too.
@@ -39,6 +45,12 @@ impl From<&CsvOptions> for Reading {
     fn from(options: &CsvOptions) -> Self {
         Reading {
             delimiter: options.delimiter,
+            notation: Notation {
+                decimal: options.decimal,
+                thousands: options.thousands,
+            },
+            encoding: options.encoding,
+            headerless: options.headerless,
             missing: match options.missing {
                 MissingPolicy::Error => Missing::Error,
                 MissingPolicy::Mean => Missing::Mean,
@@ -60,6 +72,12 @@ impl From<&ColumnsInput> for Reading {
     fn from(input: &ColumnsInput) -> Self {
         Reading {
             delimiter: input.delimiter,
+            notation: Notation {
+                decimal: input.decimal,
+                thousands: input.thousands,
+            },
+            encoding: input.encoding,
+            headerless: input.headerless,
             missing: input.missing,
             na_is_missing: input.na_is_missing,
             unnamed: input.unnamed,
@@ -126,11 +144,11 @@ impl Frame {
     /// Reads every record of `source`.
     pub(crate) fn read<'a>(
         source: Box<dyn Read + 'a>,
-        delimiter: u8,
+        reading: &Reading,
         limits: &Limits,
         plan: impl FnOnce(&[String]) -> Result<Plan, DataError>,
     ) -> Result<Self, DataError> {
-        let mut records = Records::new(source, delimiter, limits)?;
+        let mut records = Records::new(source, reading, limits)?;
         let plan = plan(records.header()).map_err(|e| e.on_line(1))?;
         let frame = Self::part(&mut records, &plan, usize::MAX, limits)?;
         if frame.lines.is_empty() {
@@ -232,7 +250,14 @@ impl Frame {
                 let remedy = || plan.remedy(planned);
                 column
                     .values
-                    .push(text, &planned.kind, remedy, limits, &mut self.names)
+                    .push(
+                        text,
+                        &planned.kind,
+                        plan.reading.notation,
+                        remedy,
+                        limits,
+                        &mut self.names,
+                    )
                     .map_err(at_column)?;
                 continue;
             }
@@ -246,7 +271,10 @@ impl Frame {
         if let (Some((index, name)), Some(weights)) = (&plan.weight, &mut self.weights) {
             let text = records.field(*index).map_err(|e| e.in_column(name))?;
             match plan.reading.is_missing(text) {
-                false => weights.push(weight(text).map_err(|e| e.in_column(name))?),
+                false => {
+                    let weight = weight(text, plan.reading.notation);
+                    weights.push(weight.map_err(|e| e.in_column(name))?);
+                }
                 true if plan.reading.missing == Missing::DropRow => whole = false,
                 true => return Err(missing_weight().in_column(name)),
             }
@@ -271,7 +299,7 @@ impl Frame {
                 RawLabels::Codes { names, codes } => {
                     codes.push(names.intern(text, limits, &mut self.names)?);
                 }
-                RawLabels::Targets(targets) => match number::parse(text) {
+                RawLabels::Targets(targets) => match plan.reading.notation.parse(text) {
                     Ok(value) => targets.push(value),
                     Err(problem) => {
                         let remedy = "mend the value; regression needs a number as its label";
@@ -295,8 +323,8 @@ impl Frame {
 }
 
 /// What a row counts.
-fn weight(text: &str) -> Result<f64, DataError> {
-    let value = number::parse(text).and_then(|value| match value >= 0.0 {
+fn weight(text: &str, notation: Notation) -> Result<f64, DataError> {
+    let value = notation.parse(text).and_then(|value| match value >= 0.0 {
         true => Ok(value),
         false => Err(format!(
             "expected a weight of 0 or more, found {}",

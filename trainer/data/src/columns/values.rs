@@ -5,7 +5,7 @@ use trainyard_core::schema::{ColumnKind, DatePart};
 use crate::classes::{Interner, class_number};
 use crate::date::DateFormat;
 use crate::error::{DataError, few, quoted};
-use crate::number;
+use crate::number::Notation;
 use crate::options::Limits;
 
 /// How the text of a column is read.
@@ -47,10 +47,10 @@ impl ColumnType {
     ///
     /// # Errors
     /// The problem in words.
-    pub(crate) fn number(&self, text: &str) -> Result<f64, String> {
+    pub(crate) fn number(&self, text: &str, notation: Notation) -> Result<f64, String> {
         let expected = |what: &str| format!("expected {what}, found {}", quoted(text));
         match self {
-            Self::Number | Self::Category { .. } => number::parse(text),
+            Self::Number | Self::Category { .. } => notation.parse(text),
             Self::Boolean => match boolean(text) {
                 Some(value) => Ok(f64::from(u8::from(value))),
                 None => Err(expected("a boolean (true or false, yes or no, 1 or 0)")),
@@ -143,13 +143,14 @@ impl RawValues {
         &mut self,
         text: &str,
         kind: &ColumnType,
+        notation: Notation,
         remedy: impl FnOnce() -> String,
         limits: &Limits,
         bytes: &mut u64,
     ) -> Result<(), DataError> {
         match self {
             Self::Numbers(values) => {
-                let value = kind.number(text);
+                let value = kind.number(text, notation);
                 values.push(value.map_err(|problem| DataError::data(problem, remedy()))?);
             }
             Self::Codes { names, codes } => codes.push(names.intern(text, limits, bytes)?),
@@ -219,13 +220,13 @@ mod tests {
     #[test]
     fn ordinals_are_places_and_numbers_compare_by_value() {
         let grades = ColumnType::Ordinal(vec!["low".into(), "mid".into(), "high".into()]);
-        assert_eq!(grades.number("high"), Ok(2.0));
-        let error = grades.number("top").unwrap_err();
+        assert_eq!(grades.number("high", Notation::PLAIN), Ok(2.0));
+        let error = grades.number("top", Notation::PLAIN).unwrap_err();
         assert_eq!(
             error,
             "expected one of the categories \"low\", \"mid\", \"high\", found \"top\""
         );
         let classes = ColumnType::Ordinal(vec!["3".into(), "2".into(), "1".into()]);
-        assert_eq!(classes.number("2.0"), Ok(1.0));
+        assert_eq!(classes.number("2.0", Notation::PLAIN), Ok(1.0));
     }
 }
