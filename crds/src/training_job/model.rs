@@ -86,10 +86,11 @@ pub enum ClassWeights {
     Balanced {},
     /// By the name of the class, as the data have it; classes that are not named count 1.
     Weights(
-        #[schemars(
-            length(min = 1, max = 1024),
-            inner(range(min = 0.0, max = 1_000_000.0))
-        )]
+        #[schemars(extend(
+            "minProperties" = 1,
+            "maxProperties" = 1024,
+            "additionalProperties" = {"type": "number", "format": "double", "minimum": 0.0, "maximum": 1_000_000.0}
+        ))]
         BTreeMap<String, f64>,
     ),
 }

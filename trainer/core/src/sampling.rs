@@ -38,11 +38,13 @@ pub enum SamplingError {
     },
     /// A part of the split would be empty.
     #[error(
-        "of {rows} rows none are left for {part}: choose other fractions of validation and test"
+        "of {count} {of} none are left for {part}: choose other fractions of validation and test"
     )]
     EmptySplit {
-        /// Rows of the dataset.
-        rows: u64,
+        /// Rows of the dataset, or their groups.
+        count: u64,
+        /// `rows` or `groups`.
+        of: &'static str,
         /// `training`, `validation` or `the test`.
         part: &'static str,
     },
@@ -215,7 +217,11 @@ pub fn split(seed: u64, shares: Shares, by: SplitBy<'_>) -> Result<Parts, Sampli
         .iter()
         .find(|(_, wanted, rows)| *wanted && rows.is_empty())
     {
-        return Err(SamplingError::EmptySplit { rows, part });
+        let (count, of) = match by {
+            SplitBy::Groups(groups) => (count(groups) as u64, "groups"),
+            _ => (rows, "rows"),
+        };
+        return Err(SamplingError::EmptySplit { count, of, part });
     }
     Ok(Parts {
         train,

@@ -251,6 +251,7 @@ pub(crate) fn weights(
         ClassWeights::Given(given) => {
             let index = CategoryIndex::of(label);
             let mut weights = vec![1.0; classes];
+            let mut names: Vec<Option<&str>> = vec![None; classes];
             for (name, weight) in given {
                 let Some(class) = index.find(name) else {
                     let classes = few(&label.classes);
@@ -260,6 +261,12 @@ pub(crate) fn weights(
                     );
                     return Err(DataError::options(problem, "name one of them"));
                 };
+                if let Some(other) = names[class].replace(name) {
+                    let (other, name) = (quoted(other), quoted(name));
+                    let problem =
+                        format!("`classWeights` names one class twice: {other} and {name}");
+                    return Err(DataError::options(problem, "name it once"));
+                }
                 weights[class] = *weight;
             }
             Ok(Some(weights))

@@ -1,7 +1,7 @@
 //! What a classifier gets right and wrong, for people.
 
-use trainyard_core::manifest::FinalMetrics;
-use trainyard_core::metrics::{ClassificationReport, Metric};
+use trainyard_core::manifest::Reports;
+use trainyard_core::metrics::{ClassificationReport, Metric, Metrics};
 
 use super::format::{significant, thousands};
 use super::table;
@@ -67,12 +67,9 @@ pub fn lines(set: &str, report: &ClassificationReport, fancy: bool) -> Vec<Line>
 }
 
 /// A threshold that is better by validation than the job's, in words.
-pub fn suggestion(metrics: &FinalMetrics) -> Option<String> {
-    let report = metrics.reports.validation.as_ref()?;
-    let (found, now) = (
-        report.suggested_threshold?,
-        metrics.validation.get(Metric::F1)?,
-    );
+pub fn suggestion(reports: &Reports, validation: &Metrics) -> Option<String> {
+    let report = reports.validation.as_ref()?;
+    let (found, now) = (report.suggested_threshold?, validation.get(Metric::F1)?);
     (found.f1 > now + WORTH).then(|| {
         format!(
             "{} gives f1 {:.4} on the validation rows, now {now:.4}",
@@ -93,8 +90,7 @@ fn short(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trainyard_contract::{Calibration, ClassMetrics, Reports, SuggestedThreshold};
-    use trainyard_core::metrics::Metrics;
+    use trainyard_contract::{Calibration, ClassMetrics, SuggestedThreshold};
 
     fn class(name: &str, f1: f64) -> ClassMetrics {
         ClassMetrics {
@@ -168,27 +164,27 @@ mod tests {
 
     #[test]
     fn a_threshold_is_worth_a_word_if_it_helps() {
-        let metrics = |now: f64| FinalMetrics {
-            validation: Metrics {
+        let reports = Reports {
+            validation: Some(ClassificationReport {
+                suggested_threshold: Some(SuggestedThreshold {
+                    threshold: 0.231_04,
+                    precision: 0.5,
+                    recall: 0.5,
+                    f1: 0.5,
+                }),
+                ..ClassificationReport::default()
+            }),
+            test: None,
+        };
+        let suggestion = |now: f64| {
+            let validation = Metrics {
                 f1: Some(now),
                 ..Metrics::default()
-            },
-            reports: Reports {
-                validation: Some(ClassificationReport {
-                    suggested_threshold: Some(SuggestedThreshold {
-                        threshold: 0.231_04,
-                        precision: 0.5,
-                        recall: 0.5,
-                        f1: 0.5,
-                    }),
-                    ..ClassificationReport::default()
-                }),
-                test: None,
-            },
-            ..FinalMetrics::default()
+            };
+            suggestion(&reports, &validation)
         };
         let said = "0.2310 gives f1 0.5000 on the validation rows, now 0.1000";
-        assert_eq!(suggestion(&metrics(0.1)).as_deref(), Some(said));
-        assert_eq!(suggestion(&metrics(0.499)), None);
+        assert_eq!(suggestion(0.1).as_deref(), Some(said));
+        assert_eq!(suggestion(0.499), None);
     }
 }

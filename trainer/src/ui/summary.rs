@@ -61,7 +61,7 @@ pub fn lines(summary: &Summary, width: Option<usize>, fancy: bool) -> Vec<Line> 
         lines.extend(classes::lines(set, report, fancy));
         lines.push(Line::default());
     }
-    let suggestion = classes::suggestion(&summary.metrics);
+    let suggestion = classes::suggestion(&summary.metrics.reports, &summary.metrics.validation);
     lines.extend(
         suggestion
             .iter()

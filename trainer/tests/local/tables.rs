@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -483,6 +484,56 @@ fn c30_predictions_of_a_long_file() {
     assert!(unpacked == long, "gzip");
     let zst = fs::File::open(place.path().join("out.csv.zst")).unwrap();
     assert!(zstd::decode_all(zst).unwrap() == long.as_bytes(), "zstd");
+
+    // What is read is not written to; a link stands for its file, which keeps its mode.
+    let onto = trainyard(
+        place.path(),
+        &["predict", "o", "--csv", "short.csv", "-o", "./short.csv"],
+    );
+    assert_eq!(onto.status.code(), Some(2));
+    assert!(
+        text_of(&onto.stderr).contains("it is read from"),
+        "{}",
+        text_of(&onto.stderr)
+    );
+    assert_eq!(
+        fs::read_to_string(place.path().join("short.csv")).unwrap(),
+        table(100)
+    );
+    file("real.csv", b"old");
+    let mode = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(place.path().join("real.csv"), mode.clone()).unwrap();
+    std::os::unix::fs::symlink("real.csv", place.path().join("link.csv")).unwrap();
+    run(&["predict", "o", "--csv", "short.csv", "-o", "link.csv"]);
+    assert!(place.path().join("link.csv").is_symlink());
+    assert!(
+        fs::read_to_string(place.path().join("real.csv"))
+            .unwrap()
+            .starts_with("line,prediction")
+    );
+    let found = fs::metadata(place.path().join("real.csv"))
+        .unwrap()
+        .permissions();
+    assert_eq!(found.mode() & 0o777, mode.mode() & 0o777);
+    // A pipe is written to, and stays one.
+    let pipe = place.path().join("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read_to_string(pipe).unwrap()
+    });
+    run(&["predict", "o", "--csv", "short.csv", "-o", "pipe"]);
+    assert_eq!(
+        reader.join().unwrap(),
+        fs::read_to_string(place.path().join("real.csv")).unwrap()
+    );
+    assert!(!fs::metadata(&pipe).unwrap().is_file());
 
     // What fails leaves the file of before.
     file(

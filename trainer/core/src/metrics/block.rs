@@ -247,7 +247,9 @@ impl BlockResult {
                 *absolute += more_absolute;
                 *relative += more_relative;
                 let both = rows + more;
-                if both > 0.0 {
+                if rows == 0.0 {
+                    (*mean, *deviation) = (more_mean, more_deviation);
+                } else if both > 0.0 {
                     let delta = more_mean - *mean;
                     *mean += delta * more / both;
                     *deviation += more_deviation + delta * delta * rows * more / both;
@@ -374,7 +376,12 @@ fn regression(objective: &Objective, outputs: &[f32], labels: &[f32]) -> (f64, D
     let targets = || labels.iter().map(|&label| objective.in_units(label));
     let errors =
         || rows().map(|(&output, &label)| objective.prediction(output) - objective.in_units(label));
-    let mean = targets().sum::<f64>() / (labels.len().max(1)) as f64;
+    // The mean of equal targets is theirs, and not off by what a sum is rounded: R2 is undefined then.
+    let is_constant = labels.iter().all(|label| Some(label) == labels.first());
+    let mean = match targets().next() {
+        Some(target) if is_constant => target,
+        _ => targets().sum::<f64>() / (labels.len().max(1)) as f64,
+    };
     (
         rows()
             .map(|(&output, &label)| objective.of_value(output, label))

@@ -231,6 +231,26 @@ fn merged_blocks_have_the_metrics_of_all() {
     }
 }
 
+/// However the sum of equal targets is rounded, and whatever blocks they come in.
+#[test]
+fn r2_of_equal_targets_is_undefined() {
+    for (target, rows) in [
+        (123_456.7_f32, 50),
+        (300_001.3, 33),
+        (98_765.4, 7),
+        (7.1, 3000),
+    ] {
+        let labels = vec![target; rows];
+        let outputs: Vec<f32> = (0..rows).map(|row| target + row as f32).collect();
+        for block in [rows, 16, 1] {
+            let blocks = evaluate(TaskKind::Regression, &outputs, &labels, block);
+            let metrics = summarize(TaskKind::Regression, &blocks);
+            assert_eq!(metrics.r2, None, "{target} in blocks of {block}");
+            assert!(metrics.rmse.is_some());
+        }
+    }
+}
+
 #[test]
 fn better_knows_the_direction() {
     let (loss, rmse, auc) = (Metric::Loss, Metric::Rmse, Metric::Auc);

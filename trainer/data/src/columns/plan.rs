@@ -450,6 +450,10 @@ impl Said<'_> {
             return Ok(None);
         };
         let index = find(header, name, field)?;
+        if name == self.options.label {
+            let problem = format!("`{field}` names {}, which is the label", quoted(name));
+            return Err(DataError::options(problem, "name another column"));
+        }
         let mut column = self.planned(index, name, inferred)?;
         match (field, &column.kind) {
             ("groupBy", _) => {
@@ -465,7 +469,11 @@ impl Said<'_> {
                 return Err(DataError::options(problem, "name another column"));
             }
         }
-        column.missing = Missing::Error;
+        // As a row without a label.
+        column.missing = match self.reading.missing {
+            Missing::DropRow => Missing::DropRow,
+            _ => Missing::Error,
+        };
         Ok(Some(column))
     }
 }

@@ -164,7 +164,13 @@ impl Report {
         for (name, value) in rows.into_iter().chain(test) {
             writeln!(out, "  {name:<12} {value}")?;
         }
-        if let Some((set, report)) = self.metrics.reports.decisive() {
+        let (reports, validation) = (&self.metrics.reports, &self.metrics.validation);
+        let suggestion = validation.as_ref();
+        let suggestion = suggestion.and_then(|found| classes::suggestion(reports, found));
+        if let Some(text) = suggestion {
+            writeln!(out, "  {:<12} {text}", "threshold")?;
+        }
+        if let Some((set, report)) = reports.decisive() {
             writeln!(out)?;
             for line in classes::lines(set, report, false) {
                 writeln!(out, "{}", line.paint(false))?;

@@ -47,7 +47,9 @@ pub fn run(args: PredictArgs) -> Result<ExitCode> {
     let limits = memory::limits();
     let mut source = Source::open(&artifact, &args, &limits)?;
     let mut told = Told::default();
-    let exit = output::write(args.output.as_deref(), |out| {
+    let inputs = [&args.csv, &args.npy, &args.labels].map(Option::as_deref);
+    let inputs: Vec<&Path> = inputs.into_iter().flatten().collect();
+    let exit = output::write(args.output.as_deref(), &inputs, |out| {
         told = predict(&artifact, &mut source, &args, out)?;
         Ok(())
     })?;
