@@ -1,6 +1,7 @@
 //! What a manifest says is what is trained with.
 
 use serde_json::{Value, json};
+use trainyard_contract::DEFAULTS;
 use trainyard_core::optimizer::Optimizer;
 
 use super::Job;
@@ -265,8 +266,30 @@ fn t25_a_job_keeps_the_defaults_that_it_was_begun_with_and_its_digests() {
     assert_eq!(stops("auc", 1), (1, true));
     assert_eq!(stops("auc", 2), (2, false));
     assert_eq!(stops("loss", 2), (1, true));
-    let unknown = Job::from_json(&text(Some(4), &["a"])).expect_err("of a newer version");
-    assert!(format!("{unknown:#}").contains("defaults 4"), "{unknown:#}");
+    assert_eq!(stops("precision", 4).0, 4);
+    for (place, value) in [
+        ("/data/train/csv/weight", json!("w")),
+        ("/data/train/csv/decimal", json!(",")),
+        ("/data/train/csv/header", json!(false)),
+        ("/data/validation", json!({"fraction": 0.2})),
+        (
+            "/data/validation",
+            json!({"split": {"fraction": 0.2, "groupBy": "b"}}),
+        ),
+        ("/data/test", json!({"fraction": 0.2})),
+        ("/task/binaryClassification/threshold", json!(0.3)),
+        ("/task", json!({"regression": {}})),
+    ] {
+        let mut file: Value = serde_json::from_str(&text(Some(4), &[])).expect("JSON");
+        let (parent, field) = place.rsplit_once('/').expect("a place");
+        let parent = file["spec"].pointer_mut(parent).expect("a parent");
+        parent[field] = value;
+        assert_eq!(job(&file.to_string()).defaults, 4, "{place}");
+    }
+    let newer = DEFAULTS + 1;
+    let unknown = Job::from_json(&text(Some(newer), &["a"])).expect_err("of a newer version");
+    let named = format!("defaults {newer}");
+    assert!(format!("{unknown:#}").contains(&named), "{unknown:#}");
 }
 
 #[test]
