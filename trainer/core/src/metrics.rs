@@ -89,6 +89,22 @@ impl TaskKind {
     }
 }
 
+/// The metrics on the rows of all blocks, and the [`report`] on their classes, which has the AUC of a multiclass task.
+pub fn summarize_with_report(
+    objective: &Objective,
+    names: &[String],
+    blocks: &[BlockResult],
+    suggest: bool,
+) -> (Metrics, Option<ClassificationReport>) {
+    let metrics = summarize(*objective, blocks);
+    let report = report(objective, names, blocks, suggest);
+    let classes = report.iter().flat_map(|report| &report.classes);
+    let aucs: Vec<f64> = classes.filter_map(|class| class.auc).collect();
+    let mean = (!aucs.is_empty()).then(|| aucs.iter().sum::<f64>() / aucs.len() as f64);
+    let auc = metrics.auc.or(mean);
+    (Metrics { auc, ..metrics }, report)
+}
+
 /// Merges the results of all blocks, in their order, into metrics.
 ///
 /// Blocks of another task than `task` ([`BlockResult::fits`]) are left out; without rows there are no

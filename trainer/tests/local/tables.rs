@@ -476,11 +476,15 @@ fn c30_predictions_of_a_long_file() {
     ];
     run(&[&asked[..], &["out.csv.gz"]].concat());
     run(&[&asked[..], &["out.csv.zst"]].concat());
-    let mut unpacked = String::new();
-    let gz = fs::File::open(place.path().join("out.csv.gz")).unwrap();
-    flate2::read::MultiGzDecoder::new(gz)
-        .read_to_string(&mut unpacked)
-        .unwrap();
+    let unpack = || {
+        let gz = fs::File::open(place.path().join("out.csv.gz")).unwrap();
+        let mut text = String::new();
+        flate2::read::MultiGzDecoder::new(gz)
+            .read_to_string(&mut text)
+            .unwrap();
+        text
+    };
+    let unpacked = unpack();
     assert!(unpacked == long, "gzip");
     let zst = fs::File::open(place.path().join("out.csv.zst")).unwrap();
     assert!(zstd::decode_all(zst).unwrap() == long.as_bytes(), "zstd");
@@ -559,12 +563,7 @@ fn c30_predictions_of_a_long_file() {
             .all(|name| !name.to_string_lossy().contains(".part")),
         "{left:?}"
     );
-    let gz = fs::File::open(place.path().join("out.csv.gz")).unwrap();
-    let mut kept = String::new();
-    flate2::read::MultiGzDecoder::new(gz)
-        .read_to_string(&mut kept)
-        .unwrap();
-    assert!(kept == unpacked, "the file of before");
+    assert!(unpack() == unpacked, "the file of before");
     let (json, _) = run(&[
         "predict",
         "o",

@@ -124,12 +124,19 @@ impl Coordinator {
         Some(metrics::summarize(objective, &pass.results(set)))
     }
 
-    /// The report on a set of a finished pass, if there is one.
-    fn report(&self, pass: &Evaluation, set: RowSet) -> Option<ClassificationReport> {
-        let names = &self.facts.as_ref()?.schema.label.classes;
+    /// The metrics of a set of a finished pass, and the report on it, if there is one.
+    fn summarize_with_report(
+        &self,
+        pass: &Evaluation,
+        set: RowSet,
+    ) -> (Metrics, Option<ClassificationReport>) {
+        let (Some(facts), Some(objective)) = (&self.facts, self.objective()) else {
+            return (Metrics::default(), None);
+        };
         // A threshold that is chosen on the test rows would be tested on them too.
         let suggest = set == RowSet::Validation;
-        metrics::report(&self.objective()?, names, &pass.results(set), suggest)
+        let names = &facts.schema.label.classes;
+        metrics::summarize_with_report(&objective, names, &pass.results(set), suggest)
     }
 
     pub(super) fn finish_validation(&mut self) {
@@ -221,14 +228,15 @@ impl Coordinator {
         let Some(train) = self.summarize(pass, RowSet::Train) else {
             return;
         };
-        let summarize = |set| self.summarize(pass, set).unwrap_or_default();
+        let (validation, of_validation) = self.summarize_with_report(pass, RowSet::Validation);
+        let (test, of_test) = self.summarize_with_report(pass, RowSet::Test);
         let metrics = FinalMetrics {
             train,
-            validation: summarize(RowSet::Validation),
-            test: summarize(RowSet::Test),
+            validation,
+            test,
             reports: Reports {
-                validation: self.report(pass, RowSet::Validation),
-                test: self.report(pass, RowSet::Test),
+                validation: of_validation,
+                test: of_test,
             },
         };
         let result = self.result_step();

@@ -208,14 +208,14 @@ fn best_threshold(rows: &mut [(f32, bool)]) -> Option<SuggestedThreshold> {
 }
 
 /// Rows with the logits of all classes.
-pub(super) struct Scored<'a> {
+struct Scored<'a> {
     classes: usize,
     rows: Vec<(usize, &'a [f32])>,
 }
 
 impl<'a> Scored<'a> {
     /// Those of all blocks; none if one has only counts.
-    pub(super) fn of(blocks: &[&'a BlockResult], classes: usize) -> Option<Self> {
+    fn of(blocks: &[&'a BlockResult], classes: usize) -> Option<Self> {
         let mut rows = Vec::new();
         for block in blocks {
             let Detail::Scores { labels, logits } = &block.detail else {
@@ -273,7 +273,7 @@ impl<'a> Scored<'a> {
     }
 
     /// The area under the ROC curve of each class against the others, by probabilities.
-    pub(super) fn aucs(&self) -> Vec<Option<f64>> {
+    fn aucs(&self) -> Vec<Option<f64>> {
         let sums: Vec<(f64, f64)> = self
             .rows
             .iter()

@@ -2,7 +2,6 @@
 
 use std::cmp::Ordering;
 
-use super::report::Scored;
 use super::{BlockResult, Detail, Metrics, TaskKind};
 
 /// Rows of a class, by label and by prediction.
@@ -109,8 +108,7 @@ pub(super) fn counts(blocks: &[&BlockResult], classes: u32) -> Vec<Counts> {
     sums
 }
 
-/// Accuracy, and precision, recall and F1 averaged over the classes that occur among labels or predictions. Where all blocks
-/// have scores, AUC, averaged over the classes of which there are rows, and rows of others.
+/// Accuracy, and precision, recall and F1 averaged over the classes that occur among labels or predictions.
 pub fn multiclass(blocks: &[&BlockResult], classes: u32) -> Metrics {
     let counts = counts(blocks, classes);
     let total = |part: fn(&Counts) -> u64| counts.iter().map(part).fold(0, u64::saturating_add);
@@ -121,8 +119,6 @@ pub fn multiclass(blocks: &[&BlockResult], classes: u32) -> Metrics {
     };
     let macro_mean =
         |score: fn(&Counts) -> f64| Some(seen().map(score).sum::<f64>() / seen().count() as f64);
-    let aucs = Scored::of(blocks, classes as usize).map_or(Vec::new(), |scored| scored.aucs());
-    let aucs: Vec<f64> = aucs.into_iter().flatten().collect();
     Metrics {
         accuracy: ratio(
             total(|counts| counts.correct),
@@ -131,7 +127,6 @@ pub fn multiclass(blocks: &[&BlockResult], classes: u32) -> Metrics {
         precision: macro_mean(Counts::precision),
         recall: macro_mean(Counts::recall),
         f1: macro_mean(Counts::f1),
-        auc: (!aucs.is_empty()).then(|| aucs.iter().sum::<f64>() / aucs.len() as f64),
         ..Metrics::default()
     }
 }

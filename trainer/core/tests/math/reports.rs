@@ -3,6 +3,7 @@
 use serde_json::Value;
 use trainyard_core::metrics::{
     BlockResult, ClassificationReport, Objective, TaskKind, has_scores, report, summarize,
+    summarize_with_report,
 };
 
 const MULTICLASS: TaskKind = TaskKind::Multiclass { classes: 6 };
@@ -100,13 +101,13 @@ fn reports_equal_scikit_learn() {
         let objective = Objective::from(kind);
         for rows in [200, 64, 1] {
             let blocks = blocks(objective, &fixture, rows, true);
-            let report = report(&objective, &names(kind), &blocks, true).expect("a report");
+            let (metrics, report) = summarize_with_report(&objective, &names(kind), &blocks, true);
+            let report = report.expect("a report");
             check_classes(&report, &fixture);
             check_calibration(&report, &fixture);
             let matrix: Vec<Vec<u64>> =
                 serde_json::from_value(fixture["confusionMatrix"].clone()).unwrap();
             assert_eq!(report.confusion_matrix, matrix);
-            let metrics = summarize(objective, &blocks);
             near(
                 &[metrics.auc.unwrap()],
                 &[fixture["auc"].as_f64().unwrap()],
