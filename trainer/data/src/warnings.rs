@@ -50,35 +50,39 @@ pub(crate) fn dropped(frame: &Frame) -> Option<String> {
     ))
 }
 
-/// Values that were missing and are filled in, by the place of their column.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Filled(BTreeMap<usize, FilledColumn>);
+/// Values by the place of their column, counted over the parts of a file; with what there is to say of a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ByColumn<T>(BTreeMap<usize, Counted<T>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct FilledColumn {
+struct Counted<T> {
     column: String,
     values: usize,
-    /// One of the [`FILLINGS`].
-    how: &'static str,
+    what: T,
 }
 
-impl Filled {
-    /// Those of a file, or of a part of it.
-    pub(crate) fn of(frame: &Frame) -> Self {
-        let found = frame.columns.iter().enumerate().map(|(place, column)| {
-            let rows = 0..column.values.len();
-            let found = FilledColumn {
-                column: column.name().to_owned(),
-                values: rows.filter(|&row| column.values.is_missing(row)).count(),
-                how: filling(column),
-            };
-            (place, found)
-        });
-        Self(found.filter(|(_, found)| found.values > 0).collect())
+impl<T> Default for ByColumn<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T> ByColumn<T> {
+    /// Sets the values of the column at a place.
+    pub(crate) fn insert(&mut self, place: usize, column: &str, values: usize, what: T) {
+        let column = column.to_owned();
+        self.0.insert(
+            place,
+            Counted {
+                column,
+                values,
+                what,
+            },
+        );
     }
 
-    /// Adds those of further rows of the same file.
-    pub(crate) fn add(&mut self, further: Filled) {
+    /// Adds those of further rows of the same file. What was said of a column first stays.
+    pub(crate) fn add(&mut self, further: Self) {
         for (place, found) in further.0 {
             match self.0.get_mut(&place) {
                 Some(known) => known.values += found.values,
@@ -87,12 +91,40 @@ impl Filled {
         }
     }
 
+    /// The columns that have some, in order, with what there is to say of each.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.0.values().map(|found| (&*found.column, &found.what))
+    }
+
+    /// The values of all columns.
+    pub(crate) fn values(&self) -> usize {
+        self.0.values().map(|found| found.values).sum()
+    }
+}
+
+/// Values that were missing and are filled in, and with which of the [`FILLINGS`].
+pub(crate) type Filled = ByColumn<&'static str>;
+
+impl Filled {
+    /// Those of a file, or of a part of it.
+    pub(crate) fn of(frame: &Frame) -> Self {
+        let mut filled = Self::default();
+        for (place, column) in frame.columns.iter().enumerate() {
+            let rows = 0..column.values.len();
+            let values = rows.filter(|&row| column.values.is_missing(row)).count();
+            if values > 0 {
+                filled.insert(place, column.name(), values, filling(column));
+            }
+        }
+        filled
+    }
+
     /// One sentence, however many columns have some.
     pub(crate) fn told(&self) -> Option<String> {
-        let values: usize = self.0.values().map(|found| found.values).sum();
-        let names: Vec<&str> = self.0.values().map(|found| &*found.column).collect();
+        let values = self.values();
+        let names: Vec<&str> = self.columns().map(|(name, _)| name).collect();
         let (missing, are) = plural(values, "missing value", "missing values", ["is", "are"]);
-        let used: HashSet<&str> = self.0.values().map(|found| found.how).collect();
+        let used: HashSet<&str> = self.columns().map(|(_, how)| *how).collect();
         let how: Vec<&str> = FILLINGS
             .into_iter()
             .filter(|how| used.contains(how))

@@ -1,7 +1,5 @@
 //! Encoding rows with fitted columns.
 
-use std::collections::BTreeMap;
-
 use trainyard_core::schema::{Column, ColumnKind, ColumnsInput};
 
 use super::values::{NO_CATEGORY, RawValues};
@@ -12,7 +10,7 @@ use crate::error::{DataError, quoted};
 use crate::options::Limits;
 use crate::scale::Scale;
 use crate::table::allocate;
-use crate::warnings::{columns, plural};
+use crate::warnings::{ByColumn, columns, plural};
 
 impl Frame {
     /// Encodes `rows`, one after the other; with the categories that the fit does not know.
@@ -42,20 +40,21 @@ impl Frame {
             let cells = cells
                 .zip(rows)
                 .map(|(row, &index)| (&mut row[own.clone()], index));
-            if let Some(found) = self.encode_column(raw, fitted, cells)? {
-                unknown.0.insert(place, found);
+            if let Some((values, first)) = self.encode_column(raw, fitted, cells)? {
+                unknown.insert(place, raw.name(), values, first);
             }
         }
         Ok((out, unknown))
     }
 
-    /// Encodes a column into its cells of each row, which are zeros. Returns the categories that the fit does not know.
+    /// Encodes a column into its cells of each row, which are zeros. Returns how many categories the fit does not know, and
+    /// the first.
     fn encode_column<'b>(
         &self,
         raw: &RawColumn,
         fitted: &Column,
         cells: impl Iterator<Item = (&'b mut [f32], u32)>,
-    ) -> Result<Option<UnknownCategories>, DataError> {
+    ) -> Result<Option<(usize, FirstUnknown)>, DataError> {
         let number = |row: u32, fill: f64| match &raw.values {
             RawValues::Numbers(values) => {
                 let value = values[row as usize];
@@ -134,12 +133,11 @@ impl Frame {
                         cells[category] = 1.0;
                     }
                 }
-                return Ok(first.map(|(row, code)| UnknownCategories {
-                    column: raw.name().to_owned(),
-                    values,
+                let first = first.map(|(row, code)| FirstUnknown {
                     line: self.lines[row as usize],
                     category: names.names()[code as usize].clone(),
-                }));
+                });
+                return Ok(first.map(|first| (values, first)));
             }
             _ => return Err(DataError::options("the columns do not fit the schema", "")),
         }
@@ -162,44 +160,30 @@ impl Frame {
     }
 }
 
-/// Categories that the fit does not know, by the place of their column.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Unknown(BTreeMap<usize, UnknownCategories>);
+/// Categories that the fit does not know, with the first of each column.
+pub(crate) type Unknown = ByColumn<FirstUnknown>;
 
-/// Categories of a column that the fit does not know.
+/// The first category of a column that the fit does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct UnknownCategories {
-    column: String,
-    values: usize,
-    /// The line of the first of them, and what stands there.
+pub(crate) struct FirstUnknown {
+    /// Where it stands.
     line: u64,
     category: String,
 }
 
 impl Unknown {
-    /// Adds those of further rows of the same file.
-    pub(crate) fn add(&mut self, further: Unknown) {
-        for (place, found) in further.0 {
-            match self.0.get_mut(&place) {
-                Some(known) => known.values += found.values,
-                None => drop(self.0.insert(place, found)),
-            }
-        }
-    }
-
     /// One sentence, however many columns have some.
     pub(crate) fn told(&self) -> Option<String> {
-        let first = self.0.values().next()?;
-        let names: Vec<&str> = self.0.values().map(|found| &*found.column).collect();
-        let values: usize = self.0.values().map(|found| found.values).sum();
+        let (column, first) = self.columns().next()?;
+        let names: Vec<&str> = self.columns().map(|(name, _)| name).collect();
         let verbs = ["is a category", "are categories"];
-        let (values, are) = plural(values, "value", "values", verbs);
+        let (values, are) = plural(self.values(), "value", "values", verbs);
         Some(format!(
             "{values} of {} {are} that the model does not know, the first {} in {} on line {}; all such are encoded \
              as zeros",
             columns(&names),
             quoted(&first.category),
-            columns(&[&first.column]),
+            columns(&[column]),
             first.line,
         ))
     }
