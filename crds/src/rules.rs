@@ -95,6 +95,8 @@ pub(crate) fn spec() -> Vec<Rule> {
              !has(self.task.regression.targetNormalization) || self.task.regression.targetNormalization != 'Standardize'",
             "the loss poisson is of counts, which are not scaled: leave targetNormalization out",
         ),
+        stratified("validation"),
+        stratified("test"),
         rule_at(
             ".data.train",
             "!(has(self.model.cnn) && has(self.data.train.csv))",
@@ -102,6 +104,18 @@ pub(crate) fn spec() -> Vec<Rule> {
         ),
     ]);
     rules
+}
+
+/// A regression has no classes.
+fn stratified(field: &str) -> Rule {
+    rule_at(
+        &format!(".data.{field}.split.stratify"),
+        format!(
+            "!has(self.task.regression) || !has(self.data.{field}) || !has(self.data.{field}.split) || \
+             !has(self.data.{field}.split.stratify) || !self.data.{field}.split.stratify"
+        ),
+        "stratify is for classes, and the task is a regression: leave it out",
+    )
 }
 
 /// Rules of `spec.workers`, which has the fields of `Settings` beside its own.
@@ -136,34 +150,61 @@ pub(crate) fn workers<Settings: JsonSchema>() -> Vec<Rule> {
 
 /// Rules of `spec.data`.
 pub(crate) fn data() -> Vec<Rule> {
-    let same_format = |field: &str, shares: &[&str]| {
-        let is_a_share = shares
-            .iter()
-            .map(|share| format!("has(self.{field}.{share})"));
+    let same_format = |field: &str| {
         let formats = ["csv", "npy", "idx"]
             .map(|format| format!("has(self.{field}.{format}) == has(self.train.{format})"));
-        let is_a_share: Vec<String> = is_a_share.collect();
         rule_at(
             &format!(".{field}"),
             format!(
-                "!has(self.{field}) || {} || ({})",
-                is_a_share.join(" || "),
+                "!has(self.{field}) || has(self.{field}.fraction) || has(self.{field}.split) || ({})",
                 formats.join(" && ")
             ),
             format!("{field} must have the format of train, or be a fraction of it"),
         )
     };
+    let by_column = |field: &str| {
+        rule_at(
+            &format!(".{field}.split"),
+            format!(
+                "!has(self.{field}) || !has(self.{field}.split) || has(self.train.csv) || \
+                 !(has(self.{field}.split.groupBy) || has(self.{field}.split.orderBy))"
+            ),
+            "groupBy and orderBy name columns, which arrays do not have: split them beforehand into files of their own",
+        )
+    };
+    let share = |field: &str| {
+        format!(
+            "(has(self.{field}.fraction) ? self.{field}.fraction : has(self.{field}.split) ? \
+             self.{field}.split.fraction : 0.0)"
+        )
+    };
     vec![
-        same_format("validation", &["fraction", "split"]),
-        same_format("test", &["fraction"]),
+        same_format("validation"),
+        same_format("test"),
+        by_column("validation"),
+        by_column("test"),
         rule_at(
             ".test",
-            "!has(self.test) || !has(self.test.fraction) || !has(self.validation) || \
-             ((has(self.validation.fraction) ? self.validation.fraction : has(self.validation.split) ? \
-             self.validation.split.fraction : 0.0) + self.test.fraction < 1.0)",
+            format!(
+                "!has(self.test) || !has(self.validation) || {} + {} < 1.0",
+                share("validation"),
+                share("test")
+            ),
             "the fractions of validation and test must leave rows to train on",
         ),
     ]
+}
+
+/// Rules of a table that is one file or several.
+pub(crate) fn csv_file() -> Vec<Rule> {
+    vec![one_or_several()]
+}
+
+fn one_or_several() -> Rule {
+    rule(
+        "has(self.uri) != (has(self.uris) && self.uris.size() > 0)",
+        "exactly one of uri and uris must be set",
+    )
 }
 
 /// Rules of `spec.data.validation.split`.
@@ -177,6 +218,7 @@ pub(crate) fn split() -> Vec<Rule> {
 /// Rules of `spec.data.train.csv`.
 pub(crate) fn csv() -> Vec<Rule> {
     vec![
+        one_or_several(),
         rule_at(
             ".exclude",
             "!(self.label in self.exclude)",

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use trainyard_data::{
-    ClassWeights, Files, HeldOut, LoadOptions, Normalization, Rows, SourceSpec, SplitRule,
+    ClassWeights, Files, HeldOut, LoadOptions, Normalization, Pattern, Rows, SourceSpec, SplitRule,
     encode_labels, load,
 };
 
@@ -26,6 +26,10 @@ impl Files for Memory<'_> {
             Some(bytes) => Ok(Box::new(io::Cursor::new(bytes.to_vec()))),
             None => Err(io::Error::new(io::ErrorKind::NotFound, "not here")),
         }
+    }
+
+    fn list(&self, _: &Pattern) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
     }
 }
 
@@ -58,6 +62,7 @@ pub fn run(input: &[u8]) -> bool {
         },
         test: HeldOut::None,
         split: SplitRule::Random,
+        test_split: None,
         normalization: match how & 16 {
             0 => Normalization::Standardize,
             _ => Normalization::None,

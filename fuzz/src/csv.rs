@@ -4,8 +4,8 @@ use std::io::{self, Read};
 
 use trainyard_data::{
     ClassWeights, ColumnOptions, ColumnType, CsvOptions, DataError, Dataset, Files, HeldOut,
-    InputSchema, Limits, LoadOptions, Missing, MissingPolicy, Normalization, Rows, SourceSpec,
-    SplitRule, Task, load,
+    InputSchema, Limits, LoadOptions, Missing, MissingPolicy, Normalization, Pattern, Rows,
+    SourceSpec, SplitRule, Task, load,
 };
 
 use crate::again;
@@ -16,6 +16,10 @@ struct One<'a>(&'a [u8]);
 impl Files for One<'_> {
     fn open(&self, _: &str) -> io::Result<Box<dyn Read + Send>> {
         Ok(Box::new(io::Cursor::new(self.0.to_vec())))
+    }
+
+    fn list(&self, _: &Pattern) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
     }
 }
 
@@ -66,6 +70,7 @@ pub(crate) fn limits() -> Limits {
         categories: 200,
         values: 1 << 20,
         memory: 64 << 20,
+        threads: 1,
     }
 }
 
@@ -155,6 +160,7 @@ fn options(how: u8, text: &[u8]) -> LoadOptions {
         },
         test: HeldOut::None,
         split: SplitRule::Random,
+        test_split: None,
         normalization: match has(3) {
             true => Normalization::None,
             false => Normalization::Standardize,

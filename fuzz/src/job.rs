@@ -36,7 +36,7 @@ pub fn used(manifest: TrainingJob, defaults: u32) {
         (job.id, job.defaults, &job.spec_digest)
     );
     let _ = job.load_options();
-    let _ = job.data_uris();
+    let _ = job.manifest.spec.data.uris();
     let _ = memory::Model::smallest(&job);
     for rows in [0, 1, 1000, u64::from(u32::MAX)] {
         if let Ok(plan) = job.plan(rows) {

@@ -9,9 +9,7 @@ use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
 use trainyard_contract::env::RESERVED_PREFIX;
 use trainyard_contract::{DEFAULTS, KEYS_SINCE, Role, pod};
-use trainyard_crds::training_job::{
-    CleanPodPolicy, Dataset, PodSettings, S3Storage, Storage, Test, Validation, Volume,
-};
+use trainyard_crds::training_job::{CleanPodPolicy, PodSettings, S3Storage, Storage, Volume};
 use trainyard_crds::{TrainingJob, TrainingJobSpec};
 
 use crate::owner::Owner;
@@ -295,57 +293,14 @@ fn data(object: &TrainingJob, problems: &mut Problems) {
     if data.volume.is_some() {
         return;
     }
-    for (field, uri) in uris(object) {
+    for (field, uri) in data.uris() {
         if !uri.contains("://") {
             problems.add(
-                field,
+                format!("spec.data.{field}"),
                 format!("{uri:?} is relative: set spec.data.volume, which it resolves in, or give an s3:// URI"),
             );
         }
     }
-}
-
-/// The URIs of a job's data, with their fields.
-fn uris(object: &TrainingJob) -> Vec<(String, &str)> {
-    let data = &object.spec.data;
-    let mut uris = Vec::new();
-    let mut add = |field: &str, uri| uris.push((format!("spec.data.{field}"), uri));
-    match &data.train {
-        Dataset::Csv(csv) => add("train.csv.uri", csv.uri.as_str()),
-        Dataset::Npy(npy) => {
-            add("train.npy.features", &npy.features);
-            add("train.npy.labels", &npy.labels);
-        }
-        Dataset::Idx(idx) => {
-            add("train.idx.images", &idx.images);
-            add("train.idx.labels", &idx.labels);
-        }
-    }
-    match &data.validation {
-        None | Some(Validation::Fraction(_) | Validation::Split(_)) => {}
-        Some(Validation::Csv(csv)) => add("validation.csv.uri", &csv.uri),
-        Some(Validation::Npy(npy)) => {
-            add("validation.npy.features", &npy.features);
-            add("validation.npy.labels", &npy.labels);
-        }
-        Some(Validation::Idx(idx)) => {
-            add("validation.idx.images", &idx.images);
-            add("validation.idx.labels", &idx.labels);
-        }
-    }
-    match &data.test {
-        None | Some(Test::Fraction(_)) => {}
-        Some(Test::Csv(csv)) => add("test.csv.uri", &csv.uri),
-        Some(Test::Npy(npy)) => {
-            add("test.npy.features", &npy.features);
-            add("test.npy.labels", &npy.labels);
-        }
-        Some(Test::Idx(idx)) => {
-            add("test.idx.images", &idx.images);
-            add("test.idx.labels", &idx.labels);
-        }
-    }
-    uris
 }
 
 /// What is reserved for keys is free in a job without: one that runs must not become invalid by an upgrade of the operator.

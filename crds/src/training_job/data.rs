@@ -21,10 +21,10 @@ pub struct Data {
     pub train: Dataset,
     /// Data that the model is judged on after each epoch; the model is never trained on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub validation: Option<Validation>,
+    pub validation: Option<HeldOut>,
     /// Data that the model is judged on once, at the end: neither training nor early stopping nor the choice of a threshold sees them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test: Option<Test>,
+    pub test: Option<HeldOut>,
     /// How numeric features are scaled. What is fitted is fitted on training rows alone and travels in the artifact.
     #[serde(default)]
     pub normalization: Normalization,
@@ -53,19 +53,20 @@ pub struct S3Connection {
 #[serde(rename_all = "camelCase")]
 pub enum Dataset {
     /// A table with a header line, as comma-separated values.
-    Csv(CsvSource),
+    Csv(Box<CsvSource>),
     /// Two NumPy arrays.
     Npy(NpySource),
     /// Two IDX files, the format of MNIST.
     Idx(IdxSource),
 }
 
-/// Where validation data come from. Files are read with the options of `train` and must be of its format.
+/// Where data come from that the model is not trained on. Files are read with the options of `train` and must be of its format.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum Validation {
+pub enum HeldOut {
     /// Share of the training rows that is set aside; between 0 and 1, both excluded. The seed chooses them. In a classification each class
-    /// gives its share, unless the job began with a version before this rule; in a regression any rows are taken.
+    /// gives its share, unless the job began with a version before this rule; in a regression any rows are taken. The rows of `test` are set
+    /// aside before those of `validation`, and by the rule of `validation` if that is a `split`.
     Fraction(
         #[schemars(
             range(min = 0.0, max = 1.0),
@@ -75,26 +76,6 @@ pub enum Validation {
     ),
     /// Share of the training rows that is set aside by a rule.
     Split(Split),
-    /// A table with the columns of the training table.
-    Csv(CsvFile),
-    /// Two NumPy arrays.
-    Npy(NpySource),
-    /// Two IDX files.
-    Idx(IdxSource),
-}
-
-/// Where test data come from. Files are read with the options of `train` and must be of its format.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Test {
-    /// Share of the training rows that is set aside, before that of `validation` and by its rule; between 0 and 1, both excluded.
-    Fraction(
-        #[schemars(
-            range(min = 0.0, max = 1.0),
-            extend("exclusiveMinimum" = true, "exclusiveMaximum" = true)
-        )]
-        f64,
-    ),
     /// A table with the columns of the training table.
     Csv(CsvFile),
     /// Two NumPy arrays.
@@ -129,9 +110,15 @@ pub struct Split {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = crate::rules::csv()))]
 pub struct CsvSource {
-    /// URI of the file: a path, relative or absolute, or `s3://BUCKET/KEY`.
+    /// URI of the file: a path, relative or absolute, or `s3://BUCKET/KEY`. A pattern names several files, whose rows come in the order of their
+    /// names: `*` stands for any characters of a name, `?` for one, and `**` for any number of folders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
-    pub uri: String,
+    pub uri: Option<String>,
+    /// URIs of several files, whose rows come one file after the other. All have the columns of the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 1024)), extend("x-kubernetes-list-type" = "set"))]
+    pub uris: Vec<String>,
     /// Name of the column to predict.
     #[schemars(length(min = 1, max = 256))]
     pub label: String,
@@ -184,6 +171,77 @@ pub struct CsvSource {
     // A field at its default is left out, so that the digests of manifests from before it stay.
     #[serde(default, skip_serializing_if = "UnnamedColumns::is_default")]
     pub unnamed_columns: UnnamedColumns,
+}
+
+impl Dataset {
+    /// The URIs of its files, each with the field that names it.
+    pub fn uris(&self) -> Vec<(String, &str)> {
+        match self {
+            Dataset::Csv(csv) => table_uris("csv", &csv.uri, &csv.uris),
+            Dataset::Npy(npy) => npy.uris(),
+            Dataset::Idx(idx) => idx.uris(),
+        }
+    }
+}
+
+impl HeldOut {
+    /// The URIs of its files, each with the field that names it; none for a share of the training rows.
+    pub fn uris(&self) -> Vec<(String, &str)> {
+        match self {
+            HeldOut::Fraction(_) | HeldOut::Split(_) => Vec::new(),
+            HeldOut::Csv(csv) => table_uris("csv", &csv.uri, &csv.uris),
+            HeldOut::Npy(npy) => npy.uris(),
+            HeldOut::Idx(idx) => idx.uris(),
+        }
+    }
+}
+
+impl Data {
+    /// The URIs of all files, each with the field that names it, below `spec.data`.
+    pub fn uris(&self) -> Vec<(String, &str)> {
+        let held_out = [("validation", &self.validation), ("test", &self.test)];
+        let held_out = held_out.into_iter();
+        let held_out = held_out.flat_map(|(part, rows)| Some((part, rows.as_ref()?.uris())));
+        let all = std::iter::once(("train", self.train.uris())).chain(held_out);
+        all.flat_map(|(part, uris)| {
+            let below = |(field, uri)| (format!("{part}.{field}"), uri);
+            uris.into_iter().map(below).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+}
+
+fn table_uris<'a>(
+    format: &str,
+    uri: &'a Option<String>,
+    uris: &'a [String],
+) -> Vec<(String, &'a str)> {
+    let one = uri
+        .iter()
+        .map(|uri| (format!("{format}.uri"), uri.as_str()));
+    let several = uris.iter().zip(0..);
+    let several = several.map(|(uri, place)| (format!("{format}.uris[{place}]"), uri.as_str()));
+    one.chain(several).collect()
+}
+
+impl NpySource {
+    fn uris(&self) -> Vec<(String, &str)> {
+        let (features, labels) = (self.features.as_str(), self.labels.as_str());
+        vec![
+            ("npy.features".to_owned(), features),
+            ("npy.labels".to_owned(), labels),
+        ]
+    }
+}
+
+impl IdxSource {
+    fn uris(&self) -> Vec<(String, &str)> {
+        let (images, labels) = (self.images.as_str(), self.labels.as_str());
+        vec![
+            ("idx.images".to_owned(), images),
+            ("idx.labels".to_owned(), labels),
+        ]
+    }
 }
 
 impl CsvSource {
@@ -332,12 +390,19 @@ pub enum DatePart {
 }
 
 /// A further CSV table, read with the options of the training table.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::rules::csv_file()))]
 pub struct CsvFile {
-    /// URI of the file: a path, relative or absolute, or `s3://BUCKET/KEY`.
+    /// URI of the file: a path, relative or absolute, or `s3://BUCKET/KEY`. A pattern names several files, whose rows come in the order of their
+    /// names: `*` stands for any characters of a name, `?` for one, and `**` for any number of folders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
-    pub uri: String,
+    pub uri: Option<String>,
+    /// URIs of several files, whose rows come one file after the other. All have the columns of the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 1024)), extend("x-kubernetes-list-type" = "set"))]
+    pub uris: Vec<String>,
 }
 
 /// Two NumPy arrays (`.npy`).

@@ -15,8 +15,8 @@ mod volume;
 pub use checkpoint::{Checkpoint, S3Storage, Storage};
 pub use data::{
     ColumnMissing, ColumnType, CsvColumn, CsvFile, CsvSource, Data, Dataset, DatePart, Encoding,
-    IdxSource, MissingPolicy, Normalization, NpySource, S3Connection, Split, Test, UnnamedColumns,
-    Validation,
+    HeldOut, IdxSource, MissingPolicy, Normalization, NpySource, S3Connection, Split,
+    UnnamedColumns,
 };
 pub use model::{Activation, ClassWeights, Cnn, ConvBlock, Mlp, Model, RegressionLoss, Task};
 pub use optimizer::{Adagrad, Adam, AdamW, Optimizer, Sgd};
@@ -198,8 +198,8 @@ impl TrainingJobSpec {
         };
         // Of classes, a fraction has each its share.
         let of_split = match &self.data.validation {
-            Some(Validation::Split(_)) => 4,
-            Some(Validation::Fraction(_)) if !matches!(self.task, Task::Regression { .. }) => 4,
+            Some(HeldOut::Split(_)) => 4,
+            Some(HeldOut::Fraction(_)) if !matches!(self.task, Task::Regression { .. }) => 4,
             _ => 1,
         };
         let of_test = if self.data.test.is_some() { 4 } else { 1 };

@@ -5,41 +5,45 @@ use crate::schema::Label;
 
 /// What a model predicts for a row.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Prediction {
-    /// The class predicted, or none for regression.
-    pub class: Option<usize>,
-    /// The value of a regression; for classes, a probability each.
-    pub values: Vec<f32>,
+pub enum Prediction {
+    /// A class.
+    Class {
+        /// Its index.
+        class: usize,
+        /// The probability of each class.
+        probabilities: Vec<f32>,
+    },
+    /// The value of a regression, in the units of the target.
+    Value(f64),
 }
 
 impl Prediction {
     /// From the outputs of one row: the logit of class 1 for binary tasks, one logit a class for
     /// multiclass tasks, the value for regression, scaled as the label is.
     pub fn of(kind: TaskKind, label: &Label, outputs: &[f32]) -> Self {
-        let values = match kind {
+        let first = outputs.first().copied().unwrap_or(f32::NAN);
+        match kind {
+            TaskKind::Regression => Self::Value(label.unscaled(first)),
             TaskKind::Binary => {
-                let logit = f64::from(outputs.first().copied().unwrap_or(f32::NAN));
-                vec![sigmoid(-logit) as f32, sigmoid(logit) as f32]
+                let logit = f64::from(first);
+                Self::Class {
+                    class: usize::from(first > label.cutoff()),
+                    probabilities: vec![sigmoid(-logit) as f32, sigmoid(logit) as f32],
+                }
             }
-            TaskKind::Multiclass { .. } => softmax(outputs),
-            TaskKind::Regression => outputs
-                .iter()
-                .map(|&output| label.unscaled(output))
-                .collect(),
-        };
-        let class = match (kind, outputs.first()) {
-            (TaskKind::Binary, Some(&logit)) => Some(usize::from(logit > label.cutoff())),
-            _ => kind.predicted_class(outputs).map(|class| class as usize),
-        };
-        Prediction { class, values }
+            TaskKind::Multiclass { .. } => Self::Class {
+                class: kind.predicted_class(outputs).unwrap_or_default() as usize,
+                probabilities: softmax(outputs),
+            },
+        }
     }
 
-    /// The probability of the class predicted, or the value of a regression.
-    pub fn answer(&self) -> f32 {
-        self.values
-            .get(self.class.unwrap_or(0))
-            .copied()
-            .unwrap_or(f32::NAN)
+    /// Whether every number of it is finite.
+    pub fn is_finite(&self) -> bool {
+        match self {
+            Self::Class { probabilities, .. } => probabilities.iter().all(|p| p.is_finite()),
+            Self::Value(value) => value.is_finite(),
+        }
     }
 }
 
@@ -61,6 +65,7 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::{Link, TargetScale};
 
     #[test]
     fn probabilities_add_to_one_even_for_large_logits() {
@@ -76,10 +81,57 @@ mod tests {
             link: None,
             threshold: None,
         };
-        let certain = Prediction::of(TaskKind::Binary, &label, &[200.0]);
-        assert_eq!((certain.class, certain.answer()), (Some(1), 1.0));
-        let other = Prediction::of(TaskKind::Binary, &label, &[-3.0]);
-        assert_eq!(other.class, Some(0));
-        assert!(other.answer() > 0.95);
+        let of = |logit| match Prediction::of(TaskKind::Binary, &label, &[logit]) {
+            Prediction::Class {
+                class,
+                probabilities,
+            } => (class, probabilities[class]),
+            Prediction::Value(value) => panic!("{value} is no class"),
+        };
+        assert_eq!(of(200.0), (1, 1.0));
+        let (class, probability) = of(-3.0);
+        assert_eq!(class, 0);
+        assert!(probability > 0.95);
+    }
+
+    #[test]
+    fn a_target_far_from_zero_keeps_the_digits_that_an_output_has() {
+        let label = |scale, link| Label {
+            name: "y".into(),
+            classes: Vec::new(),
+            numeric: true,
+            scale,
+            link,
+            threshold: None,
+        };
+        let value = |label: &Label, output: f32| match Prediction::of(
+            TaskKind::Regression,
+            label,
+            &[output],
+        ) {
+            Prediction::Value(value) => value.to_string(),
+            class @ Prediction::Class { .. } => panic!("{class:?}"),
+        };
+        let far = label(
+            Some(TargetScale {
+                mean: 1e6,
+                std: 0.25,
+            }),
+            None,
+        );
+        // The next output is 3e-8 further.
+        assert_eq!(value(&far, 0.5), "1000000.125");
+        assert_ne!(value(&far, 0.5), value(&far, 0.5f32.next_up()));
+        let near = label(
+            Some(TargetScale {
+                mean: 3.0,
+                std: 2.0,
+            }),
+            None,
+        );
+        assert_eq!(value(&near, 0.1), "3.2");
+        assert_eq!(value(&label(None, None), 0.1), "0.1");
+        assert_eq!(value(&label(None, Some(Link::Log)), 0.0), "1");
+        assert_eq!(value(&label(None, None), f32::INFINITY), "inf");
     }
 }

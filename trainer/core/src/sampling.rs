@@ -186,36 +186,57 @@ pub struct Parts {
 /// If a fraction is not strictly between 0 and 1, a part would be empty, or there are more
 /// rows than fit in 32 bits or in memory.
 pub fn split(seed: u64, shares: Shares, by: SplitBy<'_>) -> Result<Parts, SamplingError> {
-    let rows = by.rows();
+    split_by(seed, shares, by, by)
+}
+
+/// As [`split`], with a rule of its own for the rows of each part. Both are of the same rows.
+///
+/// # Errors
+/// As [`split`].
+pub fn split_by(
+    seed: u64,
+    shares: Shares,
+    for_validation: SplitBy<'_>,
+    for_test: SplitBy<'_>,
+) -> Result<Parts, SamplingError> {
+    let rows = for_validation.rows();
     row_count(rows)?;
-    let order = by.order(seed)?;
     let mut is_left = vec![true; rows as usize];
-    let mut set_aside = |part, fraction: Option<f64>| {
+    let mut set_aside = |part, fraction: Option<f64>, by: SplitBy<'_>| {
         let Some(fraction) = fraction else {
             return Ok(Vec::new());
         };
         if !(fraction > 0.0 && fraction < 1.0) {
             return Err(SamplingError::Fraction { part, fraction });
         }
-        let chosen = by.choose(&order, &is_left, fraction);
+        let chosen = by.choose(&by.order(seed)?, &is_left, fraction);
         chosen.iter().for_each(|&row| is_left[row as usize] = false);
         Ok(chosen)
     };
-    let test = set_aside("test", shares.test)?;
-    let validation = set_aside("validation", shares.validation)?;
+    let test = set_aside("test", shares.test, for_test)?;
+    let validation = set_aside("validation", shares.validation, for_validation)?;
     let train: Vec<u32> = (0..)
         .zip(&is_left)
         .filter(|(_, left)| **left)
         .map(|(row, _)| row)
         .collect();
+    let last = match shares.validation {
+        Some(_) => for_validation,
+        None => for_test,
+    };
     let parts = [
-        ("training", true, &train),
-        ("validation", shares.validation.is_some(), &validation),
-        ("the test", shares.test.is_some(), &test),
+        ("training", true, &train, last),
+        (
+            "validation",
+            shares.validation.is_some(),
+            &validation,
+            for_validation,
+        ),
+        ("the test", shares.test.is_some(), &test, for_test),
     ];
-    if let Some((part, ..)) = parts
+    if let Some((part, _, _, by)) = parts
         .iter()
-        .find(|(_, wanted, rows)| *wanted && rows.is_empty())
+        .find(|(_, wanted, rows, _)| *wanted && rows.is_empty())
     {
         let (count, of) = match by {
             SplitBy::Groups(groups) => (count(groups) as u64, "groups"),
@@ -284,10 +305,11 @@ impl SplitBy<'_> {
                 groups_left
                     .take(wanted)
                     .for_each(|group| is_chosen[group as usize] = true);
-                let of_group = (0..)
-                    .zip(*groups)
-                    .filter(|(_, group)| is_chosen[**group as usize]);
-                of_group.map(|(row, _)| row).collect()
+                // Of a group that another rule has divided, what is left.
+                let of_group = (0..).zip(*groups).zip(is_left);
+                let of_group =
+                    of_group.filter(|((_, group), left)| **left && is_chosen[**group as usize]);
+                of_group.map(|((row, _), _)| row).collect()
             }
         };
         chosen.sort_unstable();

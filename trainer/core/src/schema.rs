@@ -374,18 +374,42 @@ impl Label {
         }
     }
 
-    /// The target that an output of the model stands for.
-    pub fn unscaled(&self, output: f32) -> f32 {
+    /// The target that an output of the model stands for, with as many decimals as tell it from that of the next output:
+    /// a 32-bit float has few digits, and a scaled target can be far from 0.
+    pub fn unscaled(&self, output: f32) -> f64 {
+        let exact = f64::from(output);
+        // What lies between two outputs.
+        let step = f64::from(output.abs().next_up()) - exact.abs();
         match (self.scale, self.link) {
-            (_, Some(Link::Log)) => libm::exp(output.into()) as f32,
-            (Some(TargetScale { mean, std }), _) => (f64::from(output) * std + mean) as f32,
-            (None, None) => output,
+            (_, Some(Link::Log)) => {
+                let value = libm::exp(exact);
+                to_decimals(value, value * step)
+            }
+            (Some(TargetScale { mean, std }), _) => to_decimals(exact * std + mean, step * std),
+            // The shortest text that stands for this output alone.
+            (None, None) => output.to_string().parse().unwrap_or(exact),
         }
     }
 
     /// The logit above which the positive class is predicted.
     pub fn cutoff(&self) -> f32 {
         self.threshold.map_or(0.0, cutoff_of)
+    }
+}
+
+/// The value rounded to the decimals in which one `step` away shows.
+fn to_decimals(value: f64, step: f64) -> f64 {
+    let scientific = format!("{step:e}");
+    let exponent = scientific
+        .split_once('e')
+        .and_then(|(_, exponent)| exponent.parse().ok());
+    match exponent {
+        // Whole numbers have all digits that they need.
+        Some(exponent @ i32::MIN..=-1) if value.is_finite() => {
+            let decimals = exponent.unsigned_abs() as usize;
+            format!("{value:.decimals$}").parse().unwrap_or(value)
+        }
+        _ => value,
     }
 }
 

@@ -49,6 +49,33 @@ impl Interner {
     }
 }
 
+/// Adds rows with names of their own numbering; a code that is none of them stays.
+///
+/// # Errors
+/// If there is one name too many, with the line of the row that has it first; `lines` are those of the rows.
+pub(crate) fn append_codes(
+    (names, codes): (&mut Interner, &mut Vec<u32>),
+    (others, part): (&Interner, &[u32]),
+    lines: &[u64],
+    limits: &Limits,
+    bytes: &mut u64,
+) -> Result<(), DataError> {
+    let mut numbers = Vec::with_capacity(others.names.len());
+    for (name, code) in others.names.iter().zip(0..) {
+        let number = names.intern(name, limits, bytes);
+        numbers.push(number.map_err(|error| {
+            let row = part.iter().position(|&other| other == code);
+            match row.and_then(|row| lines.get(row)) {
+                Some(line) => error.on_line(*line),
+                None => error,
+            }
+        })?);
+    }
+    let number = |&code: &u32| numbers.get(code as usize).copied().unwrap_or(code);
+    codes.extend(part.iter().map(number));
+    Ok(())
+}
+
 /// The code of a row without a label. There are fewer classes.
 const NO_LABEL: u32 = u32::MAX;
 
@@ -78,6 +105,31 @@ impl RawLabels {
             Self::Codes { codes, .. } => codes.push(NO_LABEL),
             Self::Targets(targets) => targets.push(f64::NAN),
         }
+    }
+
+    /// Adds the labels of rows that come next.
+    ///
+    /// # Errors
+    /// If there is one class too many, with the line of the row that has it first; `lines` are those of the rows.
+    pub(crate) fn append(
+        &mut self,
+        part: Self,
+        lines: &[u64],
+        limits: &Limits,
+        bytes: &mut u64,
+    ) -> Result<(), DataError> {
+        match (self, part) {
+            (Self::Targets(targets), Self::Targets(part)) => targets.extend(part),
+            (
+                Self::Codes { names, codes },
+                Self::Codes {
+                    names: others,
+                    codes: part,
+                },
+            ) => append_codes((names, codes), (&others, &part), lines, limits, bytes)?,
+            _ => debug_assert!(false, "labels of one source have one type"),
+        }
+        Ok(())
     }
 
     /// Bytes that they hold, beside names.
@@ -149,9 +201,9 @@ impl RawLabels {
     }
 
     /// The targets as they are; none for classes.
-    pub(crate) fn targets(&self) -> Vec<f32> {
+    pub(crate) fn targets(&self) -> Vec<f64> {
         match self {
-            Self::Targets(targets) => targets.iter().map(|&target| target as f32).collect(),
+            Self::Targets(targets) => targets.clone(),
             Self::Codes { .. } => Vec::new(),
         }
     }
@@ -161,16 +213,22 @@ impl RawLabels {
         match self {
             Self::Codes { names, .. } if label.numeric => warnings::merged(names.names(), label),
             Self::Codes { names, .. } => warnings::alike("labels", names.names()),
+            // A scaled target is rounded once it is scaled, as numbers are.
+            Self::Targets(_) if label.scale.is_some() => None,
             Self::Targets(targets) => warnings::rounded("labels", targets.iter().copied()),
         }
     }
 
-    /// That all of `rows` have the same target, as f32.
-    pub(crate) fn constant(&self, rows: &[u32]) -> Option<String> {
+    /// That all of `rows` have the same target, as the model learns it.
+    pub(crate) fn constant(&self, label: &Label, rows: &[u32]) -> Option<String> {
         let Self::Targets(targets) = self else {
             return None; // two classes are asked for
         };
-        let mut values = rows.iter().map(|&row| targets[row as usize] as f32);
+        let is_scaled = label.scale.is_some();
+        let mut values = rows.iter().map(|&row| match targets[row as usize] {
+            target if is_scaled => target,
+            target => f64::from(target as f32),
+        });
         let first = values.next()?;
         values.all(|value| value == first).then(|| {
             format!("every training row has the label {first}: there is nothing to learn, and r2 is undefined")

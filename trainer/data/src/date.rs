@@ -141,24 +141,40 @@ fn civil(seconds: f64) -> Option<DateTime> {
     Some(TimeZone::UTC.to_datetime(time))
 }
 
-/// A part of the date that is `seconds` since 1970-01-01T00:00:00 UTC; `None` beyond the years -9999 to 9999.
-pub(crate) fn part(part: DatePart, seconds: f64) -> Option<f64> {
-    if part == DatePart::Elapsed {
-        return Some(seconds / SECONDS_PER_DAY);
-    }
-    let time = civil(seconds)?;
-    Some(match part {
-        DatePart::Elapsed => seconds / SECONDS_PER_DAY,
-        DatePart::Year => time.year().into(),
-        DatePart::Month => time.month().into(),
-        DatePart::Day => time.day().into(),
-        DatePart::DayOfWeek => time.weekday().to_monday_zero_offset().into(),
-        DatePart::DayOfYear => time.day_of_year().into(),
-        DatePart::Hour => {
-            let (minutes, seconds) = (f64::from(time.minute()), f64::from(time.second()));
-            f64::from(time.hour()) + (minutes * 60.0 + seconds) / 3600.0
+/// A point in time, taken apart.
+pub(crate) struct Moment {
+    seconds: f64,
+    civil: Option<DateTime>,
+}
+
+impl Moment {
+    /// The one that is `seconds` after 1970-01-01T00:00:00 UTC.
+    pub(crate) fn at(seconds: f64) -> Self {
+        Self {
+            seconds,
+            civil: civil(seconds),
         }
-    })
+    }
+
+    /// A part of it; `None` beyond the years -9999 to 9999.
+    pub(crate) fn part(&self, part: DatePart) -> Option<f64> {
+        if part == DatePart::Elapsed {
+            return Some(self.seconds / SECONDS_PER_DAY);
+        }
+        let time = self.civil?;
+        Some(match part {
+            DatePart::Elapsed => self.seconds / SECONDS_PER_DAY,
+            DatePart::Year => time.year().into(),
+            DatePart::Month => time.month().into(),
+            DatePart::Day => time.day().into(),
+            DatePart::DayOfWeek => time.weekday().to_monday_zero_offset().into(),
+            DatePart::DayOfYear => time.day_of_year().into(),
+            DatePart::Hour => {
+                let (minutes, seconds) = (f64::from(time.minute()), f64::from(time.second()));
+                f64::from(time.hour()) + (minutes * 60.0 + seconds) / 3600.0
+            }
+        })
+    }
 }
 
 /// The parts that a model sees where none are named.
@@ -234,7 +250,7 @@ mod tests {
     #[test]
     fn parts_are_those_of_the_calendar() {
         let seconds = read("iso8601", "2024-12-31 18:30:36").unwrap();
-        let of = |name| part(name, seconds).unwrap();
+        let of = |name| Moment::at(seconds).part(name).unwrap();
         assert_eq!(of(DatePart::Year), 2024.0);
         assert_eq!(of(DatePart::Month), 12.0);
         assert_eq!(of(DatePart::Day), 31.0);
@@ -242,7 +258,7 @@ mod tests {
         assert_eq!(of(DatePart::DayOfYear), 366.0);
         assert_eq!(of(DatePart::Hour), 18.51);
         assert_eq!(of(DatePart::Elapsed), seconds / 86_400.0);
-        assert_eq!(part(DatePart::Year, 1e300), None);
-        assert_eq!(part(DatePart::Year, f64::NAN), None);
+        assert_eq!(Moment::at(1e300).part(DatePart::Year), None);
+        assert_eq!(Moment::at(f64::NAN).part(DatePart::Year), None);
     }
 }

@@ -1,5 +1,6 @@
 //! Where bytes come from.
 
+use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Component, Path, PathBuf};
 
@@ -10,6 +11,97 @@ use crate::kind;
 pub trait Files {
     /// Opens `uri` for reading from its first byte. An error's text should say what to do.
     fn open(&self, uri: &str) -> io::Result<Box<dyn Read + Send>>;
+
+    /// The files that a [`Pattern`] names, in the order of their bytes.
+    fn list(&self, pattern: &Pattern) -> io::Result<Vec<String>>;
+}
+
+/// A URI that names several files: `*` stands for any characters of a name, `?` for one, and `**` for any number of folders.
+/// Names that begin with a point are not meant by them, as in a shell.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    uri: String,
+    compiled: glob::Pattern,
+}
+
+impl Pattern {
+    /// The most files that a pattern may name.
+    pub const MOST: usize = 100_000;
+
+    /// The pattern that a URI is, if it is one.
+    ///
+    /// # Errors
+    /// If `**` is part of a name.
+    pub fn of(uri: &str) -> Option<Result<Self, DataError>> {
+        if !uri.contains(['*', '?']) {
+            return None;
+        }
+        let compiled = glob::Pattern::new(&literal_brackets(uri)).map_err(|error| {
+            let remedy = "`*` and `?` stand for characters of a name, and `**` for folders";
+            DataError::options(format!("not a pattern: {}", error.msg), remedy).in_file(uri)
+        });
+        Some(compiled.map(|compiled| Self {
+            uri: uri.to_owned(),
+            compiled,
+        }))
+    }
+
+    /// The URI that it is.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// The part of the URI before the first name that is not whole, without the slash at its end.
+    pub fn folder(&self) -> &str {
+        let fixed = self.uri.split(['*', '?']).next().unwrap_or_default();
+        fixed.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+
+    /// Whether it names the file at `uri`.
+    pub fn matches(&self, uri: &str) -> bool {
+        self.compiled.matches_with(uri, SHELL)
+    }
+}
+
+/// Patterns are matched as in a shell.
+const SHELL: glob::MatchOptions = glob::MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
+
+/// A pattern in which brackets stand for themselves, as they do in the names of many files.
+fn literal_brackets(pattern: &str) -> String {
+    pattern.replace('[', "[[]")
+}
+
+/// The files that `uris` name, those of a pattern in the order of their bytes.
+///
+/// # Errors
+/// If a pattern names none, or a file is named twice.
+pub fn expand(files: &dyn Files, uris: &[String]) -> Result<Vec<String>, DataError> {
+    let mut all = Vec::new();
+    for uri in uris {
+        let Some(pattern) = Pattern::of(uri) else {
+            all.push(uri.clone());
+            continue;
+        };
+        let listed = files.list(&pattern?);
+        let listed = listed.map_err(|e| cannot("list", &e).in_file(uri))?;
+        if listed.is_empty() {
+            let remedy = "check the path; `*` stands for characters of one name";
+            return Err(DataError::options("no file matches it", remedy).in_file(uri));
+        }
+        all.extend(listed);
+    }
+    let mut seen = HashSet::new();
+    match all.iter().find(|uri| !seen.insert(uri.as_str())) {
+        None => Ok(all),
+        Some(twice) => {
+            let remedy = "its rows would count twice: name it once";
+            Err(DataError::options("the file is named twice", remedy).in_file(twice))
+        }
+    }
 }
 
 /// Files by path: relative ones below a folder (the mount of a volume, or the folder of a
@@ -62,10 +154,58 @@ impl Files for Folder {
         })?;
         Ok(Box::new(file))
     }
+
+    fn list(&self, pattern: &Pattern) -> io::Result<Vec<String>> {
+        let path = self.resolve(pattern.uri())?;
+        let text = |path: &Path| {
+            let not_text = || io::Error::new(io::ErrorKind::InvalidInput, "a path is not UTF-8");
+            path.to_str().map(str::to_owned).ok_or_else(not_text)
+        };
+        // Characters of the folder that a pattern would give a meaning stand for themselves.
+        let root = text(&self.0)?;
+        let below = match Path::new(pattern.uri()).is_absolute() {
+            true => literal_brackets(&text(&path)?),
+            false => format!(
+                "{}/{}",
+                glob::Pattern::escape(root.trim_end_matches('/')),
+                literal_brackets(pattern.uri())
+            ),
+        };
+        let found = glob::glob_with(&below, SHELL)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.msg))?;
+        let mut uris = Vec::new();
+        for path in found {
+            let path = path?;
+            if path.is_dir() {
+                continue;
+            }
+            let relative = path.strip_prefix(&self.0).unwrap_or(&path);
+            let is_absolute = Path::new(pattern.uri()).is_absolute();
+            uris.push(text(if is_absolute { &path } else { relative })?);
+            if uris.len() > Pattern::MOST {
+                return Err(too_many());
+            }
+        }
+        uris.sort_unstable();
+        Ok(uris)
+    }
+}
+
+/// More files than a pattern may name.
+pub fn too_many() -> io::Error {
+    let why = format!(
+        "it names more than {} files; join them, or name fewer",
+        Pattern::MOST
+    );
+    io::Error::new(io::ErrorKind::FileTooLarge, why)
 }
 
 /// Opens a source, decompresses it if it starts as gzip or zstd does, and bounds its length.
-pub(crate) fn open(files: &dyn Files, uri: &str, limit: u64) -> Result<Box<dyn Read>, DataError> {
+pub(crate) fn open(
+    files: &dyn Files,
+    uri: &str,
+    limit: u64,
+) -> Result<Box<dyn Read + Send>, DataError> {
     let reader = files
         .open(uri)
         .map_err(|e| cannot("open", &e).in_file(uri))?;
@@ -77,12 +217,12 @@ pub(crate) fn open(files: &dyn Files, uri: &str, limit: u64) -> Result<Box<dyn R
 /// # Errors
 /// Of the reader; also if the bytes begin as those of some other kind of file do.
 pub(crate) fn plain<'a>(
-    reader: impl Read + 'a,
+    reader: impl Read + Send + 'a,
     limit: u64,
-) -> Result<Box<dyn Read + 'a>, DataError> {
+) -> Result<Box<dyn Read + Send + 'a>, DataError> {
     let mut reader = BufReader::with_capacity(1 << 16, reader);
     let head = fill(&mut reader).map_err(|e| cannot("read", &e))?;
-    let inner: Box<dyn Read + 'a> = match head {
+    let inner: Box<dyn Read + Send + 'a> = match head {
         [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
         // Frames that take more than 128 MiB to decompress are refused, as by the `zstd` program.
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(

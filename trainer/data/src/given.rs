@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use trainyard_core::metrics::Task;
 use trainyard_core::schema::{Column, ColumnKind, ColumnsInput, InputKind, InputSchema, Missing};
 
 use crate::classes::CategoryIndex;
@@ -51,7 +52,7 @@ pub(crate) fn adapted(
     match (&mut schema.input, &options.train) {
         (InputKind::Columns(input), SourceSpec::Csv(csv)) => {
             unscaled(scales(input), options)?;
-            agree(input, csv).map_err(|e| e.in_file(&csv.uri))?;
+            agree(input, csv).map_err(|e| e.in_file(csv.file()))?;
             let said: HashMap<&str, &ColumnOptions> = csv
                 .columns
                 .iter()
@@ -59,7 +60,7 @@ pub(crate) fn adapted(
                 .collect();
             for column in &input.columns {
                 if let Some(said) = said.get(column.name.as_str()) {
-                    agree_on(column, said, input.missing).map_err(|e| e.in_file(&csv.uri))?;
+                    agree_on(column, said, input.missing).map_err(|e| e.in_file(csv.file()))?;
                 }
             }
             let reading = Reading::from(csv);
@@ -98,6 +99,17 @@ pub(crate) fn adapted(
         }
     }
     Ok(schema)
+}
+
+/// That the initial model learned its target as it is, where this job would scale it.
+pub(crate) fn unscaled_target(schema: &InputSchema, options: &LoadOptions) -> Option<String> {
+    let is_meant = options.task == Task::Regression
+        && options.schema.is_some()
+        && options.target == Normalization::Standardize
+        && options.link.is_none();
+    (is_meant && schema.label.scale.is_none()).then(|| {
+        "the initial model learned its target as it is, and so does this job: `targetNormalization` has no effect".into()
+    })
 }
 
 /// Columns that the manifest names, with the field that does. The file must have all.

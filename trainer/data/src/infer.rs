@@ -5,17 +5,18 @@
 //! nothing more. The same summaries are what a report shows.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
 
-use trainyard_core::metrics::Task;
 use trainyard_core::schema::Missing;
 
-use crate::columns::{ColumnType, InferredTypes, Plan, PlannedColumn, Reading, pairs_of};
+use crate::columns::{
+    ColumnType, Frame, InferredTypes, Plan, PlannedColumn, RawValues, Reading, pairs_of,
+};
 use crate::date::{DateFormat, INFERRED, default_parts};
 use crate::error::{DataError, few, quoted};
+use crate::files::{Files, open};
 use crate::number::Notation;
-use crate::options::{CsvOptions, Limits};
-use crate::text::Records;
+use crate::options::Limits;
+use crate::text::{Fields, Records};
 
 /// Different values of a column that are counted; one that has more holds no categories, unless the manifest says so.
 const COUNTED: usize = 1000;
@@ -27,6 +28,8 @@ const FEW: usize = 20;
 const HOPELESS: u64 = 100;
 /// How often each category must occur on average where there are more than [`FEW`].
 const OFTEN: u64 = 5;
+/// Rows that are looked at before a table is read.
+const SAMPLE: usize = 1000;
 /// Wrong columns of which an error tells everything.
 const TOLD: usize = 8;
 
@@ -96,16 +99,16 @@ impl Candidate {
         })
     }
 
-    fn add(&mut self, line: u64, text: &str) {
+    fn add(&mut self, line: u64, text: &str, times: u64) {
         if self.others > self.dates + HOPELESS {
-            self.others += 1;
+            self.others += times;
             return;
         }
         if self.format.read(text).is_some() {
-            self.dates += 1;
+            self.dates += times;
             return;
         }
-        self.others += 1;
+        self.others += times;
         self.first_other
             .get_or_insert_with(|| (line, text.to_owned()));
     }
@@ -153,16 +156,27 @@ impl Summary {
                 .get_or_insert_with(|| (line, text.to_owned()));
             return;
         }
-        self.values += 1;
-        if self.values == 1 {
+        self.add_value((line, text), 1, notation, bytes);
+    }
+
+    /// Looks at a text that so many fields have, the first of them on `line`.
+    fn add_value(
+        &mut self,
+        (line, text): (u64, &str),
+        times: u64,
+        notation: Notation,
+        bytes: &mut u64,
+    ) {
+        if self.values == 0 {
             self.first_line = line;
         }
+        self.values += times;
         match &self.declared {
-            Some(ColumnType::Category { .. }) => self.numbers += 1,
+            Some(ColumnType::Category { .. }) => self.numbers += times,
             declared => {
                 let kind = declared.as_ref().unwrap_or(&ColumnType::Number);
                 match kind.number(text, notation) {
-                    Ok(value) => self.add_number(value),
+                    Ok(value) => self.add_number(value, times),
                     Err(problem) => drop(self.first_wrong.get_or_insert((line, problem))),
                 }
             }
@@ -171,18 +185,18 @@ impl Summary {
             self.pairs &= pairs_of(text);
             self.formats
                 .iter_mut()
-                .for_each(|candidate| candidate.add(line, text));
+                .for_each(|candidate| candidate.add(line, text, times));
         }
-        if MARKERS.contains(&&*text.to_ascii_lowercase()) {
-            *self.marks.entry(text.to_owned()).or_default() += 1;
+        if MARKERS.iter().any(|mark| mark.eq_ignore_ascii_case(text)) {
+            *self.marks.entry(text.to_owned()).or_default() += times;
         }
         let digits = text.trim_start_matches(['-', '+']).as_bytes();
         self.leading_zero |= matches!(digits, [b'0', b'0'..=b'9', ..]);
-        self.count(text, bytes);
+        self.count(text, times, bytes);
     }
 
-    fn add_number(&mut self, value: f64) {
-        self.numbers += 1;
+    fn add_number(&mut self, value: f64, times: u64) {
+        self.numbers += times;
         self.whole &= value.fract() == 0.0;
         let (least, greatest) = self.range.unwrap_or((value, value));
         self.range = Some((least.min(value), greatest.max(value)));
@@ -190,18 +204,18 @@ impl Summary {
         self.last = Some(value);
     }
 
-    fn count(&mut self, text: &str, bytes: &mut u64) {
+    fn count(&mut self, text: &str, times: u64, bytes: &mut u64) {
         if self.many {
             return;
         }
         if let Some(count) = self.counts.get_mut(text) {
-            *count += 1;
+            *count += times;
             return;
         }
         self.many = self.counts.len() == COUNTED || text.len() > LONGEST;
         if !self.many {
             *bytes += (text.len() + size_of::<(String, u64)>()) as u64;
-            self.counts.insert(text.to_owned(), 1);
+            self.counts.insert(text.to_owned(), times);
         }
     }
 
@@ -364,34 +378,51 @@ impl Summary {
 const CORRECT: &str = "correct the value";
 const OR_CATEGORICAL: &str = "or under `categorical` if its values are categories";
 
-/// The types of the columns of which `options` say none, after reading them as numbers has failed with `failed`.
+/// The types of the columns of which a manifest says none, after reading them as numbers has failed with `failed`. The
+/// plan is made for the first of the files `uris`.
 ///
 /// # Errors
 /// All columns whose values are not of their types, or whose types cannot be told, in one error; `failed` itself if
 /// something else is wrong.
-pub(crate) fn types<'a>(
-    source: Box<dyn Read + 'a>,
-    options: &CsvOptions,
-    split: Option<(&str, &'static str)>,
-    task: Task,
+pub(crate) fn types(
+    files: &dyn Files,
+    uris: &[String],
+    reading: &Reading,
+    plan: impl FnOnce(&[String]) -> Result<Plan, DataError>,
     limits: &Limits,
     failed: DataError,
 ) -> Result<InferredTypes, DataError> {
-    let records = Records::new(source, &Reading::from(options), limits)?;
-    let plan = Plan::training(
-        records.header(),
-        options,
-        split,
-        &InferredTypes::new(),
-        task,
-    )?;
-    let is_input = |index: usize| plan.columns.iter().any(|column| column.index == index);
-    let split = plan.split.iter().filter(|column| !is_input(column.index));
-    let columns: Vec<PlannedColumn> = plan.columns.iter().chain(split).cloned().collect();
-    let (_, summaries) = summarize(records, &columns, &plan.reading, limits)?;
+    let mut plan = Some(plan);
+    let mut first: Option<(Plan, Summaries)> = None;
+    for uri in uris {
+        let source = open(files, uri, limits.file_bytes)?;
+        let records = Records::new(source, reading, limits).map_err(|e| e.in_file(uri))?;
+        let header = records.header();
+        let made = match (plan.take(), &first) {
+            (Some(plan), _) => plan(header),
+            (None, Some((first, _))) => first.for_file(header),
+            (None, None) => return Err(failed),
+        };
+        let made = made.map_err(|e| e.on_line(1).in_file(uri))?;
+        let columns = columns_of(&made);
+        let (made, mut summaries) = match first.take() {
+            Some(first) => first,
+            None => {
+                let summaries = Summaries::new(&columns);
+                (made, summaries)
+            }
+        };
+        summaries
+            .add(uri, records, &columns, &made.reading, limits)
+            .map_err(|e| e.in_file(uri))?;
+        first = Some((made, summaries));
+    }
+    let Some((plan, summaries)) = first else {
+        return Err(failed);
+    };
     let mut inferred = InferredTypes::new();
     let mut wrong: Vec<DataError> = Vec::new();
-    for (column, summary) in columns.iter().zip(&summaries) {
+    for (column, summary) in columns_of(&plan).iter().zip(&summaries.columns) {
         let doubt = match (summary.guess(), column.dates) {
             (Ok(kind @ ColumnType::Date { .. }), _) => {
                 inferred.insert(column.name.clone(), kind);
@@ -410,50 +441,189 @@ pub(crate) fn types<'a>(
             (Err(doubt), _) => Some(doubt),
         };
         let doubt = doubt.or_else(|| summary.missing(&plan, column));
-        wrong.extend(doubt.map(|doubt| doubt.in_column(&column.name)));
+        let place = |doubt: DataError| summaries.place(doubt.in_column(&column.name));
+        wrong.extend(doubt.map(place));
     }
     match wrong.is_empty() {
-        false => Err(told(wrong)),
+        false => Err(told(wrong, uris)),
         true if inferred.is_empty() => Err(failed),
         true => Ok(inferred),
     }
 }
 
-/// Counts the rows, and looks at every value of `columns`.
-pub(crate) fn summarize(
+/// The columns of which a manifest says no type and the first rows show that they hold no numbers. `plan` is made for a file
+/// whose columns are all read as numbers.
+///
+/// # Errors
+/// If the rows cannot be read.
+pub(crate) fn texts(
     mut records: Records<'_>,
-    columns: &[PlannedColumn],
-    reading: &Reading,
+    plan: &Plan,
     limits: &Limits,
-) -> Result<(u64, Vec<Summary>), DataError> {
-    let declared = |column: &PlannedColumn| column.declared.then(|| column.kind.clone());
-    let mut summaries: Vec<Summary> = columns
-        .iter()
-        .map(|column| Summary::new(&column.name, declared(column)))
-        .collect();
-    let (mut bytes, mut rows) = (0, 0);
-    while let Some(line) = records.next()? {
-        rows += 1;
-        for (column, summary) in columns.iter().zip(&mut summaries) {
+) -> Result<InferredTypes, DataError> {
+    let columns = columns_of(plan);
+    let mut summaries = Summaries::new(&columns);
+    for _ in 0..SAMPLE {
+        if !summaries.add_row(&mut records, 0, &columns, &plan.reading, limits)? {
+            break;
+        }
+    }
+    let kinds = columns.iter().zip(&summaries.columns);
+    let kinds = kinds.filter(|(column, _)| !column.declared && !column.dates);
+    let texts = kinds.filter_map(|(column, summary)| {
+        let kind = match summary.guess() {
+            Ok(ColumnType::Number) => return None,
+            // What these rows exclude stays excluded: if all values are such dates, they are in no other format.
+            Ok(date @ ColumnType::Date { .. }) => date,
+            Ok(_) | Err(_) => TEXT,
+        };
+        Some((column.name.clone(), kind))
+    });
+    Ok(texts.collect())
+}
+
+/// The types of the columns of a table that were read as `texts`, told from all their values, as [`types`] does; `None` if
+/// they cannot be told.
+pub(crate) fn types_of_texts(table: &Frame, texts: &InferredTypes) -> Option<InferredTypes> {
+    let columns = table.columns.iter().chain(&table.split);
+    let columns = columns.filter(|column| texts.contains_key(column.name()));
+    let types = columns.map(|column| {
+        let RawValues::Codes { names, codes } = &column.values else {
+            return Some((column.name().to_owned(), column.planned.kind.clone()));
+        };
+        let mut times = vec![(0, 0); names.names().len()];
+        for (&code, &line) in codes.iter().zip(&table.lines) {
+            if let Some((first, times)) = times.get_mut(code as usize) {
+                *times += 1;
+                if *times == 1 {
+                    *first = line;
+                }
+            }
+        }
+        let mut summary = Summary::new(column.name(), None);
+        for (name, (line, times)) in names.names().iter().zip(times) {
+            // Rows that are left out may leave a name behind.
+            if times > 0 {
+                summary.add_value((line, name), times, Notation::PLAIN, &mut 0);
+            }
+        }
+        match summary.guess() {
+            Ok(ColumnType::Number) | Err(_) => None,
+            Ok(kind) => Some((column.name().to_owned(), kind)),
+        }
+    });
+    types.collect()
+}
+
+/// How a column is read whose type is to be told when all of it is there.
+const TEXT: ColumnType = ColumnType::Category { by_value: true };
+
+/// The columns of which something is to be known: the inputs, and those that splits go by.
+fn columns_of(plan: &Plan) -> Vec<PlannedColumn> {
+    let is_input = |index: usize| plan.columns.iter().any(|column| column.index == index);
+    let split = plan.split.iter().filter(|column| !is_input(column.index));
+    plan.columns.iter().chain(split).cloned().collect()
+}
+
+/// What was seen of the columns of one or several files. Lines are counted on from one file to the next.
+pub(crate) struct Summaries {
+    /// Each column.
+    pub columns: Vec<Summary>,
+    /// Rows.
+    pub rows: u64,
+    /// The files, with the line before each.
+    files: Vec<(u64, String)>,
+    /// The last line.
+    line: u64,
+    /// Bytes that are held.
+    bytes: u64,
+}
+
+impl Summaries {
+    /// Nothing seen yet.
+    pub(crate) fn new(columns: &[PlannedColumn]) -> Self {
+        let declared = |column: &PlannedColumn| column.declared.then(|| column.kind.clone());
+        let columns = columns.iter();
+        Self {
+            columns: columns
+                .map(|column| Summary::new(&column.name, declared(column)))
+                .collect(),
+            rows: 0,
+            files: Vec::new(),
+            line: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Looks at every value of a file.
+    pub(crate) fn add(
+        &mut self,
+        uri: &str,
+        mut records: Records<'_>,
+        columns: &[PlannedColumn],
+        reading: &Reading,
+        limits: &Limits,
+    ) -> Result<(), DataError> {
+        let before = self.line;
+        self.files.push((before, uri.to_owned()));
+        while self.add_row(&mut records, before, columns, reading, limits)? {}
+        Ok(())
+    }
+
+    /// Looks at the values of the next row; false if there is none. Lines are counted from `before`.
+    fn add_row(
+        &mut self,
+        records: &mut Records<'_>,
+        before: u64,
+        columns: &[PlannedColumn],
+        reading: &Reading,
+        limits: &Limits,
+    ) -> Result<bool, DataError> {
+        let Some(line) = records.next()? else {
+            return Ok(false);
+        };
+        self.rows += 1;
+        self.line = before + line;
+        for (column, summary) in columns.iter().zip(&mut self.columns) {
             let place = |error: DataError| error.in_column(&column.name).on_line(line);
             let text = records.field(column.index).map_err(place)?;
             let missing = reading.is_missing_in(&column.kind, text);
-            summary.add((line, text), missing, reading.notation, &mut bytes);
+            summary.add(
+                (self.line, text),
+                missing,
+                reading.notation,
+                &mut self.bytes,
+            );
         }
-        limits.check_memory(bytes).map_err(|e| e.on_line(line))?;
+        let fits = limits.check_memory(self.bytes);
+        fits.map_err(|e| e.on_line(line)).map(|()| true)
     }
-    Ok((rows, summaries))
+
+    /// The place of an error whose line is counted over all files.
+    fn place(&self, mut error: DataError) -> DataError {
+        let line = error.line.unwrap_or_default();
+        let Some((before, file)) = self.files.iter().rfind(|(before, _)| *before < line) else {
+            return error;
+        };
+        error.line = Some(line - before);
+        error.in_file(file)
+    }
 }
 
 /// One error about all columns that are wrong.
-fn told(mut wrong: Vec<DataError>) -> DataError {
+fn told(mut wrong: Vec<DataError>, uris: &[String]) -> DataError {
     if wrong.len() == 1 {
         return wrong.remove(0);
     }
     let name = |doubt: &DataError| format!("\"{}\"", doubt.column.as_deref().unwrap_or_default());
     let each = wrong.iter().take(TOLD).map(|doubt| {
         let (name, line) = (name(doubt), doubt.line.unwrap_or_default());
-        format!("{name} on line {line}: {}; {}", doubt.problem, doubt.remedy)
+        let of_file = match uris.len() {
+            1 => String::new(),
+            _ => format!(" of {}", doubt.file),
+        };
+        let (problem, remedy) = (&doubt.problem, &doubt.remedy);
+        format!("{name} on line {line}{of_file}: {problem}; {remedy}")
     });
     let each: Vec<String> = each.collect();
     let more: Vec<&str> = wrong
@@ -470,5 +640,5 @@ fn told(mut wrong: Vec<DataError>) -> DataError {
         wrong.len(),
         each.join(" | ")
     );
-    DataError::data(problem, "")
+    DataError::data(problem, "").in_file(uris.first().map_or("", String::as_str))
 }

@@ -8,7 +8,7 @@
 //! with the same arithmetic, so a row that was trained on gets the same bits.
 //!
 //! Everything here is a function of the bytes read and of the options: no clock, no randomness but
-//! the seed of the split, no threads. Nothing is allocated because a header says so, only because
+//! the seed of the split. Several threads may read and encode; how many plays no part in the result. Nothing is allocated because a header says so, only because
 //! bytes arrived, and [`Limits`] bounds even that.
 
 #![warn(clippy::print_stderr, clippy::print_stdout)]
@@ -27,6 +27,7 @@ mod kind;
 mod load;
 mod number;
 mod options;
+mod parallel;
 mod predict;
 mod report;
 mod scale;
@@ -36,7 +37,7 @@ mod text;
 mod warnings;
 
 pub use error::{DataError, ErrorKind};
-pub use files::{Files, Folder};
+pub use files::{Files, Folder, Pattern, expand, too_many};
 pub use load::load;
 pub use options::{
     ClassWeights, ColumnOptions, ColumnType, CsvOptions, HeldOut, Limits, LoadOptions,

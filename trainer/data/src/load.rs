@@ -6,12 +6,12 @@ use trainyard_core::metrics::Task;
 use trainyard_core::sampling::{self, Parts, Shares, SplitBy};
 use trainyard_core::schema::{InputSchema, Label};
 
-use crate::columns::RawValues;
+use crate::columns::{RawValues, SplitColumn};
 use crate::digest::{digest, schema_json};
 use crate::error::DataError;
 use crate::files::Files;
 use crate::given;
-use crate::options::{Limits, LoadOptions, SourceSpec, SplitRule};
+use crate::options::{HeldOut, Limits, LoadOptions, SourceSpec, SplitRule};
 use crate::source::Source;
 use crate::table::{Dataset, Table};
 use crate::warnings;
@@ -36,15 +36,13 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
         Some(schema) => Some(given::adapted(schema, options)?),
         None => None,
     };
+    let splits = split_columns(options);
     let source = match &given {
         Some(schema) => {
             let listed = given::listed(&options.train);
-            Source::read_fitted(files, &options.train, schema, &listed, limits)?
+            Source::read_fitted(files, &options.train, schema, &listed, &splits, limits)?
         }
-        None => {
-            let split = options.split.column();
-            Source::read(files, &options.train, split, options.task, limits)?
-        }
+        None => Source::read(files, &options.train, &splits, options.task, limits)?,
     };
     let label = match &given {
         Some(schema) => schema.label.clone(),
@@ -65,7 +63,8 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
     };
     source.check_targets(&schema.label)?;
     let mut warnings = source.warnings(&schema.label, &schema.input);
-    warnings.extend(source.training_warnings(&schema.input, train_rows));
+    warnings.extend(source.training_warnings(&schema.label, &schema.input, train_rows));
+    warnings.extend(given::unscaled_target(&schema, options));
     let unseen = source.unseen_classes(&schema.label, train_rows);
     warnings.extend(warnings::unlearned(&unseen));
     let beside = limits.beside(source.bytes());
@@ -123,7 +122,7 @@ fn other_source(
     (set, limits): (RowSet, &Limits),
     warnings: &mut Vec<String>,
 ) -> Result<Table, DataError> {
-    let source = Source::read_fitted(files, spec, schema, &[], limits)?;
+    let source = Source::read_fitted(files, spec, schema, &[], &[], limits)?;
     source.check_targets(&schema.label)?;
     let rows = source.all_rows();
     warnings.extend(source.warnings(&schema.label, &schema.input));
@@ -132,6 +131,18 @@ fn other_source(
     let unseen = source.unseen_classes(&schema.label, &rows);
     warnings.extend(warnings::unjudged(&unseen, set));
     Ok(table)
+}
+
+/// The columns that shares of the training source are set aside by.
+fn split_columns(options: &LoadOptions) -> Vec<SplitColumn<'_>> {
+    let rules = [
+        (&options.validation, &options.split),
+        (&options.test, options.test_split()),
+    ];
+    let used = rules.iter().filter(|(part, _)| part.fraction().is_some());
+    let mut columns: Vec<SplitColumn<'_>> = used.filter_map(|(_, rule)| rule.column()).collect();
+    columns.dedup();
+    columns
 }
 
 /// The rows of each part of the training source.
@@ -147,26 +158,35 @@ fn split(source: &Source, label: &Label, options: &LoadOptions) -> Result<Parts,
             ..Parts::default()
         });
     }
-    let by = |by: SplitBy<'_>| {
-        sampling::split(options.seed, shares, by)
-            .map_err(|e| DataError::options(e.to_string(), "").in_file(source.file()))
-    };
-    match &options.split {
-        SplitRule::Random => by(SplitBy::Random(source.rows() as u64)),
-        SplitRule::Stratified if options.task == Task::Regression => {
+    let stratifies = |rule: &SplitRule| *rule == SplitRule::Stratified;
+    let classes = match stratifies(&options.split) || stratifies(options.test_split()) {
+        true if options.task == Task::Regression => {
             let problem = "`stratify` is for classes, and the task is a regression";
-            Err(DataError::options(problem, "leave it out"))
+            return Err(DataError::options(problem, "leave it out"));
         }
-        SplitRule::Stratified => by(SplitBy::Classes(&source.classes(label)?)),
-        SplitRule::Group(_) | SplitRule::Order(_) => match source.split_values() {
-            Some(RawValues::Codes { codes, .. }) => by(SplitBy::Groups(codes)),
-            Some(RawValues::Numbers(values)) => by(SplitBy::Order(values)),
-            None => Err(DataError::options(
-                "the data begin with a model, and are split by a column",
-                "split them beforehand into two files",
-            )),
-        },
-    }
+        true => source.classes(label)?,
+        false => Vec::new(),
+    };
+    let by = |rule: &SplitRule| {
+        let values = rule.column().and_then(|by| source.split_values(by));
+        match (rule, values) {
+            (SplitRule::Stratified, _) => Ok(SplitBy::Classes(&classes)),
+            (SplitRule::Group(_), Some(RawValues::Codes { codes, .. })) => {
+                Ok(SplitBy::Groups(codes))
+            }
+            (SplitRule::Order(_), Some(RawValues::Numbers(values))) => Ok(SplitBy::Order(values)),
+            (SplitRule::Random, _) => Ok(SplitBy::Random(source.rows() as u64)),
+            _ => Err(DataError::options("the column of a split was not read", "")),
+        }
+    };
+    let rule = |part: &HeldOut, rule| match part.fraction() {
+        Some(_) => by(rule),
+        None => Ok(SplitBy::Random(source.rows() as u64)),
+    };
+    let validation = rule(&options.validation, &options.split)?;
+    let test = rule(&options.test, options.test_split())?;
+    sampling::split_by(options.seed, shares, validation, test)
+        .map_err(|e| DataError::options(e.to_string(), "").in_file(source.file()))
 }
 
 fn facts(

@@ -94,6 +94,42 @@ pub(crate) fn parse(text: &str) -> Result<f64, String> {
     Ok(value)
 }
 
+/// Powers of ten that are exact.
+const TENS: [f64; 16] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+];
+
+/// Reads a number of few digits without an exponent, as [`parse`] does; `None` for all else.
+///
+/// Digits that make a whole number below 2^53 are exact, and so is the power of ten that they are divided by: the quotient
+/// is the f64 next to the number (Clinger, "How to read floating point numbers accurately", 1990).
+pub(crate) fn quick(text: &[u8]) -> Option<f64> {
+    let (is_negative, text) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        _ => (false, text),
+    };
+    // At most 15 digits: below 10^15.
+    if text.len() > TENS.len() {
+        return None;
+    }
+    let (mut whole, mut digits, mut decimals) = (0_u64, 0, None);
+    for &byte in text {
+        match byte {
+            b'0'..=b'9' => {
+                whole = whole * 10 + u64::from(byte - b'0');
+                digits += 1;
+            }
+            b'.' if decimals.is_none() => decimals = Some(digits),
+            _ => return None,
+        }
+    }
+    if digits == 0 || digits == TENS.len() {
+        return None;
+    }
+    let value = whole as f64 / TENS[digits - decimals.unwrap_or(digits)];
+    Some(if is_negative { -value } else { value })
+}
+
 /// Whether text stands for no number; see [`Missing`](crate::Missing).
 pub(crate) fn is_missing(text: &str) -> bool {
     text.is_empty() || text.eq_ignore_ascii_case("NA") || text.eq_ignore_ascii_case("NaN")
@@ -111,6 +147,61 @@ pub(crate) fn check(value: f64) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_read_quickly_is_what_is_read_with_care() {
+        for text in [
+            "0",
+            "-0",
+            "1",
+            "-1.5",
+            ".5",
+            "5.",
+            "00.10",
+            "0.1",
+            "0.3",
+            "123456789012345",
+            "9007199254740993",
+            "999999999999.999",
+            "0.00000000000001",
+            "-.000000000000015",
+            "33.3333333333333",
+        ] {
+            let bits = |value: f64| value.to_bits();
+            if let Some(quick) = quick(text.as_bytes()) {
+                assert_eq!(Ok(bits(quick)), parse(text).map(bits), "{text}");
+            }
+        }
+        assert!(quick(b"123456789012345").is_some() && quick(b"-12345678.1234567").is_some());
+        for text in [
+            "",
+            "-",
+            ".",
+            "-.",
+            "+1",
+            "1e5",
+            "1.2.3",
+            "NA",
+            "1 ",
+            "1234567890123456",
+            "--1",
+            "\u{663}",
+        ] {
+            assert_eq!(quick(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_short_number_is_read_alike(whole in 0_u64..1_000_000_000_000_000, decimals in 0_usize..15, minus: bool) {
+            let digits = format!("{whole:0width$}", width = decimals + 1);
+            let (before, after) = digits.split_at(digits.len() - decimals);
+            let text = format!("{}{before}.{after}", if minus { "-" } else { "" });
+            if let Some(quick) = quick(text.as_bytes()) {
+                proptest::prop_assert_eq!(Ok(quick.to_bits()), parse(&text).map(f64::to_bits));
+            }
+        }
+    }
 
     #[test]
     fn numbers_are_read_as_they_are_written() {

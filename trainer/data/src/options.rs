@@ -1,6 +1,7 @@
 //! What to load and how.
 
 use std::collections::BTreeMap;
+use std::thread::available_parallelism;
 
 use serde::Serialize;
 use trainyard_core::metrics::Task;
@@ -22,8 +23,9 @@ pub enum Normalization {
 /// A CSV file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CsvOptions {
-    /// Where the file is, as [`Files`](crate::Files) understands it.
-    pub uri: String,
+    /// Where the file is, as [`Files`](crate::Files) understands it; of several files, where each is. A
+    /// [`Pattern`](crate::Pattern) names several too.
+    pub uris: Vec<String>,
     /// Name of the column that holds the label.
     pub label: String,
     /// The byte between fields, `b','` as a rule.
@@ -56,10 +58,15 @@ pub struct CsvOptions {
 }
 
 impl CsvOptions {
+    /// The file that errors name.
+    pub(crate) fn file(&self) -> &str {
+        self.uris.first().map_or("", String::as_str)
+    }
+
     /// A comma-separated file without categorical columns or missing values.
     pub fn new(uri: impl Into<String>, label: impl Into<String>) -> Self {
         Self {
-            uri: uri.into(),
+            uris: vec![uri.into()],
             label: label.into(),
             delimiter: b',',
             decimal: b'.',
@@ -223,7 +230,12 @@ pub struct Limits {
     /// source that are held beside them. A caller gives what its machine has: a small file can hold very many
     /// rows, above all a compressed one.
     pub memory: u64,
+    /// Threads that read and encode. The result does not depend on it.
+    pub threads: usize,
 }
+
+/// The most threads that are started, however many processors there are.
+const THREADS: usize = 16;
 
 impl Limits {
     /// The same where so many bytes are held already.
@@ -251,7 +263,8 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// 64 GiB a file, 16 MiB a record, 1,048,576 columns, 65,536 categories, 2^33 values (32 GiB), any memory.
+    /// 64 GiB a file, 16 MiB a record, 1,048,576 columns, 65,536 categories, 2^33 values (32 GiB), any memory, a thread for
+    /// each processor up to 16.
     fn default() -> Self {
         Self {
             file_bytes: 64 << 30,
@@ -260,6 +273,7 @@ impl Default for Limits {
             categories: 1 << 16,
             values: 1 << 33,
             memory: u64::MAX,
+            threads: available_parallelism().map_or(1, |threads| threads.get().min(THREADS)),
         }
     }
 }
@@ -292,8 +306,10 @@ pub struct LoadOptions {
     pub validation: HeldOut,
     /// The test rows.
     pub test: HeldOut,
-    /// How shares of the training source are set aside.
+    /// How the share for validation is set aside.
     pub split: SplitRule,
+    /// How the share for the test is set aside; as that for validation if none.
+    pub test_split: Option<SplitRule>,
     /// How numeric inputs are scaled.
     pub normalization: Normalization,
     /// How the target of a regression is scaled.
@@ -309,4 +325,11 @@ pub struct LoadOptions {
     pub schema: Option<InputSchema>,
     /// Bounds.
     pub limits: Limits,
+}
+
+impl LoadOptions {
+    /// How the share for the test is set aside.
+    pub(crate) fn test_split(&self) -> &SplitRule {
+        self.test_split.as_ref().unwrap_or(&self.split)
+    }
 }

@@ -47,7 +47,7 @@ impl<'a> Rows<'a> {
     pub fn csv(
         schema: &'a InputSchema,
         name: &str,
-        reader: impl Read + 'a,
+        reader: impl Read + Send + 'a,
         ids: &[String],
         limits: &'a Limits,
     ) -> Result<Self, DataError> {
@@ -81,7 +81,7 @@ impl<'a> Rows<'a> {
     pub fn array(
         schema: &'a InputSchema,
         name: &str,
-        reader: impl Read + 'a,
+        reader: impl Read + Send + 'a,
         limits: &'a Limits,
     ) -> Result<Self, DataError> {
         if matches!(schema.input, InputKind::Columns(_)) {
@@ -123,7 +123,7 @@ impl<'a> Rows<'a> {
                 plan,
                 dropped,
             } => {
-                let frame = Frame::part(records, plan, most, self.limits)
+                let frame = Frame::part(&mut **records, plan, most, self.limits)
                     .map_err(|e| e.in_file(&self.name))?;
                 *dropped += frame.dropped.len();
                 if frame.lines.is_empty() && self.rows == 0 {
@@ -195,7 +195,7 @@ impl<'a> Rows<'a> {
 pub fn encode_labels(
     schema: &InputSchema,
     name: &str,
-    reader: impl Read,
+    reader: impl Read + Send,
     limits: &Limits,
 ) -> Result<Labels, DataError> {
     let encode = || {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::columns::{self, PlannedColumn, Reading};
 use crate::error::DataError;
 use crate::files::plain;
-use crate::infer::{self, Summary};
+use crate::infer::{Summaries, Summary};
 use crate::number;
 use crate::options::{ColumnType, CsvOptions, Limits};
 use crate::text::Records;
@@ -97,7 +97,7 @@ pub enum Advice {
 /// If it is no CSV file, with the place.
 pub fn inspect_csv(
     name: &str,
-    reader: impl Read,
+    reader: impl Read + Send,
     missing_values: &[String],
     limits: &Limits,
 ) -> Result<TableReport, DataError> {
@@ -105,7 +105,7 @@ pub fn inspect_csv(
 }
 
 fn inspect(
-    reader: impl Read,
+    reader: impl Read + Send,
     missing_values: &[String],
     limits: &Limits,
 ) -> Result<TableReport, DataError> {
@@ -132,11 +132,12 @@ fn inspect(
         .collect();
     let unnamed = header.iter().zip(1..).filter(|(name, _)| name.is_empty());
     let unnamed = unnamed.map(|(_, position)| position).collect();
-    let (rows, summaries) = infer::summarize(records, &columns, &reading, limits)?;
+    let mut summaries = Summaries::new(&columns);
+    summaries.add("", records, &columns, &reading, limits)?;
     Ok(TableReport {
         delimiter: char::from(delimiter),
-        rows,
-        columns: summaries.iter().map(column).collect(),
+        rows: summaries.rows,
+        columns: summaries.columns.iter().map(column).collect(),
         unnamed,
     })
 }

@@ -5,10 +5,11 @@ use trainyard_core::schema::{InputKind, InputSchema, Label, Link, TargetScale};
 
 use crate::array::{Array, Format};
 use crate::classes::{self, RawLabels};
-use crate::columns::{Frame, InferredTypes, LabelColumn, Plan, RawValues, Reading, Unknown};
-use crate::error::{DataError, ErrorKind};
-use crate::files::{Files, open};
-use crate::infer;
+use crate::columns::{
+    Frame, LabelColumn, Plan, RawColumn, RawValues, Reading, SplitColumn, Unknown,
+};
+use crate::error::DataError;
+use crate::files::{Files, expand, open};
 use crate::options::{ClassWeights, CsvOptions, Limits, LoadOptions, Normalization, SourceSpec};
 use crate::table::Table;
 use crate::warnings;
@@ -37,29 +38,18 @@ impl Source {
     pub(crate) fn read(
         files: &dyn Files,
         spec: &SourceSpec,
-        split: Option<(&str, &'static str)>,
+        splits: &[SplitColumn<'_>],
         task: Task,
         limits: &Limits,
     ) -> Result<Self, DataError> {
         match spec {
             SourceSpec::Csv(csv) => {
-                let read = |inferred: &InferredTypes| {
-                    Self::csv(files, csv, limits, |header| {
-                        Plan::training(header, csv, split, inferred, task)
-                    })
-                };
-                match read(&InferredTypes::new()) {
-                    // What is wrong with one column may be that it holds no numbers.
-                    Err(failed) if failed.kind == ErrorKind::Data && failed.column.is_some() => {
-                        let bytes = open(files, &csv.uri, limits.file_bytes)?;
-                        let inferred = infer::types(bytes, csv, split, task, limits, failed);
-                        read(&inferred.map_err(|e| e.in_file(&csv.uri))?)
-                    }
-                    read => read,
-                }
+                let uris = expand(files, &csv.uris)?;
+                let frame = Frame::training(files, (csv, &uris), splits, task, limits)?;
+                Ok(Self::of_table(csv, &uris, frame))
             }
-            SourceSpec::Npy { .. } | SourceSpec::Idx { .. } if split.is_some() => {
-                let field = split.map_or("", |(_, field)| field);
+            SourceSpec::Npy { .. } | SourceSpec::Idx { .. } if !splits.is_empty() => {
+                let field = splits.first().map_or("", |(_, field)| field);
                 let problem = format!("`{field}` names a column, and arrays have none");
                 Err(DataError::options(
                     problem,
@@ -81,26 +71,24 @@ impl Source {
         spec: &SourceSpec,
         schema: &InputSchema,
         listed: &[(&str, &str)],
+        splits: &[SplitColumn<'_>],
         limits: &Limits,
     ) -> Result<Self, DataError> {
         match (&schema.input, spec) {
             (InputKind::Columns(input), SourceSpec::Csv(csv)) => {
-                Self::csv(files, csv, limits, |header| {
+                let uris = expand(files, &csv.uris)?;
+                let of_splits = splits.iter().map(|(name, _)| (*name).to_owned());
+                let known: Vec<String> = csv.exclude.iter().cloned().chain(of_splits).collect();
+                let frame = Frame::read(files, &uris, &csv.into(), limits, |header| {
                     let label = (csv.label.as_str(), LabelColumn::Required);
                     let weight = csv.weight.as_deref();
-                    Plan::fitted(
-                        header,
-                        input,
-                        label,
-                        weight,
-                        &csv.exclude,
-                        listed,
-                        schema.task,
-                    )
-                })
+                    Plan::fitted(header, input, label, weight, &known, listed, schema.task)?
+                        .with_splits(header, splits, csv)
+                })?;
+                Ok(Self::of_table(csv, &uris, frame))
             }
             (InputKind::Array(_), SourceSpec::Npy { .. } | SourceSpec::Idx { .. }) => {
-                Self::read(files, spec, None, schema.task, limits)
+                Self::read(files, spec, splits, schema.task, limits)
             }
             _ => Err(DataError::options(
                 "training and validation are of different kinds (CSV and arrays)",
@@ -109,21 +97,13 @@ impl Source {
         }
     }
 
-    fn csv(
-        files: &dyn Files,
-        options: &CsvOptions,
-        limits: &Limits,
-        plan: impl FnOnce(&[String]) -> Result<Plan, DataError>,
-    ) -> Result<Self, DataError> {
-        let bytes = open(files, &options.uri, limits.file_bytes)?;
-        let frame = Frame::read(bytes, &options.into(), limits, plan)
-            .map_err(|e| e.in_file(&options.uri))?;
-        Ok(Self::of_frame(
-            &options.uri,
-            frame,
-            options.label.clone(),
-            options.into(),
-        ))
+    fn of_table(options: &CsvOptions, uris: &[String], frame: Frame) -> Self {
+        let name = match (&options.uris[..], uris) {
+            ([uri], _) => uri.clone(),
+            (_, [first, others @ ..]) => format!("{first} and {} more", others.len()),
+            (_, []) => String::new(),
+        };
+        Self::of_frame(&name, frame, options.label.clone(), options.into())
     }
 
     /// A source of columns already read.
@@ -241,19 +221,28 @@ impl Source {
     }
 
     /// The targets of a regression as the file has them.
-    pub(crate) fn targets(&self) -> Vec<f32> {
+    pub(crate) fn targets(&self) -> Vec<f64> {
         self.labels
             .as_ref()
             .map(RawLabels::targets)
             .unwrap_or_default()
     }
 
-    /// The number of each row's group, and the rows' values, of the column that the split goes by.
-    pub(crate) fn split_values(&self) -> Option<&RawValues> {
-        match &self.inputs {
-            Inputs::Columns { frame, .. } => frame.split.as_ref().map(|column| &column.values),
-            Inputs::Array(_) => None,
-        }
+    /// The number of each row's group, or the rows' values, of a column that a split goes by.
+    pub(crate) fn split_values(&self, by: SplitColumn<'_>) -> Option<&RawValues> {
+        let Inputs::Columns { frame, .. } = &self.inputs else {
+            return None;
+        };
+        let (name, field) = by;
+        let is_meant = |column: &&RawColumn| {
+            column.name() == name
+                && (field == "groupBy") == matches!(column.values, RawValues::Codes { .. })
+        };
+        frame
+            .split
+            .iter()
+            .find(is_meant)
+            .map(|column| &column.values)
     }
 
     /// The index of each row's class.
@@ -335,7 +324,7 @@ impl Source {
     ) -> Result<InputKind, DataError> {
         match &self.inputs {
             Inputs::Columns { frame, reading } => frame
-                .fit(rows, normalization, reading)
+                .fit(rows, normalization, reading, limits)
                 .map(InputKind::Columns),
             Inputs::Array(array) => array.fit(rows, normalization, limits).map(InputKind::Array),
         }
@@ -424,7 +413,12 @@ impl Source {
     }
 
     /// What a user should know of `rows`, which are the training rows, a sentence each.
-    pub(crate) fn training_warnings(&self, input: &InputKind, rows: &[u32]) -> Vec<String> {
+    pub(crate) fn training_warnings(
+        &self,
+        label: &Label,
+        input: &InputKind,
+        rows: &[u32],
+    ) -> Vec<String> {
         let constant = match (&self.inputs, input) {
             (Inputs::Columns { frame, .. }, InputKind::Columns(input)) => {
                 warnings::constant(frame, input, rows)
@@ -434,7 +428,7 @@ impl Source {
         let target = self
             .labels
             .as_ref()
-            .and_then(|labels| labels.constant(rows));
+            .and_then(|labels| labels.constant(label, rows));
         let channels = match input {
             InputKind::Array(input) => warnings::channels_last(&input.shape),
             InputKind::Columns(_) => None,

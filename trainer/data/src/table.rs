@@ -96,7 +96,7 @@ pub struct Encoded {
     /// The rows; `labels` is empty where the source has no label column.
     pub table: Table,
     /// The targets of a regression as the file has them; `labels` are scaled like the model's outputs.
-    pub targets: Vec<f32>,
+    pub targets: Vec<f64>,
     /// For text, the texts of each row in the columns that were asked for, row after row.
     pub ids: Vec<String>,
     /// For text, the 1-based line on which each row starts; empty for arrays.
@@ -115,13 +115,11 @@ impl Encoded {
 
     /// The label of a row as it is shown: the index of its class, or its target; NaN where it has none. `None` if the
     /// source has no labels.
-    pub fn label(&self, row: usize) -> Option<f32> {
-        let shown = if self.targets.is_empty() {
-            &self.table.labels
-        } else {
-            &self.targets
-        };
-        shown.get(row).copied()
+    pub fn label(&self, row: usize) -> Option<f64> {
+        match self.targets.is_empty() {
+            true => self.table.labels.get(row).copied().map(f64::from),
+            false => self.targets.get(row).copied(),
+        }
     }
 }
 
@@ -131,7 +129,7 @@ pub struct Labels {
     /// As [`Table::labels`] holds them.
     pub encoded: Vec<f32>,
     /// As [`Encoded::targets`] holds them.
-    pub targets: Vec<f32>,
+    pub targets: Vec<f64>,
 }
 
 /// Zeros for `rows x width` values, or an error where that is more than the limit or the memory.
@@ -148,8 +146,10 @@ pub(crate) fn allocate(rows: usize, width: usize, limits: &Limits) -> Result<Vec
         .filter(|&n| n as u64 <= limits.values);
     let values = values.ok_or_else(too_much)?;
     limits.check_memory((values as u64).saturating_mul(ENCODED))?;
-    let mut out = Vec::new();
-    out.try_reserve_exact(values).map_err(|_| too_much())?;
-    out.resize(values, 0.0);
-    Ok(out)
+    // So large a reservation is refused here, where it can be told.
+    let mut probe: Vec<f32> = Vec::new();
+    probe.try_reserve_exact(values).map_err(|_| too_much())?;
+    drop(probe);
+    // Memory that the system hands out is zero: whoever writes a row first touches it.
+    Ok(vec![0.0; values])
 }

@@ -42,11 +42,11 @@ pub(crate) fn rounded(what: &str, values: impl Iterator<Item = f64>) -> Option<S
 
 /// Rows of a file that were left out for a missing value.
 pub(crate) fn dropped(frame: &Frame) -> Option<String> {
-    let first = frame.dropped.first()?;
+    let first = frame.first_dropped()?;
     let rows = frame.dropped.len() + frame.lines.len();
     let (dropped, are) = plural(frame.dropped.len(), "row has", "rows have", ["is", "are"]);
     Some(format!(
-        "{dropped} a missing value and {are} left out, of {rows} rows; the first is on line {first}"
+        "{dropped} a missing value and {are} left out, of {rows} rows; the first is on {first}"
     ))
 }
 
@@ -79,6 +79,16 @@ impl<T> ByColumn<T> {
                 what,
             },
         );
+    }
+
+    /// Counts one more value of the column at a place; what there is to say of it is asked for once.
+    pub(crate) fn count(&mut self, place: usize, column: &str, what: impl FnOnce() -> T) {
+        let found = self.0.entry(place).or_insert_with(|| Counted {
+            column: column.to_owned(),
+            values: 0,
+            what: what(),
+        });
+        found.values += 1;
     }
 
     /// Adds those of further rows of the same file. What was said of a column first stays.
@@ -265,6 +275,11 @@ pub(crate) fn pandas_index<'a>(names: impl Iterator<Item = &'a str>) -> Option<S
 /// Columns of a file that the model does not have.
 pub(crate) fn ignored(names: &[String]) -> Option<String> {
     (!names.is_empty()).then(|| format!("the model has no {}: not used", columns(&all(names))))
+}
+
+/// Columns of a further file that the first file does not have.
+pub(crate) fn not_in_first(names: &[String]) -> Option<String> {
+    (!names.is_empty()).then(|| format!("the first file has no {}: not used", columns(&all(names))))
 }
 
 /// Names that differ in letter case, blanks or the form of a number alone, and are not the same all the same.

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use trainyard_data::{DataError, ErrorKind, Files, Folder};
+use trainyard_data::{DataError, ErrorKind, Files, Folder, Pattern, too_many};
 use trainyard_object::{Address, Bucket, Connection, Patience};
 
 use crate::exit::{BadInput, TryAgain};
@@ -34,6 +34,24 @@ impl Files for Sources {
         let address: Address = uri.parse().map_err(refused)?;
         let bucket = Bucket::new(&address.bucket, &self.connection, Patience::Short)?;
         Ok(Box::new(bucket.read(&address.key)?))
+    }
+
+    fn list(&self, pattern: &Pattern) -> io::Result<Vec<String>> {
+        if !Address::is_meant(pattern.uri()) {
+            return self.folder.list(pattern);
+        }
+        let refused = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
+        let folder: Address = pattern.folder().parse().map_err(refused)?;
+        let bucket = Bucket::new(&folder.bucket, &self.connection, Patience::Short)?;
+        let uri = |key: String| format!("s3://{}/{key}", folder.bucket);
+        let objects = bucket.list(&folder.key)?.into_iter();
+        let uris = objects.map(|(key, _)| uri(key));
+        let mut uris: Vec<String> = uris.filter(|uri| pattern.matches(uri)).collect();
+        if uris.len() > Pattern::MOST {
+            return Err(too_many());
+        }
+        uris.sort_unstable();
+        Ok(uris)
     }
 }
 

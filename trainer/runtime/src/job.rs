@@ -234,12 +234,8 @@ impl Job {
         }
     }
 
-    /// How shares of the training data are set aside.
-    fn split(&self) -> data::SplitRule {
-        let said = match &self.manifest.spec.data.validation {
-            Some(api::Validation::Split(split)) => Some(split),
-            _ => None,
-        };
+    /// How a share of the training data is set aside.
+    fn split(&self, said: Option<&api::Split>) -> data::SplitRule {
         let column =
             |field: fn(&api::Split) -> &Option<String>| said.and_then(|split| field(split).clone());
         if let Some(column) = column(|split| &split.group_by) {
@@ -308,20 +304,11 @@ impl Job {
     pub fn load_options(&self) -> Result<data::LoadOptions> {
         let spec = &self.manifest.spec.data;
         let train = source(&spec.train, self.defaults >= 2);
-        let validation = match &spec.validation {
-            None => data::HeldOut::None,
-            Some(api::Validation::Fraction(fraction)) => data::HeldOut::Fraction(*fraction),
-            Some(api::Validation::Split(split)) => data::HeldOut::Fraction(split.fraction),
-            Some(api::Validation::Csv(file)) => csv_file("validation", file, &train)?,
-            Some(api::Validation::Npy(npy)) => data::HeldOut::Source(npy_source(npy)),
-            Some(api::Validation::Idx(idx)) => data::HeldOut::Source(idx_source(idx)),
-        };
-        let test = match &spec.test {
-            None => data::HeldOut::None,
-            Some(api::Test::Fraction(fraction)) => data::HeldOut::Fraction(*fraction),
-            Some(api::Test::Csv(file)) => csv_file("test", file, &train)?,
-            Some(api::Test::Npy(npy)) => data::HeldOut::Source(npy_source(npy)),
-            Some(api::Test::Idx(idx)) => data::HeldOut::Source(idx_source(idx)),
+        let validation = held_out("validation", &spec.validation, &train)?;
+        let test = held_out("test", &spec.test, &train)?;
+        let rule = |rows: &Option<api::HeldOut>| match rows {
+            Some(api::HeldOut::Split(split)) => Some(self.split(Some(split))),
+            _ => None,
         };
         Ok(data::LoadOptions {
             task: self.task,
@@ -333,7 +320,8 @@ impl Job {
             train,
             validation,
             test,
-            split: self.split(),
+            split: rule(&spec.validation).unwrap_or_else(|| self.split(None)),
+            test_split: rule(&spec.test),
             normalization: normalization(spec.normalization),
             target: self.target_normalization(),
             link: self.loss().link(),
@@ -342,25 +330,6 @@ impl Job {
             schema: None,
             limits: crate::memory::limits(),
         })
-    }
-
-    /// URIs of all the job's data.
-    ///
-    /// # Errors
-    /// As [`Job::load_options`].
-    pub fn data_uris(&self) -> Result<Vec<String>> {
-        let options = self.load_options()?;
-        let uris = |source: &data::SourceSpec| match source {
-            data::SourceSpec::Csv(csv) => vec![csv.uri.clone()],
-            data::SourceSpec::Npy { features, labels } => vec![features.clone(), labels.clone()],
-            data::SourceSpec::Idx { images, labels } => vec![images.clone(), labels.clone()],
-        };
-        let others = [&options.validation, &options.test];
-        let others = others.into_iter().filter_map(|rows| rows.source());
-        Ok(std::iter::once(&options.train)
-            .chain(others)
-            .flat_map(uris)
-            .collect())
     }
 
     /// The manifest as JSON, for checkpoints and artifacts.
@@ -376,18 +345,37 @@ impl Job {
     }
 }
 
-/// A table beside that of the training rows.
-fn csv_file(field: &str, file: &api::CsvFile, train: &data::SourceSpec) -> Result<data::HeldOut> {
-    let data::SourceSpec::Csv(train) = train else {
-        bail!("spec.data.{field}.csv needs spec.data.train.csv: use the same kind of file for both")
+/// The rows that the model is not trained on.
+fn held_out(
+    field: &str,
+    said: &Option<api::HeldOut>,
+    train: &data::SourceSpec,
+) -> Result<data::HeldOut> {
+    let source = match said {
+        None => return Ok(data::HeldOut::None),
+        Some(api::HeldOut::Fraction(fraction)) => return Ok(data::HeldOut::Fraction(*fraction)),
+        Some(api::HeldOut::Split(split)) => return Ok(data::HeldOut::Fraction(split.fraction)),
+        Some(api::HeldOut::Npy(npy)) => npy_source(npy),
+        Some(api::HeldOut::Idx(idx)) => idx_source(idx),
+        Some(api::HeldOut::Csv(file)) => {
+            let data::SourceSpec::Csv(train) = train else {
+                bail!(
+                    "spec.data.{field}.csv needs spec.data.train.csv: use the same kind of file for both"
+                )
+            };
+            data::SourceSpec::Csv(data::CsvOptions {
+                uris: uris(&file.uri, &file.uris),
+                weight: None,
+                ..train.clone()
+            })
+        }
     };
-    Ok(data::HeldOut::Source(data::SourceSpec::Csv(
-        data::CsvOptions {
-            uri: file.uri.clone(),
-            weight: None,
-            ..train.clone()
-        },
-    )))
+    Ok(data::HeldOut::Source(source))
+}
+
+/// One file, or several.
+fn uris(uri: &Option<String>, uris: &[String]) -> Vec<String> {
+    uri.iter().chain(uris).cloned().collect()
 }
 
 /// What of a spec determines the model, and so may not differ between two runs of a job.
@@ -509,7 +497,7 @@ fn normalization(normalization: api::Normalization) -> data::Normalization {
 fn source(dataset: &api::Dataset, na_is_missing: bool) -> data::SourceSpec {
     match dataset {
         api::Dataset::Csv(csv) => data::SourceSpec::Csv(data::CsvOptions {
-            uri: csv.uri.clone(),
+            uris: uris(&csv.uri, &csv.uris),
             label: csv.label.clone(),
             delimiter: csv.delimiter_byte(),
             decimal: csv.decimal_byte(),

@@ -31,6 +31,9 @@ pub struct PredictArgs {
     /// Write the probability of every class in CSV, too; JSON lines have them.
     #[arg(long)]
     pub probabilities: bool,
+    /// Predict the positive class above this probability, and not above that of the model [default: the model's, or 0.5].
+    #[arg(long, value_name = "PROBABILITY")]
+    pub threshold: Option<f64>,
     /// Write JSON lines.
     #[arg(long)]
     pub json: bool,

@@ -49,6 +49,11 @@ pub fn set_aside(folder: &Path) -> Result<()> {
             artifact.display()
         )));
     }
+    // A folder in which no run has ever been has empty logs at most.
+    let is_run = |name: &&str| *name != "logs" && folder.join(name).exists();
+    if !LEFT.iter().any(is_run) {
+        return Ok(());
+    }
     fs::create_dir_all(folder.join(ASIDE))?;
     for name in LEFT {
         if name == origin::FOLDER && !origin::is_copy(&folder.join(name)) {

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use trainyard_checkpoint::{Log, Storage};
 use trainyard_crds::TrainingJobSpec;
 use trainyard_crds::training_job as api;
-use trainyard_data::Files;
+use trainyard_data::{Files, expand};
 use trainyard_object::{Address, Connection, has_credentials};
 use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::files::{self, Sources};
@@ -93,10 +93,14 @@ impl Checkpoints {
 pub fn data(job: &Job, folder: &Path) -> Result<Connection> {
     let connection = data_connection(job.manifest.spec.data.s3.as_ref());
     let sources = Sources::new(folder, connection.clone());
-    for uri in job.data_uris()? {
-        if Address::is_meant(&uri) {
-            credentials(&uri)?;
+    let named = job.manifest.spec.data.uris().into_iter();
+    let named: Vec<String> = named.map(|(_, uri)| uri.to_owned()).collect();
+    for uri in &named {
+        if Address::is_meant(uri) {
+            credentials(uri)?;
         }
+    }
+    for uri in expand(&sources, &named).map_err(files::failed)? {
         drop(
             sources
                 .open(&uri)

@@ -98,6 +98,32 @@ fn t01_data_and_checkpoints_in_s3_give_the_model_of_a_local_run() {
     assert_eq!(predict(&format!("{place}/artifact")), predict(exported));
 }
 
+/// The rows of all objects that a pattern names, in the order of their names.
+#[test]
+fn c33_a_pattern_names_objects_of_a_bucket() {
+    let (store, out) = (self::store(), folder());
+    let sets = store.folder.path().join("data/sets");
+    let text = fs::read_to_string(sets.join("bc.csv")).expect("text");
+    let lines: Vec<&str> = text.lines().collect();
+    let (header, rows) = lines.split_first().expect("a header");
+    for (place, rows) in rows.chunks(200).enumerate() {
+        let part = [&[*header][..], rows].concat().join("\n");
+        fs::write(sets.join(format!("part-{place}.csv")), part).expect("writable");
+    }
+    let job = |uri: &str| store.job(2).set("data.train.csv.uri", uri);
+    let summary = job("s3://data/*/part-?.csv").start(out.path()).finish();
+    assert_eq!(sha(&summary), reference::train(&plain(2)).sha);
+    let refused = job("s3://data/sets/none-*.csv")
+        .start(folder().path())
+        .wait();
+    assert_eq!(refused.code(), Some(2), "{refused}");
+    let message = message(&refused);
+    assert!(
+        message.contains("s3://data/sets/none-*.csv: no file matches it"),
+        "{message}"
+    );
+}
+
 #[test]
 fn t03_a_run_that_was_killed_goes_on_from_s3() {
     let (store, out) = (store(), folder());

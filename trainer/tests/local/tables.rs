@@ -280,15 +280,15 @@ fn t01_every_split() {
     }
     fs::write(place.path().join("table.csv"), table).unwrap();
     let task = "{multiclassClassification: {}}";
-    for rule in [
-        "stratify: true",
-        "stratify: false",
-        "groupBy: who",
-        "orderBy: day",
+    for (rule, test) in [
+        ("stratify: true", "fraction: 0.15"),
+        ("stratify: false", "fraction: 0.15"),
+        ("groupBy: who", "split: {fraction: 0.15, orderBy: day}"),
+        ("orderBy: day", "fraction: 0.15"),
     ] {
         let data = format!(
             "{{train: {{csv: {{uri: table.csv, label: kind, categorical: [who]}}}}, \
-             validation: {{split: {{fraction: 0.2, {rule}}}}}, test: {{fraction: 0.15}}}}"
+             validation: {{split: {{fraction: 0.2, {rule}}}}}, test: {{{test}}}}}"
         );
         let file = place.path().join("split.yaml");
         fs::write(&file, manifest(task, &data)).unwrap();
@@ -578,4 +578,85 @@ fn c30_predictions_of_a_long_file() {
     let first: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
     assert_eq!(first["ids"]["name"], "r0");
     assert!(first["probabilities"]["yes"].as_f64().is_some());
+}
+
+/// What decides between two classes can be moved; what can be neither written nor decided is refused.
+#[test]
+fn c30_a_threshold_can_be_given_and_what_is_not_clear_is_refused() {
+    let place = folder();
+    let row = |i: u32| {
+        let (a, b) = (i * 7 % 40, i * 11 % 17);
+        format!("{a},{b},{},{}\n", a / 20, ["no", "yes"][(a / 20) as usize])
+    };
+    let rows: String = (0..100).map(row).collect();
+    fs::write(place.path().join("t.csv"), format!("a,b,line,paid\n{rows}")).unwrap();
+    let far = "a,b,line,paid\n3e38,-3e38,0,no\n";
+    fs::write(place.path().join("far.csv"), far).unwrap();
+    for (name, task, csv) in [
+        (
+            "two",
+            "{binaryClassification: {}}",
+            "{uri: t.csv, label: paid, exclude: [line]}",
+        ),
+        (
+            "one",
+            "{regression: {}}",
+            "{uri: t.csv, label: line, exclude: [paid]}",
+        ),
+    ] {
+        let job = manifest(
+            task,
+            &format!("{{train: {{csv: {csv}}}, normalization: None}}"),
+        );
+        fs::write(place.path().join("job.yaml"), job).unwrap();
+        let ended = trainyard(
+            place.path(),
+            &["run", "job.yaml", "--out", name, "--overwrite"],
+        );
+        let told = text_of(&ended.stderr);
+        assert!(ended.status.success(), "{told}");
+        assert!(!told.contains("overwritten"), "nothing was there: {told}");
+    }
+    let predict = |args: &str| {
+        let args: Vec<&str> = std::iter::once("predict").chain(args.split(' ')).collect();
+        let ended = trainyard(place.path(), &args);
+        (
+            ended.status.code(),
+            text_of(&ended.stdout),
+            text_of(&ended.stderr),
+        )
+    };
+    let positive = |args: &str| {
+        let (_, predicted, _) = predict(args);
+        let column = |line: &str| line.split(',').nth(1) == Some("yes");
+        predicted.lines().filter(|line| column(line)).count()
+    };
+    let usual = positive("two --csv t.csv");
+    assert!((1..100).contains(&usual), "{usual}");
+    assert_eq!(positive("two --csv t.csv --threshold 0.000001"), 100);
+    assert_eq!(positive("two --csv t.csv --threshold 0.999999"), 0);
+    for (args, problem) in [
+        (
+            "two --csv t.csv --threshold 1",
+            "--threshold is 1: give a probability between 0 and 1",
+        ),
+        (
+            "one --csv t.csv --threshold 0.5",
+            "--threshold is for models with two classes",
+        ),
+        (
+            "two --csv t.csv --id line",
+            "--id line: the predictions have a column of that name too",
+        ),
+        ("two --csv t.csv --id a --id a", "`--id` names \"a\" twice"),
+        (
+            "one --csv far.csv",
+            "far.csv: what the model predicts for line 2 is no finite number",
+        ),
+    ] {
+        let (code, out, told) = predict(args);
+        assert_eq!(code, Some(2), "{args}: {out}");
+        assert!(told.contains(problem), "{args}: {told}");
+    }
+    assert_eq!(predict("two --csv t.csv --id line --json").0, Some(0));
 }

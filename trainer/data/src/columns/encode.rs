@@ -1,16 +1,50 @@
 //! Encoding rows with fitted columns.
 
-use trainyard_core::schema::{Column, ColumnKind, ColumnsInput};
+use std::ops::Range;
+
+use trainyard_core::schema::{Column, ColumnKind, ColumnsInput, DateInput};
 
 use super::values::{NO_CATEGORY, RawValues};
 use super::{Frame, RawColumn};
 use crate::classes::CategoryIndex;
-use crate::date;
+use crate::date::Moment;
 use crate::error::{DataError, quoted};
 use crate::options::Limits;
+use crate::parallel;
 use crate::scale::Scale;
 use crate::table::allocate;
 use crate::warnings::{ByColumn, columns, plural};
+
+/// Rows that are encoded before the next column is: their inputs stay in a core's cache.
+const BLOCK: usize = 512;
+
+/// How a column becomes inputs.
+struct Encoder<'a> {
+    raw: &'a RawColumn,
+    /// Its inputs among those of a row.
+    own: Range<usize>,
+    has_indicator: bool,
+    how: How<'a>,
+}
+
+enum How<'a> {
+    Number {
+        values: &'a [f64],
+        scale: Scale,
+        fill: f64,
+    },
+    Date {
+        values: &'a [f64],
+        parts: &'a [DateInput],
+        fill: f64,
+    },
+    Category {
+        codes: &'a [u32],
+        /// The place of each name among the categories.
+        places: Vec<Option<usize>>,
+        fill: Option<usize>,
+    },
+}
 
 impl Frame {
     /// Encodes `rows`, one after the other; with the categories that the fit does not know.
@@ -31,121 +65,55 @@ impl Frame {
             ));
         }
         let mut out = allocate(rows.len(), width, limits)?;
-        let mut offset = 0;
-        let mut unknown = Unknown::default();
-        for (place, (raw, fitted)) in self.columns.iter().zip(&input.columns).enumerate() {
-            let own = offset..offset + fitted.width();
-            offset = own.end;
-            let cells = out.chunks_exact_mut(width);
-            let cells = cells
-                .zip(rows)
-                .map(|(row, &index)| (&mut row[own.clone()], index));
-            if let Some((values, first)) = self.encode_column(raw, fitted, cells)? {
-                unknown.insert(place, raw.name(), values, first);
+        let mut start = 0;
+        let mut encoders = Vec::with_capacity(self.columns.len());
+        for (raw, fitted) in self.columns.iter().zip(&input.columns) {
+            let own = start..start + fitted.width();
+            start = own.end;
+            encoders.push(Encoder::new(raw, fitted, own)?);
+        }
+        let blocks = rows.len().div_ceil(BLOCK).max(1);
+        let share = blocks.div_ceil(limits.threads.max(1)) * BLOCK;
+        let shares = rows.chunks(share).zip(out.chunks_mut(share * width));
+        let encoded = parallel::map(limits.threads, shares.collect(), |(rows, out)| {
+            let mut unknown = Unknown::default();
+            let blocks = rows.chunks(BLOCK).zip(out.chunks_mut(BLOCK * width));
+            for (rows, out) in blocks {
+                for (place, encoder) in encoders.iter().enumerate() {
+                    let cells = out.chunks_exact_mut(width).zip(rows.iter().copied());
+                    encoder.encode(self, cells, |row, code| {
+                        let first = || self.first_unknown(encoder.raw, row, code);
+                        unknown.count(place, encoder.raw.name(), first);
+                    })?;
+                }
             }
+            Ok(unknown)
+        });
+        let mut unknown = Unknown::default();
+        for further in encoded {
+            unknown.add(further?);
         }
         Ok((out, unknown))
     }
 
-    /// Encodes a column into its cells of each row, which are zeros. Returns how many categories the fit does not know, and
-    /// the first.
-    fn encode_column<'b>(
-        &self,
-        raw: &RawColumn,
-        fitted: &Column,
-        cells: impl Iterator<Item = (&'b mut [f32], u32)>,
-    ) -> Result<Option<(usize, FirstUnknown)>, DataError> {
-        let number = |row: u32, fill: f64| match &raw.values {
-            RawValues::Numbers(values) => {
-                let value = values[row as usize];
-                if value.is_nan() { fill } else { value }
-            }
-            RawValues::Codes { .. } => fill,
+    fn first_unknown(&self, raw: &RawColumn, row: u32, code: u32) -> FirstUnknown {
+        let category = match &raw.values {
+            RawValues::Codes { names, .. } => names.names()[code as usize].clone(),
+            RawValues::Numbers(_) => String::new(),
         };
-        let scaled = |value: f64, (mean, std): (f64, f64), row: u32| {
-            let value = Scale { mean, std }.apply(value);
-            let finite = value.is_finite().then_some(value);
-            finite.ok_or_else(|| self.too_far(raw, row))
-        };
-        // The indicator comes last.
-        let width = fitted.kind.width();
-        let cells = cells.map(|(cells, row)| {
-            if fitted.missing_indicator && raw.values.is_missing(row as usize) {
-                cells[width] = 1.0;
-            }
-            (cells, row)
-        });
-        match (&fitted.kind, &raw.values) {
-            (
-                ColumnKind::Numeric { mean, std, fill }
-                | ColumnKind::Ordinal {
-                    mean, std, fill, ..
-                },
-                RawValues::Numbers(_),
-            ) => {
-                for (cells, row) in cells {
-                    cells[0] = scaled(number(row, *fill), (*mean, *std), row)?;
-                }
-            }
-            (ColumnKind::Boolean { fill }, RawValues::Numbers(_)) => {
-                for (cells, row) in cells {
-                    cells[0] = number(row, *fill) as f32;
-                }
-            }
-            (ColumnKind::Date { parts, fill, .. }, RawValues::Numbers(_)) => {
-                for (cells, row) in cells {
-                    let seconds = number(row, *fill);
-                    for (cell, input) in cells.iter_mut().zip(parts) {
-                        let part = date::part(input.part, seconds)
-                            .ok_or_else(|| self.too_far(raw, row))?;
-                        *cell = scaled(part, (input.mean, input.std), row)?;
-                    }
-                }
-            }
-            (
-                ColumnKind::Categorical {
-                    categories,
-                    numeric,
-                    fill,
-                },
-                RawValues::Codes { names, codes },
-            ) => {
-                let index = CategoryIndex::new(categories, *numeric);
-                let known: Vec<Option<usize>> =
-                    names.names().iter().map(|name| index.find(name)).collect();
-                let fill = fill.as_ref().and_then(|fill| index.find(fill));
-                let mut values = 0;
-                let mut first = None;
-                for (cells, row) in cells {
-                    let code = codes[row as usize];
-                    let category = match code {
-                        NO_CATEGORY => fill,
-                        code => {
-                            let category = known[code as usize];
-                            if category.is_none() {
-                                values += 1;
-                                first.get_or_insert((row, code));
-                            }
-                            category
-                        }
-                    };
-                    if let Some(category) = category {
-                        cells[category] = 1.0;
-                    }
-                }
-                let first = first.map(|(row, code)| FirstUnknown {
-                    line: self.lines[row as usize],
-                    category: names.names()[code as usize].clone(),
-                });
-                return Ok(first.map(|first| (values, first)));
-            }
-            _ => return Err(DataError::options("the columns do not fit the schema", "")),
+        FirstUnknown {
+            line: self.lines[row as usize],
+            file: self.file_of(row as usize).map(str::to_owned),
+            category,
         }
-        Ok(None)
     }
 
     /// The place of an error in an encoded row.
     pub(crate) fn at_row(&self, error: DataError, row: u32) -> DataError {
+        let error = match self.file_of(row as usize) {
+            Some(file) => error.in_file(file),
+            None => error,
+        };
         match self.lines.get(row as usize) {
             Some(&line) => error.on_line(line),
             None => error,
@@ -160,14 +128,141 @@ impl Frame {
     }
 }
 
+impl<'a> Encoder<'a> {
+    fn new(raw: &'a RawColumn, fitted: &'a Column, own: Range<usize>) -> Result<Self, DataError> {
+        let scaled = |values, mean, std, fill| How::Number {
+            values,
+            scale: Scale { mean, std },
+            fill,
+        };
+        let how = match (&fitted.kind, &raw.values) {
+            (
+                &ColumnKind::Numeric { mean, std, fill }
+                | &ColumnKind::Ordinal {
+                    mean, std, fill, ..
+                },
+                RawValues::Numbers(values),
+            ) => scaled(values, mean, std, fill),
+            (&ColumnKind::Boolean { fill }, RawValues::Numbers(values)) => {
+                let Scale { mean, std } = Scale::IDENTITY;
+                scaled(values, mean, std, fill)
+            }
+            (ColumnKind::Date { parts, fill, .. }, RawValues::Numbers(values)) => How::Date {
+                values,
+                parts,
+                fill: *fill,
+            },
+            (
+                ColumnKind::Categorical {
+                    categories,
+                    numeric,
+                    fill,
+                },
+                RawValues::Codes { names, codes },
+            ) => {
+                let index = CategoryIndex::new(categories, *numeric);
+                let names = names.names().iter();
+                How::Category {
+                    codes,
+                    places: names.map(|name| index.find(name)).collect(),
+                    fill: fill.as_ref().and_then(|fill| index.find(fill)),
+                }
+            }
+            _ => return Err(DataError::options("the columns do not fit the schema", "")),
+        };
+        Ok(Self {
+            raw,
+            own,
+            has_indicator: fitted.missing_indicator,
+            how,
+        })
+    }
+
+    /// Encodes the column into the inputs of each row, which are zeros. `unknown` is told of each category that the fit
+    /// does not know, with its row.
+    fn encode<'b>(
+        &self,
+        frame: &Frame,
+        rows: impl Iterator<Item = (&'b mut [f32], u32)>,
+        mut unknown: impl FnMut(u32, u32),
+    ) -> Result<(), DataError> {
+        let known = |value: f64, fill: f64| if value.is_nan() { fill } else { value };
+        let scaled = |value: f64, scale: Scale, row: u32| {
+            let value = scale.apply(value);
+            let finite = value.is_finite().then_some(value);
+            finite.ok_or_else(|| frame.too_far(self.raw, row))
+        };
+        let rows = rows.map(|(inputs, row)| {
+            let cells = &mut inputs[self.own.clone()];
+            if self.has_indicator
+                && self.raw.values.is_missing(row as usize)
+                && let Some(last) = cells.last_mut()
+            {
+                *last = 1.0;
+            }
+            (cells, row)
+        });
+        match &self.how {
+            How::Number {
+                values,
+                scale,
+                fill,
+            } => {
+                for (cells, row) in rows {
+                    cells[0] = scaled(known(values[row as usize], *fill), *scale, row)?;
+                }
+            }
+            How::Date {
+                values,
+                parts,
+                fill,
+            } => {
+                for (cells, row) in rows {
+                    let moment = Moment::at(known(values[row as usize], *fill));
+                    for (cell, input) in cells.iter_mut().zip(*parts) {
+                        let part = moment.part(input.part);
+                        let part = part.ok_or_else(|| frame.too_far(self.raw, row))?;
+                        let (mean, std) = (input.mean, input.std);
+                        *cell = scaled(part, Scale { mean, std }, row)?;
+                    }
+                }
+            }
+            How::Category {
+                codes,
+                places,
+                fill,
+            } => {
+                for (cells, row) in rows {
+                    let code = codes[row as usize];
+                    let place = match code {
+                        NO_CATEGORY => *fill,
+                        code => {
+                            let place = places[code as usize];
+                            if place.is_none() {
+                                unknown(row, code);
+                            }
+                            place
+                        }
+                    };
+                    if let Some(place) = place {
+                        cells[place] = 1.0;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Categories that the fit does not know, with the first of each column.
 pub(crate) type Unknown = ByColumn<FirstUnknown>;
 
 /// The first category of a column that the fit does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FirstUnknown {
-    /// Where it stands.
+    /// Where it stands; the file only if there are several.
     line: u64,
+    file: Option<String>,
     category: String,
 }
 
@@ -178,9 +273,13 @@ impl Unknown {
         let names: Vec<&str> = self.columns().map(|(name, _)| name).collect();
         let verbs = ["is a category", "are categories"];
         let (values, are) = plural(self.values(), "value", "values", verbs);
+        let of_file = first
+            .file
+            .as_ref()
+            .map_or(String::new(), |file| format!(" of {file}"));
         Some(format!(
-            "{values} of {} {are} that the model does not know, the first {} in {} on line {}; all such are encoded \
-             as zeros",
+            "{values} of {} {are} that the model does not know, the first {} in {} on line {}{of_file}; all such are \
+             encoded as zeros",
             columns(&names),
             quoted(&first.category),
             columns(&[column]),

@@ -5,10 +5,11 @@ use trainyard_core::schema::{Column, ColumnKind, ColumnsInput, DateInput, Missin
 use super::values::{ColumnType, RawValues};
 use super::{Frame, RawColumn, Reading};
 use crate::classes::{CategoryIndex, class_number, order};
-use crate::date;
+use crate::date::Moment;
 use crate::error::{DataError, quoted};
 use crate::number::Notation;
-use crate::options::Normalization;
+use crate::options::{Limits, Normalization};
+use crate::parallel;
 use crate::scale::Scale;
 
 impl Frame {
@@ -18,8 +19,10 @@ impl Frame {
         rows: &[u32],
         normalization: Normalization,
         reading: &Reading,
+        limits: &Limits,
     ) -> Result<ColumnsInput, DataError> {
-        let columns = self.columns.iter().map(|column| {
+        // Each column's sums are those of its rows in their order, whoever computes them.
+        let columns = parallel::map(limits.threads, self.columns.iter().collect(), |column| {
             let kind = column
                 .fit(rows, normalization)
                 .map_err(|error| error.in_column(column.name()))?;
@@ -41,7 +44,7 @@ impl Frame {
             na_is_missing: reading.na_is_missing && self.has_categories(),
             unnamed: reading.unnamed,
             missing_values: reading.missing_values.to_vec(),
-            columns: columns.collect::<Result<_, DataError>>()?,
+            columns: columns.into_iter().collect::<Result<_, DataError>>()?,
         })
     }
 
@@ -97,7 +100,9 @@ impl RawColumn {
             ColumnType::Date { format, parts } => {
                 let inputs = parts.iter().map(|&part| {
                     // What was read as a date has every part.
-                    let values = present.clone().filter_map(|value| date::part(part, value));
+                    let values = present
+                        .clone()
+                        .filter_map(|value| Moment::at(value).part(part));
                     let scale = scaled(Scale::fit(values)?);
                     Some(DateInput {
                         part,

@@ -1,24 +1,22 @@
 mod encode;
 mod fit;
 mod plan;
+mod read;
+mod training;
 mod values;
 
-use std::io::Read;
 use std::sync::Arc;
 
 pub(crate) use encode::Unknown;
-pub(crate) use plan::{InferredTypes, LabelColumn, Plan, PlannedColumn};
+pub(crate) use plan::{InferredTypes, LabelColumn, Plan, PlannedColumn, SplitColumn};
 pub(crate) use values::{ColumnType, NO_CATEGORY, RawValues, pairs_of};
 
-use trainyard_core::metrics::Task;
 use trainyard_core::schema::{ColumnsInput, Encoding, Missing};
 
 use crate::classes::RawLabels;
-use crate::error::{DataError, quoted};
 use crate::number::{self, Notation};
-use crate::options::{CsvOptions, Limits, MissingPolicy};
+use crate::options::{CsvOptions, MissingPolicy};
 use crate::table::ENCODED;
-use crate::text::Records;
 
 /// How the fields of a file are read.
 #[derive(Clone)]
@@ -87,6 +85,11 @@ impl From<&ColumnsInput> for Reading {
 }
 
 impl Reading {
+    /// Whether every number stands for itself.
+    fn is_plain(&self) -> bool {
+        self.notation == Notation::PLAIN && self.missing_values.is_empty()
+    }
+
     /// Whether a number, a label or the like is missing.
     pub(crate) fn is_missing(&self, text: &str) -> bool {
         number::is_missing(text) || self.missing_values.iter().any(|value| value == text)
@@ -109,20 +112,37 @@ pub(crate) struct Frame {
     pub columns: Vec<RawColumn>,
     /// Labels, if the plan has a label column.
     pub labels: Option<RawLabels>,
+    /// The name of that column.
+    label_name: String,
     /// What each row counts in training, if the plan has a column for it.
     pub weights: Option<Vec<f64>>,
-    /// The column that the split goes by.
-    pub split: Option<RawColumn>,
+    /// The columns that splits go by.
+    pub split: Vec<RawColumn>,
     /// The texts of each row in the columns that are kept, row after row.
     pub ids: Vec<String>,
     /// Line on which each row starts.
     pub lines: Vec<u64>,
     /// Lines of the rows left out for a missing value.
     pub dropped: Vec<u64>,
-    /// What the user should know.
+    /// The files that the rows are of, if they are of several.
+    files: Vec<FileRows>,
+    /// What the user should know: first what the plan says.
     pub warnings: Vec<String>,
+    /// How many of these are the plan's.
+    planned_warnings: usize,
+    /// The header of the first file.
+    header: Arc<[String]>,
     /// Bytes of all categories' and classes' names.
     names: u64,
+}
+
+/// The rows of one of several files.
+struct FileRows {
+    name: String,
+    /// The first of its rows.
+    row: usize,
+    /// The first of its rows that were left out, among those of all files.
+    dropped: usize,
 }
 
 /// One input column.
@@ -141,65 +161,29 @@ impl RawColumn {
 }
 
 impl Frame {
-    /// Reads every record of `source`.
-    pub(crate) fn read<'a>(
-        source: Box<dyn Read + 'a>,
-        reading: &Reading,
-        limits: &Limits,
-        plan: impl FnOnce(&[String]) -> Result<Plan, DataError>,
-    ) -> Result<Self, DataError> {
-        let mut records = Records::new(source, reading, limits)?;
-        let plan = plan(records.header()).map_err(|e| e.on_line(1))?;
-        let frame = Self::part(&mut records, &plan, usize::MAX, limits)?;
-        if frame.lines.is_empty() {
-            return Err(plan.no_rows(frame.dropped.len()));
-        }
-        Ok(frame)
+    /// The rows that come next are of this file, of several.
+    fn begin_file(&mut self, name: &str) {
+        self.files.push(FileRows {
+            name: name.to_owned(),
+            row: self.lines.len(),
+            dropped: self.dropped.len(),
+        });
     }
 
-    /// Reads records until there are `most` rows; fewer, or none, at the end of the file.
-    pub(crate) fn part(
-        records: &mut Records<'_>,
-        plan: &Plan,
-        most: usize,
-        limits: &Limits,
-    ) -> Result<Self, DataError> {
-        let mut frame = Self::empty(plan);
-        let row_bytes = frame.row_bytes();
-        while frame.lines.len() < most
-            && let Some(line) = records.next()?
-        {
-            let rows = frame.lines.len();
-            let all = rows as u64 + frame.dropped.len() as u64 + 1;
-            limits
-                .check_memory(row_bytes.saturating_mul(all).saturating_add(frame.names))
-                .map_err(|e| e.on_line(line))?;
-            let values = (rows as u64 + 1).saturating_mul(plan.columns.len() as u64);
-            if rows >= u32::MAX as usize || values > limits.values {
-                let problem = format!("more than {rows} rows of {} columns", plan.columns.len());
-                return Err(DataError::limit(problem, "split the file").on_line(line));
-            }
-            if frame
-                .push(records, plan, limits)
-                .map_err(|e| e.on_line(line))?
-            {
-                frame.keep_ids(records, plan).map_err(|e| e.on_line(line))?;
-                frame.lines.push(line);
-            } else {
-                frame.truncate(rows);
-                frame.dropped.push(line);
-            }
-        }
-        Ok(frame)
+    /// The file of a row, if there are several.
+    fn file_of(&self, row: usize) -> Option<&str> {
+        let file = self.files.iter().rfind(|file| file.row <= row);
+        file.map(|file| file.name.as_str())
     }
 
-    fn keep_ids(&mut self, records: &Records<'_>, plan: &Plan) -> Result<(), DataError> {
-        for index in &plan.ids {
-            let text = records.field(*index)?;
-            self.names += (text.len() + size_of::<String>()) as u64;
-            self.ids.push(text.to_owned());
-        }
-        Ok(())
+    /// The place of the first row that was left out, in words.
+    pub(crate) fn first_dropped(&self) -> Option<String> {
+        let line = self.dropped.first()?;
+        let file = self.files.iter().rfind(|file| file.dropped == 0);
+        Some(match file {
+            Some(file) => format!("line {line} of {}", file.name),
+            None => format!("line {line}"),
+        })
     }
 
     fn empty(plan: &Plan) -> Self {
@@ -209,13 +193,20 @@ impl Frame {
         };
         Self {
             columns: plan.columns.iter().map(raw).collect(),
-            split: plan.split.as_ref().map(raw),
+            split: plan.split.iter().map(raw).collect(),
             labels: plan.label.as_ref().map(|_| RawLabels::new(plan.task)),
+            label_name: plan
+                .label
+                .as_ref()
+                .map_or(String::new(), |(_, name)| name.clone()),
             weights: plan.weight.as_ref().map(|_| Vec::new()),
             ids: Vec::new(),
             lines: Vec::new(),
             dropped: Vec::new(),
+            files: Vec::new(),
             warnings: plan.warnings.clone(),
+            planned_warnings: plan.warnings.len(),
+            header: Arc::clone(&plan.header),
             names: 0,
         }
     }
@@ -238,118 +229,4 @@ impl Frame {
         let lines = size_of_val(&self.lines[..]) + size_of_val(&self.dropped[..]);
         self.columns.iter().map(value).sum::<u64>() + lines as u64 + self.names
     }
-
-    /// Adds the current record; false if it is to be left out.
-    fn push(&mut self, records: &Records, plan: &Plan, limits: &Limits) -> Result<bool, DataError> {
-        let mut whole = true;
-        for column in self.columns.iter_mut().chain(&mut self.split) {
-            let planned = &column.planned;
-            let at_column = |error: DataError| error.in_column(&planned.name);
-            let text = records.field(planned.index).map_err(at_column)?;
-            if !plan.reading.is_missing_in(&planned.kind, text) {
-                let remedy = || plan.remedy(planned);
-                column
-                    .values
-                    .push(
-                        text,
-                        &planned.kind,
-                        plan.reading.notation,
-                        remedy,
-                        limits,
-                        &mut self.names,
-                    )
-                    .map_err(at_column)?;
-                continue;
-            }
-            column.values.push_missing();
-            match planned.missing {
-                Missing::Error => return Err(at_column(plan.missing_value(text))),
-                Missing::DropRow => whole = false,
-                _ => {}
-            }
-        }
-        if let (Some((index, name)), Some(weights)) = (&plan.weight, &mut self.weights) {
-            let text = records.field(*index).map_err(|e| e.in_column(name))?;
-            match plan.reading.is_missing(text) {
-                false => {
-                    let weight = weight(text, plan.reading.notation);
-                    weights.push(weight.map_err(|e| e.in_column(name))?);
-                }
-                true if plan.reading.missing == Missing::DropRow => whole = false,
-                true => return Err(missing_weight().in_column(name)),
-            }
-        }
-        let (true, Some((index, name)), Some(labels)) = (whole, &plan.label, &mut self.labels)
-        else {
-            return Ok(whole);
-        };
-        (|| {
-            let text = records.field(*index)?;
-            if plan.reading.is_missing(text) {
-                if plan.predicts {
-                    labels.push_none();
-                    return Ok(true);
-                }
-                return match plan.reading.missing {
-                    Missing::DropRow => Ok(false),
-                    _ => Err(missing_label(plan.task)),
-                };
-            }
-            match labels {
-                RawLabels::Codes { names, codes } => {
-                    codes.push(names.intern(text, limits, &mut self.names)?);
-                }
-                RawLabels::Targets(targets) => match plan.reading.notation.parse(text) {
-                    Ok(value) => targets.push(value),
-                    Err(problem) => {
-                        let remedy = "mend the value; regression needs a number as its label";
-                        return Err(DataError::data(problem, remedy));
-                    }
-                },
-            }
-            Ok(true)
-        })()
-        .map_err(|e: DataError| e.in_column(name))
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        for column in self.columns.iter_mut().chain(&mut self.split) {
-            column.values.truncate(rows);
-        }
-        if let Some(weights) = &mut self.weights {
-            weights.truncate(rows);
-        }
-    }
-}
-
-/// What a row counts.
-fn weight(text: &str, notation: Notation) -> Result<f64, DataError> {
-    let value = notation.parse(text).and_then(|value| match value >= 0.0 {
-        true => Ok(value),
-        false => Err(format!(
-            "expected a weight of 0 or more, found {}",
-            quoted(text)
-        )),
-    });
-    value.map_err(|problem| DataError::data(problem, "correct the value"))
-}
-
-fn missing_weight() -> DataError {
-    DataError::data(
-        "the weight is missing",
-        "fill it in, or set `missing` to Impute or DropRow, which leave the row out",
-    )
-}
-
-fn missing_label(task: Task) -> DataError {
-    let remedy = match task {
-        Task::Regression => {
-            "fill it in, or set `missing` to Impute or DropRow, which leave the row out"
-        }
-        _ => {
-            "fill it in (a class cannot be called NA or NaN), or set `missing` to Impute or DropRow, which leave the \
-             row out"
-        }
-    };
-    DataError::data("the label is missing", remedy)
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use trainyard_core::metrics::Task;
 use trainyard_core::schema::{Column, ColumnsInput, DatePart, Missing};
@@ -19,8 +20,8 @@ pub(crate) struct Plan {
     pub label: Option<(usize, String)>,
     /// Position and name of the column of weights.
     pub weight: Option<(usize, String)>,
-    /// The column that the split goes by, whether it is an input or not.
-    pub split: Option<PlannedColumn>,
+    /// The columns that splits go by, whether they are inputs or not.
+    pub split: Vec<PlannedColumn>,
     /// Positions of columns whose texts are kept.
     pub ids: Vec<usize>,
     /// Whether the rows are to be predicted: they may lack the label, and no manifest can be changed.
@@ -29,6 +30,8 @@ pub(crate) struct Plan {
     pub task: Task,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// The columns of the file that it was made for.
+    pub header: Arc<[String]>,
 }
 
 /// One input column.
@@ -57,7 +60,7 @@ impl Plan {
     pub(crate) fn training(
         header: &[String],
         options: &CsvOptions,
-        split: Option<(&str, &'static str)>,
+        splits: &[SplitColumn<'_>],
         inferred: &InferredTypes,
         task: Task,
     ) -> Result<Self, DataError> {
@@ -66,10 +69,11 @@ impl Plan {
         let excluded: HashSet<&str> = options.exclude.iter().map(String::as_str).collect();
         let said = Said::new(header, options)?;
         let weight = weight_column(header, options.weight.as_deref())?;
-        let split = said.split(header, split, inferred)?;
+        let split = splits.iter().map(|by| said.split(header, *by, inferred));
+        let split = split.collect::<Result<Vec<PlannedColumn>, DataError>>()?;
         let is_group = |index: usize| {
-            let group = split.as_ref().filter(|split| split.kind == GROUP);
-            group.is_some_and(|group| group.index == index)
+            let mut groups = split.iter().filter(|split| split.kind == GROUP);
+            groups.any(|group| group.index == index)
         };
         let is_weight = |index: usize| weight.as_ref().is_some_and(|(weight, _)| *weight == index);
         let (mut columns, mut unnamed) = (Vec::new(), Vec::new());
@@ -116,6 +120,7 @@ impl Plan {
             reading: said.reading,
             task,
             warnings,
+            header: header.into(),
         })
     }
 
@@ -132,11 +137,7 @@ impl Plan {
     ) -> Result<Self, DataError> {
         let header = &*named(header, input.unnamed)?;
         let mut columns = Vec::with_capacity(input.columns.len());
-        let positions: std::collections::HashMap<&str, usize> = header
-            .iter()
-            .enumerate()
-            .map(|(i, n)| (n.as_str(), i))
-            .collect();
+        let positions = positions(header);
         for (name, field) in listed {
             find(header, name, field)?;
         }
@@ -171,15 +172,83 @@ impl Plan {
             columns,
             label,
             weight: weight_column(header, weight)?,
-            split: None,
+            split: Vec::new(),
             ids: Vec::new(),
             predicts: matches!(rule, LabelColumn::Optional),
             reading: input.into(),
             task,
             warnings: ignored.into_iter().collect(),
+            header: header.into(),
+        })
+    }
+
+    /// The same for a further file, whose columns may be in another order.
+    ///
+    /// # Errors
+    /// If one of them is not there.
+    pub(crate) fn for_file(&self, header: &[String]) -> Result<Self, DataError> {
+        let header = &*named(header, self.reading.unnamed)?;
+        let positions: HashMap<&str, usize> = positions(header);
+        let position = |name: &str| {
+            let position = positions.get(name).copied();
+            position.ok_or_else(|| no_column(header, name, "the first file has it"))
+        };
+        let moved = |column: &PlannedColumn| {
+            Ok(PlannedColumn {
+                index: position(&column.name)?,
+                ..column.clone()
+            })
+        };
+        let all = |columns: &[PlannedColumn]| -> Result<Vec<PlannedColumn>, DataError> {
+            columns.iter().map(moved).collect()
+        };
+        let one = |column: &Option<(usize, String)>| {
+            let found = column
+                .as_ref()
+                .map(|(_, name)| Ok((position(name)?, name.clone())));
+            found.transpose()
+        };
+        let known: HashSet<&String> = self.header.iter().collect();
+        let further = header.iter().filter(|name| !known.contains(name));
+        let further: Vec<String> = further.filter(|name| !name.is_empty()).cloned().collect();
+        Ok(Self {
+            columns: all(&self.columns)?,
+            split: all(&self.split)?,
+            label: one(&self.label)?,
+            weight: one(&self.weight)?,
+            ids: Vec::new(),
+            predicts: self.predicts,
+            reading: self.reading.clone(),
+            task: self.task,
+            warnings: warnings::not_in_first(&further).into_iter().collect(),
+            header: Arc::clone(&self.header),
+        })
+    }
+
+    /// The same, with columns that splits go by.
+    pub(crate) fn with_splits(
+        self,
+        header: &[String],
+        splits: &[SplitColumn<'_>],
+        options: &CsvOptions,
+    ) -> Result<Self, DataError> {
+        let header = &*named(header, self.reading.unnamed)?;
+        let said = Said::new(header, options)?;
+        // A column that the model reads is split by as it is read.
+        let read = self.columns.iter();
+        let inferred: InferredTypes = read
+            .map(|column| (column.name.clone(), column.kind.clone()))
+            .collect();
+        let split = splits.iter().map(|by| said.split(header, *by, &inferred));
+        Ok(Self {
+            split: split.collect::<Result<_, DataError>>()?,
+            ..self
         })
     }
 }
+
+/// A column that a split goes by, and the field that names it.
+pub(crate) type SplitColumn<'a> = (&'a str, &'static str);
 
 impl Plan {
     /// The same, with the texts of the columns named, which may be inputs or not. `field` names them in errors.
@@ -190,6 +259,14 @@ impl Plan {
         field: &str,
     ) -> Result<Self, DataError> {
         let header = &*named(header, self.reading.unnamed)?;
+        let twice = names
+            .iter()
+            .zip(0..)
+            .find(|(name, place)| names[..*place].contains(name));
+        if let Some((name, _)) = twice {
+            let problem = format!("`{field}` names {} twice", quoted(name));
+            return Err(DataError::options(problem, "name each column once"));
+        }
         let ids = names.iter().map(|name| find(header, name, field));
         Ok(Self {
             ids: ids.collect::<Result<_, _>>()?,
@@ -443,12 +520,9 @@ impl Said<'_> {
     fn split(
         &self,
         header: &[String],
-        split: Option<(&str, &'static str)>,
+        (name, field): SplitColumn<'_>,
         inferred: &InferredTypes,
-    ) -> Result<Option<PlannedColumn>, DataError> {
-        let Some((name, field)) = split else {
-            return Ok(None);
-        };
+    ) -> Result<PlannedColumn, DataError> {
         let index = find(header, name, field)?;
         if name == self.options.label {
             let problem = format!("`{field}` names {}, which is the label", quoted(name));
@@ -474,7 +548,7 @@ impl Said<'_> {
             Missing::DropRow => Missing::DropRow,
             _ => Missing::Error,
         };
-        Ok(Some(column))
+        Ok(column)
     }
 }
 
@@ -485,6 +559,11 @@ fn weight_column(
 ) -> Result<Option<(usize, String)>, DataError> {
     name.map(|name| Ok((find(header, name, "weight")?, name.to_owned())))
         .transpose()
+}
+
+fn positions(header: &[String]) -> HashMap<&str, usize> {
+    let places = header.iter().enumerate();
+    places.map(|(place, name)| (name.as_str(), place)).collect()
 }
 
 fn find(header: &[String], name: &str, field: &str) -> Result<usize, DataError> {

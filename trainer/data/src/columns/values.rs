@@ -2,7 +2,7 @@
 
 use trainyard_core::schema::{ColumnKind, DatePart};
 
-use crate::classes::{Interner, class_number};
+use crate::classes::{Interner, append_codes, class_number};
 use crate::date::DateFormat;
 use crate::error::{DataError, few, quoted};
 use crate::number::Notation;
@@ -164,6 +164,31 @@ impl RawValues {
             Self::Numbers(values) => values.push(f64::NAN),
             Self::Codes { codes, .. } => codes.push(NO_CATEGORY),
         }
+    }
+
+    /// Adds the values of rows that come next. `bytes` grows with the names of categories.
+    ///
+    /// # Errors
+    /// If there is one category too many, with the line of the row that has it first; `lines` are those of the rows.
+    pub(crate) fn append(
+        &mut self,
+        part: Self,
+        lines: &[u64],
+        limits: &Limits,
+        bytes: &mut u64,
+    ) -> Result<(), DataError> {
+        match (self, part) {
+            (Self::Numbers(values), Self::Numbers(part)) => values.extend(part),
+            (
+                Self::Codes { names, codes },
+                Self::Codes {
+                    names: others,
+                    codes: part,
+                },
+            ) => append_codes((names, codes), (&others, &part), lines, limits, bytes)?,
+            _ => debug_assert!(false, "parts of one column have one type"),
+        }
+        Ok(())
     }
 
     /// Whether the value of a row is missing.

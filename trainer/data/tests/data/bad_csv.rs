@@ -2,7 +2,9 @@
 
 use std::io::{self, Read};
 
-use trainyard_data::{CsvOptions, Files, HeldOut, Limits, MissingPolicy, SourceSpec, Task, load};
+use trainyard_data::{
+    CsvOptions, Files, HeldOut, Limits, MissingPolicy, Pattern, SourceSpec, Task, load,
+};
 
 use crate::common::{Memory, assert_error, bomb, csv_options, edit, gzip, load_csv, npy, options};
 
@@ -271,7 +273,7 @@ fn t15_contradictory_options_are_refused() {
         ),
         (
             "no file",
-            |o| o.uri = "b.csv".into(),
+            |o| o.uris = vec!["b.csv".into()],
             &["b.csv:", "cannot open"],
         ),
     ];
@@ -392,6 +394,10 @@ impl Read for Endless {
 impl Files for Endless {
     fn open(&self, _: &str) -> io::Result<Box<dyn Read + Send>> {
         Ok(Box::new(Endless(self.0, self.1.clone())))
+    }
+
+    fn list(&self, _: &Pattern) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
     }
 }
 

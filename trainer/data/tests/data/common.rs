@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use trainyard_data::{
-    ClassWeights, CsvOptions, DataError, Dataset, Encoded, Files, HeldOut, InputSchema, Limits,
-    LoadOptions, Normalization, Rows, SourceSpec, SplitRule, Task, load,
+    ClassWeights, ColumnKind, ColumnOptions, CsvOptions, DataError, Dataset, Encoded, Files,
+    HeldOut, InputKind, InputSchema, Limits, LoadOptions, Normalization, Pattern, Rows, SourceSpec,
+    SplitRule, Task, load,
 };
 
 /// Files by name.
@@ -26,6 +27,13 @@ impl Files for Memory {
             None => Err(io::Error::new(io::ErrorKind::NotFound, "not here")),
         }
     }
+
+    fn list(&self, pattern: &Pattern) -> io::Result<Vec<String>> {
+        let mut uris: Vec<String> = self.0.keys().cloned().collect();
+        uris.retain(|uri| pattern.matches(uri));
+        uris.sort_unstable();
+        Ok(uris)
+    }
 }
 
 /// Options for a source, with small limits.
@@ -38,6 +46,7 @@ pub fn options(task: Task, train: SourceSpec) -> LoadOptions {
         validation: HeldOut::None,
         test: HeldOut::None,
         split: SplitRule::Random,
+        test_split: None,
         normalization: Normalization::Standardize,
         target: Normalization::None,
         link: None,
@@ -51,6 +60,7 @@ pub fn options(task: Task, train: SourceSpec) -> LoadOptions {
             categories: 100,
             values: 1 << 22,
             memory: 1 << 30,
+            threads: 2,
         },
     }
 }
@@ -199,4 +209,51 @@ pub fn encode_all(mut rows: Rows<'_>) -> Result<(Encoded, Vec<String>), DataErro
     let all = rows.next(usize::MAX)?.expect("rows");
     assert_eq!(rows.next(usize::MAX)?, None, "nothing comes after the last");
     Ok((all, rows.warnings()))
+}
+
+/// Options for a regression on `a.csv`, without scaling.
+pub fn unscaled(change: impl FnOnce(&mut CsvOptions)) -> LoadOptions {
+    let mut options = csv_options(Task::Regression);
+    options.normalization = Normalization::None;
+    edit(&mut options, change);
+    options
+}
+
+/// What is said of a column.
+pub fn column(name: &str, change: impl FnOnce(&mut ColumnOptions)) -> ColumnOptions {
+    let mut column = ColumnOptions {
+        name: name.into(),
+        ..ColumnOptions::default()
+    };
+    change(&mut column);
+    column
+}
+
+/// The types of the columns.
+pub fn kinds(data: &Dataset) -> Vec<ColumnKind> {
+    match &data.facts.schema.input {
+        InputKind::Columns(input) => input
+            .columns
+            .iter()
+            .map(|column| column.kind.clone())
+            .collect(),
+        InputKind::Array(_) => panic!("columns"),
+    }
+}
+
+/// What was trained on is predicted with the same bits.
+pub fn assert_predicts_the_same(text: &str, data: &Dataset) {
+    let encoded = encode_csv(
+        &data.facts.schema,
+        "a.csv",
+        text.as_bytes(),
+        &Limits::default(),
+    )
+    .unwrap();
+    let bits =
+        |values: &[f32]| -> Vec<u32> { values.iter().map(|value| value.to_bits()).collect() };
+    assert_eq!(bits(&encoded.table.features), bits(&data.train.features));
+    let json = serde_json::to_string(&data.facts.schema).unwrap();
+    let again: trainyard_data::InputSchema = serde_json::from_str(&json).unwrap();
+    assert_eq!(again, data.facts.schema);
 }

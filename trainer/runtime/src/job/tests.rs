@@ -277,6 +277,10 @@ fn t25_a_job_keeps_the_defaults_that_it_was_begun_with_and_its_digests() {
             json!({"split": {"fraction": 0.2, "groupBy": "b"}}),
         ),
         ("/data/test", json!({"fraction": 0.2})),
+        (
+            "/data/test",
+            json!({"split": {"fraction": 0.2, "orderBy": "b"}}),
+        ),
         ("/task/binaryClassification/threshold", json!(0.3)),
         ("/task", json!({"regression": {}})),
     ] {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 use serde_json::json;
 use trainyard::commands::print;
 use trainyard::ui::format::significant;
 use trainyard_core::prediction::Prediction;
+use trainyard_runtime::exit::BadInput;
 
 use super::Told;
 
@@ -37,8 +38,8 @@ pub struct Row<'a> {
     /// Texts of the columns that are carried through.
     pub ids: &'a [String],
     pub prediction: Prediction,
-    /// The label, if the file has it.
-    pub label: Option<f32>,
+    /// The label, if the file has it: the index of a class, or a target.
+    pub label: Option<f64>,
 }
 
 /// Writes rows as they come.
@@ -74,6 +75,7 @@ impl<'a> Writer<'a> {
             (false, true) => Kind::Table(Vec::new()),
             (false, false) => Kind::Csv,
         };
+        format.check_ids(&kind)?;
         let mut writer = Self { format, kind, out };
         if matches!(writer.kind, Kind::Csv) {
             writer.csv(&writer.format.header())?;
@@ -88,18 +90,14 @@ impl<'a> Writer<'a> {
                 Ok(writeln!(self.out, "{line}")?)
             }
             Kind::Csv => {
-                let cells = self.format.cells(row, |value| value.to_string());
+                let cells = self.format.csv(row);
                 self.csv(&cells)
             }
             Kind::Table(rows) => {
                 // Probabilities are compared by their decimals, values by their digits.
-                let number = |value: f32| match row.prediction.class {
-                    Some(_) => format!("{value:.4}"),
-                    None => significant(value.into()),
-                };
                 rows.push(Waiting {
-                    shown: self.format.cells(row, number),
-                    csv: self.format.cells(row, |value| value.to_string()),
+                    shown: self.format.cells(row, |p| format!("{p:.4}"), significant),
+                    csv: self.format.csv(row),
                 });
                 if rows.len() <= TABLE_ROWS {
                     return Ok(());
@@ -148,6 +146,18 @@ impl<'a> Writer<'a> {
 }
 
 impl Format<'_> {
+    /// Refuses a column that is carried through and has the name of one that is written. In JSON they stand apart.
+    fn check_ids(&self, kind: &Kind) -> Result<()> {
+        let header = self.header();
+        let own = header.get(self.ids.len()..).unwrap_or_default();
+        match self.ids.iter().find(|id| own.contains(id)) {
+            Some(id) if !matches!(kind, Kind::Json) => bail!(BadInput(format!(
+                "--id {id}: the predictions have a column of that name too; rename it in the file, or write --json"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The names of the columns.
     fn header(&self) -> Vec<String> {
         let mut header = self.ids.to_vec();
@@ -179,20 +189,36 @@ impl Format<'_> {
     }
 
     /// The cells of a row, as many as the header has.
-    fn cells(&self, row: &Row<'_>, number: impl Fn(f32) -> String) -> Vec<String> {
+    fn cells(
+        &self,
+        row: &Row<'_>,
+        probability: impl Fn(f32) -> String,
+        value: impl Fn(f64) -> String,
+    ) -> Vec<String> {
         let mut cells = row.ids.to_vec();
         cells.push(row.place.to_string());
-        if let Some(class) = row.prediction.class {
-            cells.push(self.class(class).to_owned());
-        }
-        cells.push(number(row.prediction.answer()));
-        if self.probabilities && !self.classes.is_empty() {
-            cells.extend(row.prediction.values.iter().map(|value| number(*value)));
+        match &row.prediction {
+            Prediction::Class {
+                class,
+                probabilities,
+            } => {
+                cells.push(self.class(*class).to_owned());
+                cells.push(probability(at(probabilities, *class)));
+                if self.probabilities {
+                    cells.extend(probabilities.iter().map(|p| probability(*p)));
+                }
+            }
+            Prediction::Value(predicted) => cells.push(value(*predicted)),
         }
         if self.has_labels {
             cells.push(self.label(row).unwrap_or_default());
         }
         cells
+    }
+
+    /// The cells of a row as they stand in CSV.
+    fn csv(&self, row: &Row<'_>) -> Vec<String> {
+        self.cells(row, |p| p.to_string(), |value| value.to_string())
     }
 
     fn class(&self, index: usize) -> &str {
@@ -201,9 +227,9 @@ impl Format<'_> {
 
     fn label(&self, row: &Row<'_>) -> Option<String> {
         let label = row.label?;
-        Some(match row.prediction.class {
-            Some(_) => self.class(label as usize).to_owned(),
-            None => label.to_string(),
+        Some(match row.prediction {
+            Prediction::Class { .. } => self.class(label as usize).to_owned(),
+            Prediction::Value(_) => label.to_string(),
         })
     }
 
@@ -214,7 +240,17 @@ impl Format<'_> {
         };
         let class = |index: usize| Answer::Class(self.class(index));
         let names = || self.classes.iter().map(String::as_str);
-        let is_class = row.prediction.class.is_some();
+        let (prediction, probability, probabilities) = match &row.prediction {
+            Prediction::Value(value) => (Answer::Value(*value), None, None),
+            Prediction::Class {
+                class: index,
+                probabilities,
+            } => (
+                class(*index),
+                Some(at(probabilities, *index)),
+                Some(names().zip(probabilities.iter().copied()).collect()),
+            ),
+        };
         Line {
             ids: self
                 .ids
@@ -224,19 +260,20 @@ impl Format<'_> {
                 .collect(),
             line,
             row: index,
-            prediction: match row.prediction.class {
-                Some(index) => class(index),
-                None => Answer::Value(row.prediction.answer()),
-            },
-            probability: is_class.then(|| row.prediction.answer()),
-            probabilities: is_class
-                .then(|| names().zip(row.prediction.values.iter().copied()).collect()),
-            label: row.label.map(|label| match is_class {
-                true => class(label as usize),
-                false => Answer::Value(label),
+            prediction,
+            probability,
+            probabilities,
+            label: row.label.map(|label| match row.prediction {
+                Prediction::Class { .. } => class(label as usize),
+                Prediction::Value(_) => Answer::Value(label),
             }),
         }
     }
+}
+
+/// The probability of the class predicted.
+fn at(probabilities: &[f32], class: usize) -> f32 {
+    probabilities.get(class).copied().unwrap_or(f32::NAN)
 }
 
 /// A row as a line of JSON.
@@ -261,5 +298,5 @@ struct Line<'a> {
 #[serde(untagged)]
 enum Answer<'a> {
     Class(&'a str),
-    Value(f32),
+    Value(f64),
 }

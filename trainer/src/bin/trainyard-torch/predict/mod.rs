@@ -43,7 +43,11 @@ pub fn run(args: PredictArgs) -> Result<ExitCode> {
     let place = artifact_at(&args.artifact)?;
     pin(&place)?;
     let files = place.fetch(&[artifact::MODEL, artifact::PARAMETERS])?;
-    let artifact = Artifact::open(files.path())?;
+    let mut artifact = Artifact::open(files.path())?;
+    if let Some(threshold) = args.threshold {
+        decide_above(threshold, &mut artifact)?;
+    }
+    let artifact = artifact;
     let limits = memory::limits();
     let mut source = Source::open(&artifact, &args, &limits)?;
     let mut told = Told::default();
@@ -58,6 +62,22 @@ pub fn run(args: PredictArgs) -> Result<ExitCode> {
         judge(&artifact, &told);
     }
     Ok(exit)
+}
+
+/// Has the positive class predicted above a probability that is not the model's own.
+fn decide_above(threshold: f64, artifact: &mut Artifact) -> Result<()> {
+    if artifact.kind() != TaskKind::Binary {
+        bail!(BadInput(
+            "--threshold is for models with two classes: leave it out".to_owned()
+        ));
+    }
+    if !(threshold > 0.0 && threshold < 1.0) {
+        bail!(BadInput(format!(
+            "--threshold is {threshold}: give a probability between 0 and 1"
+        )));
+    }
+    artifact.model.input_schema.label.threshold = Some(threshold);
+    Ok(())
 }
 
 /// What there is to say when all rows are written.
@@ -110,14 +130,28 @@ fn predict(
                 .zip(outputs.chunks_exact(kind.outputs().max(1)))
             {
                 let place = first + at as u64;
-                if place < limit {
-                    writer.write(&Row {
-                        place: part.lines.get(at).copied().unwrap_or(place),
-                        ids: part.ids_of(at, args.id.len()),
-                        prediction: Prediction::of(kind, &schema.label, outputs),
-                        label: part.label(at).filter(|label| !label.is_nan()),
-                    })?;
+                if place >= limit {
+                    continue;
                 }
+                let prediction = Prediction::of(kind, &schema.label, outputs);
+                let line = part.lines.get(at).copied();
+                if !prediction.is_finite() {
+                    let row = match line {
+                        Some(line) => format!("line {line}"),
+                        None => format!("row {place} (from 0)"),
+                    };
+                    bail!(BadInput(format!(
+                        "{}: what the model predicts for {row} is no finite number; are its inputs far from those of \
+                         the training rows?",
+                        source.name
+                    )));
+                }
+                writer.write(&Row {
+                    place: line.unwrap_or(place),
+                    ids: part.ids_of(at, args.id.len()),
+                    prediction,
+                    label: part.label(at).filter(|label| !label.is_nan()),
+                })?;
             }
             if !part.table.labels.is_empty() {
                 let (outputs, labels) = with_labels(&outputs, &part.table.labels[range]);
@@ -255,7 +289,7 @@ fn pin(place: &Location) -> Result<()> {
 }
 
 /// Opens a file, or standard input for `-`.
-fn open(path: &Path) -> Result<Box<dyn Read>> {
+fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
     if path == Path::new("-") {
         return Ok(Box::new(std::io::stdin()));
     }

@@ -1,0 +1,44 @@
+//! Reads a table as a worker does, and says how long it took: `read FILE LABEL [THREADS]`. `make bench-data` runs it.
+
+use std::time::Instant;
+
+use trainyard_data::{
+    ClassWeights, CsvOptions, Folder, HeldOut, Limits, LoadOptions, Normalization, SourceSpec,
+    SplitRule, Task, load,
+};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [file, label, threads @ ..] = &arguments[..] else {
+        return Err("usage: read FILE LABEL [THREADS]".into());
+    };
+    let mut limits = Limits::default();
+    if let Some(threads) = threads.first() {
+        limits.threads = threads.parse()?;
+    }
+    let options = LoadOptions {
+        task: Task::Regression,
+        positive: None,
+        class_weights: ClassWeights::None,
+        train: SourceSpec::Csv(CsvOptions::new(file, label)),
+        validation: HeldOut::None,
+        test: HeldOut::None,
+        split: SplitRule::Random,
+        test_split: None,
+        normalization: Normalization::Standardize,
+        target: Normalization::Standardize,
+        link: None,
+        threshold: None,
+        seed: 1,
+        schema: None,
+        limits,
+    };
+    let start = Instant::now();
+    let data = load(&Folder::new("."), &options)?;
+    let (rows, width) = (data.train.rows, data.train.width);
+    println!(
+        "{:.3} s for {rows} rows of {width} inputs",
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
