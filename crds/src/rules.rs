@@ -99,7 +99,7 @@ pub(crate) fn spec() -> Vec<Rule> {
         stratified("test"),
         rule_at(
             ".data.train",
-            "!(has(self.model.cnn) && has(self.data.train.csv))",
+            "!has(self.model.cnn) || !(has(self.data.train.csv) || has(self.data.train.parquet))",
             "a cnn needs images: use idx or npy data, or an mlp",
         ),
     ]);
@@ -151,7 +151,7 @@ pub(crate) fn workers<Settings: JsonSchema>() -> Vec<Rule> {
 /// Rules of `spec.data`.
 pub(crate) fn data() -> Vec<Rule> {
     let same_format = |field: &str| {
-        let formats = ["csv", "npy", "idx"]
+        let formats = ["csv", "parquet", "npy", "idx"]
             .map(|format| format!("has(self.{field}.{format}) == has(self.train.{format})"));
         rule_at(
             &format!(".{field}"),
@@ -166,7 +166,7 @@ pub(crate) fn data() -> Vec<Rule> {
         rule_at(
             &format!(".{field}.split"),
             format!(
-                "!has(self.{field}) || !has(self.{field}.split) || has(self.train.csv) || \
+                "!has(self.{field}) || !has(self.{field}.split) || has(self.train.csv) || has(self.train.parquet) || \
                  !(has(self.{field}.split.groupBy) || has(self.{field}.split.orderBy))"
             ),
             "groupBy and orderBy name columns, which arrays do not have: split them beforehand into files of their own",
@@ -196,7 +196,7 @@ pub(crate) fn data() -> Vec<Rule> {
 }
 
 /// Rules of a table that is one file or several.
-pub(crate) fn csv_file() -> Vec<Rule> {
+pub(crate) fn table_file() -> Vec<Rule> {
     vec![one_or_several()]
 }
 
@@ -217,13 +217,8 @@ pub(crate) fn split() -> Vec<Rule> {
 
 /// Rules of `spec.data.train.csv`.
 pub(crate) fn csv() -> Vec<Rule> {
-    vec![
-        one_or_several(),
-        rule_at(
-            ".exclude",
-            "!(self.label in self.exclude)",
-            "exclude must not name the label column",
-        ),
+    let mut rules = table();
+    rules.extend([
         rule_at(
             ".categorical",
             "!(self.label in self.categorical)",
@@ -244,6 +239,24 @@ pub(crate) fn csv() -> Vec<Rule> {
             "!has(self.thousands) || (self.thousands != self.delimiter && self.thousands != (has(self.decimal) ? self.decimal : '.'))",
             "thousands must differ from decimal and from the delimiter",
         ),
+    ]);
+    rules
+}
+
+/// Rules of `spec.data.train.parquet`.
+pub(crate) fn parquet() -> Vec<Rule> {
+    table()
+}
+
+/// Rules of the table that is trained on, whatever its format.
+fn table() -> Vec<Rule> {
+    vec![
+        one_or_several(),
+        rule_at(
+            ".exclude",
+            "!has(self.exclude) || !(self.label in self.exclude)",
+            "exclude must not name the label column",
+        ),
         rule_at(
             ".columns",
             "!has(self.columns) || !self.columns.exists(c, c.name == self.label)",
@@ -253,7 +266,7 @@ pub(crate) fn csv() -> Vec<Rule> {
 }
 
 /// Rules of one of the `spec.data.train.csv.columns`.
-pub(crate) fn csv_column() -> Vec<Rule> {
+pub(crate) fn table_column() -> Vec<Rule> {
     let only = |field: &str, kind: &str| {
         rule_at(
             &format!(".{field}"),

@@ -3,9 +3,9 @@
 use std::io::{self, Read};
 
 use trainyard_data::{
-    ClassWeights, ColumnOptions, ColumnType, CsvOptions, DataError, Dataset, Files, HeldOut,
-    InputSchema, Limits, LoadOptions, Missing, MissingPolicy, Normalization, Pattern, Rows,
-    SourceSpec, SplitRule, Task, load,
+    ClassWeights, ColumnOptions, ColumnType, DataError, Dataset, Files, HeldOut, InputSchema,
+    Limits, LoadOptions, Missing, MissingPolicy, Normalization, Pattern, Rows, SourceSpec,
+    SplitRule, TableOptions, Task, load,
 };
 
 use crate::again;
@@ -38,8 +38,8 @@ pub fn run(input: &[u8]) -> bool {
     let encoded = rows.and_then(all);
     // Rows without a label are left out of the training, and not out of a prediction.
     let drops =
-        |csv: &CsvOptions| matches!(csv.missing, MissingPolicy::DropRow | MissingPolicy::Impute);
-    let drops = matches!(&options.train, SourceSpec::Csv(csv) if drops(csv));
+        |csv: &TableOptions| matches!(csv.missing, MissingPolicy::DropRow | MissingPolicy::Impute);
+    let drops = matches!(&options.train, SourceSpec::Table(csv) if drops(csv));
     if !drops && options.validation == HeldOut::None {
         let encoded = encoded.expect("what can be trained on can be predicted");
         assert_eq!(bits(&encoded), bits(&data.train.features));
@@ -133,7 +133,7 @@ fn options(how: u8, text: &[u8]) -> LoadOptions {
         task: task(how),
         positive: None,
         class_weights: ClassWeights::None,
-        train: SourceSpec::Csv(CsvOptions {
+        train: SourceSpec::Table(TableOptions {
             categorical: match has(2) {
                 true => vec!["c".into()],
                 false => Vec::new(),
@@ -152,7 +152,7 @@ fn options(how: u8, text: &[u8]) -> LoadOptions {
             missing_values: vec!["?".into()],
             na_is_missing: has(5),
             unnamed: has(6),
-            ..CsvOptions::new("a.csv", "y")
+            ..TableOptions::csv("a.csv", "y")
         }),
         validation: match has(7) {
             true => HeldOut::Fraction(0.3),

@@ -54,6 +54,8 @@ pub struct S3Connection {
 pub enum Dataset {
     /// A table with a header line, as comma-separated values.
     Csv(Box<CsvSource>),
+    /// A table in Apache Parquet.
+    Parquet(Box<ParquetSource>),
     /// Two NumPy arrays.
     Npy(NpySource),
     /// Two IDX files, the format of MNIST.
@@ -77,7 +79,9 @@ pub enum HeldOut {
     /// Share of the training rows that is set aside by a rule.
     Split(Split),
     /// A table with the columns of the training table.
-    Csv(CsvFile),
+    Csv(TableFile),
+    /// A table in Apache Parquet, with the columns of the training table.
+    Parquet(TableFile),
     /// Two NumPy arrays.
     Npy(NpySource),
     /// Two IDX files.
@@ -159,7 +163,7 @@ pub struct CsvSource {
     /// Columns of which more is to be said than their values tell: their types, and what is done about their missing values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub columns: Vec<CsvColumn>,
+    pub columns: Vec<TableColumn>,
     /// What is done about a missing value, which is an empty field, `NA` or `NaN`, in a column of which `columns` says nothing else.
     #[serde(default)]
     pub missing: MissingPolicy,
@@ -178,6 +182,7 @@ impl Dataset {
     pub fn uris(&self) -> Vec<(String, &str)> {
         match self {
             Dataset::Csv(csv) => table_uris("csv", &csv.uri, &csv.uris),
+            Dataset::Parquet(table) => table_uris("parquet", &table.uri, &table.uris),
             Dataset::Npy(npy) => npy.uris(),
             Dataset::Idx(idx) => idx.uris(),
         }
@@ -190,6 +195,7 @@ impl HeldOut {
         match self {
             HeldOut::Fraction(_) | HeldOut::Split(_) => Vec::new(),
             HeldOut::Csv(csv) => table_uris("csv", &csv.uri, &csv.uris),
+            HeldOut::Parquet(table) => table_uris("parquet", &table.uri, &table.uris),
             HeldOut::Npy(npy) => npy.uris(),
             HeldOut::Idx(idx) => idx.uris(),
         }
@@ -283,6 +289,43 @@ impl CsvSource {
     }
 }
 
+/// A table in Apache Parquet. A value stands for what its text would in a CSV file.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::rules::parquet()))]
+pub struct ParquetSource {
+    /// URI of the file: a path, relative or absolute, or `s3://BUCKET/KEY`. A pattern names several files, as for CSV.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub uri: Option<String>,
+    /// URIs of several files, whose rows come one file after the other. All have the columns of the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 1024)), extend("x-kubernetes-list-type" = "set"))]
+    pub uris: Vec<String>,
+    /// Name of the column to predict. A column within a struct is named `STRUCT.COLUMN`.
+    #[schemars(length(min = 1, max = 256))]
+    pub label: String,
+    /// Name of the column with what each row counts in training, a number of 0 or more. It is no input of the model, and metrics count all rows alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub weight: Option<String>,
+    /// Names of columns that are not used, such as those that hold lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "set"))]
+    pub exclude: Vec<String>,
+    /// Columns of which more is to be said than the file and their values tell, such as numbers that are categories.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub columns: Vec<TableColumn>,
+    /// What is done about a missing value, which is a null, a NaN, or a text that is empty, `NA` or `NaN`, in a column of which `columns` says nothing else.
+    #[serde(default)]
+    pub missing: MissingPolicy,
+    /// Further texts that stand for a missing value, in any column and in the label, such as `?`. A text is compared as it is written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 64)), extend("x-kubernetes-list-type" = "set"))]
+    pub missing_values: Vec<String>,
+}
+
 /// How the bytes of a text stand for letters.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum Encoding {
@@ -301,12 +344,12 @@ impl Encoding {
     }
 }
 
-/// What is said of one column of a CSV table.
+/// What is said of one column of a table.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = crate::rules::csv_column()))]
-pub struct CsvColumn {
-    /// Name of the column in the header.
+#[schemars(extend("x-kubernetes-validations" = crate::rules::table_column()))]
+pub struct TableColumn {
+    /// Name of the column in the file.
     #[schemars(length(min = 1, max = 256))]
     pub name: String,
     /// What its values are. Without it their type is told from the values of the training table.
@@ -392,8 +435,8 @@ pub enum DatePart {
 /// A further CSV table, read with the options of the training table.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = crate::rules::csv_file()))]
-pub struct CsvFile {
+#[schemars(extend("x-kubernetes-validations" = crate::rules::table_file()))]
+pub struct TableFile {
     /// URI of the file: a path, relative or absolute, or `s3://BUCKET/KEY`. A pattern names several files, whose rows come in the order of their
     /// names: `*` stands for any characters of a name, `?` for one, and `**` for any number of folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]

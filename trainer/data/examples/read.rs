@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use trainyard_data::{
-    ClassWeights, CsvOptions, Folder, HeldOut, Limits, LoadOptions, Normalization, SourceSpec,
-    SplitRule, Task, load,
+    ClassWeights, Folder, HeldOut, Limits, LoadOptions, Normalization, SourceSpec, SplitRule,
+    TableOptions, Task, load,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,7 +20,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         task: Task::Regression,
         positive: None,
         class_weights: ClassWeights::None,
-        train: SourceSpec::Csv(CsvOptions::new(file, label)),
+        train: SourceSpec::Table(match file.ends_with(".parquet") {
+            true => TableOptions::parquet(file, label),
+            false => TableOptions::csv(file, label),
+        }),
         validation: HeldOut::None,
         test: HeldOut::None,
         split: SplitRule::Random,

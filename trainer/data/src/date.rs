@@ -177,6 +177,15 @@ impl Moment {
     }
 }
 
+/// A point in time as a text in ISO 8601; a date alone if it is a day's first moment.
+pub(crate) fn iso_text(seconds: f64) -> String {
+    match civil(seconds) {
+        Some(time) if time.time() == Time::midnight() => time.date().to_string(),
+        Some(time) => time.to_string(),
+        None => seconds.to_string(),
+    }
+}
+
 /// The parts that a model sees where none are named.
 pub(crate) fn default_parts(format: &DateFormat) -> Vec<DatePart> {
     use DatePart::{Day, DayOfWeek, DayOfYear, Elapsed, Hour, Month, Year};

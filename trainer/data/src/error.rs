@@ -26,8 +26,10 @@ pub struct DataError {
     pub kind: ErrorKind,
     /// The file, as the options name it; empty for an error in the options themselves.
     pub file: String,
-    /// 1-based line on which the record starts, for text.
+    /// 1-based line on which the record starts, for text; else the place of the row, from 0.
     pub line: Option<u64>,
+    /// Whether `line` is the place of a row.
+    pub is_row: bool,
     /// Name of the column, for text.
     pub column: Option<String>,
     /// What was expected and what was found.
@@ -46,6 +48,7 @@ impl DataError {
             kind,
             file: String::new(),
             line: None,
+            is_row: false,
             column: None,
             problem: problem.into(),
             remedy: remedy.into(),
@@ -77,6 +80,12 @@ impl DataError {
         self
     }
 
+    /// What stands for the line is the place of a row.
+    pub(crate) fn by_row(mut self) -> Self {
+        self.is_row = true;
+        self
+    }
+
     pub(crate) fn in_column(mut self, column: &str) -> Self {
         self.column.get_or_insert_with(|| excerpt(column));
         self
@@ -87,8 +96,10 @@ impl fmt::Display for DataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.file.is_empty() {
             write!(f, "{}:", self.file)?;
-            if let Some(line) = self.line {
-                write!(f, "{line}:")?;
+            match self.line {
+                Some(line) if self.is_row => write!(f, " row {line} (from 0):")?,
+                Some(line) => write!(f, "{line}:")?,
+                None => {}
             }
             f.write_str(" ")?;
         }

@@ -1,6 +1,7 @@
 //! Where bytes come from.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Component, Path, PathBuf};
 
@@ -12,8 +13,21 @@ pub trait Files {
     /// Opens `uri` for reading from its first byte. An error's text should say what to do.
     fn open(&self, uri: &str) -> io::Result<Box<dyn Read + Send>>;
 
+    /// Opens `uri` to be read here and there, for formats that need it.
+    fn open_anywhere(&self, uri: &str) -> io::Result<Opened> {
+        self.open(uri).map(Opened::Stream)
+    }
+
     /// The files that a [`Pattern`] names, in the order of their bytes.
     fn list(&self, pattern: &Pattern) -> io::Result<Vec<String>>;
+}
+
+/// What can be read here and there.
+pub enum Opened {
+    /// A file of this machine.
+    File(File),
+    /// Bytes that come one after the other, and must be fetched whole.
+    Stream(Box<dyn Read + Send>),
 }
 
 /// A URI that names several files: `*` stands for any characters of a name, `?` for one, and `**` for any number of folders.
@@ -142,17 +156,26 @@ impl Folder {
     }
 }
 
-impl Files for Folder {
-    fn open(&self, uri: &str) -> io::Result<Box<dyn Read + Send>> {
+impl Folder {
+    fn file(&self, uri: &str) -> io::Result<File> {
         let path = self.resolve(uri)?;
-        let file = trainyard_files::open(&path).map_err(|e| match e.kind() {
+        trainyard_files::open(&path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => {
                 let why = format!("there is no file {}", path.display());
                 io::Error::new(io::ErrorKind::InvalidInput, why)
             }
             _ => e,
-        })?;
-        Ok(Box::new(file))
+        })
+    }
+}
+
+impl Files for Folder {
+    fn open(&self, uri: &str) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(self.file(uri)?))
+    }
+
+    fn open_anywhere(&self, uri: &str) -> io::Result<Opened> {
+        self.file(uri).map(Opened::File)
     }
 
     fn list(&self, pattern: &Pattern) -> io::Result<Vec<String>> {

@@ -9,7 +9,7 @@ use crate::classes::CategoryIndex;
 use crate::columns::Reading;
 use crate::error::{DataError, quoted};
 use crate::options::{
-    ColumnOptions, ColumnType, CsvOptions, LoadOptions, MissingPolicy, Normalization, SourceSpec,
+    ColumnOptions, ColumnType, LoadOptions, MissingPolicy, Normalization, SourceSpec, TableOptions,
 };
 
 /// The schema for the data of `options`: columns, categories, classes and scaling as given, the rest as
@@ -50,7 +50,7 @@ pub(crate) fn adapted(
         ));
     }
     match (&mut schema.input, &options.train) {
-        (InputKind::Columns(input), SourceSpec::Csv(csv)) => {
+        (InputKind::Columns(input), SourceSpec::Table(csv)) => {
             unscaled(scales(input), options)?;
             agree(input, csv).map_err(|e| e.in_file(csv.file()))?;
             let said: HashMap<&str, &ColumnOptions> = csv
@@ -114,7 +114,7 @@ pub(crate) fn unscaled_target(schema: &InputSchema, options: &LoadOptions) -> Op
 
 /// Columns that the manifest names, with the field that does. The file must have all.
 pub(crate) fn listed(train: &SourceSpec) -> Vec<(&str, &'static str)> {
-    let SourceSpec::Csv(csv) = train else {
+    let SourceSpec::Table(csv) = train else {
         return Vec::new();
     };
     let excluded = csv.exclude.iter().map(|name| (name.as_str(), "exclude"));
@@ -154,7 +154,7 @@ fn scales(input: &ColumnsInput) -> bool {
 }
 
 /// Checks that a manifest says of no column what is not so.
-fn agree(input: &ColumnsInput, csv: &CsvOptions) -> Result<(), DataError> {
+fn agree(input: &ColumnsInput, csv: &TableOptions) -> Result<(), DataError> {
     let columns = input.columns.iter();
     let kinds: HashMap<&str, &ColumnKind> = columns
         .map(|column| (column.name.as_str(), &column.kind))

@@ -13,9 +13,11 @@ use crate::columns::{
 };
 use crate::date::{DateFormat, INFERRED, default_parts};
 use crate::error::{DataError, few, quoted};
-use crate::files::{Files, open};
+use crate::files::Files;
 use crate::number::Notation;
-use crate::options::Limits;
+use crate::options::{Limits, TableFormat};
+use crate::parquet;
+use crate::tables::TableRows;
 use crate::text::{Fields, Records};
 
 /// Different values of a column that are counted; one that has more holds no categories, unless the manifest says so.
@@ -395,26 +397,26 @@ pub(crate) fn types(
     let mut plan = Some(plan);
     let mut first: Option<(Plan, Summaries)> = None;
     for uri in uris {
-        let source = open(files, uri, limits.file_bytes)?;
-        let records = Records::new(source, reading, limits).map_err(|e| e.in_file(uri))?;
-        let header = records.header();
+        let mut rows = TableRows::open(files, uri, reading, limits)?;
+        let header = rows.header();
         let made = match (plan.take(), &first) {
             (Some(plan), _) => plan(header),
             (None, Some((first, _))) => first.for_file(header),
             (None, None) => return Err(failed),
         };
-        let made = made.map_err(|e| e.on_line(1).in_file(uri))?;
+        let made = made.map_err(|e| reading.in_header(e).in_file(uri))?;
         let columns = columns_of(&made);
+        rows.select(&mut made.places());
         let (made, mut summaries) = match first.take() {
             Some(first) => first,
             None => {
-                let summaries = Summaries::new(&columns);
+                let summaries = Summaries::new(&columns, reading.format);
                 (made, summaries)
             }
         };
         summaries
-            .add(uri, records, &columns, &made.reading, limits)
-            .map_err(|e| e.in_file(uri))?;
+            .add(uri, rows, &columns, &made.reading, limits)
+            .map_err(|e| reading.placed(e).in_file(uri))?;
         first = Some((made, summaries));
     }
     let Some((plan, summaries)) = first else {
@@ -462,7 +464,7 @@ pub(crate) fn texts(
     limits: &Limits,
 ) -> Result<InferredTypes, DataError> {
     let columns = columns_of(plan);
-    let mut summaries = Summaries::new(&columns);
+    let mut summaries = Summaries::new(&columns, TableFormat::Csv);
     for _ in 0..SAMPLE {
         if !summaries.add_row(&mut records, 0, &columns, &plan.reading, limits)? {
             break;
@@ -515,6 +517,12 @@ pub(crate) fn types_of_texts(table: &Frame, texts: &InferredTypes) -> Option<Inf
     types.collect()
 }
 
+/// The types of the columns of a Parquet file, which says them of all but texts.
+pub(crate) fn declared_types(table: &parquet::Table) -> InferredTypes {
+    let texts = table.texts().map(|name| (name.clone(), TEXT));
+    table.types().into_iter().chain(texts).collect()
+}
+
 /// How a column is read whose type is to be told when all of it is there.
 const TEXT: ColumnType = ColumnType::Category { by_value: true };
 
@@ -533,15 +541,17 @@ pub(crate) struct Summaries {
     pub rows: u64,
     /// The files, with the line before each.
     files: Vec<(u64, String)>,
-    /// The last line.
+    /// The last line; of rows without lines, their number.
     line: u64,
+    /// Whether the rows have no lines.
+    by_row: bool,
     /// Bytes that are held.
     bytes: u64,
 }
 
 impl Summaries {
     /// Nothing seen yet.
-    pub(crate) fn new(columns: &[PlannedColumn]) -> Self {
+    pub(crate) fn new(columns: &[PlannedColumn], format: TableFormat) -> Self {
         let declared = |column: &PlannedColumn| column.declared.then(|| column.kind.clone());
         let columns = columns.iter();
         Self {
@@ -551,6 +561,7 @@ impl Summaries {
             rows: 0,
             files: Vec::new(),
             line: 0,
+            by_row: format == TableFormat::Parquet,
             bytes: 0,
         }
     }
@@ -559,7 +570,7 @@ impl Summaries {
     pub(crate) fn add(
         &mut self,
         uri: &str,
-        mut records: Records<'_>,
+        mut records: impl Fields,
         columns: &[PlannedColumn],
         reading: &Reading,
         limits: &Limits,
@@ -573,7 +584,7 @@ impl Summaries {
     /// Looks at the values of the next row; false if there is none. Lines are counted from `before`.
     fn add_row(
         &mut self,
-        records: &mut Records<'_>,
+        records: &mut impl Fields,
         before: u64,
         columns: &[PlannedColumn],
         reading: &Reading,
@@ -583,7 +594,7 @@ impl Summaries {
             return Ok(false);
         };
         self.rows += 1;
-        self.line = before + line;
+        self.line = before + line + u64::from(self.by_row);
         for (column, summary) in columns.iter().zip(&mut self.columns) {
             let place = |error: DataError| error.in_column(&column.name).on_line(line);
             let text = records.field(column.index).map_err(place)?;
@@ -605,7 +616,8 @@ impl Summaries {
         let Some((before, file)) = self.files.iter().rfind(|(before, _)| *before < line) else {
             return error;
         };
-        error.line = Some(line - before);
+        error.line = Some(line - before - u64::from(self.by_row));
+        error.is_row = self.by_row;
         error.in_file(file)
     }
 }
@@ -623,7 +635,11 @@ fn told(mut wrong: Vec<DataError>, uris: &[String]) -> DataError {
             _ => format!(" of {}", doubt.file),
         };
         let (problem, remedy) = (&doubt.problem, &doubt.remedy);
-        format!("{name} on line {line}{of_file}: {problem}; {remedy}")
+        let place = match doubt.is_row {
+            true => format!("in row {line} (from 0)"),
+            false => format!("on line {line}"),
+        };
+        format!("{name} {place}{of_file}: {problem}; {remedy}")
     });
     let each: Vec<String> = each.collect();
     let more: Vec<&str> = wrong

@@ -21,7 +21,11 @@ const KINDS: [(&[u8], &str, &str); 22] = [
     (b"\x04\x22\x4d\x18", "compressed with lz4", UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
     (b"Rar!\x1a\x07", "a RAR archive", UNPACK),
-    (b"PAR1", "a Parquet file", AS_CSV),
+    (
+        b"PAR1",
+        "a Parquet file",
+        "name it under `parquet`, not `csv`, or give it with --parquet",
+    ),
     (b"ARROW1", "an Arrow (Feather) file", AS_CSV),
     (b"ORC", "an ORC file", AS_CSV),
     (b"Obj\x01", "an Avro file", AS_CSV),

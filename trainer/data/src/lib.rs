@@ -28,23 +28,25 @@ mod load;
 mod number;
 mod options;
 mod parallel;
+mod parquet;
 mod predict;
 mod report;
 mod scale;
 mod source;
 mod table;
+mod tables;
 mod text;
 mod warnings;
 
 pub use error::{DataError, ErrorKind};
-pub use files::{Files, Folder, Pattern, expand, too_many};
+pub use files::{Files, Folder, Opened, Pattern, expand, too_many};
 pub use load::load;
 pub use options::{
-    ClassWeights, ColumnOptions, ColumnType, CsvOptions, HeldOut, Limits, LoadOptions,
-    MissingPolicy, Normalization, SourceSpec, SplitRule,
+    ClassWeights, ColumnOptions, ColumnType, HeldOut, Limits, LoadOptions, MissingPolicy,
+    Normalization, SourceSpec, SplitRule, TableFormat, TableOptions,
 };
 pub use predict::{Rows, encode_labels};
-pub use report::{Advice, ColumnReport, TableReport, inspect_csv};
+pub use report::{Advice, ColumnReport, TableReport, inspect_csv, inspect_table};
 pub use table::{Dataset, Encoded, Labels, Table};
 pub use trainyard_core::metrics::Task;
 pub use trainyard_core::schema::{

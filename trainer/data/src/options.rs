@@ -20,9 +20,22 @@ pub enum Normalization {
     None,
 }
 
-/// A CSV file.
+/// The formats of tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TableFormat {
+    /// Comma-separated values, or with another delimiter.
+    #[default]
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+}
+
+/// A table of named columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CsvOptions {
+pub struct TableOptions {
+    /// What kind of file it is. Delimiter, notation of numbers, encoding and header are those of text.
+    pub format: TableFormat,
     /// Where the file is, as [`Files`](crate::Files) understands it; of several files, where each is. A
     /// [`Pattern`](crate::Pattern) names several too.
     pub uris: Vec<String>,
@@ -57,15 +70,16 @@ pub struct CsvOptions {
     pub unnamed: bool,
 }
 
-impl CsvOptions {
+impl TableOptions {
     /// The file that errors name.
     pub(crate) fn file(&self) -> &str {
         self.uris.first().map_or("", String::as_str)
     }
 
     /// A comma-separated file without categorical columns or missing values.
-    pub fn new(uri: impl Into<String>, label: impl Into<String>) -> Self {
+    pub fn csv(uri: impl Into<String>, label: impl Into<String>) -> Self {
         Self {
+            format: TableFormat::Csv,
             uris: vec![uri.into()],
             label: label.into(),
             delimiter: b',',
@@ -81,6 +95,14 @@ impl CsvOptions {
             missing_values: Vec::new(),
             na_is_missing: true,
             unnamed: false,
+        }
+    }
+
+    /// A Parquet file without missing values.
+    pub fn parquet(uri: impl Into<String>, label: impl Into<String>) -> Self {
+        Self {
+            format: TableFormat::Parquet,
+            ..Self::csv(uri, label)
         }
     }
 }
@@ -139,8 +161,8 @@ pub enum ColumnType {
 /// Where rows come from. Any of the files may be gzipped; its first bytes tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceSpec {
-    /// A CSV file.
-    Csv(CsvOptions),
+    /// A table of named columns, of one or several files.
+    Table(TableOptions),
     /// Two NumPy arrays: features `[rows, features]`, `[rows, height, width]` or `[rows, channels,
     /// height, width]`, and labels `[rows]`.
     Npy {

@@ -1,17 +1,20 @@
 //! Encoding rows for prediction with a fitted schema.
 
 use std::io::Read;
+use std::sync::Arc;
 
-use trainyard_core::schema::{ColumnsInput, InputKind, InputSchema};
+use trainyard_core::schema::{InputKind, InputSchema};
 
 use crate::array::{Array, ArrayRows};
-use crate::columns::{Frame, LabelColumn, Plan, Unknown};
+use crate::columns::{Frame, LabelColumn, Plan, Reading, Unknown};
 use crate::error::DataError;
-use crate::files::plain;
+use crate::files::{Opened, plain};
 use crate::options::Limits;
+use crate::parquet;
 use crate::source::Source;
 use crate::table::{Encoded, Labels, Table};
-use crate::text::Records;
+use crate::tables::TableRows;
+use crate::text::{Fields, Records};
 use crate::warnings::Filled;
 
 /// Rows of a file, encoded for prediction part by part: what is held does not depend on how many there are.
@@ -28,9 +31,8 @@ pub struct Rows<'a> {
 }
 
 enum RowSource<'a> {
-    Csv {
-        input: &'a ColumnsInput,
-        records: Box<Records<'a>>,
+    Table {
+        rows: Box<TableRows<'a>>,
         plan: Box<Plan>,
         /// Rows left out so far.
         dropped: usize,
@@ -55,18 +57,55 @@ impl<'a> Rows<'a> {
             let problem = "the model reads arrays, not CSV";
             return Err(DataError::options(problem, "give an NPY or IDX file").in_file(name));
         };
+        let reading = Reading::from(input);
+        let rows = plain(reader, limits.file_bytes)
+            .and_then(|source| Records::new(source, &reading, limits))
+            .map(|records| TableRows::Text(Box::new(records)));
+        Self::table(schema, name, (rows, reading), ids, limits)
+    }
+
+    /// Opens a Parquet file, as [`Rows::csv`] opens a text. How numbers are written in a text plays no part.
+    ///
+    /// # Errors
+    /// As [`Rows::csv`].
+    pub fn parquet(
+        schema: &'a InputSchema,
+        name: &str,
+        file: Opened,
+        ids: &[String],
+        limits: &'a Limits,
+    ) -> Result<Self, DataError> {
+        let InputKind::Columns(input) = &schema.input else {
+            let problem = "the model reads arrays, not Parquet";
+            return Err(DataError::options(problem, "give an NPY or IDX file").in_file(name));
+        };
+        let reading = Reading::from(input).of_parquet();
+        let rows = parquet::Table::open(file, limits)
+            .map(|table| TableRows::Parquet(parquet::Rows::new(Arc::new(table))));
+        Self::table(schema, name, (rows, reading), ids, limits)
+    }
+
+    fn table(
+        schema: &'a InputSchema,
+        name: &str,
+        (rows, reading): (Result<TableRows<'a>, DataError>, Reading),
+        ids: &[String],
+        limits: &'a Limits,
+    ) -> Result<Self, DataError> {
+        let InputKind::Columns(input) = &schema.input else {
+            return Err(DataError::options("the table does not fit the schema", ""));
+        };
         let open = || {
-            let source = plain(reader, limits.file_bytes)?;
-            let records = Records::new(source, &input.into(), limits)?;
-            let header = records.header();
+            let mut rows = rows?;
+            let header = rows.header();
             let label = (schema.label.name.as_str(), LabelColumn::Optional);
             let plan = Plan::fitted(header, input, label, None, &[], &[], schema.task)
                 .and_then(|plan| plan.with_ids(header, ids, "--id"))
-                .map_err(|e| e.on_line(1))?;
-            Ok(RowSource::Csv {
-                input,
-                records: Box::new(records),
-                plan: Box::new(plan),
+                .map_err(|e| reading.in_header(e))?;
+            rows.select(&mut plan.places());
+            Ok(RowSource::Table {
+                rows: Box::new(rows),
+                plan: Box::new(Plan { reading, ..plan }),
                 dropped: 0,
             })
         };
@@ -108,7 +147,10 @@ impl<'a> Rows<'a> {
 
     /// Whether rows are told by their lines, as those of text, or by their places.
     pub fn have_lines(&self) -> bool {
-        matches!(self.source, RowSource::Csv { .. })
+        match &self.source {
+            RowSource::Table { rows, .. } => matches!(**rows, TableRows::Text(_)),
+            RowSource::Array(_) => false,
+        }
     }
 
     /// The next rows, at most `most`, with the bits that training would give them; none at the end.
@@ -117,14 +159,13 @@ impl<'a> Rows<'a> {
     /// As [`load`](crate::load()); also if there is no row at all.
     pub fn next(&mut self, most: usize) -> Result<Option<Encoded>, DataError> {
         let encoded = match &mut self.source {
-            RowSource::Csv {
-                input,
-                records,
+            RowSource::Table {
+                rows,
                 plan,
                 dropped,
             } => {
-                let frame = Frame::part(&mut **records, plan, most, self.limits)
-                    .map_err(|e| e.in_file(&self.name))?;
+                let frame = Frame::part(&mut **rows, plan, most, self.limits)
+                    .map_err(|e| plan.reading.placed(e).in_file(&self.name))?;
                 *dropped += frame.dropped.len();
                 if frame.lines.is_empty() && self.rows == 0 {
                     return Err(plan.no_rows(*dropped).in_file(&self.name));
@@ -132,7 +173,7 @@ impl<'a> Rows<'a> {
                 let is_over = frame.lines.is_empty() && frame.dropped.is_empty();
                 self.filled.add(Filled::of(&frame));
                 let label = self.schema.label.name.clone();
-                let source = Source::of_frame(&self.name, frame, label, (*input).into());
+                let source = Source::of_frame(&self.name, frame, label, plan.reading.clone());
                 let beside = self.limits.beside(source.bytes());
                 let (table, unknown) =
                     source.encode_counted(self.schema, &source.all_rows(), &beside)?;

@@ -1,16 +1,20 @@
 //! What a table holds: for a report, and for a first manifest.
 
+use std::fs::File;
 use std::io::{Cursor, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::columns::{self, PlannedColumn, Reading};
 use crate::error::DataError;
-use crate::files::plain;
+use crate::files::{Opened, plain};
 use crate::infer::{Summaries, Summary};
 use crate::number;
-use crate::options::{ColumnType, CsvOptions, Limits};
-use crate::text::Records;
+use crate::options::{ColumnType, Limits, TableFormat, TableOptions};
+use crate::parquet;
+use crate::text::{Fields, Records};
 
 /// Bytes that are looked at to tell the delimiter.
 const HEAD: usize = 1 << 16;
@@ -25,8 +29,11 @@ const FEW_NUMBERS: usize = 10;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TableReport {
-    /// The character between fields.
-    pub delimiter: char,
+    /// What kind of file it is.
+    pub format: TableFormat,
+    /// The character between the fields of a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<char>,
     /// Rows below the header.
     pub rows: u64,
     /// The columns that have a name, in their order.
@@ -90,11 +97,49 @@ pub enum Advice {
     MayBeCategories,
 }
 
-/// Tells what a CSV file holds. The delimiter is told from the header; `missing_values` stand for
-/// missing values beside an empty field, `NA` and `NaN`. `name` stands for the file in errors.
+/// Tells what a CSV or Parquet file holds; its first bytes tell which it is. The delimiter of a text is told from the header;
+/// `missing_values` stand for missing values beside an empty field, `NA` and `NaN`. `name` stands for the file in errors.
 ///
 /// # Errors
-/// If it is no CSV file, with the place.
+/// If it is no such file, with the place.
+pub fn inspect_table(
+    name: &str,
+    file: File,
+    missing_values: &[String],
+    limits: &Limits,
+) -> Result<TableReport, DataError> {
+    let mut head = [0; 4];
+    // A pipe is no Parquet file.
+    let is_parquet = file.read_exact_at(&mut head, 0).is_ok() && head == *b"PAR1";
+    match is_parquet {
+        true => inspect_parquet(file, missing_values, limits),
+        false => inspect(file, missing_values, limits),
+    }
+    .map_err(|e| e.in_file(name))
+}
+
+fn inspect_parquet(
+    file: File,
+    missing_values: &[String],
+    limits: &Limits,
+) -> Result<TableReport, DataError> {
+    let table = parquet::Table::open(Opened::File(file), limits)?;
+    let readable = table.readable();
+    let mut rows = parquet::Rows::new(Arc::new(table));
+    rows.select(&mut readable.iter().copied());
+    let options = TableOptions {
+        missing_values: missing_values.to_vec(),
+        ..TableOptions::parquet("", "")
+    };
+    let header = rows.header().to_vec();
+    let columns = readable.iter().map(|&place| (place, &header[place]));
+    report(rows, columns, &options, limits)
+}
+
+/// Tells what a CSV file holds, as [`inspect_table`] does.
+///
+/// # Errors
+/// As [`inspect_table`].
 pub fn inspect_csv(
     name: &str,
     reader: impl Read + Send,
@@ -115,30 +160,46 @@ fn inspect(
     read.map_err(|e| crate::files::cannot("read", &e))?;
     let delimiter = sniff(&head);
     let source = Box::new(Cursor::new(head).chain(source));
-    let options = CsvOptions {
+    let options = TableOptions {
         delimiter,
         missing_values: missing_values.to_vec(),
-        ..CsvOptions::new("", "")
+        ..TableOptions::csv("", "")
     };
-    let reading = Reading::from(&options);
-    let records = Records::new(source, &reading, limits)?;
+    let records = Records::new(source, &Reading::from(&options), limits)?;
     let header = records.header().to_vec();
     let named = header
         .iter()
         .enumerate()
         .filter(|(_, name)| !name.is_empty());
-    let columns: Vec<PlannedColumn> = named
+    let unnamed = header.iter().zip(1..).filter(|(name, _)| name.is_empty());
+    Ok(TableReport {
+        delimiter: Some(char::from(delimiter)),
+        unnamed: unnamed.map(|(_, position)| position).collect(),
+        ..report(records, named, &options, limits)?
+    })
+}
+
+/// What the columns hold, each with its place and name.
+fn report<'a>(
+    rows: impl Fields,
+    columns: impl Iterator<Item = (usize, &'a String)>,
+    options: &TableOptions,
+    limits: &Limits,
+) -> Result<TableReport, DataError> {
+    let reading = Reading::from(options);
+    let columns: Vec<PlannedColumn> = columns
         .map(|(index, name)| PlannedColumn::undeclared(index, name))
         .collect();
-    let unnamed = header.iter().zip(1..).filter(|(name, _)| name.is_empty());
-    let unnamed = unnamed.map(|(_, position)| position).collect();
-    let mut summaries = Summaries::new(&columns);
-    summaries.add("", records, &columns, &reading, limits)?;
+    let mut summaries = Summaries::new(&columns, options.format);
+    summaries
+        .add("", rows, &columns, &reading, limits)
+        .map_err(|e| reading.placed(e))?;
     Ok(TableReport {
-        delimiter: char::from(delimiter),
+        format: options.format,
+        delimiter: None,
         rows: summaries.rows,
         columns: summaries.columns.iter().map(column).collect(),
-        unnamed,
+        unnamed: Vec::new(),
     })
 }
 

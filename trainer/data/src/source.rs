@@ -10,7 +10,7 @@ use crate::columns::{
 };
 use crate::error::DataError;
 use crate::files::{Files, expand, open};
-use crate::options::{ClassWeights, CsvOptions, Limits, LoadOptions, Normalization, SourceSpec};
+use crate::options::{ClassWeights, Limits, LoadOptions, Normalization, SourceSpec, TableOptions};
 use crate::table::Table;
 use crate::warnings;
 
@@ -43,7 +43,7 @@ impl Source {
         limits: &Limits,
     ) -> Result<Self, DataError> {
         match spec {
-            SourceSpec::Csv(csv) => {
+            SourceSpec::Table(csv) => {
                 let uris = expand(files, &csv.uris)?;
                 let frame = Frame::training(files, (csv, &uris), splits, task, limits)?;
                 Ok(Self::of_table(csv, &uris, frame))
@@ -75,7 +75,7 @@ impl Source {
         limits: &Limits,
     ) -> Result<Self, DataError> {
         match (&schema.input, spec) {
-            (InputKind::Columns(input), SourceSpec::Csv(csv)) => {
+            (InputKind::Columns(input), SourceSpec::Table(csv)) => {
                 let uris = expand(files, &csv.uris)?;
                 let of_splits = splits.iter().map(|(name, _)| (*name).to_owned());
                 let known: Vec<String> = csv.exclude.iter().cloned().chain(of_splits).collect();
@@ -97,7 +97,7 @@ impl Source {
         }
     }
 
-    fn of_table(options: &CsvOptions, uris: &[String], frame: Frame) -> Self {
+    fn of_table(options: &TableOptions, uris: &[String], frame: Frame) -> Self {
         let name = match (&options.uris[..], uris) {
             ([uri], _) => uri.clone(),
             (_, [first, others @ ..]) => format!("{first} and {} more", others.len()),

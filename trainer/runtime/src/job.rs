@@ -357,13 +357,18 @@ fn held_out(
         Some(api::HeldOut::Split(split)) => return Ok(data::HeldOut::Fraction(split.fraction)),
         Some(api::HeldOut::Npy(npy)) => npy_source(npy),
         Some(api::HeldOut::Idx(idx)) => idx_source(idx),
-        Some(api::HeldOut::Csv(file)) => {
-            let data::SourceSpec::Csv(train) = train else {
-                bail!(
-                    "spec.data.{field}.csv needs spec.data.train.csv: use the same kind of file for both"
-                )
+        Some(api::HeldOut::Csv(file) | api::HeldOut::Parquet(file)) => {
+            let format = match said {
+                Some(api::HeldOut::Parquet(_)) => data::TableFormat::Parquet,
+                _ => data::TableFormat::Csv,
             };
-            data::SourceSpec::Csv(data::CsvOptions {
+            let data::SourceSpec::Table(train) = train else {
+                bail!("spec.data.{field} must have the format of spec.data.train")
+            };
+            if train.format != format {
+                bail!("spec.data.{field} must have the format of spec.data.train");
+            }
+            data::SourceSpec::Table(data::TableOptions {
                 uris: uris(&file.uri, &file.uris),
                 weight: None,
                 ..train.clone()
@@ -496,7 +501,8 @@ fn normalization(normalization: api::Normalization) -> data::Normalization {
 
 fn source(dataset: &api::Dataset, na_is_missing: bool) -> data::SourceSpec {
     match dataset {
-        api::Dataset::Csv(csv) => data::SourceSpec::Csv(data::CsvOptions {
+        api::Dataset::Csv(csv) => data::SourceSpec::Table(data::TableOptions {
+            format: data::TableFormat::Csv,
             uris: uris(&csv.uri, &csv.uris),
             label: csv.label.clone(),
             delimiter: csv.delimiter_byte(),
@@ -512,22 +518,35 @@ fn source(dataset: &api::Dataset, na_is_missing: bool) -> data::SourceSpec {
             exclude: csv.exclude.clone(),
             categorical: csv.categorical.clone(),
             columns: csv.columns.iter().map(column).collect(),
-            missing: match csv.missing {
-                api::MissingPolicy::Error => data::MissingPolicy::Error,
-                api::MissingPolicy::Mean => data::MissingPolicy::Mean,
-                api::MissingPolicy::DropRow => data::MissingPolicy::DropRow,
-                api::MissingPolicy::Impute => data::MissingPolicy::Impute,
-            },
+            missing: missing(csv.missing),
             missing_values: csv.missing_values.clone(),
             na_is_missing,
             unnamed: csv.unnamed_columns == api::UnnamedColumns::Include,
+        }),
+        api::Dataset::Parquet(table) => data::SourceSpec::Table(data::TableOptions {
+            uris: uris(&table.uri, &table.uris),
+            weight: table.weight.clone(),
+            exclude: table.exclude.clone(),
+            columns: table.columns.iter().map(column).collect(),
+            missing: missing(table.missing),
+            missing_values: table.missing_values.clone(),
+            ..data::TableOptions::parquet("", &table.label)
         }),
         api::Dataset::Npy(npy) => npy_source(npy),
         api::Dataset::Idx(idx) => idx_source(idx),
     }
 }
 
-fn column(column: &api::CsvColumn) -> data::ColumnOptions {
+fn missing(policy: api::MissingPolicy) -> data::MissingPolicy {
+    match policy {
+        api::MissingPolicy::Error => data::MissingPolicy::Error,
+        api::MissingPolicy::Mean => data::MissingPolicy::Mean,
+        api::MissingPolicy::DropRow => data::MissingPolicy::DropRow,
+        api::MissingPolicy::Impute => data::MissingPolicy::Impute,
+    }
+}
+
+fn column(column: &api::TableColumn) -> data::ColumnOptions {
     let kind = column.r#type.map(|kind| match kind {
         api::ColumnType::Number => data::ColumnType::Number,
         api::ColumnType::Category => data::ColumnType::Category,

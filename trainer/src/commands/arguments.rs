@@ -16,16 +16,19 @@ pub struct PredictArgs {
     /// it has the label too, the metrics are printed.
     #[arg(long, value_name = "FILE", group = "rows")]
     pub csv: Option<PathBuf>,
+    /// Parquet file with the columns of the training file.
+    #[arg(long, value_name = "FILE", group = "rows")]
+    pub parquet: Option<PathBuf>,
     /// NPY or IDX array with rows of the shape used in training, or - for standard input.
     #[arg(long, value_name = "FILE", group = "rows")]
     pub npy: Option<PathBuf>,
     /// NPY or IDX array with the labels of the rows, for the metrics.
-    #[arg(long, value_name = "FILE", requires = "npy", conflicts_with = "csv")]
+    #[arg(long, value_name = "FILE", requires = "npy", conflicts_with_all = ["csv", "parquet"])]
     pub labels: Option<PathBuf>,
     /// Write to this file, or to - for standard output. A name that ends in .gz or .zst is compressed.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Carry this column of the CSV file through, such as a customer's number. May be given several times.
+    /// Carry this column of the file through, such as a customer's number. May be given several times.
     #[arg(long, value_name = "COLUMN", conflicts_with = "npy")]
     pub id: Vec<String>,
     /// Write the probability of every class in CSV, too; JSON lines have them.

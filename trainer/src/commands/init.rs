@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use trainyard_crds::{MAX_NAME, manifest};
-use trainyard_data::{Advice, ColumnReport, ColumnType, TableReport};
+use trainyard_data::{Advice, ColumnReport, ColumnType, TableFormat, TableReport};
 use trainyard_runtime::exit::{BadInput, ExitCode};
 
 use super::{inspect, print};
@@ -20,7 +20,7 @@ const MOST_CLASSES: usize = 100;
 /// Arguments of `trainyard init`.
 #[derive(Args, Debug)]
 pub struct InitArgs {
-    /// CSV file to learn from.
+    /// CSV or Parquet file to learn from.
     data: PathBuf,
     /// Column to predict.
     #[arg(long, value_name = "COLUMN")]
@@ -56,7 +56,7 @@ enum Task {
 /// Writes the manifest.
 ///
 /// # Errors
-/// [`BadInput`] if the file is no CSV file or has no such label, or if there is a manifest.
+/// [`BadInput`] if the file is no table or has no such label, or if there is a manifest.
 pub fn run(args: InitArgs) -> Result<ExitCode> {
     let output = args.output.display();
     if args.output.exists() && !args.overwrite {
@@ -242,8 +242,12 @@ impl Draft<'_> {
              kind: TrainingJob\n\
              metadata:\n  name: {name}\n\
              spec:\n  task: {{{field}: {{}}}}\n  model:\n    mlp: {{hidden: [64, 32]}}\n  data:\n    \
-             # On a cluster: volume, a volume with the file.\n    train:\n      csv:\n        uri: {uri}\n        \
+             # On a cluster: volume, a volume with the file.\n    train:\n      {format}:\n        uri: {uri}\n        \
              label: {label}\n",
+            format = match self.report.format {
+                TableFormat::Csv => "csv",
+                TableFormat::Parquet => "parquet",
+            },
             uri = yaml(&self.uri),
             label = yaml(&self.label.name),
         )?;
@@ -270,8 +274,8 @@ impl Draft<'_> {
 
     /// How the table is read, where it is not the default.
     fn reading(&self, out: &mut String) -> Result<()> {
-        if self.report.delimiter != ',' {
-            let delimiter = serde_json::to_string(&self.report.delimiter)?;
+        if let Some(delimiter) = self.report.delimiter.filter(|delimiter| *delimiter != ',') {
+            let delimiter = serde_json::to_string(&delimiter)?;
             writeln!(out, "        delimiter: {delimiter}")?;
         }
         if !self.excluded.is_empty() {

@@ -99,13 +99,12 @@ pub fn data(job: &Job, folder: &Path) -> Result<Connection> {
         if Address::is_meant(uri) {
             credentials(uri)?;
         }
-    }
-    for uri in expand(&sources, &named).map_err(files::failed)? {
-        drop(
-            sources
-                .open(&uri)
-                .map_err(|error| files::unopened(&uri, error))?,
-        );
+        // One by one: the same file may be trained on and judged by. Of a pattern, the first file stands for all.
+        let files = expand(&sources, std::slice::from_ref(uri)).map_err(files::failed)?;
+        if let Some(first) = files.first() {
+            let opened = sources.open(first);
+            drop(opened.map_err(|error| files::unopened(first, error))?);
+        }
     }
     Ok(connection)
 }

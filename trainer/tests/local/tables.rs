@@ -252,6 +252,79 @@ fn t01_every_loss_and_weight() {
     }
 }
 
+/// A table gives the same model in Parquet and in CSV, by any number of workers and servers, and either is predicted with it.
+#[test]
+fn c35_a_table_in_parquet_gives_the_model_of_the_same_table_in_csv() {
+    let place = folder();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/tests/fixtures");
+    for name in ["polars.parquet", "snappy.parquet", "same.csv"] {
+        fs::copy(fixtures.join(name), place.path().join(name)).unwrap();
+    }
+    let run = |args: &[&str]| {
+        let ended = trainyard(place.path(), args);
+        let told = text_of(&ended.stderr);
+        assert!(ended.status.success(), "{args:?}: {told}");
+        text_of(&ended.stdout)
+    };
+    let mut models = Vec::new();
+    for (name, size) in [
+        ("same.csv", [1, 1]),
+        ("polars.parquet", [3, 2]),
+        ("snappy.parquet", [1, 2]),
+    ] {
+        let (manifest, out) = (format!("{name}.yaml"), format!("{name}.out"));
+        run(&["init", name, "--label", "y", "--output", &manifest]);
+        let [workers, servers] = size.map(|count| count.to_string());
+        run(&[
+            "run",
+            &manifest,
+            "--out",
+            &out,
+            "--workers",
+            &workers,
+            "--servers",
+            &servers,
+            "--set",
+            "spec.training.epochs=3",
+        ]);
+        let model = fs::read(place.path().join(&out).join("artifact/model.json")).unwrap();
+        let model: Value = serde_json::from_slice(&model).unwrap();
+        models.push(model["modelSha256"].clone());
+    }
+    assert!(
+        models
+            .iter()
+            .all(|sha| sha.is_string() && *sha == models[0]),
+        "{models:?}"
+    );
+    let column = |text: &str, place: usize| {
+        let lines = text.lines().skip(1);
+        let column: Vec<String> = lines
+            .map(|line| line.split(',').nth(place).unwrap().to_owned())
+            .collect();
+        column
+    };
+    let from =
+        |model: &str, how: &str, name: &str| run(&["predict", model, how, name, "--id", "day"]);
+    let text = from("same.csv.out", "--csv", "same.csv");
+    for model in ["same.csv.out", "polars.parquet.out"] {
+        let predicted = from(model, "--parquet", "polars.parquet");
+        assert!(predicted.starts_with("day,row,prediction,"), "{predicted}");
+        for place in [0, 2, 3, 4] {
+            assert_eq!(column(&predicted, place), column(&text, place));
+        }
+    }
+    let refused = trainyard(
+        place.path(),
+        &["predict", "same.csv.out", "--csv", "polars.parquet"],
+    );
+    let told = text_of(&refused.stderr);
+    assert!(
+        refused.status.code() == Some(2) && told.contains("give it with --parquet"),
+        "{told}"
+    );
+}
+
 /// The manifest with other data and another task.
 fn manifest(task: &str, data: &str) -> String {
     let head = MANIFEST.split("  data:\n").next().unwrap();

@@ -102,7 +102,7 @@ impl Frame {
             RawValues::Numbers(_) => String::new(),
         };
         FirstUnknown {
-            line: self.lines[row as usize],
+            place: self.place(self.lines[row as usize]),
             file: self.file_of(row as usize).map(str::to_owned),
             category,
         }
@@ -114,10 +114,11 @@ impl Frame {
             Some(file) => error.in_file(file),
             None => error,
         };
-        match self.lines.get(row as usize) {
+        let error = match self.lines.get(row as usize) {
             Some(&line) => error.on_line(line),
             None => error,
-        }
+        };
+        if self.by_row { error.by_row() } else { error }
     }
 
     fn too_far(&self, column: &RawColumn, row: u32) -> DataError {
@@ -261,7 +262,7 @@ pub(crate) type Unknown = ByColumn<FirstUnknown>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FirstUnknown {
     /// Where it stands; the file only if there are several.
-    line: u64,
+    place: String,
     file: Option<String>,
     category: String,
 }
@@ -278,12 +279,12 @@ impl Unknown {
             .as_ref()
             .map_or(String::new(), |file| format!(" of {file}"));
         Some(format!(
-            "{values} of {} {are} that the model does not know, the first {} in {} on line {}{of_file}; all such are \
+            "{values} of {} {are} that the model does not know, the first {} in {} on {}{of_file}; all such are \
              encoded as zeros",
             columns(&names),
             quoted(&first.category),
             columns(&[column]),
-            first.line,
+            first.place,
         ))
     }
 }

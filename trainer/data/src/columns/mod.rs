@@ -14,13 +14,16 @@ pub(crate) use values::{ColumnType, NO_CATEGORY, RawValues, pairs_of};
 use trainyard_core::schema::{ColumnsInput, Encoding, Missing};
 
 use crate::classes::RawLabels;
+use crate::error::DataError;
 use crate::number::{self, Notation};
-use crate::options::{CsvOptions, MissingPolicy};
+use crate::options::{MissingPolicy, TableFormat, TableOptions};
 use crate::table::ENCODED;
 
 /// How the fields of a file are read.
 #[derive(Clone)]
 pub(crate) struct Reading {
+    /// What kind of file it is.
+    pub format: TableFormat,
     /// The byte between fields.
     pub delimiter: u8,
     /// How numbers are written.
@@ -39,9 +42,10 @@ pub(crate) struct Reading {
     pub missing_values: Arc<[String]>,
 }
 
-impl From<&CsvOptions> for Reading {
-    fn from(options: &CsvOptions) -> Self {
+impl From<&TableOptions> for Reading {
+    fn from(options: &TableOptions) -> Self {
         Reading {
+            format: options.format,
             delimiter: options.delimiter,
             notation: Notation {
                 decimal: options.decimal,
@@ -69,6 +73,7 @@ impl From<&CsvOptions> for Reading {
 impl From<&ColumnsInput> for Reading {
     fn from(input: &ColumnsInput) -> Self {
         Reading {
+            format: TableFormat::Csv,
             delimiter: input.delimiter,
             notation: Notation {
                 decimal: input.decimal,
@@ -85,6 +90,32 @@ impl From<&ColumnsInput> for Reading {
 }
 
 impl Reading {
+    /// The same for a Parquet file, whose numbers are not written as a text's are.
+    pub(crate) fn of_parquet(self) -> Self {
+        Self {
+            format: TableFormat::Parquet,
+            notation: Notation::PLAIN,
+            headerless: false,
+            ..self
+        }
+    }
+
+    /// An error whose line, if it has one, is that of a record.
+    pub(crate) fn placed(&self, error: DataError) -> DataError {
+        match self.format {
+            TableFormat::Csv => error,
+            TableFormat::Parquet => error.by_row(),
+        }
+    }
+
+    /// The place of an error in the header.
+    pub(crate) fn in_header(&self, error: DataError) -> DataError {
+        match self.format {
+            TableFormat::Csv => error.on_line(1),
+            TableFormat::Parquet => error,
+        }
+    }
+
     /// Whether every number stands for itself.
     fn is_plain(&self) -> bool {
         self.notation == Notation::PLAIN && self.missing_values.is_empty()
@@ -132,6 +163,8 @@ pub(crate) struct Frame {
     planned_warnings: usize,
     /// The header of the first file.
     header: Arc<[String]>,
+    /// Whether `lines` are the places of rows, from 0.
+    by_row: bool,
     /// Bytes of all categories' and classes' names.
     names: u64,
 }
@@ -180,13 +213,23 @@ impl Frame {
     pub(crate) fn first_dropped(&self) -> Option<String> {
         let line = self.dropped.first()?;
         let file = self.files.iter().rfind(|file| file.dropped == 0);
+        let place = self.place(*line);
         Some(match file {
-            Some(file) => format!("line {line} of {}", file.name),
-            None => format!("line {line}"),
+            Some(file) => format!("{place} of {}", file.name),
+            None => place,
         })
     }
 
-    fn empty(plan: &Plan) -> Self {
+    /// A line, or the place of a row, in words.
+    fn place(&self, line: u64) -> String {
+        match self.by_row {
+            true => format!("row {line} (from 0)"),
+            false => format!("line {line}"),
+        }
+    }
+
+    /// No rows yet.
+    pub(crate) fn empty(plan: &Plan) -> Self {
         let raw = |planned: &PlannedColumn| RawColumn {
             planned: planned.clone(),
             values: planned.kind.values(),
@@ -207,6 +250,7 @@ impl Frame {
             warnings: plan.warnings.clone(),
             planned_warnings: plan.warnings.len(),
             header: Arc::clone(&plan.header),
+            by_row: plan.reading.format == TableFormat::Parquet,
             names: 0,
         }
     }

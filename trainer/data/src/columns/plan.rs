@@ -10,7 +10,7 @@ use trainyard_core::schema::{Column, ColumnsInput, DatePart, Missing};
 use super::{ColumnType, Reading};
 use crate::date::{DateFormat, default_parts};
 use crate::error::{DataError, few, quoted};
-use crate::options::{self, ColumnOptions, CsvOptions, MissingPolicy};
+use crate::options::{self, ColumnOptions, MissingPolicy, TableFormat, TableOptions};
 use crate::warnings;
 
 /// What to read from a file.
@@ -59,7 +59,7 @@ impl Plan {
     /// For training: every column but the label and those excluded.
     pub(crate) fn training(
         header: &[String],
-        options: &CsvOptions,
+        options: &TableOptions,
         splits: &[SplitColumn<'_>],
         inferred: &InferredTypes,
         task: Task,
@@ -98,9 +98,13 @@ impl Plan {
                 remedy,
             ));
         }
-        let told = columns
-            .iter()
-            .filter(|column| inferred.contains_key(&column.name));
+        // Of a Parquet file only texts leave their type open, and most of them hold categories.
+        let is_told = |column: &&PlannedColumn| {
+            inferred.contains_key(&column.name)
+                && (options.format == TableFormat::Csv
+                    || matches!(column.kind, ColumnType::Category { .. }))
+        };
+        let told = columns.iter().filter(is_told);
         let told: Vec<(&str, &ColumnType)> =
             told.map(|column| (&*column.name, &column.kind)).collect();
         let warnings = warnings::unnamed(&unnamed)
@@ -230,7 +234,7 @@ impl Plan {
         self,
         header: &[String],
         splits: &[SplitColumn<'_>],
-        options: &CsvOptions,
+        options: &TableOptions,
     ) -> Result<Self, DataError> {
         let header = &*named(header, self.reading.unnamed)?;
         let said = Said::new(header, options)?;
@@ -289,10 +293,46 @@ impl Plan {
         DataError::data(problem, remedy)
     }
 
+    /// The label is missing, and that is an error.
+    pub(crate) fn missing_label(&self) -> DataError {
+        let remedy = match self.task {
+            Task::Regression => {
+                "fill it in, or set `missing` to Impute or DropRow, which leave the row out"
+            }
+            _ => {
+                "fill it in (a class cannot be called NA or NaN), or set `missing` to Impute or DropRow, which leave the \
+                 row out"
+            }
+        };
+        DataError::data("the label is missing", remedy)
+    }
+
+    /// What a row counts is missing, and that is an error.
+    pub(crate) fn missing_weight() -> DataError {
+        DataError::data(
+            "the weight is missing",
+            "fill it in, or set `missing` to Impute or DropRow, which leave the row out",
+        )
+    }
+
+    /// Places of all columns that are read.
+    pub(crate) fn places(&self) -> impl Iterator<Item = usize> {
+        let columns = self.columns.iter().chain(&self.split);
+        let others = self.label.iter().chain(&self.weight);
+        let others = others
+            .map(|(place, _)| *place)
+            .chain(self.ids.iter().copied());
+        columns.map(|column| column.index).chain(others)
+    }
+
     /// There is no row, or every one of the `rows` that there are was left out.
     pub(crate) fn no_rows(&self, rows: usize) -> DataError {
         if rows == 0 {
-            return DataError::data("the file has a header but no rows", "add rows");
+            let problem = match self.reading.format {
+                TableFormat::Csv => "the file has a header but no rows",
+                TableFormat::Parquet => "the file has no rows",
+            };
+            return DataError::data(problem, "add rows");
         }
         let remedy = match self.predicts {
             true => "fill them in; the model was trained with `missing: DropRow`",
@@ -354,7 +394,7 @@ impl PlannedColumn {
 
 /// What the options say of each column.
 struct Said<'a> {
-    options: &'a CsvOptions,
+    options: &'a TableOptions,
     reading: Reading,
     categorical: HashSet<&'a str>,
     columns: HashMap<&'a str, &'a ColumnOptions>,
@@ -363,7 +403,7 @@ struct Said<'a> {
 impl<'a> Said<'a> {
     /// # Errors
     /// If the options name a column that is not there, or one in two ways.
-    fn new(header: &[String], options: &'a CsvOptions) -> Result<Self, DataError> {
+    fn new(header: &[String], options: &'a TableOptions) -> Result<Self, DataError> {
         let mut first: HashMap<&str, &str> = HashMap::from([(options.label.as_str(), "label")]);
         let fields = [
             ("exclude", &options.exclude),

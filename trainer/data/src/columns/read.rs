@@ -1,16 +1,16 @@
 //! Records become columns.
 
-use trainyard_core::metrics::Task;
 use trainyard_core::schema::Missing;
 
 use super::{ColumnType, Frame, Plan, RawValues, Reading};
 use crate::classes::RawLabels;
 use crate::error::{DataError, quoted};
-use crate::files::{Files, open};
-use crate::number::{self, Notation};
+use crate::files::Files;
+use crate::number::Notation;
 use crate::options::Limits;
 use crate::parallel;
-use crate::text::{Cursor, Fields, Records};
+use crate::tables::TableRows;
+use crate::text::{Cursor, Fields};
 
 /// The greatest weight of a row: a few orders of magnitude above all that is of use, so that no sum of losses is infinite.
 const GREATEST_WEIGHT: f64 = 1e6;
@@ -29,12 +29,9 @@ impl Frame {
             let remedy = "name one under `uri`";
             return Err(DataError::options("no file is named", remedy));
         };
-        let records = |uri: &str| {
-            let source = open(files, uri, limits.file_bytes)?;
-            Records::new(source, reading, limits).map_err(|e| e.in_file(uri))
-        };
+        let records = |uri: &str| TableRows::open(files, uri, reading, limits);
         let head = records(first)?;
-        let plan = plan(head.header()).map_err(|e| e.on_line(1).in_file(first))?;
+        let plan = plan(head.header()).map_err(|e| reading.in_header(e).in_file(first))?;
         let mut table = Self::empty(&plan);
         if !others.is_empty() {
             table.begin_file(first);
@@ -45,7 +42,7 @@ impl Frame {
         for uri in others {
             let head = records(uri)?;
             let plan = plan.for_file(head.header());
-            let plan = plan.map_err(|e| e.on_line(1).in_file(uri))?;
+            let plan = plan.map_err(|e| reading.in_header(e).in_file(uri))?;
             let told = plan.warnings.iter().map(|text| format!("{uri}: {text}"));
             table.warnings.extend(told);
             table.begin_file(uri);
@@ -61,10 +58,19 @@ impl Frame {
 
     fn read_file(
         &mut self,
-        mut records: Records<'_>,
+        records: TableRows<'_>,
         plan: &Plan,
         limits: &Limits,
     ) -> Result<(), DataError> {
+        let mut records = match records {
+            TableRows::Text(records) => *records,
+            TableRows::Parquet(rows) => {
+                let part = Self::of_parquet(rows.table(), plan, limits);
+                return part
+                    .and_then(|part| self.append(part, limits))
+                    .map_err(DataError::by_row);
+            }
+        };
         // The first row of a file without a header was read to count the columns.
         let waiting = usize::from(plan.reading.headerless);
         self.append(Self::part(&mut records, plan, waiting, limits)?, limits)?;
@@ -141,6 +147,55 @@ impl Frame {
         Ok(())
     }
 
+    /// Refuses more rows than may be held, before any is.
+    pub(crate) fn check_rows(&self, rows: u64, limits: &Limits) -> Result<(), DataError> {
+        limits.check_memory(self.row_bytes().saturating_mul(rows))?;
+        let columns = self.columns.len() as u64;
+        match rows > u32::MAX.into() || rows.saturating_mul(columns) > limits.values {
+            false => Ok(()),
+            true => {
+                let problem = format!("{rows} rows of {columns} columns are too many");
+                Err(DataError::limit(problem, "split the file"))
+            }
+        }
+    }
+
+    /// Fills in whole columns, in the order of the plan: inputs, what splits go by, weights and labels.
+    pub(crate) fn fill(
+        &mut self,
+        plan: &Plan,
+        values: &mut dyn Iterator<Item = RawValues>,
+        (lines, dropped): (Vec<u64>, Vec<u64>),
+        names: u64,
+    ) -> Result<(), DataError> {
+        for (column, values) in self
+            .columns
+            .iter_mut()
+            .chain(&mut self.split)
+            .zip(&mut *values)
+        {
+            column.values = values;
+        }
+        if let (Some((_, name)), Some(RawValues::Numbers(read))) = (
+            &plan.weight,
+            plan.weight.as_ref().and_then(|_| values.next()),
+        ) {
+            for (weight, line) in read.iter().zip(&lines) {
+                let checked = checked_weight(*weight, &weight.to_string());
+                checked.map_err(|e| e.in_column(name).on_line(*line))?;
+            }
+            self.weights = Some(read);
+        }
+        if plan.label.is_some() {
+            self.labels = values.next().map(|values| match values {
+                RawValues::Numbers(targets) => RawLabels::Targets(targets),
+                RawValues::Codes { names, codes } => RawLabels::Codes { names, codes },
+            });
+        }
+        (self.lines, self.dropped, self.names) = (lines, dropped, names);
+        Ok(())
+    }
+
     /// Adds the rows that come next.
     fn append(&mut self, part: Self, limits: &Limits) -> Result<(), DataError> {
         let mut all_lines = [&part.lines[..], &part.dropped[..]].concat();
@@ -194,7 +249,7 @@ impl Frame {
             if let (ColumnType::Number, RawValues::Numbers(values)) =
                 (&planned.kind, &mut column.values)
                 && plan.reading.is_plain()
-                && let Some(number) = number::quick(records.bytes(planned.index))
+                && let Some(number) = records.number(planned.index)
             {
                 values.push(number);
                 continue;
@@ -230,7 +285,7 @@ impl Frame {
                     weights.push(weight.map_err(|e| e.in_column(name))?);
                 }
                 true if plan.reading.missing == Missing::DropRow => whole = false,
-                true => return Err(missing_weight().in_column(name)),
+                true => return Err(Plan::missing_weight().in_column(name)),
             }
         }
         let (true, Some((index, name)), Some(labels)) = (whole, &plan.label, &mut self.labels)
@@ -246,7 +301,7 @@ impl Frame {
                 }
                 return match plan.reading.missing {
                     Missing::DropRow => Ok(false),
-                    _ => Err(missing_label(plan.task)),
+                    _ => Err(plan.missing_label()),
                 };
             }
             match labels {
@@ -283,35 +338,18 @@ fn id_bytes(text: &str) -> u64 {
 
 /// What a row counts.
 fn weight(text: &str, notation: Notation) -> Result<f64, DataError> {
-    let value =
-        notation
-            .parse(text)
-            .and_then(|value| match (0.0..=GREATEST_WEIGHT).contains(&value) {
-                true => Ok(value),
-                false => Err(format!(
-                    "expected a weight from 0 to {GREATEST_WEIGHT}, found {}",
-                    quoted(text)
-                )),
-            });
-    value.map_err(|problem| DataError::data(problem, "correct the value"))
+    let value = notation.parse(text);
+    let value = value.map_err(|problem| DataError::data(problem, "correct the value"))?;
+    checked_weight(value, text)
 }
 
-fn missing_weight() -> DataError {
-    DataError::data(
-        "the weight is missing",
-        "fill it in, or set `missing` to Impute or DropRow, which leave the row out",
-    )
-}
-
-fn missing_label(task: Task) -> DataError {
-    let remedy = match task {
-        Task::Regression => {
-            "fill it in, or set `missing` to Impute or DropRow, which leave the row out"
+fn checked_weight(value: f64, text: &str) -> Result<f64, DataError> {
+    match (0.0..=GREATEST_WEIGHT).contains(&value) {
+        true => Ok(value),
+        false => {
+            let found = quoted(text);
+            let problem = format!("expected a weight from 0 to {GREATEST_WEIGHT}, found {found}");
+            Err(DataError::data(problem, "correct the value"))
         }
-        _ => {
-            "fill it in (a class cannot be called NA or NaN), or set `missing` to Impute or DropRow, which leave the \
-             row out"
-        }
-    };
-    DataError::data("the label is missing", remedy)
+    }
 }

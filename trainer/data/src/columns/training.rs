@@ -8,16 +8,16 @@ use trainyard_core::metrics::Task;
 
 use super::{ColumnType, Frame, InferredTypes, Plan, RawValues, Reading, SplitColumn};
 use crate::error::{DataError, ErrorKind};
-use crate::files::{Files, open};
+use crate::files::Files;
 use crate::infer;
-use crate::options::{CsvOptions, Limits};
-use crate::text::Records;
+use crate::options::{Limits, TableOptions};
+use crate::tables::TableRows;
 
 impl Frame {
     /// Reads the files `uris` for training.
     pub(crate) fn training(
         files: &dyn Files,
-        (options, uris): (&CsvOptions, &[String]),
+        (options, uris): (&TableOptions, &[String]),
         splits: &[SplitColumn<'_>],
         task: Task,
         limits: &Limits,
@@ -32,11 +32,13 @@ impl Frame {
         let texts = match uris.first() {
             // Without this, what is missing depends on the type.
             Some(uri) if options.na_is_missing => {
-                let source = open(files, uri, limits.file_bytes)?;
-                let records = Records::new(source, &reading, limits);
-                let texts = records.and_then(|records| {
-                    let plan = plan(records.header(), &InferredTypes::new());
-                    infer::texts(records, &plan.map_err(|e| e.on_line(1))?, limits)
+                let rows = TableRows::open(files, uri, &reading, limits);
+                let texts = rows.and_then(|rows| match rows {
+                    TableRows::Parquet(rows) => Ok(infer::declared_types(rows.table())),
+                    TableRows::Text(records) => {
+                        let plan = plan(records.header(), &InferredTypes::new())?;
+                        infer::texts(*records, &plan, limits)
+                    }
                 });
                 // What is wrong is told by the reading proper.
                 texts.unwrap_or_default()

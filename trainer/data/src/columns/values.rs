@@ -199,6 +199,16 @@ impl RawValues {
         }
     }
 
+    /// Keeps the rows for which `kept` is true.
+    pub(crate) fn keep(&mut self, kept: &[bool]) {
+        let mut rows = kept.iter();
+        let mut is_kept = || rows.next().copied().unwrap_or(false);
+        match self {
+            Self::Numbers(values) => values.retain(|_| is_kept()),
+            Self::Codes { codes, .. } => codes.retain(|_| is_kept()),
+        }
+    }
+
     /// Keeps the first rows.
     pub(crate) fn truncate(&mut self, rows: usize) {
         match self {

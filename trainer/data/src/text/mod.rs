@@ -16,15 +16,24 @@ pub(crate) use cursor::{Cursor, Format};
 
 use crate::columns::Reading;
 use crate::error::{DataError, excerpt, quoted};
+use crate::number;
 use crate::options::Limits;
 
 /// Records with their fields, one at a time.
 pub(crate) trait Fields {
+    /// Names the columns that will be asked for.
+    fn select(&mut self, _: &mut dyn Iterator<Item = usize>) {}
+
     /// Moves to the next record and returns the line it starts on.
     fn next(&mut self) -> Result<Option<u64>, DataError>;
 
     /// A field of the current record, as it is.
     fn bytes(&self, index: usize) -> &[u8];
+
+    /// The number that a field of the current record is, if that can be told quickly.
+    fn number(&self, index: usize) -> Option<f64> {
+        number::quick(self.bytes(index))
+    }
 
     /// A field of the current record, without surrounding blanks.
     fn field(&self, index: usize) -> Result<&str, DataError> {

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use trainyard_data::{
-    CsvOptions, Files, HeldOut, Limits, MissingPolicy, Pattern, SourceSpec, Task, load,
+    Files, HeldOut, Limits, MissingPolicy, Pattern, SourceSpec, TableOptions, Task, load,
 };
 
 use crate::common::{Memory, assert_error, bomb, csv_options, edit, gzip, load_csv, npy, options};
@@ -226,7 +226,7 @@ fn t15_bad_regression_labels_are_refused() {
 
 #[test]
 fn t15_contradictory_options_are_refused() {
-    type Change = fn(&mut CsvOptions);
+    type Change = fn(&mut TableOptions);
     let cases: &[(&str, Change, &[&str])] = &[
         (
             "exclude",
@@ -327,7 +327,7 @@ fn t15_bad_validation_files_are_refused() {
     for (case, text, fragments) in cases {
         let mut options = csv_options(Task::Binary);
         edit(&mut options, |csv| csv.categorical = vec!["c".into()]);
-        options.validation = HeldOut::Source(SourceSpec::Csv(CsvOptions::new("v.csv", "y")));
+        options.validation = HeldOut::Source(SourceSpec::Table(TableOptions::csv("v.csv", "y")));
         let files = Memory::default().with("a.csv", train).with("v.csv", *text);
         assert_error(case, load(&files, &options), fragments);
     }
@@ -471,7 +471,7 @@ fn t15_a_file_that_unpacks_to_a_thousand_times_its_size_is_refused_by_the_memory
         .with("column", array(&format!("({ROWS},)")))
         .with("x", npy("|u1", false, "(2, 1)", &[1, 2]))
         .with("y", npy("|u1", false, "(2,)", &[0, 1]));
-    let csv = |uri: &str| SourceSpec::Csv(CsvOptions::new(uri, "y"));
+    let csv = |uri: &str| SourceSpec::Table(TableOptions::csv(uri, "y"));
     let npy = |features: &str, labels: &str| SourceSpec::Npy {
         features: features.into(),
         labels: labels.into(),

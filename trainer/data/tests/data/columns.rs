@@ -1,8 +1,8 @@
 //! Types of columns: told from their values, or declared; and what stands for their missing values.
 
 use trainyard_data::{
-    Advice, ColumnKind, ColumnOptions, ColumnType, CsvOptions, DatePart, Limits, Missing,
-    MissingPolicy, Task, inspect_csv,
+    Advice, ColumnKind, ColumnOptions, ColumnType, DatePart, Limits, Missing, MissingPolicy,
+    TableOptions, Task, inspect_csv,
 };
 
 use crate::common::{
@@ -310,7 +310,7 @@ fn c09_a_report_tells_types_gaps_and_what_to_do() {
         .collect();
     let text = format!("id;who;grade;gap;day;one\n{rows}");
     let report = inspect_csv("a.csv", text.as_bytes(), &[], &Limits::default()).unwrap();
-    assert_eq!((report.delimiter, report.rows), (';', 60));
+    assert_eq!((report.delimiter, report.rows), (Some(';'), 60));
     let column = |index: usize| &report.columns[index];
     assert_eq!(column(0).advice, [Advice::NumbersRows]);
     assert_eq!(column(1).kind, None);
@@ -466,7 +466,7 @@ fn c15_what_the_initial_model_does_is_not_said_otherwise() {
         csv.columns = vec![ordinal(["S", "M", "L"])];
     });
     let schema = load_csv(text, &options).unwrap().facts.schema;
-    let given = |change: &dyn Fn(&mut CsvOptions)| {
+    let given = |change: &dyn Fn(&mut TableOptions)| {
         let mut options = options.clone();
         edit(&mut options, |csv| change(csv));
         options.schema = Some(schema.clone());

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use trainyard_data::{
-    ClassWeights, ColumnKind, ColumnOptions, CsvOptions, DataError, Dataset, Encoded, Files,
-    HeldOut, InputKind, InputSchema, Limits, LoadOptions, Normalization, Pattern, Rows, SourceSpec,
-    SplitRule, Task, load,
+    ClassWeights, ColumnKind, ColumnOptions, DataError, Dataset, Encoded, Files, HeldOut,
+    InputKind, InputSchema, Limits, LoadOptions, Normalization, Pattern, Rows, SourceSpec,
+    SplitRule, TableOptions, Task, load,
 };
 
 /// Files by name.
@@ -67,13 +67,13 @@ pub fn options(task: Task, train: SourceSpec) -> LoadOptions {
 
 /// Options for `a.csv` with the label `y`.
 pub fn csv_options(task: Task) -> LoadOptions {
-    options(task, SourceSpec::Csv(CsvOptions::new("a.csv", "y")))
+    options(task, SourceSpec::Table(TableOptions::csv("a.csv", "y")))
 }
 
 /// Changes the CSV options of the training source.
-pub fn edit(options: &mut LoadOptions, change: impl FnOnce(&mut CsvOptions)) {
+pub fn edit(options: &mut LoadOptions, change: impl FnOnce(&mut TableOptions)) {
     match &mut options.train {
-        SourceSpec::Csv(csv) => change(csv),
+        SourceSpec::Table(csv) => change(csv),
         _ => panic!("not a CSV source"),
     }
 }
@@ -212,7 +212,7 @@ pub fn encode_all(mut rows: Rows<'_>) -> Result<(Encoded, Vec<String>), DataErro
 }
 
 /// Options for a regression on `a.csv`, without scaling.
-pub fn unscaled(change: impl FnOnce(&mut CsvOptions)) -> LoadOptions {
+pub fn unscaled(change: impl FnOnce(&mut TableOptions)) -> LoadOptions {
     let mut options = csv_options(Task::Regression);
     options.normalization = Normalization::None;
     edit(&mut options, change);

@@ -1,6 +1,6 @@
 //! The datasets that the repository ships.
 
-use trainyard_data::{CsvOptions, Folder, HeldOut, LoadOptions, SourceSpec, Task, load};
+use trainyard_data::{Folder, HeldOut, LoadOptions, SourceSpec, TableOptions, Task, load};
 
 use crate::common::options;
 
@@ -18,7 +18,7 @@ fn split(mut options: LoadOptions) -> LoadOptions {
 
 #[test]
 fn breast_cancer_loads() {
-    let source = SourceSpec::Csv(CsvOptions::new("breast-cancer.csv", "diagnosis"));
+    let source = SourceSpec::Table(TableOptions::csv("breast-cancer.csv", "diagnosis"));
     let data = load(
         &folder("breast-cancer"),
         &split(options(Task::Binary, source)),
@@ -74,9 +74,9 @@ fn digits_load() {
 
 #[test]
 fn diabetes_loads() {
-    let mut csv = CsvOptions::new("diabetes.csv", "progression");
+    let mut csv = TableOptions::csv("diabetes.csv", "progression");
     csv.categorical = vec!["sex".into()];
-    let options = split(options(Task::Regression, SourceSpec::Csv(csv)));
+    let options = split(options(Task::Regression, SourceSpec::Table(csv)));
     let data = load(&folder("diabetes"), &options).unwrap();
     assert_eq!(
         (data.facts.train_rows, data.facts.validation_rows),

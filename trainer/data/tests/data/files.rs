@@ -3,8 +3,8 @@
 use std::fs;
 
 use trainyard_data::{
-    CsvOptions, Dataset, Files, Folder, HeldOut, LoadOptions, Pattern, SourceSpec, SplitRule, Task,
-    expand, load,
+    Dataset, Files, Folder, HeldOut, LoadOptions, Pattern, SourceSpec, SplitRule, TableOptions,
+    Task, expand, load,
 };
 
 use crate::common::{Memory, assert_error, csv_options, edit, unscaled};
@@ -49,7 +49,7 @@ fn c33_parts_of_a_table_are_the_table() {
 
 #[test]
 fn c33_validation_and_test_may_be_several_files() {
-    let further = |uri: &str| HeldOut::Source(SourceSpec::Csv(CsvOptions::new(uri, "y")));
+    let further = |uri: &str| HeldOut::Source(SourceSpec::Table(TableOptions::csv(uri, "y")));
     let options = LoadOptions {
         validation: further("p/*.csv"),
         test: further("p/2.csv"),

@@ -1,7 +1,7 @@
 //! What is accepted, and what it becomes.
 
 use trainyard_data::{
-    CsvOptions, Dataset, HeldOut, MissingPolicy, Normalization, SourceSpec, Task, load,
+    Dataset, HeldOut, MissingPolicy, Normalization, SourceSpec, TableOptions, Task, load,
 };
 
 use crate::common::{
@@ -165,7 +165,7 @@ fn t25_na_in_a_categorical_column_is_a_missing_value_as_in_one_of_numbers() {
 
 #[test]
 fn t25_columns_without_a_name_are_used_if_asked_for() {
-    let options = |change: fn(&mut CsvOptions)| {
+    let options = |change: fn(&mut TableOptions)| {
         let mut options = csv_options(Task::Regression);
         edit(&mut options, |csv| {
             csv.unnamed = true;
@@ -356,7 +356,7 @@ fn idx_and_npy_agree() {
 fn an_unknown_category_is_all_zeros_and_told() {
     let mut options = csv_options(Task::Binary);
     edit(&mut options, |csv| csv.categorical = vec!["c".into()]);
-    options.validation = HeldOut::Source(SourceSpec::Csv(CsvOptions::new("v.csv", "y")));
+    options.validation = HeldOut::Source(SourceSpec::Table(TableOptions::csv("v.csv", "y")));
     let files = Memory::default()
         .with("a.csv", "c,y\nu,0\nv,1\n")
         .with("v.csv", "y,extra,c\n1,?,v\n0,?,w\n0,?,w\n");

@@ -9,6 +9,7 @@ mod files;
 mod good;
 mod normalization;
 mod notation;
+mod parquet;
 mod properties;
 mod schema;
 mod splits;

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use trainyard_data::{
-    CsvOptions, Dataset, HeldOut, InputSchema, MissingPolicy, SourceSpec, Task, load,
+    Dataset, HeldOut, InputSchema, MissingPolicy, SourceSpec, TableOptions, Task, load,
 };
 
 use crate::common::{
@@ -135,7 +135,7 @@ proptest! {
             writer.write_record([cell.as_str(), &i.to_string()]).unwrap();
         }
         let mut options = csv_options(Task::Regression);
-        edit(&mut options, |csv: &mut CsvOptions| {
+        edit(&mut options, |csv: &mut TableOptions| {
             csv.categorical = vec!["c".into()];
             csv.missing = MissingPolicy::Mean;
         });

@@ -1,7 +1,7 @@
 //! Rows that are set aside: for validation and for the test.
 
 use trainyard_data::{
-    CsvOptions, HeldOut, LoadOptions, MissingPolicy, Normalization, SourceSpec, SplitRule, Task,
+    HeldOut, LoadOptions, MissingPolicy, Normalization, SourceSpec, SplitRule, TableOptions, Task,
     load,
 };
 
@@ -95,7 +95,7 @@ fn c18_test_rows_are_encoded_like_training_rows() {
     let mut options = csv_options(Task::Binary);
     let read = |options: &LoadOptions, test: &str| load(&files(test), options);
     let without = read(&options, "").unwrap();
-    options.test = HeldOut::Source(SourceSpec::Csv(CsvOptions::new("t.csv", "y")));
+    options.test = HeldOut::Source(SourceSpec::Table(TableOptions::csv("t.csv", "y")));
     let with = read(&options, "y,a\n1,5\n0,2\n").unwrap();
     let test = with.test.unwrap();
     assert_eq!(

@@ -16,7 +16,7 @@ fn large() -> String {
             0 => "\"two\nlines, and a comma\"".to_owned(),
             1 => "\"a \"\"quote\"\"\"".to_owned(),
             2 => format!("late {}", row / 30_000),
-            _ => format!("{}", ["red", "5\" wide", " blank "][row % 3]),
+            _ => ["red", "5\" wide", " blank "][row % 3].to_owned(),
         };
         let end = ["\n", "\r\n", "\r", "\n\n"][row % 4];
         write!(

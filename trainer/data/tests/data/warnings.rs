@@ -2,7 +2,7 @@
 
 use trainyard_core::metrics::Task;
 use trainyard_data::{
-    CsvOptions, Dataset, HeldOut, LoadOptions, MissingPolicy, Normalization, SourceSpec, load,
+    Dataset, HeldOut, LoadOptions, MissingPolicy, Normalization, SourceSpec, TableOptions, load,
 };
 
 use crate::common::*;
@@ -15,7 +15,7 @@ fn told(data: Dataset) -> String {
     warning.clone()
 }
 
-fn csv(task: Task, text: &str, change: impl FnOnce(&mut CsvOptions)) -> Dataset {
+fn csv(task: Task, text: &str, change: impl FnOnce(&mut TableOptions)) -> Dataset {
     let mut options = csv_options(task);
     edit(&mut options, change);
     load_csv(text, &options).expect("a dataset")
@@ -24,7 +24,7 @@ fn csv(task: Task, text: &str, change: impl FnOnce(&mut CsvOptions)) -> Dataset 
 /// Trains on `text`, validates on another file.
 fn validated(text: &str, other: &str, change: impl FnOnce(&mut LoadOptions)) -> Dataset {
     let mut options = csv_options(Task::Binary);
-    options.validation = HeldOut::Source(SourceSpec::Csv(CsvOptions::new("v.csv", "y")));
+    options.validation = HeldOut::Source(SourceSpec::Table(TableOptions::csv("v.csv", "y")));
     change(&mut options);
     let files = Memory::default().with("a.csv", text).with("v.csv", other);
     load(&files, &options).expect("a dataset")
@@ -32,7 +32,7 @@ fn validated(text: &str, other: &str, change: impl FnOnce(&mut LoadOptions)) -> 
 
 #[test]
 fn t15_rows_that_are_left_out_are_told() {
-    let drop = |csv: &mut CsvOptions| csv.missing = MissingPolicy::DropRow;
+    let drop = |csv: &mut TableOptions| csv.missing = MissingPolicy::DropRow;
     assert_eq!(
         told(csv(Task::Binary, "a,y\n1,u\n,v\n2,v\n3,\n", drop)),
         "a.csv: 2 rows have a missing value and are left out, of 4 rows; the first is on line 3"

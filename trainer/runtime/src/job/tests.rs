@@ -222,7 +222,7 @@ fn t25_a_job_keeps_the_defaults_that_it_was_begun_with_and_its_digests() {
     };
     let job = |text: &str| Job::from_json(text).expect("a job");
     let reads_na = |job: &Job| match job.load_options().expect("options").train {
-        trainyard_data::SourceSpec::Csv(csv) => csv.na_is_missing,
+        trainyard_data::SourceSpec::Table(csv) => csv.na_is_missing,
         other => panic!("{other:?}"),
     };
     let old = job(&text(None, &["a"]));

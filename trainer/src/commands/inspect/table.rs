@@ -4,21 +4,21 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use trainyard_data::{Advice, ColumnReport, ColumnType, TableReport, inspect_csv};
+use trainyard_data::{Advice, ColumnReport, ColumnType, TableReport, inspect_table};
 use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::memory::limits;
 
 use super::super::print;
 use crate::ui::format::{count, significant, thousands};
 
-/// Looks at every value of the CSV file at `path`.
+/// Looks at every value of the table at `path`.
 ///
 /// # Errors
-/// [`BadInput`] if it is no CSV file; also if it cannot be read.
+/// [`BadInput`] if it is neither CSV nor Parquet; also if it cannot be read.
 pub fn read(path: &Path, missing_values: &[String]) -> Result<TableReport> {
     let shown = path.display().to_string();
     let file = trainyard_files::open(path).with_context(|| format!("cannot open {shown}"))?;
-    inspect_csv(&shown, file, missing_values, &limits())
+    inspect_table(&shown, file, missing_values, &limits())
         .map_err(|error| BadInput(error.to_string()).into())
 }
 
@@ -29,11 +29,12 @@ pub fn write(report: &TableReport, out: &mut dyn Write) -> Result<()> {
         thousands(report.rows),
         count(columns as u64, "column", "columns"),
     );
-    let delimiter = match report.delimiter {
-        '\t' => "tabs".to_owned(),
-        delimiter => format!("'{delimiter}'"),
+    let separated = match report.delimiter {
+        None => String::new(),
+        Some('\t') => ", separated by tabs".to_owned(),
+        Some(delimiter) => format!(", separated by '{delimiter}'"),
     };
-    writeln!(out, "{rows} rows of {columns}, separated by {delimiter}\n")?;
+    writeln!(out, "{rows} rows of {columns}{separated}\n")?;
     let header = ["column", "type", "missing", "different", "values"];
     let mut table = print::table(&header, &[2, 3]);
     for column in &report.columns {

@@ -16,7 +16,7 @@ use trainyard_core::control::EVALUATION_BLOCK_ROWS;
 use trainyard_core::metrics::{BlockResult, Metrics, TaskKind};
 use trainyard_core::prediction::Prediction;
 use trainyard_data::{
-    DataError, Encoded, ErrorKind as DataErrorKind, Labels, Limits, Rows, encode_labels,
+    DataError, Encoded, ErrorKind as DataErrorKind, Labels, Limits, Opened, Rows, encode_labels,
 };
 use trainyard_runtime::artifact;
 use trainyard_runtime::exit::{BadInput, ExitCode};
@@ -51,7 +51,7 @@ pub fn run(args: PredictArgs) -> Result<ExitCode> {
     let limits = memory::limits();
     let mut source = Source::open(&artifact, &args, &limits)?;
     let mut told = Told::default();
-    let inputs = [&args.csv, &args.npy, &args.labels].map(Option::as_deref);
+    let inputs = [&args.csv, &args.parquet, &args.npy, &args.labels].map(Option::as_deref);
     let inputs: Vec<&Path> = inputs.into_iter().flatten().collect();
     let exit = output::write(args.output.as_deref(), &inputs, |out| {
         told = predict(&artifact, &mut source, &args, out)?;
@@ -188,23 +188,25 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn open(artifact: &'a Artifact, args: &PredictArgs, limits: &'a Limits) -> Result<Self> {
         let schema = &artifact.model.input_schema;
-        let path = args.csv.as_ref().or(args.npy.as_ref());
-        let path = path.context("give --csv or --npy")?;
+        let path = args.csv.as_ref().or(args.parquet.as_ref());
+        let path = path.or(args.npy.as_ref());
+        let path = path.context("give --csv, --parquet or --npy")?;
         let name = match path == Path::new("-") {
             true => "standard input".into(),
             false => path.display().to_string(),
         };
         let file = open(path)?;
-        let rows = match args.csv {
-            Some(_) => Rows::csv(schema, &name, file, &args.id, limits),
-            None => Rows::array(schema, &name, file, limits),
+        let rows = match (&args.csv, &args.parquet, file) {
+            (Some(_), _, file) => Rows::csv(schema, &name, stream(file), &args.id, limits),
+            (_, Some(_), file) => Rows::parquet(schema, &name, file, &args.id, limits),
+            (_, _, file) => Rows::array(schema, &name, stream(file), limits),
         };
         let labels = match &args.labels {
             None => None,
             Some(path) => {
                 let name = path.display().to_string();
-                let labels =
-                    encode_labels(schema, &name, open(path)?, limits).map_err(data_error)?;
+                let labels = encode_labels(schema, &name, stream(open(path)?), limits)
+                    .map_err(data_error)?;
                 Some((name, labels))
             }
         };
@@ -289,9 +291,9 @@ fn pin(place: &Location) -> Result<()> {
 }
 
 /// Opens a file, or standard input for `-`.
-fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
+fn open(path: &Path) -> Result<Opened> {
     if path == Path::new("-") {
-        return Ok(Box::new(std::io::stdin()));
+        return Ok(Opened::Stream(Box::new(std::io::stdin())));
     }
     let shown = path.display();
     let bad = |why: String| anyhow::Error::from(BadInput(format!("{shown}: {why}")));
@@ -306,7 +308,18 @@ fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
         Ok(_) => {}
     }
     let file = File::open(path).map_err(|error| bad(format!("it cannot be opened: {error}")))?;
-    Ok(Box::new(file))
+    Ok(match file.metadata().is_ok_and(|meta| meta.is_file()) {
+        true => Opened::File(file),
+        false => Opened::Stream(Box::new(file)),
+    })
+}
+
+/// The bytes of a file one after the other.
+fn stream(opened: Opened) -> Box<dyn Read + Send> {
+    match opened {
+        Opened::File(file) => Box::new(file),
+        Opened::Stream(stream) => stream,
+    }
 }
 
 fn data_error(error: DataError) -> anyhow::Error {
