@@ -7,7 +7,7 @@ use trainyard_core::schema::Encoding;
 
 use super::blocks::{Block, line_ends};
 use super::{Fields, encoding};
-use crate::error::DataError;
+use crate::error::{DataError, quoted};
 use crate::options::Limits;
 
 /// Bytes of a field that are looked at eight at a time.
@@ -169,11 +169,20 @@ impl Cursor {
             }
             false => (start, close),
         };
-        let next = self.bytes.get(close + 1);
-        if next.is_some_and(|&b| b != self.format.delimiter && b != b'\n' && b != b'\r') {
-            let problem = "text after the closing quote of a field";
-            let remedy = "double every quote within a quoted field";
-            return Err(DataError::data(problem, remedy));
+        match self.bytes.get(close + 1) {
+            None | Some(b'\n' | b'\r') => {}
+            Some(&next) if next == self.format.delimiter => {}
+            Some(&next) => {
+                let remedy = match next {
+                    b',' | b';' | b'\t' | b'|' => format!(
+                        "set `delimiter` if it separates fields: {}",
+                        quoted(&char::from(next).to_string())
+                    ),
+                    _ => "double every quote within a quoted field".to_owned(),
+                };
+                let problem = "text after the closing quote of a field";
+                return Err(DataError::data(problem, remedy));
+            }
         }
         self.fields.push(Field {
             start: field.0,

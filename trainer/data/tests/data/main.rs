@@ -4,6 +4,7 @@ mod bad_arrays;
 mod bad_csv;
 mod columns;
 mod common;
+mod corpus;
 mod examples;
 mod files;
 mod good;
