@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use trainyard_core::metrics::Task;
 use trainyard_core::schema::{Label, TargetScale};
 
+use crate::columns::{ColumnType, NO_CATEGORY, RawValues};
 use crate::error::{DataError, few, quoted};
 use crate::options::{ClassWeights, Limits};
 use crate::scale::Scale;
@@ -76,75 +77,22 @@ pub(crate) fn append_codes(
     Ok(())
 }
 
-/// The code of a row without a label. There are fewer classes.
-const NO_LABEL: u32 = u32::MAX;
-
-/// Labels of a source, row by row.
+/// Labels of a source, row by row: the codes of classes that are not yet in order, or the targets of a regression.
 #[derive(Clone, Debug)]
-pub(crate) enum RawLabels {
-    /// Classes, not yet in order.
-    Codes { names: Interner, codes: Vec<u32> },
-    /// Targets of a regression.
-    Targets(Vec<f64>),
-}
+pub(crate) struct RawLabels(pub RawValues);
 
 impl RawLabels {
     pub(crate) fn new(task: Task) -> Self {
-        match task {
-            Task::Binary | Task::Multiclass => Self::Codes {
-                names: Interner::default(),
-                codes: Vec::new(),
-            },
-            Task::Regression => Self::Targets(Vec::new()),
-        }
-    }
-
-    /// Adds a row without a label.
-    pub(crate) fn push_none(&mut self) {
-        match self {
-            Self::Codes { codes, .. } => codes.push(NO_LABEL),
-            Self::Targets(targets) => targets.push(f64::NAN),
-        }
-    }
-
-    /// Adds the labels of rows that come next.
-    ///
-    /// # Errors
-    /// If there is one class too many, with the line of the row that has it first; `lines` are those of the rows.
-    pub(crate) fn append(
-        &mut self,
-        part: Self,
-        lines: &[u64],
-        limits: &Limits,
-        bytes: &mut u64,
-    ) -> Result<(), DataError> {
-        match (self, part) {
-            (Self::Targets(targets), Self::Targets(part)) => targets.extend(part),
-            (
-                Self::Codes { names, codes },
-                Self::Codes {
-                    names: others,
-                    codes: part,
-                },
-            ) => append_codes((names, codes), (&others, &part), lines, limits, bytes)?,
-            _ => debug_assert!(false, "labels of one source have one type"),
-        }
-        Ok(())
+        Self(ColumnType::of_label(task).values())
     }
 
     /// Bytes that they hold, beside names.
     pub(crate) fn bytes(&self) -> u64 {
-        match self {
-            Self::Codes { codes, .. } => size_of_val(&codes[..]) as u64,
-            Self::Targets(targets) => size_of_val(&targets[..]) as u64,
-        }
+        self.0.value_bytes() * self.0.len() as u64
     }
 
     pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Codes { codes, .. } => codes.len(),
-            Self::Targets(targets) => targets.len(),
-        }
+        self.0.len()
     }
 
     /// Fits the label: which classes there are, and in which order.
@@ -162,7 +110,7 @@ impl RawLabels {
             link: None,
             threshold: None,
         };
-        if let Self::Codes { names, .. } = self {
+        if let RawValues::Codes { names, .. } = &self.0 {
             (label.classes, label.numeric) = order(names.names());
         }
         let found = label.classes.len();
@@ -184,7 +132,7 @@ impl RawLabels {
 
     /// The scale of the targets of some rows.
     pub(crate) fn scale(&self, rows: &[u32]) -> Option<TargetScale> {
-        let Self::Targets(targets) = self else {
+        let RawValues::Numbers(targets) = &self.0 else {
             return None;
         };
         let Scale { mean, std } = Scale::fit(rows.iter().map(|&row| targets[row as usize]))?;
@@ -193,7 +141,7 @@ impl RawLabels {
 
     /// The first target below 0, with its row.
     pub(crate) fn negative(&self) -> Option<(u32, f64)> {
-        let Self::Targets(targets) = self else {
+        let RawValues::Numbers(targets) = &self.0 else {
             return None;
         };
         let row = targets.iter().position(|target| *target < 0.0)?;
@@ -202,26 +150,28 @@ impl RawLabels {
 
     /// The targets as they are; none for classes.
     pub(crate) fn targets(&self) -> Vec<f64> {
-        match self {
-            Self::Targets(targets) => targets.clone(),
-            Self::Codes { .. } => Vec::new(),
+        match &self.0 {
+            RawValues::Numbers(targets) => targets.clone(),
+            RawValues::Codes { .. } => Vec::new(),
         }
     }
 
     /// What a user should know of the labels.
     pub(crate) fn warning(&self, label: &Label) -> Option<String> {
-        match self {
-            Self::Codes { names, .. } if label.numeric => warnings::merged(names.names(), label),
-            Self::Codes { names, .. } => warnings::alike("labels", names.names()),
+        match &self.0 {
+            RawValues::Codes { names, .. } if label.numeric => {
+                warnings::merged(names.names(), label)
+            }
+            RawValues::Codes { names, .. } => warnings::alike("labels", names.names()),
             // A scaled target is rounded once it is scaled, as numbers are.
-            Self::Targets(_) if label.scale.is_some() => None,
-            Self::Targets(targets) => warnings::rounded("labels", targets.iter().copied()),
+            RawValues::Numbers(_) if label.scale.is_some() => None,
+            RawValues::Numbers(targets) => warnings::rounded("labels", targets.iter().copied()),
         }
     }
 
     /// That all of `rows` have the same target, as the model learns it.
     pub(crate) fn constant(&self, label: &Label, rows: &[u32]) -> Option<String> {
-        let Self::Targets(targets) = self else {
+        let RawValues::Numbers(targets) = &self.0 else {
             return None; // two classes are asked for
         };
         let is_scaled = label.scale.is_some();
@@ -237,12 +187,12 @@ impl RawLabels {
 
     /// Encodes the labels of some rows; NaN where a row has none.
     pub(crate) fn encode(&self, label: &Label, rows: &[u32]) -> Result<Vec<f32>, UnknownLabel> {
-        match self {
-            Self::Targets(targets) => Ok(rows
+        match &self.0 {
+            RawValues::Numbers(targets) => Ok(rows
                 .iter()
                 .map(|&row| label.scaled(targets[row as usize]))
                 .collect()),
-            Self::Codes { names, codes } => {
+            RawValues::Codes { names, codes } => {
                 let index = CategoryIndex::of(label);
                 let classes: Vec<Option<f32>> = names
                     .names()
@@ -251,7 +201,7 @@ impl RawLabels {
                     .collect();
                 rows.iter()
                     .map(|&row| match codes[row as usize] {
-                        NO_LABEL => Ok(f32::NAN),
+                        NO_CATEGORY => Ok(f32::NAN),
                         code => classes[code as usize].ok_or_else(|| UnknownLabel {
                             row,
                             value: names.names()[code as usize].clone(),

@@ -9,6 +9,7 @@ use std::io::Read;
 use trainyard_core::metrics::Task;
 
 use crate::classes::{DISTINCT, RawLabels};
+use crate::columns::RawValues;
 use crate::error::DataError;
 use crate::files::cannot;
 use crate::number;
@@ -410,9 +411,9 @@ impl Array {
         for row in 0..self.rows() {
             self.row(row, &mut values);
             let value = values[0];
-            match &mut labels {
-                RawLabels::Targets(targets) => targets.push(value),
-                RawLabels::Codes { names, codes } => {
+            match &mut labels.0 {
+                RawValues::Numbers(targets) => targets.push(value),
+                RawValues::Codes { names, codes } => {
                     if value.fract() != 0.0 || value.abs() >= DISTINCT {
                         let problem =
                             format!("expected a class number, found {value} at row {row}");

@@ -187,10 +187,7 @@ impl Frame {
             self.weights = Some(read);
         }
         if plan.label.is_some() {
-            self.labels = values.next().map(|values| match values {
-                RawValues::Numbers(targets) => RawLabels::Targets(targets),
-                RawValues::Codes { names, codes } => RawLabels::Codes { names, codes },
-            });
+            self.labels = values.next().map(RawLabels);
         }
         (self.lines, self.dropped, self.names) = (lines, dropped, names);
         Ok(())
@@ -211,7 +208,8 @@ impl Frame {
         }
         if let (Some(labels), Some(part)) = (&mut self.labels, part.labels) {
             labels
-                .append(part, lines, limits, &mut self.names)
+                .0
+                .append(part.0, lines, limits, &mut self.names)
                 .map_err(|e| e.in_column(&self.label_name))?;
         }
         if let (Some(weights), Some(part)) = (&mut self.weights, part.weights) {
@@ -296,7 +294,7 @@ impl Frame {
             let text = records.field(*index)?;
             if plan.reading.is_missing(text) {
                 if plan.predicts {
-                    labels.push_none();
+                    labels.0.push_missing();
                     return Ok(true);
                 }
                 return match plan.reading.missing {
@@ -304,18 +302,12 @@ impl Frame {
                     _ => Err(plan.missing_label()),
                 };
             }
-            match labels {
-                RawLabels::Codes { names, codes } => {
-                    codes.push(names.intern(text, limits, &mut self.names)?);
-                }
-                RawLabels::Targets(targets) => match plan.reading.notation.parse(text) {
-                    Ok(value) => targets.push(value),
-                    Err(problem) => {
-                        let remedy = "mend the value; regression needs a number as its label";
-                        return Err(DataError::data(problem, remedy));
-                    }
-                },
-            }
+            let remedy = || "mend the value; regression needs a number as its label".to_owned();
+            let kind = ColumnType::of_label(plan.task);
+            let notation = plan.reading.notation;
+            labels
+                .0
+                .push(text, &kind, notation, remedy, limits, &mut self.names)?;
             Ok(true)
         })()
         .map_err(|e: DataError| e.in_column(name))

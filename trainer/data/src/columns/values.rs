@@ -1,5 +1,6 @@
 //! The values of a column as read: what its text stands for.
 
+use trainyard_core::metrics::Task;
 use trainyard_core::schema::{ColumnKind, DatePart};
 
 use crate::classes::{Interner, append_codes, class_number};
@@ -26,6 +27,14 @@ pub(crate) enum ColumnType {
 }
 
 impl ColumnType {
+    /// How labels are read.
+    pub(crate) fn of_label(task: Task) -> Self {
+        match task {
+            Task::Binary | Task::Multiclass => Self::Category { by_value: false },
+            Task::Regression => Self::Number,
+        }
+    }
+
     /// How a column of this kind was read when it was fitted.
     ///
     /// # Errors
@@ -122,7 +131,8 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Values of an input column.
+/// Values of a column.
+#[derive(Clone, Debug)]
 pub(crate) enum RawValues {
     /// Numbers, or what numbers stand for: 0 or 1, places of categories, seconds; NaN where missing.
     Numbers(Vec<f64>),

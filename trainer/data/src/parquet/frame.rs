@@ -6,7 +6,6 @@ use trainyard_core::schema::Missing;
 
 use super::cells::{Cells, Cursor};
 use super::{Table, unequal};
-use crate::classes::RawLabels;
 use crate::columns::{ColumnType, Frame, Plan, PlannedColumn, RawValues};
 use crate::error::DataError;
 use crate::number::{self, Notation};
@@ -57,10 +56,7 @@ impl Frame {
         };
         let inputs = plan.columns.iter().chain(&plan.split);
         let mut wanted: Vec<Wanted<'_>> = inputs.map(wanted_input).collect();
-        let by_task = match RawLabels::new(plan.task) {
-            RawLabels::Targets(_) => ColumnType::Number,
-            RawLabels::Codes { .. } => ColumnType::Category { by_value: false },
-        };
+        let by_task = ColumnType::of_label(plan.task);
         let missing_weight = Plan::missing_weight;
         let others = [
             (
