@@ -94,6 +94,11 @@ bench-operator: libtorch tools ## Measure the operator on an API server without 
 	cargo test $(LOCKED) --workspace --no-run
 	. tests/cluster/env.sh && JOBS=$(JOBS) cargo bench $(LOCKED) --profile dev --workspace --bench operator
 
+bench-data: build ## Five public datasets beside scikit-learn's MLP, and reading a large table beside polars (PART=models or reading)
+	cargo build $(LOCKED) --package trainyard --bins
+	cargo build $(LOCKED) --package trainyard-data --example read
+	@$$(scripts/bench-data/environment.sh) scripts/bench-data/run.py --programs $(dir $(TRAINYARD)) $(if $(PART),--part $(PART))
+
 lint: lint-prerequisites libtorch ## Check formatting, clippy and docs, warnings denied
 	cargo fmt --all --check
 	cargo clippy $(LOCKED) --workspace --all-targets --features trainyard-tests/cluster -- --deny warnings
@@ -139,4 +144,4 @@ lint-prerequisites:
 	@scripts/check-prerequisites.sh lint
 
 .PHONY: tools test-upgrade images kind-up kind-down
-.PHONY: help demo demo-cluster build test test-kind test-kind-alone test-cluster world sim soak fuzz bench bench-operator lint chart docs clean libtorch prerequisites lint-prerequisites
+.PHONY: help demo demo-cluster build test test-kind test-kind-alone test-cluster world sim soak fuzz bench bench-operator bench-data lint chart docs clean libtorch prerequisites lint-prerequisites

@@ -1,4 +1,5 @@
-//! Reads a table as a worker does, and says how long it took: `read FILE LABEL [THREADS]`. `make bench-data` runs it.
+//! Reads a table as a worker does: `read FILE LABEL [THREADS]`. Prints the seconds that it took, the most MiB that it held,
+//! rows and inputs. `make bench-data` runs it.
 
 use std::time::Instant;
 
@@ -38,10 +39,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let start = Instant::now();
     let data = load(&Folder::new("."), &options)?;
-    let (rows, width) = (data.train.rows, data.train.width);
-    println!(
-        "{:.3} s for {rows} rows of {width} inputs",
-        start.elapsed().as_secs_f64()
-    );
+    let seconds = start.elapsed().as_secs_f64();
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: f64 = peak
+        .unwrap_or_default()
+        .trim_end_matches(" kB")
+        .trim()
+        .parse()?;
+    let (rows, inputs) = (data.train.rows, data.train.width);
+    println!("{seconds:.3} {:.1} {rows} {inputs}", kib / 1024.0);
     Ok(())
 }
