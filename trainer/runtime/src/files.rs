@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use trainyard_data::{DataError, ErrorKind, Files, Folder, Pattern, too_many};
+use trainyard_data::{DataError, ErrorKind, Files, Folder, Opened, Pattern, too_many};
 use trainyard_object::{Address, Bucket, Connection, Patience};
 
 use crate::exit::{BadInput, TryAgain};
@@ -34,6 +34,13 @@ impl Files for Sources {
         let address: Address = uri.parse().map_err(refused)?;
         let bucket = Bucket::new(&address.bucket, &self.connection, Patience::Short)?;
         Ok(Box::new(bucket.read(&address.key)?))
+    }
+
+    fn open_anywhere(&self, uri: &str) -> io::Result<Opened> {
+        match Address::is_meant(uri) {
+            true => self.open(uri).map(Opened::Stream),
+            false => self.folder.open_anywhere(uri),
+        }
     }
 
     fn list(&self, pattern: &Pattern) -> io::Result<Vec<String>> {
