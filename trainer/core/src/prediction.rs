@@ -112,24 +112,12 @@ mod tests {
             Prediction::Value(value) => value.to_string(),
             class @ Prediction::Class { .. } => panic!("{class:?}"),
         };
-        let far = label(
-            Some(TargetScale {
-                mean: 1e6,
-                std: 0.25,
-            }),
-            None,
-        );
+        let scaled = |mean, std| label(Some(TargetScale { mean, std }), None);
+        let far = scaled(1e6, 0.25);
         // The next output is 3e-8 further.
         assert_eq!(value(&far, 0.5), "1000000.125");
         assert_ne!(value(&far, 0.5), value(&far, 0.5f32.next_up()));
-        let near = label(
-            Some(TargetScale {
-                mean: 3.0,
-                std: 2.0,
-            }),
-            None,
-        );
-        assert_eq!(value(&near, 0.1), "3.2");
+        assert_eq!(value(&scaled(3.0, 2.0), 0.1), "3.2");
         assert_eq!(value(&label(None, None), 0.1), "0.1");
         assert_eq!(value(&label(None, Some(Link::Log)), 0.0), "1");
         assert_eq!(value(&label(None, None), f32::INFINITY), "inf");

@@ -9,6 +9,7 @@ mod faults;
 mod finisher;
 mod origin;
 mod pods;
+mod predictions;
 mod recorded;
 mod s3;
 mod second;
