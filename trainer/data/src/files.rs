@@ -179,22 +179,20 @@ impl Files for Folder {
     }
 
     fn list(&self, pattern: &Pattern) -> io::Result<Vec<String>> {
-        let path = self.resolve(pattern.uri())?;
+        self.resolve(pattern.uri())?;
         let text = |path: &Path| {
             let not_text = || io::Error::new(io::ErrorKind::InvalidInput, "a path is not UTF-8");
             path.to_str().map(str::to_owned).ok_or_else(not_text)
         };
-        // Characters of the folder that a pattern would give a meaning stand for themselves.
-        let root = text(&self.0)?;
-        let below = match Path::new(pattern.uri()).is_absolute() {
-            true => literal_brackets(&text(&path)?),
-            false => format!(
-                "{}/{}",
-                glob::Pattern::escape(root.trim_end_matches('/')),
-                literal_brackets(pattern.uri())
-            ),
+        // An absolute path replaces the folder.
+        let root = match Path::new(pattern.uri()).is_absolute() {
+            true => Path::new(""),
+            false => &self.0,
         };
-        let found = glob::glob_with(&below, SHELL)
+        // Characters of the folder that a pattern would give a meaning stand for themselves.
+        let root_text = glob::Pattern::escape(&text(root)?);
+        let below = Path::new(&root_text).join(literal_brackets(pattern.uri()));
+        let found = glob::glob_with(&text(&below)?, SHELL)
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.msg))?;
         let mut uris = Vec::new();
         for path in found {
@@ -202,9 +200,7 @@ impl Files for Folder {
             if path.is_dir() {
                 continue;
             }
-            let relative = path.strip_prefix(&self.0).unwrap_or(&path);
-            let is_absolute = Path::new(pattern.uri()).is_absolute();
-            uris.push(text(if is_absolute { &path } else { relative })?);
+            uris.push(text(path.strip_prefix(root).unwrap_or(&path))?);
             if uris.len() > Pattern::MOST {
                 return Err(too_many());
             }

@@ -46,7 +46,7 @@ pub use options::{
     Normalization, SourceSpec, SplitRule, TableFormat, TableOptions,
 };
 pub use predict::{Rows, encode_labels};
-pub use report::{Advice, ColumnReport, TableReport, inspect_csv, inspect_table};
+pub use report::{Advice, ColumnReport, TableReport, inspect_table};
 pub use table::{Dataset, Encoded, Labels, Table};
 pub use trainyard_core::metrics::Task;
 pub use trainyard_core::schema::{

@@ -31,6 +31,16 @@ pub enum TableFormat {
     Parquet,
 }
 
+impl TableFormat {
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "CSV",
+            Self::Parquet => "Parquet",
+        }
+    }
+}
+
 /// A table of named columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableOptions {

@@ -1,7 +1,6 @@
 //! Encoding rows for prediction with a fitted schema.
 
 use std::io::Read;
-use std::sync::Arc;
 
 use trainyard_core::schema::{InputKind, InputSchema};
 
@@ -9,7 +8,7 @@ use crate::array::{Array, ArrayRows};
 use crate::columns::{Frame, LabelColumn, Plan, Reading, Unknown};
 use crate::error::DataError;
 use crate::files::{Opened, plain};
-use crate::options::Limits;
+use crate::options::{Limits, TableFormat};
 use crate::parquet;
 use crate::source::Source;
 use crate::table::{Encoded, Labels, Table};
@@ -53,15 +52,13 @@ impl<'a> Rows<'a> {
         ids: &[String],
         limits: &'a Limits,
     ) -> Result<Self, DataError> {
-        let InputKind::Columns(input) = &schema.input else {
-            let problem = "the model reads arrays, not CSV";
-            return Err(DataError::options(problem, "give an NPY or IDX file").in_file(name));
+        let open = |reading: &Reading| {
+            let source = plain(reader, limits.file_bytes)?;
+            Ok(TableRows::Text(Box::new(Records::new(
+                source, reading, limits,
+            )?)))
         };
-        let reading = Reading::from(input);
-        let rows = plain(reader, limits.file_bytes)
-            .and_then(|source| Records::new(source, &reading, limits))
-            .map(|records| TableRows::Text(Box::new(records)));
-        Self::table(schema, name, (rows, reading), ids, limits)
+        Self::table(schema, name, TableFormat::Csv, open, ids, limits)
     }
 
     /// Opens a Parquet file, as [`Rows::csv`] opens a text. How numbers are written in a text plays no part.
@@ -75,41 +72,39 @@ impl<'a> Rows<'a> {
         ids: &[String],
         limits: &'a Limits,
     ) -> Result<Self, DataError> {
-        let InputKind::Columns(input) = &schema.input else {
-            let problem = "the model reads arrays, not Parquet";
-            return Err(DataError::options(problem, "give an NPY or IDX file").in_file(name));
-        };
-        let reading = Reading::from(input).of_parquet();
-        let rows = parquet::Table::open(file, limits)
-            .map(|table| TableRows::Parquet(parquet::Rows::new(Arc::new(table))));
-        Self::table(schema, name, (rows, reading), ids, limits)
+        let open = |_: &Reading| parquet::Rows::open(file, limits).map(TableRows::Parquet);
+        Self::table(schema, name, TableFormat::Parquet, open, ids, limits)
     }
 
     fn table(
         schema: &'a InputSchema,
         name: &str,
-        (rows, reading): (Result<TableRows<'a>, DataError>, Reading),
+        format: TableFormat,
+        open: impl FnOnce(&Reading) -> Result<TableRows<'a>, DataError>,
         ids: &[String],
         limits: &'a Limits,
     ) -> Result<Self, DataError> {
         let InputKind::Columns(input) = &schema.input else {
-            return Err(DataError::options("the table does not fit the schema", ""));
+            let problem = format!("the model reads arrays, not {}", format.name());
+            return Err(DataError::options(problem, "give an NPY or IDX file").in_file(name));
         };
-        let open = || {
-            let mut rows = rows?;
+        let reading = Reading::fitted(input, format);
+        let begin = || {
+            let mut rows = open(&reading)?;
             let header = rows.header();
             let label = (schema.label.name.as_str(), LabelColumn::Optional);
-            let plan = Plan::fitted(header, input, label, None, &[], &[], schema.task)
+            let fit = (input, &reading);
+            let plan = Plan::fitted(header, fit, label, None, &[], &[], schema.task)
                 .and_then(|plan| plan.with_ids(header, ids, "--id"))
                 .map_err(|e| reading.in_header(e))?;
             rows.select(&mut plan.places());
             Ok(RowSource::Table {
                 rows: Box::new(rows),
-                plan: Box::new(Plan { reading, ..plan }),
+                plan: Box::new(plan),
                 dropped: 0,
             })
         };
-        let source = open().map_err(|e: DataError| e.in_file(name))?;
+        let source = begin().map_err(|e: DataError| e.in_file(name))?;
         Ok(Self::new(schema, name, source, limits))
     }
 

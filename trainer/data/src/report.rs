@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -97,25 +96,26 @@ pub enum Advice {
     MayBeCategories,
 }
 
-/// Tells what a CSV or Parquet file holds; its first bytes tell which it is. The delimiter of a text is told from the header;
+/// Tells what a CSV or Parquet file holds; its first bytes tell which it is. A stream is text. The delimiter of a text is told from the header;
 /// `missing_values` stand for missing values beside an empty field, `NA` and `NaN`. `name` stands for the file in errors.
 ///
 /// # Errors
 /// If it is no such file, with the place.
 pub fn inspect_table(
     name: &str,
-    file: File,
+    opened: Opened,
     missing_values: &[String],
     limits: &Limits,
 ) -> Result<TableReport, DataError> {
     let mut head = [0; 4];
-    // A pipe is no Parquet file.
-    let is_parquet = file.read_exact_at(&mut head, 0).is_ok() && head == *b"PAR1";
-    match is_parquet {
-        true => inspect_parquet(file, missing_values, limits),
-        false => inspect(file, missing_values, limits),
-    }
-    .map_err(|e| e.in_file(name))
+    let report = match opened {
+        Opened::File(file) if file.read_exact_at(&mut head, 0).is_ok() && head == *b"PAR1" => {
+            inspect_parquet(file, missing_values, limits)
+        }
+        Opened::File(file) => inspect_csv(file, missing_values, limits),
+        Opened::Stream(stream) => inspect_csv(stream, missing_values, limits),
+    };
+    report.map_err(|e| e.in_file(name))
 }
 
 fn inspect_parquet(
@@ -123,9 +123,8 @@ fn inspect_parquet(
     missing_values: &[String],
     limits: &Limits,
 ) -> Result<TableReport, DataError> {
-    let table = parquet::Table::open(Opened::File(file), limits)?;
-    let readable = table.readable();
-    let mut rows = parquet::Rows::new(Arc::new(table));
+    let mut rows = parquet::Rows::open(Opened::File(file), limits)?;
+    let readable = rows.table().readable();
     rows.select(&mut readable.iter().copied());
     let options = TableOptions {
         missing_values: missing_values.to_vec(),
@@ -136,20 +135,7 @@ fn inspect_parquet(
     report(rows, columns, &options, limits)
 }
 
-/// Tells what a CSV file holds, as [`inspect_table`] does.
-///
-/// # Errors
-/// As [`inspect_table`].
-pub fn inspect_csv(
-    name: &str,
-    reader: impl Read + Send,
-    missing_values: &[String],
-    limits: &Limits,
-) -> Result<TableReport, DataError> {
-    inspect(reader, missing_values, limits).map_err(|e| e.in_file(name))
-}
-
-fn inspect(
+fn inspect_csv(
     reader: impl Read + Send,
     missing_values: &[String],
     limits: &Limits,

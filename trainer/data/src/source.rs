@@ -79,10 +79,11 @@ impl Source {
                 let uris = expand(files, &csv.uris)?;
                 let of_splits = splits.iter().map(|(name, _)| (*name).to_owned());
                 let known: Vec<String> = csv.exclude.iter().cloned().chain(of_splits).collect();
+                let fit = (input, &Reading::fitted(input, csv.format));
                 let frame = Frame::read(files, &uris, &csv.into(), limits, |header| {
                     let label = (csv.label.as_str(), LabelColumn::Required);
                     let weight = csv.weight.as_deref();
-                    Plan::fitted(header, input, label, weight, &known, listed, schema.task)?
+                    Plan::fitted(header, fit, label, weight, &known, listed, schema.task)?
                         .with_splits(header, splits, csv)
                 })?;
                 Ok(Self::of_table(csv, &uris, frame))

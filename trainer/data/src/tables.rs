@@ -1,7 +1,5 @@
 //! A table, in whichever format it is.
 
-use std::sync::Arc;
-
 use crate::columns::Reading;
 use crate::error::DataError;
 use crate::files::{Files, cannot, open};
@@ -31,8 +29,7 @@ impl TableRows<'_> {
             TableFormat::Parquet => {
                 let opened = files.open_anywhere(uri);
                 let opened = opened.map_err(|e| cannot("open", &e).in_file(uri))?;
-                let table = parquet::Table::open(opened, limits);
-                table.map(|table| Self::Parquet(parquet::Rows::new(Arc::new(table))))
+                parquet::Rows::open(opened, limits).map(Self::Parquet)
             }
         };
         opened.map_err(|e| e.in_file(uri))

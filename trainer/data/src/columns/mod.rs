@@ -90,13 +90,17 @@ impl From<&ColumnsInput> for Reading {
 }
 
 impl Reading {
-    /// The same for a Parquet file, whose numbers are not written as a text's are.
-    pub(crate) fn of_parquet(self) -> Self {
-        Self {
-            format: TableFormat::Parquet,
-            notation: Notation::PLAIN,
-            headerless: false,
-            ..self
+    /// How a file of this format is read with the columns of a fit. In Parquet numbers are not written as in a text.
+    pub(crate) fn fitted(input: &ColumnsInput, format: TableFormat) -> Self {
+        let text = Self::from(input);
+        match format {
+            TableFormat::Csv => text,
+            TableFormat::Parquet => Self {
+                format,
+                notation: Notation::PLAIN,
+                headerless: false,
+                ..text
+            },
         }
     }
 
@@ -143,8 +147,6 @@ pub(crate) struct Frame {
     pub columns: Vec<RawColumn>,
     /// Labels, if the plan has a label column.
     pub labels: Option<RawLabels>,
-    /// The name of that column.
-    label_name: String,
     /// What each row counts in training, if the plan has a column for it.
     pub weights: Option<Vec<f64>>,
     /// The columns that splits go by.
@@ -238,10 +240,6 @@ impl Frame {
             columns: plan.columns.iter().map(raw).collect(),
             split: plan.split.iter().map(raw).collect(),
             labels: plan.label.as_ref().map(|_| RawLabels::new(plan.task)),
-            label_name: plan
-                .label
-                .as_ref()
-                .map_or(String::new(), |(_, name)| name.clone()),
             weights: plan.weight.as_ref().map(|_| Vec::new()),
             ids: Vec::new(),
             lines: Vec::new(),

@@ -132,7 +132,7 @@ impl Plan {
     /// must be in the header as well.
     pub(crate) fn fitted(
         header: &[String],
-        input: &ColumnsInput,
+        (input, reading): (&ColumnsInput, &Reading),
         label: (&str, LabelColumn),
         weight: Option<&str>,
         excluded: &[String],
@@ -179,7 +179,7 @@ impl Plan {
             split: Vec::new(),
             ids: Vec::new(),
             predicts: matches!(rule, LabelColumn::Optional),
-            reading: input.into(),
+            reading: reading.clone(),
             task,
             warnings: ignored.into_iter().collect(),
             header: header.into(),

@@ -67,13 +67,17 @@ impl Frame {
             TableRows::Parquet(rows) => {
                 let part = Self::of_parquet(rows.table(), plan, limits);
                 return part
-                    .and_then(|part| self.append(part, limits))
+                    .and_then(|part| self.append(part, plan, limits))
                     .map_err(DataError::by_row);
             }
         };
         // The first row of a file without a header was read to count the columns.
         let waiting = usize::from(plan.reading.headerless);
-        self.append(Self::part(&mut records, plan, waiting, limits)?, limits)?;
+        self.append(
+            Self::part(&mut records, plan, waiting, limits)?,
+            plan,
+            limits,
+        )?;
         let (rest, mut blocks) = records.into_blocks();
         let format = rest.format();
         let mut rest = Some(rest);
@@ -85,7 +89,7 @@ impl Frame {
             limits.threads,
             next,
             |mut records| Self::part(&mut records, plan, usize::MAX, limits),
-            |part| self.append(part, limits),
+            |part| self.append(part, plan, limits),
         )
     }
 
@@ -134,30 +138,27 @@ impl Frame {
                 fits.map_err(|e| e.on_line(*line))
             });
         }
-        let columns = self.columns.len() as u64;
-        if rows > u32::MAX.into() || rows.saturating_mul(columns) > limits.values {
-            let most = (limits.values / columns.max(1)).min(u32::MAX.into());
-            let problem = format!("more than {most} rows of {columns} columns");
-            let error = DataError::limit(problem, "split the file");
-            return Err(match lines.last() {
-                Some(line) => error.on_line(*line),
-                None => error,
-            });
-        }
-        Ok(())
+        let counted = self.check_count(rows, limits);
+        counted.map_err(|e| match lines.last() {
+            Some(line) => e.on_line(*line),
+            None => e,
+        })
     }
 
     /// Refuses more rows than may be held, before any is.
     pub(crate) fn check_rows(&self, rows: u64, limits: &Limits) -> Result<(), DataError> {
         limits.check_memory(self.row_bytes().saturating_mul(rows))?;
+        self.check_count(rows, limits)
+    }
+
+    fn check_count(&self, rows: u64, limits: &Limits) -> Result<(), DataError> {
         let columns = self.columns.len() as u64;
-        match rows > u32::MAX.into() || rows.saturating_mul(columns) > limits.values {
-            false => Ok(()),
-            true => {
-                let problem = format!("{rows} rows of {columns} columns are too many");
-                Err(DataError::limit(problem, "split the file"))
-            }
+        let most = (limits.values / columns.max(1)).min(u32::MAX.into());
+        if rows <= most {
+            return Ok(());
         }
+        let problem = format!("more than {most} rows of {columns} columns");
+        Err(DataError::limit(problem, "split the file"))
     }
 
     /// Fills in whole columns, in the order of the plan: inputs, what splits go by, weights and labels.
@@ -194,7 +195,7 @@ impl Frame {
     }
 
     /// Adds the rows that come next.
-    fn append(&mut self, part: Self, limits: &Limits) -> Result<(), DataError> {
+    fn append(&mut self, part: Self, plan: &Plan, limits: &Limits) -> Result<(), DataError> {
         let mut all_lines = [&part.lines[..], &part.dropped[..]].concat();
         all_lines.sort_unstable();
         let lines = &part.lines;
@@ -206,11 +207,13 @@ impl Frame {
                 .append(part.values, lines, limits, &mut self.names)
                 .map_err(|e| e.in_column(&part.planned.name))?;
         }
-        if let (Some(labels), Some(part)) = (&mut self.labels, part.labels) {
+        if let (Some(labels), Some(part), Some((_, name))) =
+            (&mut self.labels, part.labels, &plan.label)
+        {
             labels
                 .0
                 .append(part.0, lines, limits, &mut self.names)
-                .map_err(|e| e.in_column(&self.label_name))?;
+                .map_err(|e| e.in_column(name))?;
         }
         if let (Some(weights), Some(part)) = (&mut self.weights, part.weights) {
             weights.extend(part);

@@ -188,6 +188,8 @@ impl RawValues {
         bytes: &mut u64,
     ) -> Result<(), DataError> {
         match (self, part) {
+            // The first part, which may be all there is, is taken over and not copied.
+            (Self::Numbers(values), Self::Numbers(part)) if values.is_empty() => *values = part,
             (Self::Numbers(values), Self::Numbers(part)) => values.extend(part),
             (
                 Self::Codes { names, codes },

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::Table;
 use super::cells::{Cells, Cursor};
 use crate::error::DataError;
+use crate::files::Opened;
 use crate::number;
+use crate::options::Limits;
 use crate::text::Fields;
 
 /// Rows that are decoded at once.
@@ -35,16 +37,20 @@ struct Column {
 }
 
 impl Rows {
-    /// The rows of a table; no column is selected.
-    pub(crate) fn new(table: Arc<Table>) -> Self {
-        Self {
+    /// The rows of a file; no column is selected.
+    ///
+    /// # Errors
+    /// As of [`Table::open`].
+    pub(crate) fn open(opened: Opened, limits: &Limits) -> Result<Self, DataError> {
+        let table = Table::open(opened, limits)?;
+        Ok(Self {
             columns: table.header.iter().map(|_| None).collect(),
-            table,
+            table: Arc::new(table),
             part: 0,
             at: 0,
             before: 0,
             has_begun: false,
-        }
+        })
     }
 
     /// The table.

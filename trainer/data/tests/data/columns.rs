@@ -2,12 +2,12 @@
 
 use trainyard_data::{
     Advice, ColumnKind, ColumnOptions, ColumnType, DatePart, Limits, Missing, MissingPolicy,
-    TableOptions, Task, inspect_csv,
+    TableOptions, Task,
 };
 
 use crate::common::{
-    assert_error, assert_predicts_the_same, column, csv_options, edit, encode_csv, kinds, load_csv,
-    told_of_csv, unscaled,
+    assert_error, assert_predicts_the_same, column, csv_options, edit, encode_csv, inspect_csv,
+    kinds, load_csv, told_of_csv, unscaled,
 };
 
 #[test]
@@ -309,7 +309,7 @@ fn c09_a_report_tells_types_gaps_and_what_to_do() {
         })
         .collect();
     let text = format!("id;who;grade;gap;day;one\n{rows}");
-    let report = inspect_csv("a.csv", text.as_bytes(), &[], &Limits::default()).unwrap();
+    let report = inspect_csv(text.as_bytes(), &[], &Limits::default()).unwrap();
     assert_eq!((report.delimiter, report.rows), (Some(';'), 60));
     let column = |index: usize| &report.columns[index];
     assert_eq!(column(0).advice, [Advice::NumbersRows]);
@@ -335,13 +335,8 @@ fn c12_what_only_looks_like_a_type_is_not_taken_for_it() {
             .zip(0..)
             .map(|(v, i)| format!("{v},{i}\n"))
             .collect();
-        let report = inspect_csv(
-            "a.csv",
-            format!("a,y\n{rows}").as_bytes(),
-            &[],
-            &Limits::default(),
-        )
-        .unwrap();
+        let report =
+            inspect_csv(format!("a,y\n{rows}").as_bytes(), &[], &Limits::default()).unwrap();
         report.columns[0].kind
     };
     use ColumnType::{Boolean, Category, Date, Number};
@@ -363,13 +358,8 @@ fn c12_what_only_looks_like_a_type_is_not_taken_for_it() {
 fn c12_a_rank_is_no_row_number() {
     let advice = |numbers: &[u32]| {
         let rows: String = numbers.iter().map(|n| format!("{n},1\n")).collect();
-        let report = inspect_csv(
-            "a.csv",
-            format!("a,y\n{rows}").as_bytes(),
-            &[],
-            &Limits::default(),
-        )
-        .unwrap();
+        let report =
+            inspect_csv(format!("a,y\n{rows}").as_bytes(), &[], &Limits::default()).unwrap();
         report.columns[0].advice.clone()
     };
     assert_eq!(advice(&[7, 8, 9, 10]), [Advice::NumbersRows]);
@@ -404,7 +394,7 @@ fn c13_a_date_that_is_none_is_named_with_its_line() {
     let declared =
         unscaled(|csv| csv.columns = vec![column("d", |d| d.kind = Some(ColumnType::Date))]);
     assert_error("declared", load_csv(text.as_str(), &declared), &fragments);
-    let report = inspect_csv("a.csv", text.as_bytes(), &[], &Limits::default()).unwrap();
+    let report = inspect_csv(text.as_bytes(), &[], &Limits::default()).unwrap();
     assert_eq!(report.columns[0].kind, Some(ColumnType::Date));
     assert_eq!(
         report.columns[0].advice,

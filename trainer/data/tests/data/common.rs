@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 
 use trainyard_data::{
     ClassWeights, ColumnKind, ColumnOptions, DataError, Dataset, Encoded, Files, HeldOut,
-    InputKind, InputSchema, Limits, LoadOptions, Normalization, Pattern, Rows, SourceSpec,
-    SplitRule, TableOptions, Task, load,
+    InputKind, InputSchema, Limits, LoadOptions, Normalization, Opened, Pattern, Rows, SourceSpec,
+    SplitRule, TableOptions, TableReport, Task, inspect_table, load,
 };
 
 /// Files by name.
@@ -256,4 +256,14 @@ pub fn assert_predicts_the_same(text: &str, data: &Dataset) {
     let json = serde_json::to_string(&data.facts.schema).unwrap();
     let again: trainyard_data::InputSchema = serde_json::from_str(&json).unwrap();
     assert_eq!(again, data.facts.schema);
+}
+
+/// What a text holds.
+pub fn inspect_csv(
+    text: &[u8],
+    missing_values: &[String],
+    limits: &Limits,
+) -> Result<TableReport, DataError> {
+    let text = Opened::Stream(Box::new(io::Cursor::new(text.to_vec())));
+    inspect_table("a.csv", text, missing_values, limits)
 }

@@ -247,6 +247,20 @@ fn t15_what_is_wrong_in_a_parquet_file_is_told_with_its_row() {
         read(write(&[good]), &other),
         &["t: no column is named \"z\"", "\"a\", \"c\", \"y\""],
     );
+    // Also in rows that are read with the columns of others.
+    let validated = LoadOptions {
+        validation: HeldOut::Source(SourceSpec::Table(TableOptions::parquet("v", "y"))),
+        ..table(TableFormat::Parquet, "t", |_| {})
+    };
+    let held_out = write(&[&[(None, Some("x"), 0)]]);
+    let files = Memory::default()
+        .with("t", write(&[good]))
+        .with("v", held_out);
+    assert_error(
+        "validation",
+        load(&files, &validated),
+        &["v: row 0 (from 0): column \"a\": the value is missing"],
+    );
     let csv = table(TableFormat::Csv, "t", |_| {});
     let files = Memory::default().with("t", write(&[good]));
     assert_error(
@@ -302,7 +316,7 @@ fn c09_a_report_of_a_parquet_file_tells_what_one_of_csv_tells() {
     let limits = Limits::default();
     let report = |name: &str| {
         let file = fs::File::open(fixture(name)).unwrap();
-        inspect_table(name, file, &[], &limits).unwrap()
+        inspect_table(name, Opened::File(file), &[], &limits).unwrap()
     };
     let (csv, parquet) = (report("same.csv"), report("polars.parquet"));
     assert_eq!((csv.format, csv.delimiter), (TableFormat::Csv, Some(',')));

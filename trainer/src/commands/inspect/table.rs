@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use trainyard_data::{Advice, ColumnReport, ColumnType, TableReport, inspect_table};
+use trainyard_data::{Advice, ColumnReport, ColumnType, Opened, TableReport, inspect_table};
 use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::memory::limits;
 
@@ -18,7 +18,7 @@ use crate::ui::format::{count, significant, thousands};
 pub fn read(path: &Path, missing_values: &[String]) -> Result<TableReport> {
     let shown = path.display().to_string();
     let file = trainyard_files::open(path).with_context(|| format!("cannot open {shown}"))?;
-    inspect_table(&shown, file, missing_values, &limits())
+    inspect_table(&shown, Opened::File(file), missing_values, &limits())
         .map_err(|error| BadInput(error.to_string()).into())
 }
 
