@@ -99,8 +99,13 @@ pub(crate) fn spec() -> Vec<Rule> {
         stratified("test"),
         rule_at(
             ".data.train",
+            "!has(self.task.regression) || !has(self.data.train.images)",
+            "the folders of images are classes, and the task is a regression: use a classification, or npy data",
+        ),
+        rule_at(
+            ".data.train",
             "!has(self.model.cnn) || !(has(self.data.train.csv) || has(self.data.train.parquet))",
-            "a cnn needs images: use idx or npy data, or an mlp",
+            "a cnn needs images: use images, idx or npy data, or an mlp",
         ),
     ]);
     rules
@@ -151,7 +156,7 @@ pub(crate) fn workers<Settings: JsonSchema>() -> Vec<Rule> {
 /// Rules of `spec.data`.
 pub(crate) fn data() -> Vec<Rule> {
     let same_format = |field: &str| {
-        let formats = ["csv", "parquet", "npy", "idx"]
+        let formats = ["csv", "parquet", "npy", "idx", "images"]
             .map(|format| format!("has(self.{field}.{format}) == has(self.train.{format})"));
         rule_at(
             &format!(".{field}"),
@@ -169,7 +174,7 @@ pub(crate) fn data() -> Vec<Rule> {
                 "!has(self.{field}) || !has(self.{field}.split) || has(self.train.csv) || has(self.train.parquet) || \
                  !(has(self.{field}.split.groupBy) || has(self.{field}.split.orderBy))"
             ),
-            "groupBy and orderBy name columns, which arrays do not have: split them beforehand into files of their own",
+            "groupBy and orderBy name columns, which arrays and images do not have: split them beforehand into files of their own",
         )
     };
     let share = |field: &str| {
@@ -246,6 +251,14 @@ pub(crate) fn csv() -> Vec<Rule> {
 /// Rules of `spec.data.train.parquet`.
 pub(crate) fn parquet() -> Vec<Rule> {
     table()
+}
+
+/// Rules of `spec.data.train.images`.
+pub(crate) fn images() -> Vec<Rule> {
+    vec![rule(
+        "has(self.height) == has(self.width)",
+        "height and width need each other",
+    )]
 }
 
 /// Rules of the table that is trained on, whatever its format.

@@ -60,6 +60,8 @@ pub enum Dataset {
     Npy(NpySource),
     /// Two IDX files, the format of MNIST.
     Idx(IdxSource),
+    /// A folder of images, for classification.
+    Images(ImageSource),
 }
 
 /// Where data come from that the model is not trained on. Files are read with the options of `train` and must be of its format.
@@ -86,6 +88,8 @@ pub enum HeldOut {
     Npy(NpySource),
     /// Two IDX files.
     Idx(IdxSource),
+    /// A folder of images. They become what the training images are.
+    Images(ImageFolder),
 }
 
 /// Which rows are set aside.
@@ -185,6 +189,7 @@ impl Dataset {
             Dataset::Parquet(table) => table_uris("parquet", &table.uri, &table.uris),
             Dataset::Npy(npy) => npy.uris(),
             Dataset::Idx(idx) => idx.uris(),
+            Dataset::Images(images) => vec![("images.uri".to_owned(), images.uri.as_str())],
         }
     }
 }
@@ -198,6 +203,7 @@ impl HeldOut {
             HeldOut::Parquet(table) => table_uris("parquet", &table.uri, &table.uris),
             HeldOut::Npy(npy) => npy.uris(),
             HeldOut::Idx(idx) => idx.uris(),
+            HeldOut::Images(images) => vec![("images.uri".to_owned(), images.uri.as_str())],
         }
     }
 }
@@ -470,6 +476,46 @@ pub struct IdxSource {
     /// URI of the labels: one number a row.
     #[schemars(length(min = 1, max = 1024))]
     pub labels: String,
+}
+
+/// A folder of PNG and JPEG images. In it is a folder for each class, whose name is that of the class; all images in that folder, and in folders in it,
+/// are of the class. An image is channels x height x width numbers from 0 to 255.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::rules::images()))]
+pub struct ImageSource {
+    /// URI of the folder: a path, relative or absolute, or `s3://BUCKET/PREFIX`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub uri: String,
+    /// Height in pixels that images are resized to, with `width`, whatever their proportions are. Without it all images must have one size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 8192))]
+    pub height: Option<u32>,
+    /// Width in pixels that images are resized to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 8192))]
+    pub width: Option<u32>,
+    /// What the channels are. Without it: one if all training images are gray, else three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub color: Option<Color>,
+}
+
+/// What the channels of images are.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum Color {
+    /// One: how bright a pixel is.
+    Grayscale,
+    /// Three: red, green and blue.
+    Rgb,
+}
+
+/// A further folder of images.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageFolder {
+    /// URI of the folder: a path, relative or absolute, or `s3://BUCKET/PREFIX`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub uri: String,
 }
 
 fn default_decimal() -> String {

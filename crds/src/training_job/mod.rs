@@ -14,9 +14,9 @@ mod volume;
 
 pub use checkpoint::{Checkpoint, S3Storage, Storage};
 pub use data::{
-    ColumnMissing, ColumnType, CsvSource, Data, Dataset, DatePart, Encoding, HeldOut, IdxSource,
-    MissingPolicy, Normalization, NpySource, ParquetSource, S3Connection, Split, TableColumn,
-    TableFile, UnnamedColumns,
+    Color, ColumnMissing, ColumnType, CsvSource, Data, Dataset, DatePart, Encoding, HeldOut,
+    IdxSource, ImageFolder, ImageSource, MissingPolicy, Normalization, NpySource, ParquetSource,
+    S3Connection, Split, TableColumn, TableFile, UnnamedColumns,
 };
 pub use model::{Activation, ClassWeights, Cnn, ConvBlock, Mlp, Model, RegressionLoss, Task};
 pub use optimizer::{Adagrad, Adam, AdamW, Optimizer, Sgd};
@@ -174,7 +174,7 @@ impl TrainingJobSpec {
     pub fn defaults(&self, newest: u32) -> u32 {
         let of_columns = match &self.data.train {
             Dataset::Csv(csv) => csv.defaults(),
-            Dataset::Parquet(_) | Dataset::Npy(_) | Dataset::Idx(_) => 1,
+            Dataset::Parquet(_) | Dataset::Npy(_) | Dataset::Idx(_) | Dataset::Images(_) => 1,
         };
         let early = self.training.early_stopping.as_ref();
         let of_metric = early.map_or(1, |early| match early.metric {

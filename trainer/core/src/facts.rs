@@ -125,6 +125,7 @@ mod tests {
                     dtype: "u1".into(),
                     mean: vec![0.5],
                     std: vec![1.0],
+                    resize: false,
                 }),
                 label: Label {
                     name: "label".into(),

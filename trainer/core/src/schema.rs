@@ -322,6 +322,9 @@ pub struct ArrayInput {
     pub mean: Vec<f64>,
     /// Standard deviation of each; 1 where it is constant or without normalization.
     pub std: Vec<f64>,
+    /// Whether images of other sizes are resized to that of the shape.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resize: bool,
 }
 
 /// What is predicted.

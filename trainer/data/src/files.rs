@@ -9,7 +9,7 @@ use crate::error::{DataError, ErrorKind};
 use crate::kind;
 
 /// Opens the files that a job names, in a [`Folder`] or an object store.
-pub trait Files {
+pub trait Files: Sync {
     /// Opens `uri` for reading from its first byte. An error's text should say what to do.
     fn open(&self, uri: &str) -> io::Result<Box<dyn Read + Send>>;
 
@@ -40,7 +40,7 @@ pub struct Pattern {
 
 impl Pattern {
     /// The most files that a pattern may name.
-    pub const MOST: usize = 100_000;
+    pub const MOST: usize = 1_000_000;
 
     /// The pattern that a URI is, if it is one.
     ///
@@ -125,12 +125,27 @@ pub fn expand(files: &dyn Files, uris: &[String]) -> Result<Vec<String>, DataErr
 /// folder is mounted elsewhere. Symbolic links are followed, since whoever owns the folder made
 /// them (a ConfigMap's mount consists of them).
 #[derive(Clone, Debug)]
-pub struct Folder(PathBuf);
+pub struct Folder {
+    root: PathBuf,
+    /// Whether relative paths may climb.
+    may_climb: bool,
+}
 
 impl Folder {
     /// The folder at `root`; it is looked at when a file is opened.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self(root.into())
+        Self {
+            root: root.into(),
+            may_climb: false,
+        }
+    }
+
+    /// The folder that the process works in, for paths of its arguments: they may climb.
+    pub fn working() -> Self {
+        Self {
+            root: PathBuf::new(),
+            may_climb: true,
+        }
     }
 
     fn resolve(&self, uri: &str) -> io::Result<PathBuf> {
@@ -145,14 +160,14 @@ impl Folder {
             );
         }
         let path = Path::new(uri);
-        if path.components().any(|part| part == Component::ParentDir) {
+        if !self.may_climb && path.components().any(|part| part == Component::ParentDir) {
             return refuse(
                 "the path must not contain \"..\"; put the file below the data volume (in a local run, beside the \
                  manifest), or in a local run give its absolute path",
             );
         }
         // An absolute path replaces the folder.
-        Ok(self.0.join(path))
+        Ok(self.root.join(path))
     }
 }
 
@@ -187,7 +202,7 @@ impl Files for Folder {
         // An absolute path replaces the folder.
         let root = match Path::new(pattern.uri()).is_absolute() {
             true => Path::new(""),
-            false => &self.0,
+            false => &self.root,
         };
         // Characters of the folder that a pattern would give a meaning stand for themselves.
         let root_text = glob::Pattern::escape(&text(root)?);

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::{Column, ColumnKind, ColumnsInput, InputKind, InputSchema, Missing};
+use trainyard_core::schema::{
+    ArrayInput, Column, ColumnKind, ColumnsInput, InputKind, InputSchema, Missing,
+};
 
 use crate::classes::CategoryIndex;
 use crate::columns::Reading;
 use crate::error::{DataError, quoted};
+use crate::images::{Form, LABEL};
 use crate::options::{
     ColumnOptions, ColumnType, LoadOptions, MissingPolicy, Normalization, SourceSpec, TableOptions,
 };
@@ -81,24 +84,51 @@ pub(crate) fn adapted(
             schema.label.name = csv.label.clone();
         }
         (InputKind::Array(input), SourceSpec::Npy { .. } | SourceSpec::Idx { .. }) => {
-            let is_scaled = input.mean.iter().any(|mean| *mean != 0.0)
-                || input.std.iter().any(|std| *std != 1.0);
-            unscaled(is_scaled, options)?;
+            unscaled(is_scaled(input), options)?;
+        }
+        (InputKind::Array(input), SourceSpec::Images(images)) => {
+            unscaled(is_scaled(input), options)?;
+            let form = Form::of(input)?;
+            let said = Form::from(images);
+            if said.size.is_some_and(|size| form.size != Some(size)) {
+                let [_, height, width] = input.shape[..] else {
+                    return Ok(schema);
+                };
+                return Err(DataError::options(
+                    format!(
+                        "the initial model sees images of {height} x {width} pixels (height x width)"
+                    ),
+                    "set `height` and `width` to these",
+                ));
+            }
+            if said.color.is_some_and(|color| form.color != Some(color)) {
+                return Err(DataError::options(
+                    "`color` is not that of the initial model's images",
+                    "leave it out: images become what the initial model sees",
+                ));
+            }
+            input.resize = images.size.is_some();
+            schema.label.name = LABEL.to_owned();
         }
         (InputKind::Columns(_), _) => {
             return Err(DataError::options(
                 "the initial model reads named columns",
-                "train on CSV files",
+                "train on a table (csv or parquet)",
             ));
         }
         (InputKind::Array(_), _) => {
             return Err(DataError::options(
                 "the initial model reads arrays",
-                "train on NPY or IDX files",
+                "train on arrays or images (npy, idx, images)",
             ));
         }
     }
     Ok(schema)
+}
+
+/// Whether an array's numbers are scaled.
+fn is_scaled(input: &ArrayInput) -> bool {
+    input.mean.iter().any(|mean| *mean != 0.0) || input.std.iter().any(|std| *std != 1.0)
 }
 
 /// That the initial model learned its target as it is, where this job would scale it.

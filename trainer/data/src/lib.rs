@@ -22,6 +22,7 @@ mod digest;
 mod error;
 mod files;
 mod given;
+mod images;
 mod infer;
 mod kind;
 mod load;
@@ -42,8 +43,8 @@ pub use error::{DataError, ErrorKind};
 pub use files::{Files, Folder, Opened, Pattern, expand, too_many};
 pub use load::load;
 pub use options::{
-    ClassWeights, ColumnOptions, ColumnType, HeldOut, Limits, LoadOptions, MissingPolicy,
-    Normalization, SourceSpec, SplitRule, TableFormat, TableOptions,
+    ClassWeights, Color, ColumnOptions, ColumnType, HeldOut, ImageOptions, Limits, LoadOptions,
+    MissingPolicy, Normalization, SourceSpec, SplitRule, TableFormat, TableOptions,
 };
 pub use predict::{Rows, encode_labels};
 pub use report::{Advice, ColumnReport, TableReport, inspect_table};

@@ -8,6 +8,8 @@ use trainyard_core::metrics::Task;
 use trainyard_core::schema::{DatePart, Encoding, InputSchema, Link, Missing};
 
 use crate::error::DataError;
+use crate::files::{Files, expand};
+use crate::images::Listed;
 
 /// How numeric inputs are scaled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,6 +170,36 @@ pub enum ColumnType {
     Date,
 }
 
+/// A folder of images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageOptions {
+    /// The folder: in it is a folder of PNG and JPEG images for each class, whose name is that of the class.
+    pub uri: String,
+    /// Height and width that images are resized to; without it all must have one size.
+    pub size: Option<(u32, u32)>,
+    /// The channels; if none, one where all training images are gray, else three.
+    pub color: Option<Color>,
+}
+
+/// What the channels of images are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Color {
+    /// One, the luma.
+    Grayscale,
+    /// Red, green and blue.
+    Rgb,
+}
+
+impl Color {
+    /// How many there are.
+    pub(crate) fn channels(self) -> usize {
+        match self {
+            Self::Grayscale => 1,
+            Self::Rgb => 3,
+        }
+    }
+}
+
 /// Where rows come from. Any of the files may be gzipped; its first bytes tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceSpec {
@@ -188,6 +220,40 @@ pub enum SourceSpec {
         /// URI of the labels.
         labels: String,
     },
+    /// A folder of images.
+    Images(ImageOptions),
+}
+
+impl SourceSpec {
+    /// One file of each that it names: of a pattern, or a folder of images, the first. Whoever opens them knows early what is
+    /// missing.
+    ///
+    /// # Errors
+    /// If a pattern or a folder names none.
+    pub fn first_files(&self, files: &dyn Files) -> Result<Vec<String>, DataError> {
+        match self {
+            Self::Table(table) => {
+                let first = |uri| {
+                    let files = expand(files, std::slice::from_ref(uri))?;
+                    Ok(files.into_iter().next().unwrap_or_default())
+                };
+                // One by one: each is to be there.
+                table.uris.iter().map(first).collect()
+            }
+            Self::Npy {
+                features: inputs,
+                labels,
+            }
+            | Self::Idx {
+                images: inputs,
+                labels,
+            } => Ok(vec![inputs.clone(), labels.clone()]),
+            Self::Images(images) => {
+                let listed = Listed::new(files, &images.uri)?.images;
+                Ok(listed.into_iter().take(1).map(|(_, uri)| uri).collect())
+            }
+        }
+    }
 }
 
 /// Where rows come from that the model is not trained on.

@@ -5,9 +5,11 @@ use std::io::Read;
 use trainyard_core::schema::{InputKind, InputSchema};
 
 use crate::array::{Array, ArrayRows};
+use crate::classes::CategoryIndex;
 use crate::columns::{Frame, LabelColumn, Plan, Reading, Unknown};
 use crate::error::DataError;
-use crate::files::{Opened, plain};
+use crate::files::{Files, Opened, plain};
+use crate::images::{self, Form, Listed, Seen};
 use crate::options::{Limits, TableFormat};
 use crate::parquet;
 use crate::source::Source;
@@ -37,6 +39,18 @@ enum RowSource<'a> {
         dropped: usize,
     },
     Array(ArrayRows<'a>),
+    Images {
+        files: &'a dyn Files,
+        /// Each with the name of the folder that it lies in.
+        images: Vec<(Option<String>, String)>,
+        form: Form,
+        /// The class of each, by the name of its folder; none where no folder has the name of a class.
+        labels: Option<Vec<f32>>,
+        /// Images so far.
+        taken: usize,
+        listed: Vec<String>,
+        seen: Seen,
+    },
 }
 
 impl<'a> Rows<'a> {
@@ -128,6 +142,48 @@ impl<'a> Rows<'a> {
         Ok(Self::new(schema, name, RowSource::Array(rows), limits))
     }
 
+    /// Opens the images in folders, and images by themselves. Where the folder that an image lies in has the name of a class, that is
+    /// its label. The URI of an image is the text that comes with its row.
+    ///
+    /// # Errors
+    /// As [`load`](crate::load()); also if the model's inputs cannot be images.
+    pub fn images(
+        schema: &'a InputSchema,
+        files: &'a dyn Files,
+        uris: &[String],
+        limits: &'a Limits,
+    ) -> Result<Self, DataError> {
+        let name = uris.first().map_or("", String::as_str);
+        let InputKind::Array(input) = &schema.input else {
+            let problem = "the model reads named columns, not images";
+            return Err(DataError::options(problem, "give a CSV or Parquet file").in_file(name));
+        };
+        let form = Form::of(input).map_err(|e| e.in_file(name))?;
+        let (mut images, mut listed) = (Vec::new(), Vec::new());
+        for uri in uris {
+            let found = Listed::folder_or_file(files, uri)?;
+            images.extend(found.images);
+            listed.extend(found.warnings);
+        }
+        let classes = CategoryIndex::of(&schema.label);
+        let class = |(folder, _): &(Option<String>, String)| {
+            let class = folder.as_deref().and_then(|folder| classes.find(folder));
+            class.map_or(f32::NAN, |class| class as f32)
+        };
+        let labels: Vec<f32> = images.iter().map(class).collect();
+        let labels = labels.iter().any(|label| !label.is_nan()).then_some(labels);
+        let source = RowSource::Images {
+            files,
+            images,
+            form,
+            labels,
+            taken: 0,
+            listed,
+            seen: Seen::default(),
+        };
+        Ok(Self::new(schema, name, source, limits))
+    }
+
     fn new(schema: &'a InputSchema, name: &str, source: RowSource<'a>, limits: &'a Limits) -> Self {
         Self {
             schema,
@@ -144,7 +200,7 @@ impl<'a> Rows<'a> {
     pub fn have_lines(&self) -> bool {
         match &self.source {
             RowSource::Table { rows, .. } => matches!(**rows, TableRows::Text(_)),
-            RowSource::Array(_) => false,
+            RowSource::Array(_) | RowSource::Images { .. } => false,
         }
     }
 
@@ -186,15 +242,43 @@ impl<'a> Rows<'a> {
             RowSource::Array(rows) => {
                 let part = rows.next(most, self.limits);
                 let part = part.map_err(|e| e.in_file(&self.name))?;
-                let encode = |array: Array| self.encoded(&array);
+                let encode = |array: Array| self.encoded(&array, &self.name);
                 part.map(encode).transpose()?
+            }
+            RowSource::Images {
+                files,
+                images,
+                form,
+                labels,
+                taken,
+                seen,
+                ..
+            } => {
+                let range = *taken..images.len().min(taken.saturating_add(most));
+                *taken = range.end;
+                let ids: Vec<String> = images[range.clone()]
+                    .iter()
+                    .map(|(_, uri)| uri.clone())
+                    .collect();
+                let labels = labels.as_ref().map(|labels| labels[range].to_vec());
+                let part = match ids.is_empty() {
+                    true => None,
+                    false => Some(images::decode(*files, &ids, *form, seen, self.limits)),
+                };
+                let part = part.transpose().map_err(|e| e.in_file(&self.name))?;
+                let encoded = part.map(|array| self.encoded(&array, &self.name));
+                encoded.transpose()?.map(|mut encoded| {
+                    encoded.table.labels = labels.unwrap_or_default();
+                    encoded.ids = ids;
+                    encoded
+                })
             }
         };
         self.rows += encoded.as_ref().map_or(0, |part| part.table.rows as u64);
         Ok(encoded)
     }
 
-    fn encoded(&self, array: &Array) -> Result<Encoded, DataError> {
+    fn encoded(&self, array: &Array, name: &str) -> Result<Encoded, DataError> {
         let InputKind::Array(input) = &self.schema.input else {
             return Err(DataError::options("the array does not fit the schema", ""));
         };
@@ -202,7 +286,7 @@ impl<'a> Rows<'a> {
         let features = array
             .check_values()
             .and_then(|()| array.encode(input, &rows, &self.limits.beside(array.bytes())))
-            .map_err(|e| e.in_file(&self.name))?;
+            .map_err(|e| e.in_file(name))?;
         let table = Table {
             rows: rows.len(),
             width: array.width(),
@@ -219,7 +303,11 @@ impl<'a> Rows<'a> {
     /// What a user should know of the rows so far but need not mend, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let told = [self.filled.told(), self.unknown.told()];
-        let told = told.into_iter().flatten();
+        let of_images = match &self.source {
+            RowSource::Images { listed, seen, .. } => [listed.clone(), seen.told()].concat(),
+            RowSource::Table { .. } | RowSource::Array(_) => Vec::new(),
+        };
+        let told = told.into_iter().flatten().chain(of_images);
         told.map(|text| format!("{}: {text}", self.name)).collect()
     }
 }

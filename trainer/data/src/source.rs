@@ -1,7 +1,7 @@
 //! A source in memory, whatever its format: the seam between reading and encoding.
 
 use trainyard_core::metrics::Task;
-use trainyard_core::schema::{InputKind, InputSchema, Label, Link, TargetScale};
+use trainyard_core::schema::{ArrayInput, InputKind, InputSchema, Label, Link, TargetScale};
 
 use crate::array::{Array, Format};
 use crate::classes::{self, RawLabels};
@@ -10,7 +10,10 @@ use crate::columns::{
 };
 use crate::error::DataError;
 use crate::files::{Files, expand, open};
-use crate::options::{ClassWeights, Limits, LoadOptions, Normalization, SourceSpec, TableOptions};
+use crate::images::{self, Form, Images};
+use crate::options::{
+    ClassWeights, ImageOptions, Limits, LoadOptions, Normalization, SourceSpec, TableOptions,
+};
 use crate::table::Table;
 use crate::warnings;
 
@@ -29,8 +32,19 @@ pub(crate) struct Source {
 }
 
 enum Inputs {
-    Columns { frame: Box<Frame>, reading: Reading },
+    Columns {
+        frame: Box<Frame>,
+        reading: Reading,
+    },
     Array(Array),
+    Images {
+        rows: Array,
+        /// The file of each row.
+        files: Vec<String>,
+        /// Whether images of other sizes are resized.
+        resize: bool,
+        warnings: Vec<String>,
+    },
 }
 
 impl Source {
@@ -48,12 +62,12 @@ impl Source {
                 let frame = Frame::training(files, (csv, &uris), splits, task, limits)?;
                 Ok(Self::of_table(csv, &uris, frame))
             }
-            SourceSpec::Npy { .. } | SourceSpec::Idx { .. } if !splits.is_empty() => {
+            _ if !splits.is_empty() => {
                 let field = splits.first().map_or("", |(_, field)| field);
-                let problem = format!("`{field}` names a column, and arrays have none");
+                let problem = format!("`{field}` names a column, and arrays and images have none");
                 Err(DataError::options(
                     problem,
-                    "leave it out, or give two files",
+                    "leave it out, or give the other rows by themselves",
                 ))
             }
             SourceSpec::Npy { features, labels } => {
@@ -61,6 +75,10 @@ impl Source {
             }
             SourceSpec::Idx { images, labels } => {
                 Self::arrays(files, images, labels, Format::Idx, task, limits)
+            }
+            SourceSpec::Images(options) => {
+                let form = Form::from(options);
+                Self::images(files, options, form, task, limits)
             }
         }
     }
@@ -91,8 +109,12 @@ impl Source {
             (InputKind::Array(_), SourceSpec::Npy { .. } | SourceSpec::Idx { .. }) => {
                 Self::read(files, spec, splits, schema.task, limits)
             }
+            (InputKind::Array(input), SourceSpec::Images(options)) => {
+                let form = Form::of(input).map_err(|e| e.in_file(&options.uri))?;
+                Self::images(files, options, form, schema.task, limits)
+            }
             _ => Err(DataError::options(
-                "training and validation are of different kinds (CSV and arrays)",
+                "training and validation are of different kinds (tables, arrays, images)",
                 "give both in the same format",
             )),
         }
@@ -172,11 +194,46 @@ impl Source {
         })
     }
 
+    fn images(
+        files: &dyn Files,
+        options: &ImageOptions,
+        form: Form,
+        task: Task,
+        limits: &Limits,
+    ) -> Result<Self, DataError> {
+        let Images {
+            rows,
+            labels,
+            files,
+            warnings,
+        } = images::read(files, options, form, task, limits)?;
+        Ok(Self {
+            file: options.uri.clone(),
+            label_file: options.uri.clone(),
+            label_name: images::LABEL.to_owned(),
+            labels: Some(labels),
+            weights: None,
+            rows: rows.rows(),
+            inputs: Inputs::Images {
+                rows,
+                files,
+                resize: options.size.is_some(),
+                warnings,
+            },
+        })
+    }
+
     /// Bytes that it holds.
     pub(crate) fn bytes(&self) -> u64 {
         let inputs = match &self.inputs {
             Inputs::Columns { frame, .. } => frame.bytes(),
             Inputs::Array(array) => array.bytes(),
+            Inputs::Images { rows, files, .. } => {
+                let names = files
+                    .iter()
+                    .map(|name| (size_of::<String>() + name.len()) as u64);
+                rows.bytes() + names.sum::<u64>()
+            }
         };
         let weights = self
             .weights
@@ -301,7 +358,7 @@ impl Source {
         let error = DataError::data(problem, "correct the value, or choose another loss");
         Err(self.label_place(match &self.inputs {
             Inputs::Columns { frame, .. } => frame.at_row(error, row),
-            Inputs::Array(_) => DataError {
+            Inputs::Array(_) | Inputs::Images { .. } => DataError {
                 problem: format!("row {row} (from 0): {}", error.problem),
                 ..error
             },
@@ -328,6 +385,15 @@ impl Source {
                 .fit(rows, normalization, reading, limits)
                 .map(InputKind::Columns),
             Inputs::Array(array) => array.fit(rows, normalization, limits).map(InputKind::Array),
+            Inputs::Images {
+                rows: images,
+                resize,
+                ..
+            } => {
+                let fitted = images.fit(rows, normalization, limits)?;
+                let resize = *resize;
+                Ok(InputKind::Array(ArrayInput { resize, ..fitted }))
+            }
         }
         .map_err(|e| e.in_file(&self.file))
     }
@@ -356,7 +422,10 @@ impl Source {
             (Inputs::Columns { frame, .. }, InputKind::Columns(input)) => {
                 frame.encode(input, rows, limits)
             }
-            (Inputs::Array(array), InputKind::Array(input)) => {
+            (
+                Inputs::Array(array) | Inputs::Images { rows: array, .. },
+                InputKind::Array(input),
+            ) => {
                 let features = array.encode(input, rows, limits);
                 features.map(|features| (features, Unknown::default()))
             }
@@ -385,6 +454,12 @@ impl Source {
                         frame.at_row(unknown.error(label), unknown.row)
                     }
                     Inputs::Array(_) => unknown.error_by_row(label),
+                    Inputs::Images { files, .. } => {
+                        let file = files.get(unknown.row as usize);
+                        unknown
+                            .error(label)
+                            .in_file(file.map_or("", String::as_str))
+                    }
                 })
             }),
         }
@@ -403,6 +478,7 @@ impl Source {
             (Inputs::Array(array), InputKind::Array(input)) => {
                 array.rounded(input).into_iter().collect()
             }
+            (Inputs::Images { warnings, .. }, _) => warnings.clone(),
             _ => Vec::new(),
         };
         let labels = self.labels.as_ref();
@@ -455,7 +531,7 @@ impl Source {
     pub(crate) fn into_frame(self) -> Option<Frame> {
         match self.inputs {
             Inputs::Columns { frame, .. } => Some(*frame),
-            Inputs::Array(_) => None,
+            Inputs::Array(_) | Inputs::Images { .. } => None,
         }
     }
 
@@ -463,7 +539,7 @@ impl Source {
         let error = error.in_file(&self.label_file);
         match &self.inputs {
             Inputs::Columns { .. } => error.in_column(&self.label_name),
-            Inputs::Array(_) => error,
+            Inputs::Array(_) | Inputs::Images { .. } => error,
         }
     }
 }

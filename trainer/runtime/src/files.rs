@@ -1,18 +1,22 @@
 //! Where a job's data come from: files of a folder, and objects of a store.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
+use parking_lot::Mutex;
 use trainyard_data::{DataError, ErrorKind, Files, Folder, Opened, Pattern, too_many};
 use trainyard_object::{Address, Bucket, Connection, Patience};
 
 use crate::exit::{BadInput, TryAgain};
 
 /// Paths in a folder, and `s3://` in a store.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Sources {
     folder: Folder,
     connection: Connection,
+    /// Clients of the buckets so far: many files may lie in one.
+    buckets: Mutex<HashMap<String, Bucket>>,
 }
 
 impl Sources {
@@ -21,7 +25,18 @@ impl Sources {
         Sources {
             folder: Folder::new(folder),
             connection,
+            buckets: Mutex::default(),
         }
+    }
+
+    fn bucket(&self, name: &str) -> io::Result<Bucket> {
+        let mut buckets = self.buckets.lock();
+        if let Some(bucket) = buckets.get(name) {
+            return Ok(bucket.clone());
+        }
+        let bucket = Bucket::new(name, &self.connection, Patience::Short)?;
+        buckets.insert(name.to_owned(), bucket.clone());
+        Ok(bucket)
     }
 }
 
@@ -32,7 +47,7 @@ impl Files for Sources {
         }
         let refused = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
         let address: Address = uri.parse().map_err(refused)?;
-        let bucket = Bucket::new(&address.bucket, &self.connection, Patience::Short)?;
+        let bucket = self.bucket(&address.bucket)?;
         Ok(Box::new(bucket.read(&address.key)?))
     }
 
@@ -49,7 +64,7 @@ impl Files for Sources {
         }
         let refused = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
         let folder: Address = pattern.folder().parse().map_err(refused)?;
-        let bucket = Bucket::new(&folder.bucket, &self.connection, Patience::Short)?;
+        let bucket = self.bucket(&folder.bucket)?;
         let uri = |key: String| format!("s3://{}/{key}", folder.bucket);
         let objects = bucket.list(&folder.key)?.into_iter();
         let uris = objects.map(|(key, _)| uri(key));

@@ -357,6 +357,15 @@ fn held_out(
         Some(api::HeldOut::Split(split)) => return Ok(data::HeldOut::Fraction(split.fraction)),
         Some(api::HeldOut::Npy(npy)) => npy_source(npy),
         Some(api::HeldOut::Idx(idx)) => idx_source(idx),
+        Some(api::HeldOut::Images(images)) => {
+            let data::SourceSpec::Images(train) = train else {
+                bail!("spec.data.{field} must have the format of spec.data.train")
+            };
+            data::SourceSpec::Images(data::ImageOptions {
+                uri: images.uri.clone(),
+                ..train.clone()
+            })
+        }
         Some(api::HeldOut::Csv(file) | api::HeldOut::Parquet(file)) => {
             let format = match said {
                 Some(api::HeldOut::Parquet(_)) => data::TableFormat::Parquet,
@@ -534,6 +543,14 @@ fn source(dataset: &api::Dataset, na_is_missing: bool) -> data::SourceSpec {
         }),
         api::Dataset::Npy(npy) => npy_source(npy),
         api::Dataset::Idx(idx) => idx_source(idx),
+        api::Dataset::Images(images) => data::SourceSpec::Images(data::ImageOptions {
+            uri: images.uri.clone(),
+            size: images.height.zip(images.width),
+            color: images.color.map(|color| match color {
+                api::Color::Grayscale => data::Color::Grayscale,
+                api::Color::Rgb => data::Color::Rgb,
+            }),
+        }),
     }
 }
 

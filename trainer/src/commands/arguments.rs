@@ -22,14 +22,18 @@ pub struct PredictArgs {
     /// NPY or IDX array with rows of the shape used in training, or - for standard input.
     #[arg(long, value_name = "FILE", group = "rows")]
     pub npy: Option<PathBuf>,
+    /// Folders of PNG and JPEG images, or images by themselves. Where the folders in a folder have the names of classes, these are
+    /// the labels, and the metrics are printed.
+    #[arg(long, value_name = "PATH", group = "rows", num_args = 1..)]
+    pub images: Vec<String>,
     /// NPY or IDX array with the labels of the rows, for the metrics.
-    #[arg(long, value_name = "FILE", requires = "npy", conflicts_with_all = ["csv", "parquet"])]
+    #[arg(long, value_name = "FILE", requires = "npy", conflicts_with_all = ["csv", "parquet", "images"])]
     pub labels: Option<PathBuf>,
     /// Write to this file, or to - for standard output. A name that ends in .gz or .zst is compressed.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Carry this column of the file through, such as a customer's number. May be given several times.
-    #[arg(long, value_name = "COLUMN", conflicts_with = "npy")]
+    #[arg(long, value_name = "COLUMN", conflicts_with_all = ["npy", "images"])]
     pub id: Vec<String>,
     /// Write the probability of every class in CSV, too; JSON lines have them.
     #[arg(long)]

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use trainyard_checkpoint::{Log, Storage};
 use trainyard_crds::TrainingJobSpec;
 use trainyard_crds::training_job as api;
-use trainyard_data::{Files, expand};
+use trainyard_data::{Files, HeldOut};
 use trainyard_object::{Address, Connection, has_credentials};
 use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::files::{self, Sources};
@@ -93,17 +93,17 @@ impl Checkpoints {
 pub fn data(job: &Job, folder: &Path) -> Result<Connection> {
     let connection = data_connection(job.manifest.spec.data.s3.as_ref());
     let sources = Sources::new(folder, connection.clone());
-    let named = job.manifest.spec.data.uris().into_iter();
-    let named: Vec<String> = named.map(|(_, uri)| uri.to_owned()).collect();
-    for uri in &named {
+    for (_, uri) in job.manifest.spec.data.uris() {
         if Address::is_meant(uri) {
             credentials(uri)?;
         }
-        // One by one: the same file may be trained on and judged by. Of a pattern, the first file stands for all.
-        let files = expand(&sources, std::slice::from_ref(uri)).map_err(files::failed)?;
-        if let Some(first) = files.first() {
-            let opened = sources.open(first);
-            drop(opened.map_err(|error| files::unopened(first, error))?);
+    }
+    let options = job.load_options()?;
+    let held_out = [&options.validation, &options.test].map(HeldOut::source);
+    for source in held_out.into_iter().flatten().chain([&options.train]) {
+        for file in source.first_files(&sources).map_err(files::failed)? {
+            let opened = sources.open(&file);
+            drop(opened.map_err(|error| files::unopened(&file, error))?);
         }
     }
     Ok(connection)

@@ -156,6 +156,7 @@ pub fn facts() -> DataFacts {
                 dtype: "f4".into(),
                 mean: vec![0.0; 30],
                 std: vec![1.0; 30],
+                resize: false,
             }),
             label: Label {
                 name: "label".into(),

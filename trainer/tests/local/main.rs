@@ -7,6 +7,7 @@ mod common;
 mod endings;
 mod faults;
 mod finisher;
+mod images;
 mod origin;
 mod pods;
 mod predictions;

@@ -116,6 +116,7 @@ pub fn manifest(step: u64, generation: u64, shards: Vec<ShardRecord>) -> Manifes
                     dtype: "f4".to_owned(),
                     mean: vec![0.1; 3],
                     std: vec![1.0; 3],
+                    resize: false,
                 }),
                 label: Label {
                     name: "label".to_owned(),

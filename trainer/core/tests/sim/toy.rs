@@ -173,6 +173,7 @@ impl Toy {
                     dtype: "f4".into(),
                     mean: vec![0.0; self.features],
                     std: vec![1.0; self.features],
+                    resize: false,
                 }),
                 label: Label {
                     name: "label".into(),

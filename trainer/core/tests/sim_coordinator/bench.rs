@@ -55,6 +55,7 @@ fn schema() -> InputSchema {
             dtype: "f4".into(),
             mean: vec![0.0],
             std: vec![1.0],
+            resize: false,
         }),
         label: Label {
             name: "label".into(),

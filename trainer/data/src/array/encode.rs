@@ -49,6 +49,7 @@ impl Array {
             dtype: self.dtype.name().to_owned(),
             mean: scales.iter().map(|s| s.mean).collect(),
             std: scales.iter().map(|s| s.std).collect(),
+            resize: false,
         })
     }
 

@@ -289,6 +289,17 @@ impl Array {
         }
     }
 
+    /// Bytes that are numbers, of such a shape.
+    pub(crate) fn of_bytes(shape: Vec<usize>, bytes: Vec<u8>) -> Self {
+        Self {
+            dtype: Dtype::U8,
+            big_endian: false,
+            shape,
+            first: 0,
+            bytes,
+        }
+    }
+
     /// Some of the rows.
     fn rows_at(&self, first: usize, rows: usize) -> Self {
         let size = self.width() * self.dtype.size();

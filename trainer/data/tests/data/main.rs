@@ -8,6 +8,7 @@ mod corpus;
 mod examples;
 mod files;
 mod good;
+mod images;
 mod normalization;
 mod notation;
 mod parquet;

@@ -359,6 +359,7 @@ fn c30_an_array_is_encoded_part_by_part() {
             dtype: "f4".into(),
             mean: vec![0.0; 2],
             std: vec![1.0; 2],
+            resize: false,
         }),
         ..schema()
     };

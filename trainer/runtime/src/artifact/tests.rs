@@ -46,6 +46,7 @@ fn files() -> ModelFiles {
             dtype: "f4".into(),
             mean: vec![0.0; 3],
             std: vec![1.0; 3],
+            resize: false,
         }),
         label: Label {
             name: "label".into(),

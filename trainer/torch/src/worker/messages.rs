@@ -205,6 +205,7 @@ mod tests {
                 dtype: "f4".into(),
                 mean: vec![0.0],
                 std: vec![1.0],
+                resize: false,
             }),
             label: Label {
                 name,

@@ -16,7 +16,8 @@ use trainyard_core::control::EVALUATION_BLOCK_ROWS;
 use trainyard_core::metrics::{BlockResult, Metrics, TaskKind};
 use trainyard_core::prediction::Prediction;
 use trainyard_data::{
-    DataError, Encoded, ErrorKind as DataErrorKind, Labels, Limits, Opened, Rows, encode_labels,
+    DataError, Encoded, ErrorKind as DataErrorKind, Folder, Labels, Limits, Opened, Rows,
+    encode_labels,
 };
 use trainyard_runtime::artifact;
 use trainyard_runtime::exit::{BadInput, ExitCode};
@@ -30,6 +31,8 @@ use format::{Format, Row, Writer};
 
 /// Inputs of the rows that are held at once, about: 64 MiB.
 const PART: usize = 16 << 20;
+/// The column with the path of an image.
+const IMAGE: &str = "image";
 /// Blocks that are held at once, at most.
 const PART_BLOCKS: usize = 64;
 /// The most rows of a binary task that metrics are of: each holds 5 bytes, as the AUC needs all scores.
@@ -49,10 +52,12 @@ pub fn run(args: PredictArgs) -> Result<ExitCode> {
     }
     let artifact = artifact;
     let limits = memory::limits();
-    let mut source = Source::open(&artifact, &args, &limits)?;
+    let working = Folder::working();
+    let mut source = Source::open(&artifact, &args, &working, &limits)?;
     let mut told = Told::default();
     let inputs = [&args.csv, &args.parquet, &args.npy, &args.labels].map(Option::as_deref);
-    let inputs: Vec<&Path> = inputs.into_iter().flatten().collect();
+    let images = args.images.iter().map(Path::new);
+    let inputs: Vec<&Path> = inputs.into_iter().flatten().chain(images).collect();
     let exit = output::write(args.output.as_deref(), &inputs, |out| {
         told = predict(&artifact, &mut source, &args, out)?;
         Ok(())
@@ -108,13 +113,15 @@ fn predict(
         return Ok(told);
     };
     artifact.check_memory(first.table.rows)?;
+    let ids = source.ids.clone();
     let format = Format {
         classes: &artifact.model.output.classes,
-        ids: &args.id,
+        ids: &ids,
         has_lines: source.rows.have_lines(),
         has_labels: !first.table.labels.is_empty(),
         probabilities: args.probabilities,
     };
+    let columns = format.ids.len();
     let is_table = args.output.is_none() && print::on_terminal();
     let mut writer = Writer::new(format, args.json, is_table, out)?;
     let mut next = Some(first);
@@ -148,7 +155,7 @@ fn predict(
                 }
                 writer.write(&Row {
                     place: line.unwrap_or(place),
-                    ids: part.ids_of(at, args.id.len()),
+                    ids: part.ids_of(at, columns),
                     prediction,
                     label: part.label(at).filter(|label| !label.is_nan()),
                 })?;
@@ -181,16 +188,34 @@ struct Source<'a> {
     /// The most rows of a part.
     part: usize,
     labels: Option<(String, Labels)>,
+    /// Names of the columns that are carried through.
+    ids: Vec<String>,
     /// Rows so far.
     taken: usize,
 }
 
 impl<'a> Source<'a> {
-    fn open(artifact: &'a Artifact, args: &PredictArgs, limits: &'a Limits) -> Result<Self> {
+    fn open(
+        artifact: &'a Artifact,
+        args: &PredictArgs,
+        working: &'a Folder,
+        limits: &'a Limits,
+    ) -> Result<Self> {
         let schema = &artifact.model.input_schema;
+        if let Some(first) = args.images.first() {
+            let rows = Rows::images(schema, working, &args.images, limits);
+            let rows = rows.map_err(data_error)?;
+            return Ok(Self::new(
+                artifact,
+                rows,
+                first.clone(),
+                None,
+                vec![IMAGE.into()],
+            ));
+        }
         let path = args.csv.as_ref().or(args.parquet.as_ref());
         let path = path.or(args.npy.as_ref());
-        let path = path.context("give --csv, --parquet or --npy")?;
+        let path = path.context("give --csv, --parquet, --npy or --images")?;
         let name = match path == Path::new("-") {
             true => "standard input".into(),
             false => path.display().to_string(),
@@ -210,16 +235,28 @@ impl<'a> Source<'a> {
                 Some((name, labels))
             }
         };
+        let rows = rows.map_err(data_error)?;
+        Ok(Self::new(artifact, rows, name, labels, args.id.clone()))
+    }
+
+    fn new(
+        artifact: &Artifact,
+        rows: Rows<'a>,
+        name: String,
+        labels: Option<(String, Labels)>,
+        ids: Vec<String>,
+    ) -> Self {
         let width: u64 = artifact.model.input_shape.iter().product();
         let block = EVALUATION_BLOCK_ROWS as usize;
         let blocks = PART / (block * width.max(1) as usize);
-        Ok(Self {
-            rows: rows.map_err(data_error)?,
+        Self {
+            rows,
             name,
             part: block * blocks.clamp(1, PART_BLOCKS),
             labels,
+            ids,
             taken: 0,
-        })
+        }
     }
 
     /// The next rows; none at the end.
