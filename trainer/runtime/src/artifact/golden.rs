@@ -9,8 +9,8 @@ use super::tensors::{self, Named, Reader};
 
 /// Relative tolerance of golden outputs.
 pub const RTOL: f32 = 1e-5;
-/// Absolute tolerance of golden outputs.
-pub const ATOL: f32 = 1e-6;
+/// Absolute tolerance of golden outputs that are 0.
+const ATOL: f32 = 1e-6;
 
 /// Normalized inputs and what the trainer's own network makes of them.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,15 @@ pub struct Golden {
 }
 
 impl Golden {
+    /// The absolute tolerance of outputs: a small output is the sum of numbers as large as the largest one, so that is what its
+    /// last bits depend on.
+    pub fn tolerance(outputs: &[f32]) -> f32 {
+        let largest = outputs
+            .iter()
+            .fold(0f32, |most, value| most.max(value.abs()));
+        ATOL + RTOL * largest
+    }
+
     /// Writes the rows as tensors `inputs` and `outputs`, the tolerance as metadata.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub use files::{
     ParameterShape, Provenance, Versions, decode,
 };
 pub use folder::{Draft, discard_drafts, foreign, is_artifact};
-pub use golden::{ATOL, Golden, RTOL};
+pub use golden::{Golden, RTOL};
 pub use read::{
     JSON_LIMIT, ModelFiles, PROVENANCE_LIMIT, Verified, digest, metrics, model, provenance,
     verify_files,

@@ -28,7 +28,7 @@ fn artifact() -> TempDir {
         output_shape: vec![2, 1],
         outputs: vec![0.25; 2],
         rtol: RTOL,
-        atol: ATOL,
+        atol: Golden::tolerance(&[0.25; 2]),
     };
     golden.write(&folder.path().join(GOLDEN)).expect("writable");
     fs::write(folder.path().join(SCRIPT), "module").expect("writable");
