@@ -84,6 +84,11 @@ impl DateFormat {
         }
     }
 
+    /// The text of a point in time, if this format can write it.
+    pub(crate) fn write_seconds(&self, seconds: f64) -> Option<String> {
+        self.write(civil(seconds)?)
+    }
+
     fn write(&self, time: DateTime) -> Option<String> {
         let Self::Custom(format) = self else {
             return Some(time.to_string());

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod array;
+mod cells;
 mod classes;
 mod columns;
 mod date;
@@ -22,6 +23,7 @@ mod digest;
 mod error;
 mod files;
 mod given;
+mod golden;
 mod images;
 mod infer;
 mod kind;
@@ -39,14 +41,16 @@ mod tables;
 mod text;
 mod warnings;
 
+pub use cells::Cells;
 pub use error::{DataError, ErrorKind};
 pub use files::{Files, Folder, Opened, Pattern, expand, too_many};
+pub use golden::{RawArray, golden_array, golden_cells};
 pub use load::load;
 pub use options::{
     ClassWeights, Color, ColumnOptions, ColumnType, HeldOut, ImageOptions, Limits, LoadOptions,
     MissingPolicy, Normalization, SourceSpec, SplitRule, TableFormat, TableOptions,
 };
-pub use predict::{Rows, encode_labels};
+pub use predict::{Outcome, Rows, encode_each, encode_labels};
 pub use report::{Advice, ColumnReport, TableReport, inspect_table};
 pub use table::{Dataset, Encoded, Labels, Table};
 pub use trainyard_core::metrics::Task;

@@ -5,16 +5,17 @@ use std::io::Read;
 use trainyard_core::schema::{InputKind, InputSchema};
 
 use crate::array::{Array, ArrayRows};
+use crate::cells::{CellRows, Cells};
 use crate::classes::CategoryIndex;
 use crate::columns::{Frame, LabelColumn, Plan, Reading, Unknown};
 use crate::error::DataError;
 use crate::files::{Files, Opened, plain};
+use crate::golden::RawArray;
 use crate::images::{self, Form, Listed, Seen};
 use crate::options::{Limits, TableFormat};
 use crate::parquet;
 use crate::source::Source;
 use crate::table::{Encoded, Labels, Table};
-use crate::tables::TableRows;
 use crate::text::{Fields, Records};
 use crate::warnings::Filled;
 
@@ -33,8 +34,10 @@ pub struct Rows<'a> {
 
 enum RowSource<'a> {
     Table {
-        rows: Box<TableRows<'a>>,
+        rows: Box<dyn Fields + 'a>,
         plan: Box<Plan>,
+        /// Whether the place of a row is a line.
+        has_lines: bool,
         /// Rows left out so far.
         dropped: usize,
     },
@@ -68,11 +71,11 @@ impl<'a> Rows<'a> {
     ) -> Result<Self, DataError> {
         let open = |reading: &Reading| {
             let source = plain(reader, limits.file_bytes)?;
-            Ok(TableRows::Text(Box::new(Records::new(
-                source, reading, limits,
-            )?)))
+            let records = Records::new(source, reading, limits)?;
+            let header = records.header().to_vec();
+            Ok((Box::new(records) as Box<dyn Fields>, header))
         };
-        Self::table(schema, name, TableFormat::Csv, open, ids, limits)
+        Self::table(schema, name, (TableFormat::Csv, true), open, ids, limits)
     }
 
     /// Opens a Parquet file, as [`Rows::csv`] opens a text. How numbers are written in a text plays no part.
@@ -86,15 +89,61 @@ impl<'a> Rows<'a> {
         ids: &[String],
         limits: &'a Limits,
     ) -> Result<Self, DataError> {
-        let open = |_: &Reading| parquet::Rows::open(file, limits).map(TableRows::Parquet);
-        Self::table(schema, name, TableFormat::Parquet, open, ids, limits)
+        let open = |_: &Reading| {
+            let rows = parquet::Rows::open(file, limits)?;
+            let header = rows.header().to_vec();
+            Ok((Box::new(rows) as Box<dyn Fields>, header))
+        };
+        Self::table(
+            schema,
+            name,
+            (TableFormat::Parquet, false),
+            open,
+            ids,
+            limits,
+        )
+    }
+
+    /// Takes rows of texts, each of which stands for what it would in a CSV file of the model's.
+    ///
+    /// # Errors
+    /// As [`Rows::csv`]; also if a row has not a text for each column.
+    pub fn cells(
+        schema: &'a InputSchema,
+        name: &str,
+        cells: Cells,
+        limits: &'a Limits,
+    ) -> Result<Self, DataError> {
+        let open = |_: &Reading| {
+            let header = cells.columns.clone();
+            let rows = CellRows::new(cells)?;
+            Ok((Box::new(rows) as Box<dyn Fields>, header))
+        };
+        Self::table(schema, name, (TableFormat::Csv, false), open, &[], limits)
+    }
+
+    /// Takes the rows of an array.
+    ///
+    /// # Errors
+    /// As [`Rows::array`]; also if its bytes are not of its shape.
+    pub fn raw_array(
+        schema: &'a InputSchema,
+        name: &str,
+        raw: RawArray,
+        limits: &'a Limits,
+    ) -> Result<Self, DataError> {
+        let rows = ArrayRows::of(raw, limits).map_err(|e| e.in_file(name))?;
+        match schema.input {
+            InputKind::Array(_) => Ok(Self::new(schema, name, RowSource::Array(rows), limits)),
+            InputKind::Columns(_) => Err(named_columns().in_file(name)),
+        }
     }
 
     fn table(
         schema: &'a InputSchema,
         name: &str,
-        format: TableFormat,
-        open: impl FnOnce(&Reading) -> Result<TableRows<'a>, DataError>,
+        (format, has_lines): (TableFormat, bool),
+        open: impl FnOnce(&Reading) -> Result<(Box<dyn Fields + 'a>, Vec<String>), DataError>,
         ids: &[String],
         limits: &'a Limits,
     ) -> Result<Self, DataError> {
@@ -104,8 +153,8 @@ impl<'a> Rows<'a> {
         };
         let reading = Reading::fitted(input, format);
         let begin = || {
-            let mut rows = open(&reading)?;
-            let header = rows.header();
+            let (mut rows, header) = open(&reading)?;
+            let header = &header[..];
             let label = (schema.label.name.as_str(), LabelColumn::Optional);
             let fit = (input, &reading);
             let plan = Plan::fitted(header, fit, label, None, &[], &[], schema.task)
@@ -113,8 +162,9 @@ impl<'a> Rows<'a> {
                 .map_err(|e| reading.in_header(e))?;
             rows.select(&mut plan.places());
             Ok(RowSource::Table {
-                rows: Box::new(rows),
+                rows,
                 plan: Box::new(plan),
+                has_lines,
                 dropped: 0,
             })
         };
@@ -133,8 +183,7 @@ impl<'a> Rows<'a> {
         limits: &'a Limits,
     ) -> Result<Self, DataError> {
         if matches!(schema.input, InputKind::Columns(_)) {
-            let problem = "the model reads named columns, not an array";
-            return Err(DataError::options(problem, "give a CSV file").in_file(name));
+            return Err(named_columns().in_file(name));
         }
         let rows = plain(reader, limits.file_bytes)
             .and_then(|source| ArrayRows::new(source, limits))
@@ -199,7 +248,7 @@ impl<'a> Rows<'a> {
     /// Whether rows are told by their lines, as those of text, or by their places.
     pub fn have_lines(&self) -> bool {
         match &self.source {
-            RowSource::Table { rows, .. } => matches!(**rows, TableRows::Text(_)),
+            RowSource::Table { has_lines, .. } => *has_lines,
             RowSource::Array(_) | RowSource::Images { .. } => false,
         }
     }
@@ -213,10 +262,15 @@ impl<'a> Rows<'a> {
             RowSource::Table {
                 rows,
                 plan,
+                has_lines,
                 dropped,
             } => {
+                let placed = |error: DataError| match has_lines {
+                    true => error,
+                    false => error.by_row(),
+                };
                 let frame = Frame::part(&mut **rows, plan, most, self.limits)
-                    .map_err(|e| plan.reading.placed(e).in_file(&self.name))?;
+                    .map_err(|e| placed(e).in_file(&self.name))?;
                 *dropped += frame.dropped.len();
                 if frame.lines.is_empty() && self.rows == 0 {
                     return Err(plan.no_rows(*dropped).in_file(&self.name));
@@ -310,6 +364,62 @@ impl<'a> Rows<'a> {
         let told = told.into_iter().flatten().chain(of_images);
         told.map(|text| format!("{}: {text}", self.name)).collect()
     }
+}
+
+/// What becomes of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The inputs of the model.
+    Inputs(Vec<f32>),
+    /// Nothing: a value is missing, and the schema has such rows left out.
+    LeftOut,
+    /// It cannot be encoded.
+    Refused(DataError),
+}
+
+/// Encodes rows of texts, each by itself: what is wrong with one does not concern the others.
+///
+/// # Errors
+/// If the columns are not those of the schema.
+pub fn encode_each(
+    schema: &InputSchema,
+    name: &str,
+    cells: &Cells,
+    limits: &Limits,
+) -> Result<Vec<Outcome>, DataError> {
+    let InputKind::Columns(input) = &schema.input else {
+        let problem = "the model reads an array, not named columns";
+        return Err(DataError::options(problem, "give its numbers").in_file(name));
+    };
+    let reading = Reading::fitted(input, TableFormat::Csv);
+    let label = (schema.label.name.as_str(), LabelColumn::Optional);
+    let fit = (input, &reading);
+    let plan = Plan::fitted(&cells.columns, fit, label, None, &[], &[], schema.task);
+    let plan = plan.map_err(|e| e.in_file(name))?;
+    let encode = |row: &Vec<String>| -> Result<Option<Vec<f32>>, DataError> {
+        let mut one = CellRows::new(Cells {
+            columns: cells.columns.clone(),
+            rows: vec![row.clone()],
+        })?;
+        let frame = Frame::part(&mut one, &plan, 1, limits)?;
+        if frame.lines.is_empty() {
+            return Ok(None);
+        }
+        frame
+            .encode(input, &[0], limits)
+            .map(|(inputs, _)| Some(inputs))
+    };
+    let outcomes = cells.rows.iter().map(|row| match encode(row) {
+        Ok(Some(inputs)) => Outcome::Inputs(inputs),
+        Ok(None) => Outcome::LeftOut,
+        Err(error) => Outcome::Refused(error.in_file(name).by_row()),
+    });
+    Ok(outcomes.collect())
+}
+
+fn named_columns() -> DataError {
+    let problem = "the model reads named columns, not an array";
+    DataError::options(problem, "give a CSV file")
 }
 
 /// Encodes an NPY or IDX array of labels, one a row, as [`Table::labels`] holds them.

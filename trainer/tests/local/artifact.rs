@@ -1,6 +1,7 @@
 //! Artifacts: exported, verified, run by plain PyTorch, and used for prediction.
 
 mod fixture;
+mod golden;
 mod refusals;
 
 use std::fs;
@@ -9,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use fixture::{Example, Run, breast_cancer, diabetes, digits, lines, refused, text, trainyard};
 use serde_json::Value;
-use trainyard_runtime::artifact::{FILES, GOLDEN, Golden, MODEL, PROVENANCE, SCRIPT};
+use trainyard_runtime::artifact::{FILES, GOLDEN, Golden, MODEL, PROVENANCE, SCRIPT, tolerance};
 use trainyard_torch::artifact::check_golden;
 
 fn examples() -> [Example; 3] {
@@ -99,7 +100,7 @@ fn t18_another_process_loads_the_script_for_any_batch() {
     let golden = Golden::read(&artifact.join(GOLDEN)).expect("golden rows");
     assert_eq!(
         (golden.rtol, golden.atol),
-        (1e-5, Golden::tolerance(&golden.outputs))
+        (1e-5, tolerance(&golden.outputs))
     );
     assert_eq!(
         (

@@ -66,6 +66,30 @@ fn spec(file: &str, sets: &[String]) -> Spec {
     spec
 }
 
+/// An artifact of format 1, which has no golden rows in the original columns, predicts as it did.
+#[test]
+fn t19_an_artifact_of_format_1_predicts() {
+    let artifact = fixtures().join("penguins-format-1");
+    let data = example("penguins/penguins.csv").file;
+    let run = |args: &[&Path]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trainyard"));
+        let output = command.args(args).output().expect("the program runs");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), told)
+    };
+    let (_, told) = run(&["predict".as_ref(), &artifact, "--csv".as_ref(), &data]);
+    assert!(told.contains("loss 0.6176, accuracy 0.8634"), "{told}");
+    let (report, _) = run(&["inspect".as_ref(), "--json".as_ref(), &artifact]);
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    assert_eq!(report["model"]["formatVersion"], 1);
+    let files = report["files"].as_array().expect("files");
+    assert!(
+        files.len() == 5 && files.iter().all(|file| file["problem"].is_null()),
+        "{report}"
+    );
+}
+
 /// Whether bits can be compared here: the machine has the kernels, and the libtorch and the maker of the CPU
 /// are among those that were recorded. Says so where they cannot.
 fn comparable(libtorch: &str, recorded: &BTreeMap<String, String>) -> bool {

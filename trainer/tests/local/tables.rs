@@ -67,7 +67,7 @@ fn c10_init_writes_a_manifest_that_runs() {
 }
 
 /// A table with every type of column, gaps in each, and a column that is told from its values.
-fn table() -> String {
+pub fn table() -> String {
     let mut out = "amount,zone,size,sold,seen,paid,target\n".to_owned();
     for i in 0..160u32 {
         let gap = |every: u32, value: String| {

@@ -12,6 +12,7 @@ use crate::classes::{DISTINCT, RawLabels};
 use crate::columns::RawValues;
 use crate::error::DataError;
 use crate::files::cannot;
+use crate::golden::RawArray;
 use crate::number;
 use crate::options::Limits;
 use crate::table::ENCODED;
@@ -120,6 +121,37 @@ impl<'a> ArrayRows<'a> {
             source,
             header,
             whole,
+            rows: 0,
+        })
+    }
+
+    /// The rows of an array in memory.
+    pub(crate) fn of(raw: RawArray, limits: &Limits) -> Result<Self, DataError> {
+        let dtypes = [Dtype::U8, Dtype::F32];
+        let Some(dtype) = dtypes.into_iter().find(|dtype| dtype.name() == raw.dtype) else {
+            let problem = format!(
+                "expected numbers of the type u1 or f4, found {:?}",
+                raw.dtype
+            );
+            return Err(DataError::data(problem, "give one of these"));
+        };
+        let header = Header {
+            dtype,
+            big_endian: false,
+            fortran: false,
+            shape: raw.shape,
+        };
+        header.check_rows()?;
+        let expected = header.bytes(limits)?;
+        let found = raw.bytes.len() as u64;
+        if found != expected {
+            return Err(header.cut_short(limits, found));
+        }
+        let whole = Array::new(&header, raw.bytes);
+        Ok(Self {
+            source: None,
+            header,
+            whole: Some(whole),
             rows: 0,
         })
     }
@@ -289,10 +321,10 @@ impl Array {
         }
     }
 
-    /// Bytes that are numbers, of such a shape.
-    pub(crate) fn of_bytes(shape: Vec<usize>, bytes: Vec<u8>) -> Self {
+    /// Numbers of such a shape, in little-endian order.
+    pub(crate) fn of_bytes(dtype: Dtype, shape: Vec<usize>, bytes: Vec<u8>) -> Self {
         Self {
-            dtype: Dtype::U8,
+            dtype,
             big_endian: false,
             shape,
             first: 0,

@@ -95,7 +95,7 @@ impl Frame {
 
     /// Reads records until there are `most` rows; fewer, or none, at the end.
     pub(crate) fn part(
-        records: &mut impl Fields,
+        records: &mut (impl Fields + ?Sized),
         plan: &Plan,
         most: usize,
         limits: &Limits,
@@ -227,7 +227,7 @@ impl Frame {
         self.check(&all_lines, limits)
     }
 
-    fn keep_ids(&mut self, records: &impl Fields, plan: &Plan) -> Result<(), DataError> {
+    fn keep_ids(&mut self, records: &(impl Fields + ?Sized), plan: &Plan) -> Result<(), DataError> {
         for index in &plan.ids {
             let text = records.field(*index)?;
             self.names += id_bytes(text);
@@ -239,7 +239,7 @@ impl Frame {
     /// Adds the current record; false if it is to be left out.
     fn push(
         &mut self,
-        records: &impl Fields,
+        records: &(impl Fields + ?Sized),
         plan: &Plan,
         limits: &Limits,
     ) -> Result<bool, DataError> {

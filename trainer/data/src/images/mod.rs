@@ -478,6 +478,6 @@ impl Rows<'_> {
             width: 0,
         });
         let shape = vec![self.count, self.color.channels(), size.height, size.width];
-        Ok(Array::of_bytes(shape, self.bytes))
+        Ok(Array::of_bytes(Dtype::U8, shape, self.bytes))
     }
 }

@@ -7,6 +7,7 @@ mod common;
 mod corpus;
 mod examples;
 mod files;
+mod golden;
 mod good;
 mod images;
 mod normalization;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use trainyard_core::coordinator::{Best, EpochRecord};
 use trainyard_core::layout::Layout;
 use trainyard_core::manifest::{CoordinatorState, FinalMetrics, Reports};
@@ -13,7 +14,7 @@ use trainyard_crds::training_job::Model;
 use trainyard_data::{InputSchema, Link, Task};
 
 /// The version of the format that is written, and the newest that is read.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// `model.json`: all that is needed to run the parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -195,6 +196,10 @@ pub struct Provenance {
     pub capability: String,
     /// Versions of what wrote it.
     pub versions: Versions,
+    /// Digest of all other files: the identity of the artifact, which does not depend on how many processes made it, or which. See
+    /// [`identity`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_sha256: Option<String>,
     /// The other files, by name.
     pub files: BTreeMap<String, FileRecord>,
     /// The whole job, with defaults applied.
@@ -248,6 +253,16 @@ pub struct FileRecord {
     pub bytes: u64,
     /// SHA-256 (hex).
     pub sha256: String,
+}
+
+/// The digest of an artifact with these files: SHA-256 (hex) of the lines `SHA256  NAME`, sorted by name, that `sha256sum` prints
+/// for them. Models with equal parameters and other classes, scales or golden rows are different artifacts.
+pub fn identity(files: &BTreeMap<String, FileRecord>) -> String {
+    let mut hash = Sha256::new();
+    for (name, file) in files {
+        hash.update(format!("{}  {name}\n", file.sha256));
+    }
+    base16ct::lower::encode_string(&hash.finalize())
 }
 
 /// Decodes a versioned JSON file of an artifact.

@@ -12,6 +12,15 @@ pub const RTOL: f32 = 1e-5;
 /// Absolute tolerance of golden outputs that are 0.
 const ATOL: f32 = 1e-6;
 
+/// The absolute tolerance of outputs: a small output is the sum of numbers as large as the largest one, so that is what its
+/// last bits depend on.
+pub fn tolerance(outputs: &[f32]) -> f32 {
+    let largest = outputs
+        .iter()
+        .fold(0f32, |most, value| most.max(value.abs()));
+    ATOL + RTOL * largest
+}
+
 /// Normalized inputs and what the trainer's own network makes of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Golden {
@@ -30,15 +39,6 @@ pub struct Golden {
 }
 
 impl Golden {
-    /// The absolute tolerance of outputs: a small output is the sum of numbers as large as the largest one, so that is what its
-    /// last bits depend on.
-    pub fn tolerance(outputs: &[f32]) -> f32 {
-        let largest = outputs
-            .iter()
-            .fold(0f32, |most, value| most.max(value.abs()));
-        ATOL + RTOL * largest
-    }
-
     /// Writes the rows as tensors `inputs` and `outputs`, the tolerance as metadata.
     ///
     /// # Errors

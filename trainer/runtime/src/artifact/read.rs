@@ -14,7 +14,7 @@ use trainyard_files::open_regular;
 
 use super::files::{self, FileRecord, MetricsFile, ModelFile, ParameterShape, Provenance};
 use super::tensors::Reader;
-use super::{FILES, METRICS, MODEL, PARAMETERS, PROVENANCE};
+use super::{METRICS, MODEL, PARAMETERS, PROVENANCE, files_of, identity};
 use crate::arch::Architecture;
 use crate::exit::BadInput;
 
@@ -110,10 +110,11 @@ pub fn metrics(path: &Path) -> Result<MetricsFile> {
 /// beside them is told, and not opened: it may lie anywhere.
 pub fn verify_files(path: &Path, provenance: &Provenance) -> Vec<Verified> {
     let recorded = &provenance.files;
-    let ours = FILES
-        .into_iter()
-        .map(|name| verify(path, name, recorded.get(name)));
-    let is_other = |name: &&String| !FILES.contains(&name.as_str());
+    let own: Vec<&str> = files_of(provenance.format_version).collect();
+    let ours = own
+        .iter()
+        .map(|name| verify(path, name, recorded.get(*name)));
+    let is_other = |name: &&String| !own.contains(&name.as_str());
     let others = recorded.keys().filter(is_other).map(|name| Verified {
         name: name.clone(),
         bytes: None,
@@ -122,7 +123,18 @@ pub fn verify_files(path: &Path, provenance: &Provenance) -> Vec<Verified> {
             "{PROVENANCE} names it, and no file of an artifact is called so"
         )),
     });
-    ours.chain(others).collect()
+    let expected = identity(recorded);
+    let is_other = provenance
+        .artifact_sha256
+        .as_ref()
+        .is_some_and(|digest| *digest != expected);
+    let whole = is_other.then(|| Verified {
+        name: PROVENANCE.into(),
+        bytes: None,
+        sha256: None,
+        problem: Some(format!("its artifactSha256 should be {expected}")),
+    });
+    ours.chain(others).chain(whole).collect()
 }
 
 /// Compares a file with its record. Of one that has another size no more is read.
@@ -200,7 +212,7 @@ fn read<T>(path: &Path, name: &str, limit: u64, decode: impl Fn(&[u8]) -> Result
 }
 
 /// The bytes of a regular file of at most `limit`.
-fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
+pub(super) fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file: File = open_regular(path)?;
     let mut bytes = Vec::new();
     // It may be longer by now than it says.

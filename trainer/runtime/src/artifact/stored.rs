@@ -7,7 +7,7 @@ use trainyard_checkpoint::{Manifest, Storage, StorageError};
 
 use super::files::{Provenance, decode};
 use super::read::PROVENANCE_LIMIT;
-use super::{FILES, MODEL, PROVENANCE};
+use super::{MODEL, PROVENANCE, files_of};
 
 /// The artifact's place in a job's storage.
 pub const FOLDER: &str = "artifact";
@@ -51,5 +51,5 @@ pub fn is_whole(storage: &dyn Storage, manifest: &Manifest) -> Result<bool> {
     Ok(provenance.checkpoint.complete
         && Some(&provenance.model_sha256) == manifest.model_sha256.as_ref()
         && provenance.spec_digest == manifest.identity.spec_digest
-        && FILES.into_iter().all(is_there))
+        && files_of(provenance.format_version).all(is_there))
 }

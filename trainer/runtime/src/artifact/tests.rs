@@ -12,6 +12,7 @@ use trainyard_core::layout::Layout;
 use trainyard_core::metrics::Task;
 use trainyard_core::schema::{ArrayInput, InputKind, InputSchema, Label};
 use trainyard_crds::training_job::Model;
+use trainyard_data::RawArray;
 
 use super::tensors::{self, Named, Reader};
 use super::*;
@@ -28,14 +29,40 @@ fn artifact() -> TempDir {
         output_shape: vec![2, 1],
         outputs: vec![0.25; 2],
         rtol: RTOL,
-        atol: Golden::tolerance(&[0.25; 2]),
+        atol: tolerance(&[0.25; 2]),
     };
     golden.write(&folder.path().join(GOLDEN)).expect("writable");
     fs::write(folder.path().join(SCRIPT), "module").expect("writable");
+    golden_rows()
+        .write(&folder.path().join(ROWS))
+        .expect("writable");
     let metrics = MetricsFile::default();
     write_json(&folder.path().join(METRICS), &metrics).expect("writable");
     record(folder.path());
     folder
+}
+
+fn golden_rows() -> GoldenRows {
+    let raw = RawArray {
+        dtype: "f4".into(),
+        shape: vec![1, 3],
+        bytes: vec![0; 12],
+    };
+    GoldenRows {
+        capability: "this".into(),
+        block_rows: 16,
+        rtol: RTOL,
+        atol: 1e-6,
+        columns: Vec::new(),
+        array: Some(GoldenArray::of(&raw)),
+        rows: vec![GoldenRow {
+            cells: Vec::new(),
+            expected: Expected::Predicted {
+                outputs: vec![0.1],
+                prediction: Answer::Value(0.1),
+            },
+        }],
+    }
 }
 
 fn files() -> ModelFiles {
@@ -89,6 +116,7 @@ fn record(folder: &Path) {
         let (bytes, sha256) = digest(&folder.join(name)).expect(name);
         (name.to_owned(), FileRecord { bytes, sha256 })
     };
+    let recorded: BTreeMap<String, FileRecord> = FILES.into_iter().map(record).collect();
     let provenance = Provenance {
         format_version: FORMAT,
         job: "job".into(),
@@ -111,7 +139,8 @@ fn record(folder: &Path) {
             trainyard: String::new(),
             libtorch: String::new(),
         },
-        files: FILES.into_iter().map(record).collect(),
+        artifact_sha256: Some(identity(&recorded)),
+        files: recorded,
         spec: Value::Null,
     };
     write_json(&folder.join(PROVENANCE), &provenance).expect("writable");
@@ -143,6 +172,130 @@ fn an_artifact_is_read_as_it_was_written() {
     let golden = Golden::read(&folder.path().join(GOLDEN)).expect("it is whole");
     assert_eq!(golden.inputs, vec![0.5; 6]);
     assert_eq!((golden.outputs, golden.rtol), (vec![0.25; 2], RTOL));
+    let rows = GoldenRows::read(&folder.path().join(ROWS)).expect("it is whole");
+    assert_eq!(rows, golden_rows());
+    match rows.inputs().expect("an array") {
+        GoldenInputs::Array(raw) => {
+            assert_eq!((raw.dtype.as_str(), raw.bytes), ("f4", vec![0; 12]))
+        }
+        GoldenInputs::Cells(cells) => panic!("{cells:?}"),
+    }
+}
+
+/// The digest of an artifact is what `sha256sum` makes of the lines that it prints for the files.
+#[test]
+fn the_identity_of_an_artifact_is_that_of_its_files() {
+    let folder = artifact();
+    let mut provenance = provenance(folder.path()).expect("it can be read");
+    let command = "LC_ALL=C; sha256sum $(ls | grep -v provenance.json) | sha256sum";
+    let mut shell = Command::new("sh");
+    let printed = shell
+        .args(["-c", command])
+        .current_dir(folder.path())
+        .output();
+    let printed = String::from_utf8(printed.expect("a shell").stdout).expect("text");
+    let digest = provenance.artifact_sha256.clone().expect("a digest");
+    assert_eq!(printed.split_whitespace().next(), Some(digest.as_str()));
+    // Who made it plays no part.
+    provenance.checkpoint.generation += 1;
+    assert_eq!(identity(&provenance.files), digest);
+    let found = problems(folder.path(), |provenance| {
+        provenance.artifact_sha256 = Some("0".repeat(64));
+    });
+    assert_eq!(found.keys().collect::<Vec<_>>(), [PROVENANCE]);
+    assert!(found[PROVENANCE].contains(&digest), "{found:?}");
+}
+
+/// Format 1 had neither golden rows in the original columns nor a digest of the whole.
+#[test]
+fn an_artifact_of_format_1_is_whole_without_golden_rows() {
+    let folder = artifact();
+    fs::remove_file(folder.path().join(ROWS)).expect("it is there");
+    let older = |provenance: &mut Provenance| {
+        provenance.format_version = 1;
+        provenance.artifact_sha256 = None;
+        provenance.files.remove(ROWS);
+    };
+    assert_eq!(problems(folder.path(), older), BTreeMap::new());
+    let found = problems(folder.path(), |_| {});
+    assert!(found[ROWS].contains("cannot be read"), "{found:?}");
+}
+
+#[test]
+fn golden_rows_whose_parts_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(ROWS);
+    let of_columns = GoldenRows {
+        columns: vec!["a".into()],
+        array: None,
+        rows: vec![
+            GoldenRow {
+                cells: vec!["1".into()],
+                expected: Expected::Refused {
+                    refused: "a".into(),
+                },
+            },
+            GoldenRow {
+                cells: vec!["2".into()],
+                expected: Expected::LeftOut { left_out: true },
+            },
+            GoldenRow {
+                cells: vec![String::new()],
+                expected: Expected::Predicted {
+                    outputs: vec![1e-45, f32::MAX, 0.1],
+                    prediction: Answer::Class("b".into()),
+                },
+            },
+        ],
+        ..golden_rows()
+    };
+    of_columns.write(&path).expect("writable");
+    assert_eq!(GoldenRows::read(&path).expect("it is whole"), of_columns);
+    let change = |change: &dyn Fn(&mut GoldenRows), rows: &GoldenRows| {
+        let mut rows = rows.clone();
+        change(&mut rows);
+        rows.write(&path).expect("writable");
+        let read = GoldenRows::read(&path).and_then(|rows| rows.inputs());
+        format!("{:#}", read.expect_err("it does not fit"))
+    };
+    let cases: [(&dyn Fn(&mut GoldenRows), &GoldenRows, &str); 6] = [
+        (&|rows| rows.rows.clear(), &of_columns, "no rows"),
+        (&|rows| rows.columns.clear(), &of_columns, "no columns"),
+        (
+            &|rows| rows.columns.push("b".into()),
+            &of_columns,
+            "a cell for each column",
+        ),
+        (
+            &|rows| rows.columns.push("b".into()),
+            &golden_rows(),
+            "as many rows",
+        ),
+        (
+            &|rows| rows.rows.extend(golden_rows().rows),
+            &golden_rows(),
+            "as many rows",
+        ),
+        (
+            &|rows| {
+                if let Some(array) = &mut rows.array {
+                    array.data.insert(0, '!');
+                }
+            },
+            &golden_rows(),
+            "no Base64",
+        ),
+    ];
+    for (make, rows, problem) in cases {
+        let found = change(make, rows);
+        assert!(found.contains(problem), "{problem}: {found}");
+    }
+    let mut infinite = golden_rows();
+    infinite.rows[0].expected = Expected::Predicted {
+        outputs: vec![f32::NAN],
+        prediction: Answer::Value(0.0),
+    };
+    assert!(infinite.write(&path).is_err());
 }
 
 /// What they name lies wherever whoever wrote them wanted.
@@ -161,7 +314,8 @@ fn names_that_provenance_should_not_have_are_told_and_not_opened() {
         }
         provenance.files.remove(GOLDEN);
     });
-    assert_eq!(found.len(), names.len() + 2, "{found:?}");
+    // Beside the pipe and the file that is not named, the digest of the whole is another.
+    assert_eq!(found.len(), names.len() + 3, "{found:?}");
     assert!(found["/dev/zero"].contains("no file of an artifact"));
     assert!(found[GOLDEN].contains("does not name it"), "{found:?}");
     assert!(!secret.exists());

@@ -127,6 +127,13 @@ impl Report {
             ("parameters", thousands(self.parameter_count)),
             ("modelSha256", model.model_sha256.clone()),
             (
+                "artifact",
+                provenance.artifact_sha256.as_ref().map_or_else(
+                    || format!("format {}, without a digest", provenance.format_version),
+                    |digest| format!("digest {digest}"),
+                ),
+            ),
+            (
                 "step",
                 format!(
                     "{} (epoch {}, {state})",

@@ -8,14 +8,15 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use trainyard_checkpoint::{Manifest, Storage};
 use trainyard_runtime::artifact::{
-    Checkpoint, DataProvenance, Draft, FILES, FORMAT, FileRecord, GOLDEN, METRICS, MetricsFile,
-    ModelFiles, PROVENANCE, Provenance, SCRIPT, Versions, digest, write_json,
+    Checkpoint, DataProvenance, Draft, FILES, FORMAT, FileRecord, GOLDEN, GoldenRows, METRICS,
+    MetricsFile, ModelFiles, PROVENANCE, Provenance, ROWS, SCRIPT, Versions, digest, identity,
+    write_json,
 };
 use trainyard_runtime::job::Job;
 
-use super::model::tensors as to_torch;
-use super::script;
-use crate::capability::LIBTORCH_VERSION;
+use super::model::{Artifact, tensors as to_torch};
+use super::{rows, script};
+use crate::capability::{LIBTORCH_VERSION, describe};
 use crate::engine::use_threads;
 use crate::network::Network;
 
@@ -90,6 +91,7 @@ impl<'a> Source<'a> {
     fn write(&self, draft: &Draft, metrics: &MetricsFile) -> Result<()> {
         self.files.write(draft.path())?;
         self.write_script(draft)?;
+        self.write_rows(draft)?;
         write_json(&draft.file(METRICS), metrics)?;
         write_json(&draft.file(PROVENANCE), &self.provenance(draft)?)
     }
@@ -110,6 +112,19 @@ impl<'a> Source<'a> {
         script::trace(&network, &tensors, &draft.file(SCRIPT)).context(SCRIPT)?;
         script::check_golden(&golden, &draft.file(SCRIPT))
             .context("the traced module does not reproduce the golden outputs")
+    }
+
+    /// Of the model as it is read from the draft: what is proved is what is published.
+    fn write_rows(&self, draft: &Draft) -> Result<()> {
+        let artifact = Artifact::open(draft.path())?;
+        let pinned = self.job.manifest.spec.training.cpu_capability;
+        let capability = describe(pinned, 1);
+        let golden = rows::make(&artifact, &capability)?;
+        golden.write(&draft.file(ROWS)).context(ROWS)?;
+        let golden = GoldenRows::read(&draft.file(ROWS))?;
+        rows::check(&artifact, &golden, &capability)
+            .context("the golden rows are not reproduced")?;
+        Ok(())
     }
 
     fn provenance(&self, draft: &Draft) -> Result<Provenance> {
@@ -141,6 +156,7 @@ impl<'a> Source<'a> {
                 trainyard: env!("CARGO_PKG_VERSION").into(),
                 libtorch: LIBTORCH_VERSION.into(),
             },
+            artifact_sha256: Some(identity(&files)),
             files,
             spec: manifest.spec.clone(),
         })

@@ -27,6 +27,10 @@ pub struct Artifact {
     parameters: Vec<Tensor>,
 }
 
+/// Rows that are computed together for an answer. Of fewer, zeros take the place of the others: kernels are chosen by the number
+/// of rows, so it is always the same.
+pub const BLOCK_ROWS: usize = 16;
+
 impl Artifact {
     /// Reads `model.json` and the parameters, and checks their digest. Holds the parameters once more while they
     /// become libtorch's. Has libtorch use one
@@ -73,6 +77,28 @@ impl Artifact {
                 outputs(&self.network, &self.parameters, table, rows)?,
             ))
         })
+    }
+
+    /// Outputs, `rows x width`, in blocks of [`BLOCK_ROWS`]: a row's bits do not depend on how many others there are.
+    ///
+    /// # Errors
+    /// Of libtorch.
+    pub fn answers(&self, table: &Table) -> Result<Vec<f32>> {
+        let mut block = Table {
+            rows: BLOCK_ROWS,
+            width: table.width,
+            ..Table::default()
+        };
+        let mut all = Vec::new();
+        for features in table.features.chunks(BLOCK_ROWS * table.width.max(1)) {
+            block.features.clear();
+            block.features.extend_from_slice(features);
+            block.features.resize(BLOCK_ROWS * table.width, 0.0);
+            let outputs = outputs(&self.network, &self.parameters, &block, 0..BLOCK_ROWS)?;
+            let rows = features.len() / table.width.max(1);
+            all.extend_from_slice(&outputs[..outputs.len() / BLOCK_ROWS * rows]);
+        }
+        Ok(all)
     }
 
     /// The result of one block of outputs.

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use tch::{CModule, Tensor};
 use trainyard_core::philox::{Purpose, Stream};
 use trainyard_runtime::arch::Architecture;
-use trainyard_runtime::artifact::{Golden, RTOL};
+use trainyard_runtime::artifact::{Golden, RTOL, tolerance};
 use trainyard_runtime::memory;
 
 use crate::arena::floats;
@@ -73,7 +73,7 @@ pub fn compute_golden(
             .collect(),
         inputs,
         output_shape: output.size().iter().map(|&d| d as u64).collect(),
-        atol: Golden::tolerance(&outputs),
+        atol: tolerance(&outputs),
         outputs,
         rtol: RTOL,
     })
