@@ -16,9 +16,50 @@ use crate::warnings;
 pub(crate) struct Interner {
     numbers: HashMap<String, u32>,
     names: Vec<String>,
+    recent: Recent,
+}
+
+/// Short texts as they stand in a file, with the numbers of the names that they were found to be. Most columns of texts repeat
+/// a few: these are found without being read with care again.
+#[derive(Clone, Debug, Default)]
+struct Recent(Vec<Option<(u128, u32)>>);
+
+impl Recent {
+    const SLOTS: usize = 64;
+
+    /// A text of at most 15 bytes, with its length.
+    fn key(text: &[u8]) -> Option<u128> {
+        let mut key = [0; 16];
+        key[..15].get_mut(..text.len())?.copy_from_slice(text);
+        key[15] = text.len() as u8;
+        Some(u128::from_le_bytes(key))
+    }
+
+    /// Its slot: the upper bits of a product depend on all bits below (Knuth, The Art of Computer Programming 3, 6.4).
+    fn slot(key: u128) -> usize {
+        let folded = (key ^ key >> 64) as u64;
+        (folded.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58) as usize
+    }
 }
 
 impl Interner {
+    /// The number of the name that `text`, as it stands in a file, was found to be not long ago.
+    pub(crate) fn recent(&self, text: &[u8]) -> Option<u32> {
+        let key = Recent::key(text)?;
+        let found = self.recent.0.get(Recent::slot(key))?.as_ref();
+        found
+            .filter(|(known, _)| *known == key)
+            .map(|(_, number)| *number)
+    }
+
+    /// Remembers that `text` stands for the name with this number.
+    pub(crate) fn remember(&mut self, text: &[u8], number: u32) {
+        if let Some(key) = Recent::key(text) {
+            self.recent.0.resize(Recent::SLOTS, None);
+            self.recent.0[Recent::slot(key)] = Some((key, number));
+        }
+    }
+
     /// The number of `name`, new if need be; an error past the limit. `bytes` grows by what a new name takes.
     pub(crate) fn intern(
         &mut self,

@@ -6,34 +6,56 @@ use trainyard_core::schema::{InputKind, InputSchema};
 
 use crate::table::Table;
 
-/// SHA-256 in hex over a version line, the [schema](schema_json) as JSON, and each table: its rows and
-/// width as little-endian u64, then features, labels and, if there are any, the line
-/// `weights` and the weights, as little-endian f32.
-pub(crate) fn digest(schema_json: &[u8], tables: &[&Table]) -> String {
-    let mut hash = Sha256::new();
-    hash.update(b"trainyard-data/1\n");
-    hash.update((schema_json.len() as u64).to_le_bytes());
-    hash.update(schema_json);
-    for table in tables {
-        hash.update((table.rows as u64).to_le_bytes());
-        hash.update((table.width as u64).to_le_bytes());
-        floats(&mut hash, &table.features);
-        floats(&mut hash, &table.labels);
+/// SHA-256 in hex over a version line, the schema as JSON, and each table: its rows and width as little-endian u64, then
+/// features, labels and, if there are any, the line `weights` and the weights, as little-endian f32. The parts come one
+/// after the other, so that a table can be hashed while it is made.
+pub(crate) struct TableDigest(Sha256);
+
+impl TableDigest {
+    /// Of a [schema](schema_json) and no table yet.
+    pub(crate) fn new(schema_json: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"trainyard-data/1\n");
+        hash.update((schema_json.len() as u64).to_le_bytes());
+        hash.update(schema_json);
+        Self(hash)
+    }
+
+    /// The next table, whose features follow.
+    pub(crate) fn begin(&mut self, rows: usize, width: usize) {
+        self.0.update((rows as u64).to_le_bytes());
+        self.0.update((width as u64).to_le_bytes());
+    }
+
+    /// Features that come next.
+    pub(crate) fn features(&mut self, values: &[f32]) {
+        #[cfg(target_endian = "little")]
+        self.0.update(bytemuck::cast_slice::<f32, u8>(values));
+        #[cfg(target_endian = "big")]
+        values
+            .iter()
+            .for_each(|value| self.0.update(value.to_le_bytes()));
+    }
+
+    /// The rest of a table.
+    pub(crate) fn end(&mut self, table: &Table) {
+        self.features(&table.labels);
         if !table.weights.is_empty() {
-            hash.update(b"weights\n");
-            floats(&mut hash, &table.weights);
+            self.0.update(b"weights\n");
+            self.features(&table.weights);
         }
     }
-    base16ct::lower::encode_string(&hash.finalize())
-}
 
-fn floats(hash: &mut Sha256, values: &[f32]) {
-    let mut buffer = [0u8; 4096];
-    for block in values.chunks(buffer.len() / 4) {
-        for (bytes, value) in buffer.chunks_exact_mut(4).zip(block) {
-            bytes.copy_from_slice(&value.to_le_bytes());
-        }
-        hash.update(&buffer[..block.len() * 4]);
+    /// A whole table.
+    pub(crate) fn table(&mut self, table: &Table) {
+        self.begin(table.rows, table.width);
+        self.features(&table.features);
+        self.end(table);
+    }
+
+    /// In hex.
+    pub(crate) fn finish(self) -> String {
+        base16ct::lower::encode_string(&self.0.finalize())
     }
 }
 

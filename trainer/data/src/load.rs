@@ -7,7 +7,7 @@ use trainyard_core::sampling::{self, Parts, Shares, SplitBy};
 use trainyard_core::schema::{InputSchema, Label};
 
 use crate::columns::{RawValues, SplitColumn};
-use crate::digest::{digest, schema_json};
+use crate::digest::{TableDigest, schema_json};
 use crate::error::DataError;
 use crate::files::Files;
 use crate::given;
@@ -68,13 +68,18 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
     let unseen = source.unseen_classes(&schema.label, train_rows);
     warnings.extend(warnings::unlearned(&unseen));
     let beside = limits.beside(source.bytes());
-    let mut train = source.encode(&schema, train_rows, &beside, &mut warnings)?;
+    let json = schema_json(&schema)
+        .map_err(|e| DataError::data(format!("cannot write the input schema: {e}"), ""))?;
+    let mut digest = TableDigest::new(&json);
+    let into = Some(&mut digest);
+    let mut train = source.encode(&schema, train_rows, &beside, &mut warnings, into)?;
     train.weights = source.weights(
         train_rows,
         &schema.label,
         &train.labels,
         &options.class_weights,
     )?;
+    digest.end(&train);
     let mut held_out = |rows: &[u32], set: RowSet, held: u64| -> Result<Option<Table>, DataError> {
         if rows.is_empty() {
             return Ok(None);
@@ -83,7 +88,7 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
         warnings.extend(warnings::unjudged(&unseen, set));
         let beside = beside.beside(held);
         source
-            .encode(&schema, rows, &beside, &mut warnings)
+            .encode(&schema, rows, &beside, &mut warnings, None)
             .map(Some)
     };
     let mut held = train.bytes();
@@ -104,7 +109,7 @@ pub fn load(files: &dyn Files, options: &LoadOptions) -> Result<Dataset, DataErr
             *table = Some(read);
         }
     }
-    let facts = facts(schema, &train, validation.as_ref(), test.as_ref())?;
+    let facts = facts(schema, digest, &train, [validation.as_ref(), test.as_ref()]);
     Ok(Dataset {
         train,
         validation,
@@ -127,7 +132,7 @@ fn other_source(
     let rows = source.all_rows();
     warnings.extend(source.warnings(&schema.label, &schema.input));
     let beside = limits.beside(source.bytes());
-    let table = source.encode(schema, &rows, &beside, warnings)?;
+    let table = source.encode(schema, &rows, &beside, warnings, None)?;
     let unseen = source.unseen_classes(&schema.label, &rows);
     warnings.extend(warnings::unjudged(&unseen, set));
     Ok(table)
@@ -189,24 +194,26 @@ fn split(source: &Source, label: &Label, options: &LoadOptions) -> Result<Parts,
         .map_err(|e| DataError::options(e.to_string(), "").in_file(source.file()))
 }
 
+/// What is known of the data. The `digest` has the schema and the training rows.
 fn facts(
     schema: InputSchema,
+    mut digest: TableDigest,
     train: &Table,
-    validation: Option<&Table>,
-    test: Option<&Table>,
-) -> Result<DataFacts, DataError> {
-    let json = schema_json(&schema)
-        .map_err(|e| DataError::data(format!("cannot write the input schema: {e}"), ""))?;
-    let tables = [Some(train), validation, test];
-    let rows = tables.map(|table| table.map_or(0, |table| table.rows as u64));
-    let tables: Vec<&Table> = tables.into_iter().flatten().collect();
-    Ok(DataFacts {
-        train_rows: rows[0],
-        validation_rows: rows[1],
-        test_rows: rows[2],
+    held_out: [Option<&Table>; 2],
+) -> DataFacts {
+    held_out
+        .into_iter()
+        .flatten()
+        .for_each(|table| digest.table(table));
+    let [validation_rows, test_rows] =
+        held_out.map(|table| table.map_or(0, |table| table.rows as u64));
+    DataFacts {
+        train_rows: train.rows as u64,
+        validation_rows,
+        test_rows,
         input_shape: schema.input_shape(),
         outputs: schema.outputs(),
-        digest: digest(&json, &tables),
+        digest: digest.finish(),
         schema,
-    })
+    }
 }

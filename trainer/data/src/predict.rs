@@ -281,7 +281,7 @@ impl<'a> Rows<'a> {
                 let source = Source::of_frame(&self.name, frame, label, plan.reading.clone());
                 let beside = self.limits.beside(source.bytes());
                 let (table, unknown) =
-                    source.encode_counted(self.schema, &source.all_rows(), &beside)?;
+                    source.encode_counted(self.schema, &source.all_rows(), &beside, None)?;
                 self.unknown.add(unknown);
                 let targets = source.targets();
                 let frame = source.into_frame().filter(|_| !is_over);
@@ -406,7 +406,7 @@ pub fn encode_each(
             return Ok(None);
         }
         frame
-            .encode(input, &[0], limits)
+            .encode(input, &[0], limits, &mut |_| ())
             .map(|(inputs, _)| Some(inputs))
     };
     let outcomes = cells.rows.iter().map(|row| match encode(row) {

@@ -8,6 +8,7 @@ use crate::classes::{self, RawLabels};
 use crate::columns::{
     Frame, LabelColumn, Plan, RawColumn, RawValues, Reading, SplitColumn, Unknown,
 };
+use crate::digest::TableDigest;
 use crate::error::DataError;
 use crate::files::{Files, expand, open};
 use crate::images::{self, Form, Images};
@@ -398,15 +399,16 @@ impl Source {
         .map_err(|e| e.in_file(&self.file))
     }
 
-    /// Encodes `rows` with a fitted schema.
+    /// Encodes `rows` with a fitted schema. A `digest` is given their number and their features meanwhile.
     pub(crate) fn encode(
         &self,
         schema: &InputSchema,
         rows: &[u32],
         limits: &Limits,
         warnings: &mut Vec<String>,
+        digest: Option<&mut TableDigest>,
     ) -> Result<Table, DataError> {
-        let (table, unknown) = self.encode_counted(schema, rows, limits)?;
+        let (table, unknown) = self.encode_counted(schema, rows, limits, digest)?;
         warnings.extend(unknown.told().map(|text| self.told(&text)));
         Ok(table)
     }
@@ -417,17 +419,31 @@ impl Source {
         schema: &InputSchema,
         rows: &[u32],
         limits: &Limits,
+        digest: Option<&mut TableDigest>,
     ) -> Result<(Table, Unknown), DataError> {
+        let mut digest = digest;
+        if let Some(digest) = &mut digest {
+            let width: u64 = schema.input_shape().iter().product();
+            digest.begin(rows.len(), width as usize);
+        }
+        let mut done = |features: &[f32]| {
+            if let Some(digest) = &mut digest {
+                digest.features(features);
+            }
+        };
         let (features, unknown) = match (&self.inputs, &schema.input) {
             (Inputs::Columns { frame, .. }, InputKind::Columns(input)) => {
-                frame.encode(input, rows, limits)
+                frame.encode(input, rows, limits, &mut done)
             }
             (
                 Inputs::Array(array) | Inputs::Images { rows: array, .. },
                 InputKind::Array(input),
             ) => {
                 let features = array.encode(input, rows, limits);
-                features.map(|features| (features, Unknown::default()))
+                features.map(|features| {
+                    done(&features);
+                    (features, Unknown::default())
+                })
             }
             _ => Err(DataError::options("the source does not fit the schema", "")),
         }

@@ -120,8 +120,7 @@ impl Filled {
     pub(crate) fn of(frame: &Frame) -> Self {
         let mut filled = Self::default();
         for (place, column) in frame.columns.iter().enumerate() {
-            let rows = 0..column.values.len();
-            let values = rows.filter(|&row| column.values.is_missing(row)).count();
+            let values = column.values.missing();
             if values > 0 {
                 filled.insert(place, column.name(), values, filling(column));
             }

@@ -17,6 +17,8 @@ use crate::warnings::{ByColumn, columns, plural};
 
 /// Rows that are encoded before the next column is: their inputs stay in a core's cache.
 const BLOCK: usize = 512;
+/// Rows that a thread encodes before it takes others.
+const PART: usize = 16 * BLOCK;
 
 /// How a column becomes inputs.
 struct Encoder<'a> {
@@ -47,12 +49,14 @@ enum How<'a> {
 }
 
 impl Frame {
-    /// Encodes `rows`, one after the other; with the categories that the fit does not know.
+    /// Encodes `rows`, one after the other; with the categories that the fit does not know. `done` is given the inputs part by
+    /// part, in the order of the rows, while others are encoded.
     pub(crate) fn encode(
         &self,
         input: &ColumnsInput,
         rows: &[u32],
         limits: &Limits,
+        done: &mut dyn FnMut(&[f32]),
     ) -> Result<(Vec<f32>, Unknown), DataError> {
         let width = input.width();
         if width > limits.columns {
@@ -72,28 +76,42 @@ impl Frame {
             start = own.end;
             encoders.push(Encoder::new(raw, fitted, own)?);
         }
-        let blocks = rows.len().div_ceil(BLOCK).max(1);
-        let share = blocks.div_ceil(limits.threads.max(1)) * BLOCK;
-        let shares = rows.chunks(share).zip(out.chunks_mut(share * width));
-        let encoded = parallel::map(limits.threads, shares.collect(), |(rows, out)| {
-            let mut unknown = Unknown::default();
-            let blocks = rows.chunks(BLOCK).zip(out.chunks_mut(BLOCK * width));
-            for (rows, out) in blocks {
-                for (place, encoder) in encoders.iter().enumerate() {
-                    let cells = out.chunks_exact_mut(width).zip(rows.iter().copied());
-                    encoder.encode(self, cells, |row, code| {
-                        let first = || self.first_unknown(encoder.raw, row, code);
-                        unknown.count(place, encoder.raw.name(), first);
-                    })?;
-                }
-            }
-            Ok(unknown)
-        });
+        let mut parts = rows.chunks(PART).zip(out.chunks_mut(PART * width));
         let mut unknown = Unknown::default();
-        for further in encoded {
-            unknown.add(further?);
-        }
+        parallel::pipeline(
+            limits.threads,
+            || Ok(parts.next()),
+            |(rows, out)| {
+                let unknown = self.encode_part(&encoders, width, rows, out)?;
+                Ok((&*out, unknown))
+            },
+            |(part, further)| {
+                done(part);
+                unknown.add(further);
+                Ok(())
+            },
+        )?;
         Ok((out, unknown))
+    }
+
+    fn encode_part(
+        &self,
+        encoders: &[Encoder<'_>],
+        width: usize,
+        rows: &[u32],
+        out: &mut [f32],
+    ) -> Result<Unknown, DataError> {
+        let mut unknown = Unknown::default();
+        for (rows, out) in rows.chunks(BLOCK).zip(out.chunks_mut(BLOCK * width)) {
+            for (place, encoder) in encoders.iter().enumerate() {
+                let cells = out.chunks_exact_mut(width).zip(rows.iter().copied());
+                encoder.encode(self, cells, |row, code| {
+                    let first = || self.first_unknown(encoder.raw, row, code);
+                    unknown.count(place, encoder.raw.name(), first);
+                })?;
+            }
+        }
+        Ok(unknown)
     }
 
     fn first_unknown(&self, raw: &RawColumn, row: u32, code: u32) -> FirstUnknown {

@@ -255,6 +255,10 @@ impl Frame {
                 values.push(number);
                 continue;
             }
+            let bytes = records.bytes(planned.index);
+            if column.values.push_recent(bytes) {
+                continue;
+            }
             let text = records.field(planned.index).map_err(at_column)?;
             if !plan.reading.is_missing_in(&planned.kind, text) {
                 let remedy = || plan.remedy(planned);
@@ -269,6 +273,7 @@ impl Frame {
                         &mut self.names,
                     )
                     .map_err(at_column)?;
+                column.values.remember(bytes);
                 continue;
             }
             column.values.push_missing();
@@ -294,6 +299,10 @@ impl Frame {
             return Ok(whole);
         };
         (|| {
+            let bytes = records.bytes(*index);
+            if labels.0.push_recent(bytes) {
+                return Ok(true);
+            }
             let text = records.field(*index)?;
             if plan.reading.is_missing(text) {
                 if plan.predicts {
@@ -311,6 +320,7 @@ impl Frame {
             labels
                 .0
                 .push(text, &kind, notation, remedy, limits, &mut self.names)?;
+            labels.0.remember(bytes);
             Ok(true)
         })()
         .map_err(|e: DataError| e.in_column(name))

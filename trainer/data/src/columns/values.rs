@@ -168,6 +168,28 @@ impl RawValues {
         Ok(())
     }
 
+    /// Adds the category that `text`, as it stands in a file, was found to be not long ago; false if it was not.
+    #[inline]
+    pub(crate) fn push_recent(&mut self, text: &[u8]) -> bool {
+        let Self::Codes { names, codes } = self else {
+            return false;
+        };
+        let Some(code) = names.recent(text) else {
+            return false;
+        };
+        codes.push(code);
+        true
+    }
+
+    /// Remembers that `text` stands for the last value.
+    pub(crate) fn remember(&mut self, text: &[u8]) {
+        if let Self::Codes { names, codes } = self
+            && let Some(&code) = codes.last()
+        {
+            names.remember(text, code);
+        }
+    }
+
     /// Adds a value that is missing.
     pub(crate) fn push_missing(&mut self) {
         match self {
@@ -208,6 +230,25 @@ impl RawValues {
         match self {
             Self::Numbers(values) => values[row].is_nan(),
             Self::Codes { codes, .. } => codes[row] == NO_CATEGORY,
+        }
+    }
+
+    /// How many values are missing.
+    pub(crate) fn missing(&self) -> usize {
+        match self {
+            Self::Numbers(values) => values.iter().map(|value| usize::from(value.is_nan())).sum(),
+            Self::Codes { codes, .. } => {
+                let is_missing = |code: &u32| usize::from(*code == NO_CATEGORY);
+                codes.iter().map(is_missing).sum()
+            }
+        }
+    }
+
+    /// The first of `rows` rows whose value is missing.
+    pub(crate) fn first_missing(&self, rows: usize) -> Option<usize> {
+        match self {
+            Self::Numbers(values) => values[..rows].iter().position(|value| value.is_nan()),
+            Self::Codes { codes, .. } => codes[..rows].iter().position(|code| *code == NO_CATEGORY),
         }
     }
 

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use parquet::basic::Type as Physical;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{ByteArray, DataType, FixedLenByteArray, Int96};
+use parquet::data_type::{ByteArray, DataType, DoubleType, FixedLenByteArray, Int96};
 use parquet::errors::Result;
 use parquet::file::reader::FileReader;
 
@@ -55,6 +56,8 @@ pub(super) struct Cursor {
     /// The row group that comes next.
     group: usize,
     reader: Option<ColumnReader>,
+    /// Room for the levels of rows.
+    levels: Vec<i16>,
 }
 
 impl Cursor {
@@ -65,6 +68,7 @@ impl Cursor {
             leaf,
             group: 0,
             reader: None,
+            levels: Vec::new(),
         }
     }
 
@@ -73,6 +77,43 @@ impl Cursor {
     /// # Errors
     /// If the column holds what is not read here, or the file is damaged.
     pub(super) fn next(&mut self, most: usize) -> std::result::Result<Option<Cells>, DataError> {
+        self.decode(|reader, leaf, max_def| cells(reader, leaf, max_def, most))
+    }
+
+    /// Adds the next rows of a column of 64-bit floats, at most `most`, with NaN where they are missing; how many, and none at
+    /// its end. They are decoded to where they stay.
+    ///
+    /// # Errors
+    /// As [`Cursor::next`].
+    pub(super) fn append_floats(
+        &mut self,
+        most: usize,
+        out: &mut Vec<f64>,
+    ) -> std::result::Result<Option<usize>, DataError> {
+        let mut levels = std::mem::take(&mut self.levels);
+        let added = self.decode(|reader, _, max_def| match reader {
+            ColumnReader::DoubleColumnReader(reader) => {
+                levels.clear();
+                floats(reader, max_def, most, &mut levels, out)
+            }
+            _ => Ok(None),
+        });
+        self.levels = levels;
+        added
+    }
+
+    /// Whether the column has 64-bit floats.
+    pub(super) fn has_floats(&self) -> bool {
+        let schema = self.table.reader.metadata().file_metadata().schema_descr();
+        let is_double = schema.column(self.leaf).physical_type() == Physical::DOUBLE;
+        is_double && self.table.leaves[self.leaf] == Leaf::Number(Number::Float)
+    }
+
+    /// What `work` makes of the next values of a row group that has some left; none at the end of the column.
+    fn decode<T>(
+        &mut self,
+        mut work: impl FnMut(&mut ColumnReader, Leaf, i16) -> Result<Option<T>>,
+    ) -> std::result::Result<Option<T>, DataError> {
         let leaf = self.table.leaves[self.leaf];
         if let Leaf::Other(what) = leaf {
             let problem = format!("the column {what}, which cannot be an input");
@@ -81,8 +122,8 @@ impl Cursor {
         loop {
             if let Some(reader) = &mut self.reader {
                 let max_def = self.table.max_def(self.leaf);
-                if let Some(cells) = decode(|| cells(reader, leaf, max_def, most))? {
-                    return Ok(Some(cells));
+                if let Some(made) = decode(|| work(reader, leaf, max_def))? {
+                    return Ok(Some(made));
                 }
             }
             if self.group == self.table.reader.num_row_groups() {
@@ -228,6 +269,32 @@ fn numbers<T: DataType>(
     number: impl Fn(&T::T) -> f64,
 ) -> Result<Option<Vec<f64>>> {
     read(reader, max_def, most, |value| number(&value), || f64::NAN)
+}
+
+/// Adds floats, NaN where missing; how many, or none at the end of a row group.
+fn floats(
+    reader: &mut ColumnReaderImpl<DoubleType>,
+    max_def: i16,
+    most: usize,
+    levels: &mut Vec<i16>,
+    out: &mut Vec<f64>,
+) -> Result<Option<usize>> {
+    let before = out.len();
+    let (rows, mut values, _) = reader.read_records(most, Some(&mut *levels), None, out)?;
+    if values < rows {
+        // From the last on, each goes to the place of its row.
+        out.resize(before + rows, f64::NAN);
+        for (row, level) in levels.iter().enumerate().rev() {
+            let is_there = *level == max_def && values > 0;
+            values -= usize::from(is_there);
+            out[before + row] = if is_there {
+                out[before + values]
+            } else {
+                f64::NAN
+            };
+        }
+    }
+    Ok((rows > 0).then_some(rows))
 }
 
 fn read<T: DataType, V>(

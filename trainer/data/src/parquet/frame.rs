@@ -13,7 +13,7 @@ use crate::options::Limits;
 use crate::parallel;
 
 /// Rows that are decoded at once.
-const ROWS: usize = 1 << 16;
+const ROWS: usize = 1 << 14;
 
 /// A column that is read.
 struct Wanted<'a> {
@@ -123,7 +123,7 @@ fn kept(wanted: &[Wanted<'_>], read: &[Read], rows: usize) -> Result<Vec<bool>, 
             }
             MissingIs::Refused(error) => {
                 let before = refused.as_ref().map_or(rows, |(row, _)| *row);
-                if let Some(row) = (0..before).find(|&row| read.values.is_missing(row)) {
+                if let Some(row) = read.values.first_missing(before) {
                     let error = error().in_column(&wanted.column.name);
                     refused = Some((row, error.on_line(row as u64)));
                 }
@@ -149,8 +149,28 @@ fn read(
         values: column.kind.values(),
         names: 0,
     };
-    while let Some(cells) = cursor.next(ROWS)? {
-        if (read.values.len() + cells.len()) as u64 > rows {
+    let is_plain = plan.reading.missing_values.is_empty() && column.kind == ColumnType::Number;
+    let is_direct = is_plain && cursor.has_floats();
+    loop {
+        let before = read.values.len();
+        let cells = match &mut read.values {
+            RawValues::Numbers(values) if is_direct => {
+                let Some(added) = cursor.append_floats(ROWS, values)? else {
+                    break;
+                };
+                let wrong = |value: &f64| !value.is_nan() && number::check(*value).is_err();
+                match values[before..].iter().any(wrong) {
+                    false if (before + added) as u64 <= rows => continue,
+                    // What is wrong is told of each by itself.
+                    _ => Cells::Numbers(values.split_off(before)),
+                }
+            }
+            _ => match cursor.next(ROWS)? {
+                Some(cells) => cells,
+                None => break,
+            },
+        };
+        if (before + cells.len()) as u64 > rows {
             return Err(unequal());
         }
         read.add(cells, column, plan, limits)?;
@@ -195,6 +215,9 @@ impl Read {
                 self.values.push_missing();
                 continue;
             };
+            if self.values.push_recent(&bytes) {
+                continue;
+            }
             let text = std::str::from_utf8(&bytes).map(str::trim).map_err(|_| {
                 let problem = "the value is not UTF-8";
                 at_row(DataError::data(problem, "list the column under `exclude`"))
@@ -213,6 +236,7 @@ impl Read {
                 &mut self.names,
             );
             pushed.map_err(at_row)?;
+            self.values.remember(&bytes);
         }
         Ok(())
     }
