@@ -5,6 +5,7 @@ use std::io::{Cursor, Read};
 use std::os::unix::fs::FileExt;
 
 use serde::Serialize;
+use trainyard_core::schema::Encoding;
 
 use crate::columns::{self, PlannedColumn, Reading};
 use crate::error::DataError;
@@ -21,6 +22,14 @@ const HEAD: usize = 1 << 16;
 const SHOWN: usize = 5;
 /// Delimiters that are told from a header; of equally frequent ones the first.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
+/// What stands before decimals and between thousands, the likeliest first.
+const NOTATIONS: [(u8, Option<u8>); 5] = [
+    (b'.', None),
+    (b',', None),
+    (b',', Some(b'.')),
+    (b',', Some(b' ')),
+    (b'.', Some(b',')),
+];
 /// Whole numbers with at most so many different values may be categories.
 const FEW_NUMBERS: usize = 10;
 
@@ -33,12 +42,25 @@ pub struct TableReport {
     /// The character between the fields of a text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,
+    /// The character before decimals, if it is no point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decimal: Option<char>,
+    /// The character between thousands, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thousands: Option<char>,
+    /// How the bytes of a text stand for letters.
+    #[serde(skip_serializing_if = "is_utf8")]
+    pub encoding: Encoding,
     /// Rows below the header.
     pub rows: u64,
     /// The columns that have a name, in their order.
     pub columns: Vec<ColumnReport>,
     /// Positions, from 1, of the columns without a name.
     pub unnamed: Vec<usize>,
+}
+
+fn is_utf8(encoding: &Encoding) -> bool {
+    *encoding == Encoding::Utf8
 }
 
 /// What a column holds.
@@ -96,7 +118,8 @@ pub enum Advice {
     MayBeCategories,
 }
 
-/// Tells what a CSV or Parquet file holds; its first bytes tell which it is. A stream is text. The delimiter of a text is told from the header;
+/// Tells what a CSV or Parquet file holds; its first bytes tell which it is. A stream is text. The delimiter of a text is told from the header, and the
+/// notation of its numbers and its encoding from its first 64 KiB;
 /// `missing_values` stand for missing values beside an empty field, `NA` and `NaN`. `name` stands for the file in errors.
 ///
 /// # Errors
@@ -144,13 +167,12 @@ fn inspect_csv(
     let mut head = Vec::new();
     let read = source.by_ref().take(HEAD as u64).read_to_end(&mut head);
     read.map_err(|e| crate::files::cannot("read", &e))?;
-    let delimiter = sniff(&head);
-    let source = Box::new(Cursor::new(head).chain(source));
     let options = TableOptions {
-        delimiter,
         missing_values: missing_values.to_vec(),
         ..TableOptions::csv("", "")
     };
+    let options = told_from(&head, options, limits);
+    let source = Box::new(Cursor::new(head).chain(source));
     let records = Records::new(source, &Reading::from(&options), limits)?;
     let header = records.header().to_vec();
     let named = header
@@ -158,8 +180,12 @@ fn inspect_csv(
         .enumerate()
         .filter(|(_, name)| !name.is_empty());
     let unnamed = header.iter().zip(1..).filter(|(name, _)| name.is_empty());
+    let is_plain = options.decimal == b'.';
     Ok(TableReport {
-        delimiter: Some(char::from(delimiter)),
+        delimiter: Some(char::from(options.delimiter)),
+        decimal: (!is_plain).then_some(char::from(options.decimal)),
+        thousands: options.thousands.map(char::from),
+        encoding: options.encoding,
         unnamed: unnamed.map(|(_, position)| position).collect(),
         ..report(records, named, &options, limits)?
     })
@@ -183,10 +209,59 @@ fn report<'a>(
     Ok(TableReport {
         format: options.format,
         delimiter: None,
+        decimal: None,
+        thousands: None,
+        encoding: Encoding::Utf8,
         rows: summaries.rows,
         columns: summaries.columns.iter().map(column).collect(),
         unnamed: Vec::new(),
     })
+}
+
+/// How a text is written, as its first bytes tell.
+fn told_from(head: &[u8], options: TableOptions, limits: &Limits) -> TableOptions {
+    let lines = match (head.len(), head.iter().rposition(|byte| *byte == b'\n')) {
+        (HEAD, Some(end)) => &head[..=end],
+        _ => head,
+    };
+    let options = TableOptions {
+        delimiter: sniff(head),
+        encoding: match std::str::from_utf8(lines) {
+            Ok(_) => Encoding::Utf8,
+            Err(_) => Encoding::Windows1252,
+        },
+        ..options
+    };
+    let notations = NOTATIONS
+        .into_iter()
+        .filter(|(decimal, _)| *decimal != options.delimiter);
+    let noted = notations.map(|(decimal, thousands)| {
+        let options = TableOptions {
+            decimal,
+            thousands,
+            ..options.clone()
+        };
+        (numbers_in(lines, &options, limits), options)
+    });
+    // Of those in which as many columns are numbers, the first.
+    let best = noted.reduce(|best, other| if other.0 > best.0 { other } else { best });
+    best.map_or(options, |(_, options)| options)
+}
+
+/// How many columns of a text are numbers, if it is written like this.
+fn numbers_in(lines: &[u8], options: &TableOptions, limits: &Limits) -> usize {
+    let reading = Reading::from(options);
+    let count = || -> Result<usize, DataError> {
+        let records = Records::new(Box::new(Cursor::new(lines)), &reading, limits)?;
+        let header = records.header().to_vec();
+        let told = report(records, header.iter().enumerate(), options, limits)?;
+        let numbers = told
+            .columns
+            .iter()
+            .filter(|column| column.kind == Some(ColumnType::Number));
+        Ok(numbers.count())
+    };
+    count().unwrap_or_default() // what is wrong is told of the whole file
 }
 
 /// The delimiter that is most frequent in the first line, outside quotes.

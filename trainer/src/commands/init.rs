@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use trainyard_crds::{MAX_NAME, manifest};
-use trainyard_data::{Advice, ColumnReport, ColumnType, TableFormat, TableReport};
+use trainyard_data::{Advice, ColumnReport, ColumnType, Encoding, TableFormat, TableReport};
 use trainyard_runtime::exit::{BadInput, ExitCode};
 
 use super::{inspect, print};
@@ -277,6 +277,20 @@ impl Draft<'_> {
         if let Some(delimiter) = self.report.delimiter.filter(|delimiter| *delimiter != ',') {
             let delimiter = serde_json::to_string(&delimiter)?;
             writeln!(out, "        delimiter: {delimiter}")?;
+        }
+        let marks = [
+            ("decimal", self.report.decimal),
+            ("thousands", self.report.thousands),
+        ];
+        for (field, mark) in marks {
+            if let Some(mark) = mark {
+                writeln!(out, "        {field}: {}", serde_json::to_string(&mark)?)?;
+            }
+        }
+        match self.report.encoding {
+            Encoding::Utf8 => {}
+            Encoding::Latin1 => writeln!(out, "        encoding: Latin1")?,
+            Encoding::Windows1252 => writeln!(out, "        encoding: Windows1252")?,
         }
         if !self.excluded.is_empty() {
             writeln!(out, "        exclude:")?;

@@ -8,6 +8,7 @@ mod endings;
 mod faults;
 mod finisher;
 mod images;
+mod init;
 mod origin;
 mod pods;
 mod predictions;

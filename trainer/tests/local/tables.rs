@@ -26,46 +26,6 @@ pub fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// `trainyard init` on the shipped data writes the shipped manifest, and it trains and predicts.
-#[test]
-fn c10_init_writes_a_manifest_that_runs() {
-    let spec = example("penguins/job.yaml");
-    let shipped = fs::read_to_string(&spec.file).unwrap();
-    let data = spec.file.with_file_name("penguins.csv");
-    let place = folder();
-    fs::copy(&data, place.path().join("penguins.csv")).unwrap();
-    let init = ["init", "penguins.csv", "--label", "species"];
-    let ended = trainyard(place.path(), &init);
-    assert!(ended.status.success(), "{}", text_of(&ended.stderr));
-    assert_eq!(
-        fs::read_to_string(place.path().join("job.yaml")).unwrap(),
-        shipped
-    );
-    let again = trainyard(place.path(), &init);
-    assert_eq!(again.status.code(), Some(2));
-    assert!(
-        text_of(&again.stderr).contains("--overwrite"),
-        "{}",
-        text_of(&again.stderr)
-    );
-
-    let run = ["run", "job.yaml", "--set", "spec.training.epochs=30"];
-    let ended = trainyard(place.path(), &run);
-    assert!(ended.status.success(), "{}", text_of(&ended.stderr));
-    let predict = ["predict", "runs/penguins", "--csv", "penguins.csv"];
-    let predicted = trainyard(place.path(), &predict);
-    let told = text_of(&predicted.stderr);
-    assert!(
-        told.contains("19 missing values") && told.contains("accuracy 0.9"),
-        "{told}"
-    );
-    assert_eq!(
-        text_of(&predicted.stdout).lines().count(),
-        345,
-        "every row, though some have gaps"
-    );
-}
-
 /// A table with every type of column, gaps in each, and a column that is told from its values.
 pub fn table() -> String {
     let mut out = "amount,zone,size,sold,seen,paid,target\n".to_owned();

@@ -1,8 +1,8 @@
 //! Ways to write a text: numbers, letters, headers.
 
-use trainyard_data::{ColumnKind, Dataset, Encoding, InputKind, Limits, Task};
+use trainyard_data::{ColumnKind, ColumnType, Dataset, Encoding, InputKind, Limits, Task};
 
-use crate::common::{assert_error, edit, encode_csv, load_csv, unscaled};
+use crate::common::{assert_error, edit, encode_csv, inspect_csv, load_csv, unscaled};
 
 /// Numbers as they are written in much of Europe, in inputs, targets and weights; kept for predictions.
 #[test]
@@ -121,4 +121,51 @@ fn c32_a_file_without_a_header_names_its_columns_by_position() {
         read("1,2\n3,4\n"),
         &["a.csv", "\"column 3\"", "`label` names it"],
     );
+}
+
+/// How a text is written is told from it, where more columns are numbers so.
+#[test]
+fn c10_the_notation_of_numbers_is_told() {
+    let told = |text: &[u8]| {
+        let report = inspect_csv(text, &[], &Limits::default()).unwrap();
+        let numbers = report.columns.iter();
+        let numbers = numbers
+            .filter(|column| column.kind == Some(ColumnType::Number))
+            .count();
+        (
+            report.delimiter.unwrap(),
+            report.decimal,
+            report.thousands,
+            report.encoding,
+            numbers,
+        )
+    };
+    let utf8 = Encoding::Utf8;
+    let cases: [(&[u8], _); 9] = [
+        (b"a,b\n1.5,2\n2,3\n", (',', None, None, utf8, 2)),
+        (b"a;b\n1,5;2\n2;3\n", (';', Some(','), None, utf8, 2)),
+        (b"a;b\n1.5;2\n2;3\n", (';', None, None, utf8, 2)),
+        (
+            b"a;b\n1.234,5;2\n2;3\n",
+            (';', Some(','), Some('.'), utf8, 2),
+        ),
+        (
+            "a;b\n1\u{202f}234,5;2\n2;3\n".as_bytes(),
+            (';', Some(','), Some(' '), utf8, 2),
+        ),
+        (b"a,b\n\"1,234\",2\n2,3\n", (',', None, Some(','), utf8, 2)),
+        // One column is as good as the other: the usual notation.
+        (b"a;b\n1,5;2.5\n2;3\n", (';', None, None, utf8, 1)),
+        (
+            b"a;b\nM\xfcnchen;2,5\nUlm;3\n",
+            (';', Some(','), None, Encoding::Windows1252, 1),
+        ),
+        (b"a;b\nx;y\nx;z\n", (';', None, None, utf8, 0)),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(told(text), expected, "{}", String::from_utf8_lossy(text));
+    }
+    // Only whole lines are looked at, and a letter that the first bytes cut is no other encoding.
+    let long = format!("a;b\n{}", "1,5;é\n".repeat(20_000));
+    assert_eq!(told(long.as_bytes()), (';', Some(','), None, utf8, 1));
 }

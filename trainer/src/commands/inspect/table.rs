@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use trainyard_data::{Advice, ColumnReport, ColumnType, Opened, TableReport, inspect_table};
+use trainyard_data::{
+    Advice, ColumnReport, ColumnType, Encoding, Opened, TableReport, inspect_table,
+};
 use trainyard_runtime::exit::BadInput;
 use trainyard_runtime::memory::limits;
 
@@ -34,7 +36,21 @@ pub fn write(report: &TableReport, out: &mut dyn Write) -> Result<()> {
         Some('\t') => ", separated by tabs".to_owned(),
         Some(delimiter) => format!(", separated by '{delimiter}'"),
     };
-    writeln!(out, "{rows} rows of {columns}{separated}\n")?;
+    let written = match (report.decimal, report.thousands) {
+        (None, None) => String::new(),
+        (decimal, None) => format!(", numbers as 1234{}5", decimal.unwrap_or('.')),
+        (decimal, Some(thousands)) => {
+            format!(", numbers as 1{thousands}234{}5", decimal.unwrap_or('.'))
+        }
+    };
+    let encoding = match report.encoding {
+        Encoding::Utf8 => String::new(),
+        other => format!(", {other:?}"),
+    };
+    writeln!(
+        out,
+        "{rows} rows of {columns}{separated}{written}{encoding}\n"
+    )?;
     let header = ["column", "type", "missing", "different", "values"];
     let mut table = print::table(&header, &[2, 3]);
     for column in &report.columns {
