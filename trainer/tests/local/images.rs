@@ -178,6 +178,72 @@ fn c37_images_give_the_model_of_the_same_array() {
 }
 
 #[test]
+fn c37_init_writes_a_manifest_for_a_folder_of_images() {
+    let place = place();
+    let run = |args: &[&str]| {
+        let ended = trainyard(place.path(), args);
+        (
+            ended.status.code(),
+            text_of(&ended.stdout),
+            text_of(&ended.stderr),
+        )
+    };
+    let (code, told, _) = run(&["init", "digits"]);
+    assert_eq!(code, Some(0));
+    assert!(told.contains("240 images of 10 classes"), "{told}");
+    let text = fs::read_to_string(place.path().join("job.yaml")).unwrap();
+    assert!(
+        text.contains("images:\n        uri: digits\n    validation"),
+        "{text}"
+    );
+    let (code, _, told) = run(&["run", "job.yaml", "--set", "spec.training.epochs=40"]);
+    assert_eq!(code, Some(0), "{told}");
+    let (_, _, told) = run(&["predict", "runs/digits", "--images", "digits"]);
+    assert!(
+        told.contains("accuracy 0.9") || told.contains("accuracy 1.0"),
+        "{told}"
+    );
+    // One of another size.
+    let other = fs::read(example("../trainer/data/tests/fixtures/images/gray-8.png").file).unwrap();
+    fs::write(place.path().join("digits/7/other.png"), other).unwrap();
+    let (code, ..) = run(&["init", "digits", "--overwrite"]);
+    assert_eq!(code, Some(0));
+    let text = fs::read_to_string(place.path().join("job.yaml")).unwrap();
+    assert!(
+        text.contains("        height: 8\n        width: 8\n"),
+        "{text}"
+    );
+    for (args, problem) in [
+        (
+            &["init", "digits", "--label", "x", "--output", "a.yaml"][..],
+            "leave --label out",
+        ),
+        (
+            &[
+                "init",
+                "digits",
+                "--task",
+                "regression",
+                "--output",
+                "a.yaml",
+            ],
+            "are classes",
+        ),
+        (
+            &["init", "digits/7", "--output", "a.yaml"],
+            "lie in no folder of a class",
+        ),
+        (&["init", "x.npy", "--output", "a.yaml"], "--label COLUMN"),
+    ] {
+        let (code, _, told) = run(args);
+        assert!(
+            code == Some(2) && told.contains(problem),
+            "{args:?}: {told}"
+        );
+    }
+}
+
+#[test]
 fn c37_images_of_a_bucket_give_the_model_of_those_of_a_folder() {
     let place = place();
     let store = folder();

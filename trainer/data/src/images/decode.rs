@@ -36,6 +36,34 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image, DataError> 
     }
 }
 
+/// Size and colour of a PNG or JPEG file, as its header says.
+///
+/// # Errors
+/// As [`decode`], as far as the header tells.
+pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<(Size, Color), DataError> {
+    match bytes {
+        [0x89, b'P', b'N', b'G', ..] => {
+            let mut decoder = png::Decoder::new(Cursor::new(bytes));
+            let header = decoder.read_header_info().map_err(damaged)?;
+            let size = size(header.width.into(), header.height.into(), 8, limits)?;
+            let color = match header.color_type {
+                ColorType::Grayscale | ColorType::GrayscaleAlpha => Color::Grayscale,
+                ColorType::Rgb | ColorType::Rgba | ColorType::Indexed => Color::Rgb,
+            };
+            Ok((size, color))
+        }
+        [0xff, 0xd8, 0xff, ..] => {
+            let (_, size, color) = jpeg_header(bytes, limits)?;
+            Ok((size, color))
+        }
+        _ => decode(bytes, limits).map(|image| (image.size, image.color)),
+    }
+}
+
+fn damaged(error: impl std::fmt::Display) -> DataError {
+    DataError::data(error.to_string(), DAMAGED)
+}
+
 /// What else an image file may be.
 fn other_kind(bytes: &[u8]) -> Option<&'static str> {
     let kinds: [(&[u8], &str); 7] = [
@@ -74,7 +102,6 @@ fn size(width: u64, height: u64, bytes: u64, limits: &Limits) -> Result<Size, Da
 }
 
 fn png(bytes: &[u8], limits: &Limits) -> Result<Image, DataError> {
-    let damaged = |error: png::DecodingError| DataError::data(format!("{error}"), DAMAGED);
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
@@ -106,7 +133,26 @@ fn png(bytes: &[u8], limits: &Limits) -> Result<Image, DataError> {
 }
 
 fn jpeg(bytes: &[u8], limits: &Limits) -> Result<Image, DataError> {
-    let damaged = |error: &dyn std::fmt::Display| DataError::data(error.to_string(), DAMAGED);
+    let (mut decoder, size, color) = jpeg_header(bytes, limits)?;
+    let out = match color {
+        Color::Grayscale => ColorSpace::Luma,
+        Color::Rgb => ColorSpace::RGB,
+    };
+    let options = decoder.options().jpeg_set_out_colorspace(out);
+    decoder.set_options(options);
+    let pixels = decoder.decode().map_err(damaged)?;
+    Ok(Image {
+        size,
+        color,
+        pixels: planes(&pixels, color.channels(), color),
+        seen: Seen::default(),
+    })
+}
+
+type Jpeg<'a> = JpegDecoder<ZCursor<&'a [u8]>>;
+
+/// Reads the header of a JPEG file.
+fn jpeg_header<'a>(bytes: &'a [u8], limits: &Limits) -> Result<(Jpeg<'a>, Size, Color), DataError> {
     let side = u16::MAX.into();
     let options = DecoderOptions::new_safe()
         .set_max_width(side)
@@ -114,22 +160,15 @@ fn jpeg(bytes: &[u8], limits: &Limits) -> Result<Image, DataError> {
         // Where bytes are missing, gray would stand for them.
         .set_strict_mode(true);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(|e| damaged(&e))?;
-    let info = decoder.info().ok_or_else(|| damaged(&"it has no header"))?;
+    decoder.decode_headers().map_err(damaged)?;
+    let info = decoder.info().ok_or_else(|| damaged("it has no header"))?;
     // Coefficients of 2 bytes for up to four components, and the pixels.
     let size = size(info.width.into(), info.height.into(), 12, limits)?;
-    let (color, out) = match decoder.input_colorspace() {
-        Some(ColorSpace::Luma) => (Color::Grayscale, ColorSpace::Luma),
-        _ => (Color::Rgb, ColorSpace::RGB),
+    let color = match decoder.input_colorspace() {
+        Some(ColorSpace::Luma) => Color::Grayscale,
+        _ => Color::Rgb,
     };
-    decoder.set_options(options.jpeg_set_out_colorspace(out));
-    let pixels = decoder.decode().map_err(|e| damaged(&e))?;
-    Ok(Image {
-        size,
-        color,
-        pixels: planes(&pixels, color.channels(), color),
-        seen: Seen::default(),
-    })
+    Ok((decoder, size, color))
 }
 
 /// The channels one after the other, of pixels that have so many samples each; those beyond the channels are left out.

@@ -1,7 +1,10 @@
 //! Folders of images: each image is a row, and the folder that it lies in its class.
 
 mod decode;
+mod report;
 mod resize;
+
+pub use report::{ImagesReport, SizeCount, inspect_images};
 
 use std::io::Read;
 
@@ -315,8 +318,7 @@ pub(crate) fn decode(
         bytes: Vec::new(),
         color: form.color.unwrap_or(Color::Grayscale),
         count: 0,
-        bad: Vec::new(),
-        bad_count: 0,
+        bad: Bad::default(),
         limits,
     };
     let mut next = uris.iter();
@@ -339,7 +341,7 @@ pub(crate) fn decode(
             match added {
                 Err(error) if error.kind != ErrorKind::Data => Err(error.in_file(&uri)),
                 Err(error) => {
-                    rows.refuse(error.in_file(&uri));
+                    rows.bad.add(error.in_file(&uri));
                     Ok(())
                 }
                 Ok(()) => Ok(()),
@@ -400,9 +402,7 @@ struct Rows<'a> {
     /// What the rows have so far.
     color: Color,
     count: usize,
-    /// The first images that cannot be used.
-    bad: Vec<DataError>,
-    bad_count: usize,
+    bad: Bad,
     limits: &'a Limits,
 }
 
@@ -446,38 +446,53 @@ impl Rows<'_> {
         self.limits.check_memory(values as u64 * (1 + ENCODED))
     }
 
-    fn refuse(&mut self, error: DataError) {
-        self.bad_count += 1;
-        if self.bad.len() < TOLD {
-            self.bad.push(error);
-        }
-    }
-
     fn finish(self, images: usize) -> Result<Array, DataError> {
-        match &self.bad[..] {
-            [] => {}
-            [one] => return Err(one.clone()),
-            several => {
-                let mut told: Vec<String> = several
-                    .iter()
-                    .map(|bad| format!("{}: {}", bad.file, bad.problem))
-                    .collect();
-                if self.bad_count > told.len() {
-                    told.push(format!("and {} more", self.bad_count - told.len()));
-                }
-                let problem = format!(
-                    "{} of {images} images cannot be used:\n  {}\n",
-                    self.bad_count,
-                    told.join("\n  ")
-                );
-                return Err(DataError::data(problem, several[0].remedy.clone()));
-            }
-        }
+        self.bad.told(images)?;
         let size = self.form.size.unwrap_or(Size {
             height: 0,
             width: 0,
         });
         let shape = vec![self.count, self.color.channels(), size.height, size.width];
         Ok(Array::of_bytes(Dtype::U8, shape, self.bytes))
+    }
+}
+
+/// Images that cannot be used: all are told together, so that one run tells what to mend.
+#[derive(Default)]
+struct Bad {
+    /// The first of them.
+    first: Vec<DataError>,
+    count: usize,
+}
+
+impl Bad {
+    fn add(&mut self, error: DataError) {
+        self.count += 1;
+        if self.first.len() < TOLD {
+            self.first.push(error);
+        }
+    }
+
+    /// The error that tells of them, if there are any among so many images.
+    fn told(&self, images: usize) -> Result<(), DataError> {
+        let first = match &self.first[..] {
+            [] => return Ok(()),
+            [one] => return Err(one.clone()),
+            [first, ..] => first,
+        };
+        let mut told: Vec<String> = self
+            .first
+            .iter()
+            .map(|bad| format!("{}: {}", bad.file, bad.problem))
+            .collect();
+        if self.count > told.len() {
+            told.push(format!("and {} more", self.count - told.len()));
+        }
+        let problem = format!(
+            "{} of {images} images cannot be used:\n  {}\n",
+            self.count,
+            told.join("\n  ")
+        );
+        Err(DataError::data(problem, first.remedy.clone()))
     }
 }

@@ -1,123 +1,64 @@
-//! `trainyard init`: a first manifest for a file of data.
+//! A first manifest for a table.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
-use trainyard_crds::{MAX_NAME, manifest};
+use anyhow::{Result, bail};
 use trainyard_data::{Advice, ColumnReport, ColumnType, Encoding, TableFormat, TableReport};
-use trainyard_runtime::exit::{BadInput, ExitCode};
+use trainyard_runtime::exit::BadInput;
 
-use super::{inspect, print};
+use super::{InitArgs, Task, Written, inspect, relative, tail, task_field, yaml};
 
 /// Whole numbers with at most so many different values are taken for classes.
 const MOST_CLASSES_OF_NUMBERS: usize = 10;
 /// Texts with at most so many different values are taken for classes.
 const MOST_CLASSES: usize = 100;
 
-/// Arguments of `trainyard init`.
-#[derive(Args, Debug)]
-pub struct InitArgs {
-    /// CSV or Parquet file to learn from.
-    data: PathBuf,
-    /// Column to predict.
-    #[arg(long, value_name = "COLUMN")]
-    label: String,
-    /// What to predict [default: as the label's values are].
-    #[arg(long, value_enum)]
-    task: Option<Task>,
-    /// Manifest to write.
-    #[arg(long, short, value_name = "FILE", default_value = "job.yaml")]
-    output: PathBuf,
-    /// Name of the job [default: the name of the data file].
-    #[arg(long)]
-    name: Option<String>,
-    /// A text that stands for a missing value, beside those that are found. May be repeated.
-    #[arg(long, value_name = "TEXT")]
-    missing_value: Vec<String>,
-    /// Replace the manifest if it exists.
-    #[arg(long)]
-    overwrite: bool,
-}
-
-/// What a model predicts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Task {
-    /// One of two classes.
-    BinaryClassification,
-    /// One of several classes.
-    MulticlassClassification,
-    /// A number.
-    Regression,
-}
-
-/// Writes the manifest.
+/// A manifest for a CSV or Parquet file.
 ///
 /// # Errors
-/// [`BadInput`] if the file is no table or has no such label, or if there is a manifest.
-pub fn run(args: InitArgs) -> Result<ExitCode> {
-    let output = args.output.display();
-    if args.output.exists() && !args.overwrite {
+/// [`BadInput`] if the file is no table or has no such label.
+pub(super) fn write(args: &InitArgs) -> Result<Written> {
+    let Some(name) = &args.label else {
         bail!(BadInput(format!(
-            "{output} exists: name another file with --output, or replace it with --overwrite"
+            "say which column of {} to predict, with --label COLUMN; trainyard inspect shows the columns",
+            args.data.display()
         )));
-    }
-    if let (Ok(data), Ok(output)) = (args.data.canonicalize(), args.output.canonicalize())
-        && data == output
-    {
-        bail!(BadInput(format!(
-            "{} is the file of data: write to another",
-            args.output.display()
-        )));
-    }
+    };
     let mut missing_values = args.missing_value.clone();
     missing_values.sort_unstable();
     missing_values.dedup();
     let mut report = inspect::read_table(&args.data, &missing_values)?;
-    let found = markers(&report, &args.label);
+    let found = markers(&report, name);
     if !found.is_empty() {
         missing_values.extend(found);
         report = inspect::read_table(&args.data, &missing_values)?;
     }
-    let label = label(&report, &args)?;
+    let label = label(&report, name, args)?;
     let task = task_of(label, args.task)?;
     let (excluded, used) = choose(&report, label)?;
     let draft = Draft {
+        args,
         report: &report,
         label,
         excluded,
         used,
         missing_values,
         uri: relative(&args.data, &args.output)?,
-        name: args.name.clone().unwrap_or_else(|| name_of(&args.data)),
         task,
     };
-    let text = draft.manifest()?;
-    if let Err(error) = manifest::read("it", &text) {
-        let data = args.data.display();
-        bail!(BadInput(format!(
-            "no manifest can be written for {data}: {error}; write one by hand, or rename or remove columns"
-        )));
+    let excluded = draft.excluded.iter();
+    let mut told: Vec<String> = excluded
+        .map(|(column, reason)| format!("left out: {}: {reason}", column.name))
+        .collect();
+    if !draft.missing_values.is_empty() {
+        told.push(format!(
+            "taken for missing: {}",
+            draft.missing_values.join(", ")
+        ));
     }
-    std::fs::write(&args.output, &text).with_context(|| format!("cannot write {output}"))?;
-    print::to_stdout(ExitCode::Done, |out| {
-        for (column, reason) in &draft.excluded {
-            writeln!(out, "left out: {}: {reason}", column.name)?;
-        }
-        if !draft.missing_values.is_empty() {
-            writeln!(
-                out,
-                "taken for missing: {}",
-                draft.missing_values.join(", ")
-            )?;
-        }
-        Ok(writeln!(
-            out,
-            "{output} is written; train with: trainyard run {output}"
-        )?)
-    })
+    let manifest = draft.manifest()?;
+    Ok(Written { manifest, told })
 }
 
 /// Texts that stand for missing values in some column of numbers or dates, and are no value of a column of texts.
@@ -144,11 +85,8 @@ fn markers(report: &TableReport, label: &str) -> Vec<String> {
     texts
 }
 
-fn label<'a>(report: &'a TableReport, args: &InitArgs) -> Result<&'a ColumnReport> {
-    let found = report
-        .columns
-        .iter()
-        .find(|column| column.name == args.label);
+fn label<'a>(report: &'a TableReport, name: &str, args: &InitArgs) -> Result<&'a ColumnReport> {
+    let found = report.columns.iter().find(|column| column.name == name);
     found.ok_or_else(|| {
         let names: Vec<&str> = report.columns.iter().map(|column| &*column.name).collect();
         let shown = names
@@ -161,64 +99,15 @@ fn label<'a>(report: &'a TableReport, args: &InitArgs) -> Result<&'a ColumnRepor
         BadInput(format!(
             "{} has no column {:?}: its columns are {shown}{more}",
             args.data.display(),
-            args.label
+            name
         ))
         .into()
     })
-}
-
-/// The path of the data as the manifest names it: relative to the manifest's folder if it is below that.
-fn relative(data: &Path, manifest: &Path) -> Result<String> {
-    let whole = |path: &Path| {
-        path.canonicalize()
-            .with_context(|| format!("cannot resolve {}", path.display()))
-    };
-    let folder = match manifest.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let (data, folder) = (whole(data)?, whole(folder)?);
-    let uri = data.strip_prefix(folder).unwrap_or(&data);
-    let uri = uri.to_str().map(str::to_owned);
-    uri.ok_or_else(|| {
-        BadInput(format!(
-            "the path {} is not UTF-8: rename the file",
-            data.display()
-        ))
-        .into()
-    })
-}
-
-/// A name for the job: the file's, as far as Kubernetes allows it.
-fn name_of(data: &Path) -> String {
-    let stem = data
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    let stem = stem
-        .split('.')
-        .next()
-        .unwrap_or_default()
-        .to_ascii_lowercase();
-    let plain: String = stem
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
-    let named = plain
-        .trim_matches('-')
-        .trim_start_matches(|c: char| !c.is_ascii_alphabetic());
-    let mut name: String = named.chars().take(MAX_NAME).collect();
-    while name.ends_with('-') {
-        name.pop();
-    }
-    match name.is_empty() {
-        true => "job".into(),
-        false => name,
-    }
 }
 
 /// What a manifest is made of.
 struct Draft<'a> {
+    args: &'a InitArgs,
     report: &'a TableReport,
     label: &'a ColumnReport,
     /// Columns that are left out, with the reason.
@@ -227,48 +116,25 @@ struct Draft<'a> {
     used: Vec<&'a ColumnReport>,
     missing_values: Vec<String>,
     uri: String,
-    name: String,
     task: Task,
 }
 
 impl Draft<'_> {
     fn manifest(&self) -> Result<String> {
-        let mut out = String::new();
-        let (name, field) = (yaml(&self.name), task_field(self.task));
+        let mut out = self
+            .args
+            .head(&self.uri, self.task, "mlp: {hidden: [64, 32]}");
+        let format = match self.report.format {
+            TableFormat::Csv => "csv",
+            TableFormat::Parquet => "parquet",
+        };
+        let (uri, label) = (yaml(&self.uri), yaml(&self.label.name));
         write!(
             out,
-            "# A first manifest for {uri}. Train with: trainyard run, and this file.\n\
-             apiVersion: trainyard.dev/v1alpha1\n\
-             kind: TrainingJob\n\
-             metadata:\n  name: {name}\n\
-             spec:\n  task: {{{field}: {{}}}}\n  model:\n    mlp: {{hidden: [64, 32]}}\n  data:\n    \
-             # On a cluster: volume, a volume with the file.\n    train:\n      {format}:\n        uri: {uri}\n        \
-             label: {label}\n",
-            format = match self.report.format {
-                TableFormat::Csv => "csv",
-                TableFormat::Parquet => "parquet",
-            },
-            uri = yaml(&self.uri),
-            label = yaml(&self.label.name),
+            "      {format}:\n        uri: {uri}\n        label: {label}\n"
         )?;
         self.reading(&mut out)?;
-        let stops = match self.report.rows {
-            0..1000 => 20,
-            _ => 10,
-        };
-        write!(
-            out,
-            "    validation: {{fraction: 0.2}}\n  training:\n    epochs: 200\n    batchSize: {}\n    optimizer: \
-             {{adam: {{learningRate: 0.001}}}}\n    # Stops when the loss of the validation rows has not become \
-             less for so many epochs, and takes the best.\n    earlyStopping: {{metric: loss, patience: {stops}}}\n    \
-             seed: 1\n  servers: {{replicas: 1}}\n  workers: {{replicas: 2}}\n  checkpoint:\n    \
-             # On a cluster: storage, a bucket or a volume.\n    everySteps: 1000\n    keep: 3\n",
-            match self.report.rows {
-                0..10_000 => 32,
-                10_000..100_000 => 128,
-                _ => 512,
-            }
-        )?;
+        out += &tail(self.report.rows);
         Ok(out)
     }
 
@@ -468,59 +334,4 @@ fn remark(column: &ColumnReport) -> String {
     remark
         .map(|remark| format!(" # {remark}"))
         .unwrap_or_default()
-}
-
-fn task_field(task: Task) -> &'static str {
-    match task {
-        Task::BinaryClassification => "binaryClassification",
-        Task::MulticlassClassification => "multiclassClassification",
-        Task::Regression => "regression",
-    }
-}
-
-/// A text as YAML: as it is where it means itself, else in quotes.
-fn yaml(text: &str) -> String {
-    const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
-    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
-        && !WORDS.contains(&&*text.to_ascii_lowercase());
-    match plain {
-        true => text.to_owned(),
-        // A JSON string is a YAML string.
-        false => serde_json::Value::from(text).to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_those_that_kubernetes_allows() {
-        for (file, name) in [
-            ("data/House Prices_2024.csv.gz", "house-prices-2024"),
-            ("1.csv", "job"),
-            ("--x--.csv", "x"),
-            ("7up.csv", "up"),
-        ] {
-            assert_eq!(name_of(Path::new(file)), name, "{file}");
-        }
-        let long = format!("{}-b.csv", "a".repeat(39));
-        assert_eq!(name_of(Path::new(&long)), "a".repeat(39));
-    }
-
-    #[test]
-    fn texts_that_mean_something_else_are_quoted() {
-        for (text, written) in [
-            ("age", "age"),
-            ("no", "\"no\""),
-            ("a b", "\"a b\""),
-            ("1", "\"1\""),
-            ("x: \"y\"", "\"x: \\\"y\\\"\""),
-        ] {
-            assert_eq!(yaml(text), written);
-        }
-    }
 }
