@@ -7,13 +7,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 use trainyard_checkpoint::sha256_hex;
 use trainyard_core::layout::Layout;
+use trainyard_data::{Rows, encode_each};
 use trainyard_runtime::arch::Architecture;
 use trainyard_runtime::artifact::tensors::Reader;
 use trainyard_runtime::artifact::{
-    FILES, GOLDEN, Golden, MODEL, MetricsFile, ModelFile, ModelFiles, PARAMETERS, PROVENANCE,
-    Provenance, digest, metrics, model, provenance, verify_files,
+    FILES, GOLDEN, Golden, GoldenInputs, GoldenRows, MODEL, MetricsFile, ModelFile, ModelFiles,
+    PARAMETERS, PROVENANCE, Provenance, ROWS, digest, files_of, metrics, model, provenance,
+    verify_files,
 };
 
+use crate::csv::{all, limits};
 use crate::{again, archive};
 
 /// Reads the files of an archive as an artifact: as they are, and with the digests that they should have.
@@ -45,7 +48,7 @@ fn in_folder<T>(act: impl FnOnce(&Path) -> T) -> T {
 
 /// Whether all of an artifact is there, but for the module of libtorch.
 fn read(folder: &Path) -> bool {
-    let mut read = 0;
+    let (mut read, mut wanted) = (0, 5);
     if let Ok(found) = model(folder) {
         again::<ModelFile>(&found);
         read += 1;
@@ -57,8 +60,10 @@ fn read(folder: &Path) -> bool {
     if let Ok(found) = provenance(folder) {
         again::<Provenance>(&found);
         let verified = verify_files(folder, &found);
-        assert!(verified.len() >= FILES.len());
+        assert!(verified.len() >= files_of(found.format_version).count());
         read += 1;
+        // Format 1 has no golden rows in the original columns.
+        wanted += usize::from(found.format_version > 1);
     }
     if let Ok(found) = ModelFiles::read(folder) {
         let _ = found.kind();
@@ -73,7 +78,31 @@ fn read(folder: &Path) -> bool {
         assert_eq!(found.inputs.len() as u64, floats);
         read += 1;
     }
-    read == 5
+    if let Ok(found) = GoldenRows::read(&folder.join(ROWS)) {
+        again::<GoldenRows>(&found);
+        encode(folder, &found);
+        read += 1;
+    }
+    read == wanted
+}
+
+/// Encodes golden rows for the model beside them.
+fn encode(folder: &Path, golden: &GoldenRows) {
+    let (Ok(model), Ok(inputs)) = (model(folder), golden.inputs()) else {
+        return;
+    };
+    let (schema, limits) = (&model.input_schema, limits());
+    match inputs {
+        GoldenInputs::Cells(cells) => {
+            if let Ok(outcomes) = encode_each(schema, "golden rows", &cells, &limits) {
+                assert_eq!(outcomes.len(), golden.rows.len());
+            }
+        }
+        GoldenInputs::Array(raw) => {
+            let rows = Rows::raw_array(schema, "golden rows", raw, &limits);
+            let _ = rows.and_then(all);
+        }
+    }
 }
 
 /// A model is the same when it is written and read again.

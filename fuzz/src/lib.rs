@@ -20,6 +20,7 @@ mod csv;
 mod frames;
 mod handshake;
 mod http;
+mod images;
 mod job;
 mod manifest;
 mod sound;
@@ -88,6 +89,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "arrays",
         run: arrays::run,
+    },
+    Target {
+        name: "images",
+        run: images::run,
     },
 ];
 

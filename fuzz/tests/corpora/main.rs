@@ -111,10 +111,11 @@ replays! {
     t13_reports_and_arguments_are_read_or_refused: "contract" of which ["server", "worker", "finisher"],
     t13_logs_are_read_or_refused: "log" of which ["sealed", "whole", "short"],
     t13_shards_are_read_or_refused: "shard" of which ["adam-0"],
-    t13_artifacts_are_read_or_refused: "artifact" of which ["whole"],
+    t13_artifacts_are_read_or_refused: "artifact" of which ["whole", "whole-of-format-1"],
     t13_tensors_are_read_or_refused: "tensors" of which ["golden-safetensors", "model-safetensors"],
     t15_text_is_data_or_refused: "csv" of which ["toy", "quoted", "gzip"],
     t15_arrays_are_data_or_refused: "arrays" of which ["npy", "idx", "npy-gzipped"],
+    t15_images_are_data_or_refused: "images" of which ["rgb-8-png", "420-jpg", "progressive-jpg"],
 }
 
 #[test]
