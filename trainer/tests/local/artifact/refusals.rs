@@ -128,7 +128,7 @@ fn a_model_file_that_contradicts_itself_is_refused() {
     let good = json(&path);
     let features = digits().file("digits-features.npy");
     let cases: [(&str, Value, &str); 9] = [
-        ("/formatVersion", 2.into(), "has format 2"),
+        ("/formatVersion", 3.into(), "has format 3"),
         ("/formatVersion", 0.into(), "has format 0"),
         ("/task", "regression".into(), "task differs"),
         ("/inputShape/1", 9.into(), "input shape differs"),

@@ -7,7 +7,9 @@ use anyhow::Result;
 use tch::Tensor;
 use trainyard_core::control::EVALUATION_BLOCK_ROWS;
 use trainyard_core::layout::Layout;
-use trainyard_core::metrics::{BlockResult, Metrics, TaskKind, summarize};
+use trainyard_core::metrics::{
+    BlockResult, ClassificationReport, Metrics, TaskKind, summarize_with_report,
+};
 use trainyard_data::Table;
 use trainyard_runtime::arch::Architecture;
 use trainyard_runtime::artifact::{ModelFile, ModelFiles};
@@ -101,21 +103,21 @@ impl Artifact {
         Ok(all)
     }
 
-    /// The result of one block of outputs.
+    /// The result of one block of outputs, with the `scores` of all classes, if they are wanted.
     ///
     /// # Errors
     /// If the labels are not the task's.
-    pub fn score(&self, outputs: &[f32], labels: &[f32]) -> Result<BlockResult> {
-        Ok(BlockResult::from_outputs(
-            self.model.objective(),
-            outputs,
-            labels,
+    pub fn score(&self, outputs: &[f32], labels: &[f32], scores: bool) -> Result<BlockResult> {
+        let objective = self.model.objective();
+        Ok(BlockResult::with_scores(
+            objective, outputs, labels, scores,
         )?)
     }
 
-    /// Merges the results of blocks.
-    pub fn summarize(&self, blocks: &[BlockResult]) -> Metrics {
-        summarize(self.model.objective(), blocks)
+    /// Metrics of the results of blocks, and the report of a classification.
+    pub fn summarize(&self, blocks: &[BlockResult]) -> (Metrics, Option<ClassificationReport>) {
+        let (objective, classes) = (self.model.objective(), &self.model.output.classes);
+        summarize_with_report(&objective, classes, blocks, false)
     }
 }
 

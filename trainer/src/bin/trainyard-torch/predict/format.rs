@@ -128,6 +128,7 @@ impl<'a> Writer<'a> {
                     let labelled = told.labelled - told.unjudged;
                     let line = json!({
                         "rows": told.rows, "labelled": labelled, "positive": positive, "metrics": metrics,
+                        "report": told.report,
                     });
                     writeln!(self.out, "{line}")?;
                 }

@@ -11,9 +11,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use trainyard::commands::{PredictArgs, print};
+use trainyard::ui::classes;
 use trainyard::ui::format::thousands;
 use trainyard_core::control::EVALUATION_BLOCK_ROWS;
-use trainyard_core::metrics::{BlockResult, Metrics, TaskKind};
+use trainyard_core::metrics::{BlockResult, ClassificationReport, Metrics, TaskKind, has_scores};
 use trainyard_core::prediction::Prediction;
 use trainyard_data::{
     DataError, Encoded, ErrorKind as DataErrorKind, Folder, Labels, Limits, Opened, Rows,
@@ -95,6 +96,41 @@ struct Told {
     /// Rows with a label that metrics are not of.
     unjudged: u64,
     metrics: Option<Metrics>,
+    report: Option<ClassificationReport>,
+}
+
+/// How good the predictions are of the rows that have a label.
+struct Judged {
+    rows: BlockResult,
+    /// The same with the scores of all classes, as long as these are few enough to be held.
+    scored: Option<Vec<BlockResult>>,
+}
+
+impl Judged {
+    fn new(kind: TaskKind) -> Self {
+        Self {
+            rows: BlockResult::empty(kind),
+            scored: has_scores(kind, 1).then(Vec::new),
+        }
+    }
+
+    fn add(&mut self, artifact: &Artifact, outputs: &[f32], labels: &[f32]) -> Result<()> {
+        self.rows.merge(artifact.score(outputs, labels, false)?);
+        if !has_scores(artifact.kind(), self.rows.rows) {
+            self.scored = None;
+        }
+        if let Some(scored) = &mut self.scored {
+            scored.push(artifact.score(outputs, labels, true)?);
+        }
+        Ok(())
+    }
+
+    /// The metrics and the report, if there are any rows.
+    fn summarize(self, artifact: &Artifact) -> Option<(Metrics, Option<ClassificationReport>)> {
+        let is_any = self.rows.rows > 0;
+        let judged = self.scored.unwrap_or_else(|| vec![self.rows]);
+        is_any.then(|| artifact.summarize(&judged))
+    }
 }
 
 /// Writes what the model predicts for all rows.
@@ -108,7 +144,7 @@ fn predict(
     let kind = artifact.kind();
     let limit = args.limit.map_or(u64::MAX, |limit| limit as u64);
     let mut told = Told::default();
-    let mut judged = BlockResult::empty(kind);
+    let mut judged = Judged::new(kind);
     let Some(first) = source.next()? else {
         return Ok(told);
     };
@@ -167,7 +203,7 @@ fn predict(
                     told.unjudged += labels.len() as u64;
                     continue;
                 }
-                judged.merge(artifact.score(&outputs, &labels)?);
+                judged.add(artifact, &outputs, &labels)?;
             }
         }
         if part.table.labels.is_empty() && told.rows >= limit {
@@ -175,7 +211,9 @@ fn predict(
         }
         next = source.next()?;
     }
-    told.metrics = (judged.rows > 0).then(|| artifact.summarize(&[judged]));
+    if let Some((metrics, report)) = judged.summarize(artifact) {
+        (told.metrics, told.report) = (Some(metrics), report);
+    }
     writer.finish(&told, schema.positive())?;
     Ok(told)
 }
@@ -404,6 +442,12 @@ fn judge(artifact: &Artifact, told: &Told) {
         "metrics on {rows}: {}{of}",
         print::metrics(metrics)
     ));
+    if let Some(report) = &told.report {
+        says::say("");
+        for line in classes::lines("", report, false) {
+            says::say(line.paint(false));
+        }
+    }
 }
 
 /// The outputs and labels of the rows that have a label.
