@@ -123,7 +123,7 @@ pub(crate) fn quick(text: &[u8]) -> Option<f64> {
     };
     let (whole, decimals) = match text.len() {
         0 => return None,
-        ..=8 => short(text)?,
+        1..=8 => short(text)?,
         _ => long(text)?,
     };
     let ten = TENS[decimals];
@@ -140,7 +140,7 @@ pub(crate) fn quick(text: &[u8]) -> Option<f64> {
 #[inline]
 fn short(text: &[u8]) -> Option<(u64, usize)> {
     let length = text.len();
-    let values = word(text) ^ EACH * u64::from(b'0');
+    let values = word(text) ^ ZEROS;
     let others = others(values);
     let run = first_of(others).min(length);
     if run == length {
@@ -161,7 +161,7 @@ fn long(text: &[u8]) -> Option<(u64, usize)> {
     let (mut rest, mut whole, mut digits, mut decimals) = (text, 0_u64, 0, None);
     while !rest.is_empty() {
         let length = rest.len().min(8);
-        let values = word(rest) ^ EACH * u64::from(b'0');
+        let values = word(rest) ^ ZEROS;
         let run = first_of(others(values)).min(length);
         digits += run;
         if digits > QUICK_DIGITS {
@@ -194,8 +194,10 @@ fn first_of(bits: u64) -> usize {
     bits.trailing_zeros() as usize / 8
 }
 
-/// A word with this byte eight times, times a byte.
+/// A word of eight bytes 1: times a byte, it has that byte eight times.
 const EACH: u64 = u64::from_le_bytes([1; 8]);
+/// The text of eight digits 0.
+const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
 
 /// The first eight bytes of a text that is not empty; zeros where it has fewer.
 #[inline(always)]

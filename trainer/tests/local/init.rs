@@ -128,11 +128,21 @@ fn sales() -> Vec<u8> {
         .collect()
 }
 
+/// Name, bytes, label, metric and the least that it must be, and what the manifest must have.
+type Table = (
+    &'static str,
+    Vec<u8>,
+    &'static str,
+    &'static str,
+    f64,
+    &'static [&'static str],
+);
+
 /// `init`, `run` and `predict`, and no manifest is edited.
 #[test]
 fn c10_tables_as_people_have_them_are_learned_without_editing() {
     let place = folder();
-    let tables: [(&str, Vec<u8>, &str, &str, f64, &[&str]); 3] = [
+    let tables: [Table; 3] = [
         ("diamonds.csv", diamonds().into(), "price", "r2", 0.95, &[]),
         (
             "titanic.csv",

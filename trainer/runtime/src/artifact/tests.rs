@@ -251,14 +251,15 @@ fn golden_rows_whose_parts_do_not_fit_are_refused() {
     };
     of_columns.write(&path).expect("writable");
     assert_eq!(GoldenRows::read(&path).expect("it is whole"), of_columns);
-    let change = |change: &dyn Fn(&mut GoldenRows), rows: &GoldenRows| {
+    type Change<'a> = &'a dyn Fn(&mut GoldenRows);
+    let change = |change: Change<'_>, rows: &GoldenRows| {
         let mut rows = rows.clone();
         change(&mut rows);
         rows.write(&path).expect("writable");
         let read = GoldenRows::read(&path).and_then(|rows| rows.inputs());
         format!("{:#}", read.expect_err("it does not fit"))
     };
-    let cases: [(&dyn Fn(&mut GoldenRows), &GoldenRows, &str); 6] = [
+    let cases: [(Change<'_>, &GoldenRows, &str); 6] = [
         (&|rows| rows.rows.clear(), &of_columns, "no rows"),
         (&|rows| rows.columns.clear(), &of_columns, "no columns"),
         (

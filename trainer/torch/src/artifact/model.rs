@@ -82,6 +82,7 @@ impl Artifact {
     }
 
     /// Outputs, `rows x width`, in blocks of [`BLOCK_ROWS`]: a row's bits do not depend on how many others there are.
+    /// Its place in a block can make a difference in the last bits where a layer's width is no multiple of 16.
     ///
     /// # Errors
     /// Of libtorch.
