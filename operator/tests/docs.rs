@@ -220,10 +220,16 @@ fn merge(base: &mut Value, change: Value) {
     match (base, change) {
         (Value::Object(base), Value::Object(change)) => {
             for (name, value) in change {
+                let entry = base.entry(name.as_str()).or_insert(Value::Null);
                 // A choice is replaced by another, not completed.
-                match name.as_str() {
-                    "storage" => *base.entry(name).or_insert(Value::Null) = value,
-                    _ => merge(base.entry(name).or_insert(Value::Null), value),
+                let is_choice = ["storage", "task", "model", "train"].contains(&name.as_str());
+                let is_other = |value: &Value| {
+                    let mut names = value.as_object().into_iter().flat_map(|value| value.keys());
+                    names.any(|name| entry.get(name).is_none())
+                };
+                match is_choice && is_other(&value) {
+                    true => *entry = value,
+                    false => merge(entry, value),
                 }
             }
         }
