@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{DataError, ErrorKind};
@@ -195,34 +196,106 @@ impl Files for Folder {
 
     fn list(&self, pattern: &Pattern) -> io::Result<Vec<String>> {
         self.resolve(pattern.uri())?;
-        let text = |path: &Path| {
-            let not_text = || io::Error::new(io::ErrorKind::InvalidInput, "a path is not UTF-8");
-            path.to_str().map(str::to_owned).ok_or_else(not_text)
+        let folder = pattern.folder();
+        // `/*.csv` begins in the root.
+        let above = match (folder, pattern.uri().starts_with('/')) {
+            ("", true) => "/".to_owned(),
+            ("", false) => String::new(),
+            (folder, _) => format!("{folder}/"),
         };
-        // An absolute path replaces the folder.
-        let root = match Path::new(pattern.uri()).is_absolute() {
-            true => Path::new(""),
-            false => &self.root,
+        // An empty path is no folder.
+        let place = self.root.join(Path::new(".").join(&above));
+        let place = if above.starts_with('/') {
+            PathBuf::from(&above)
+        } else {
+            place
         };
-        // Characters of the folder that a pattern would give a meaning stand for themselves.
-        let root_text = glob::Pattern::escape(&text(root)?);
-        let below = Path::new(&root_text).join(literal_brackets(pattern.uri()));
-        let found = glob::glob_with(&text(&below)?, SHELL)
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.msg))?;
-        let mut uris = Vec::new();
-        for path in found {
-            let path = path?;
-            if path.is_dir() {
+        let mut walk = Walk {
+            pattern,
+            deepest: match pattern.uri().contains("**") {
+                true => usize::MAX,
+                false => pattern.uri()[folder.len()..]
+                    .trim_start_matches('/')
+                    .split('/')
+                    .count(),
+            },
+            inside: Vec::new(),
+            uris: Vec::new(),
+        };
+        walk.folder(&place, &above)?;
+        walk.uris.sort_unstable();
+        Ok(walk.uris)
+    }
+}
+
+/// A walk through a folder for the files that a pattern names.
+struct Walk<'a> {
+    pattern: &'a Pattern,
+    /// Levels of folders that are looked at.
+    deepest: usize,
+    /// Device and number of each folder that the walk is in. A link that leads to one of them leads round and round, and is passed over.
+    inside: Vec<(u64, u64)>,
+    uris: Vec<String>,
+}
+
+impl Walk<'_> {
+    /// Walks through the folder at `place`; `above` is its URI with a slash at its end, or nothing.
+    fn folder(&mut self, place: &Path, above: &str) -> io::Result<()> {
+        let entries = match std::fs::read_dir(place) {
+            Err(error) if is_no_folder(&error) && self.inside.is_empty() => return Ok(()),
+            entries => entries.map_err(|error| named(place, error))?,
+        };
+        let meta = std::fs::metadata(place).map_err(|error| named(place, error))?;
+        let own = (meta.dev(), meta.ino());
+        if self.inside.contains(&own) {
+            return Ok(());
+        }
+        self.inside.push(own);
+        for entry in entries {
+            let entry = entry.map_err(|error| named(place, error))?;
+            let name = entry.file_name();
+            let shown = name.to_string_lossy();
+            let uri = format!("{above}{shown}");
+            // A link that leads nowhere is no folder.
+            let is_folder = std::fs::metadata(entry.path()).is_ok_and(|meta| meta.is_dir());
+            // A wildcard means no name that begins with a point, unless the pattern has one.
+            let is_hidden = shown.starts_with('.') && !self.pattern.uri().contains("/.");
+            let is_meant = match is_folder {
+                true => self.inside.len() < self.deepest && !is_hidden,
+                false => self.pattern.matches(&uri),
+            };
+            if !is_meant {
                 continue;
             }
-            uris.push(text(path.strip_prefix(root).unwrap_or(&path))?);
-            if uris.len() > Pattern::MOST {
+            if name.to_str().is_none() {
+                let why = format!("the name {uri:?} is not UTF-8: rename it");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+            }
+            if is_folder {
+                self.folder(&entry.path(), &format!("{uri}/"))?;
+                continue;
+            }
+            self.uris.push(uri);
+            if self.uris.len() > Pattern::MOST {
                 return Err(too_many());
             }
         }
-        uris.sort_unstable();
-        Ok(uris)
+        self.inside.pop();
+        Ok(())
     }
+}
+
+/// Whether a path leads to no folder.
+fn is_no_folder(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// An error with the path that it is about.
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// More files than a pattern may name.

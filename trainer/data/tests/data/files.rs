@@ -219,3 +219,75 @@ fn c33_groups_are_those_of_all_files() {
     assert_eq!(validation.rows, 10);
     assert!(groups(&validation.features).is_disjoint(&groups(&data.train.features)));
 }
+
+/// Folders as they are found: links that lead round and round, names that are no text, links to nowhere.
+#[test]
+fn c33_odd_folders_are_listed_or_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    let root = tempfile::tempdir().unwrap();
+    let make = |path: &str| {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "a,y\n1,2\n").unwrap();
+    };
+    for path in [
+        "d/1.csv",
+        "d/e/2.csv",
+        "d/e/f/3.csv",
+        "d/.hidden/4.csv",
+        "d/[x]/5.csv",
+        "other/6.csv",
+    ] {
+        make(path);
+    }
+    symlink("..", root.path().join("d/e/up")).unwrap();
+    symlink(".", root.path().join("d/self")).unwrap();
+    symlink("nowhere", root.path().join("d/7.csv.lost")).unwrap();
+    symlink("../other", root.path().join("d/o")).unwrap();
+    let list = |uri: &str| Folder::new(root.path()).list(&Pattern::of(uri).unwrap().unwrap());
+    for (uri, expected) in [
+        ("d/*.csv", &["d/1.csv"][..]),
+        ("d/?/*.csv", &["d/e/2.csv", "d/o/6.csv"]),
+        (
+            "d/**/*.csv",
+            &[
+                "d/1.csv",
+                "d/[x]/5.csv",
+                "d/e/2.csv",
+                "d/e/f/3.csv",
+                "d/o/6.csv",
+            ],
+        ),
+        ("d/[x]/*.csv", &["d/[x]/5.csv"]),
+        ("*/1.csv", &["d/1.csv"]),
+        ("d/.hidden/*.csv", &["d/.hidden/4.csv"]),
+        ("d/*/.hidden/*", &[]),
+        ("none/*.csv", &[]),
+        ("d/1.csv/*", &[]),
+    ] {
+        assert_eq!(list(uri).unwrap(), expected, "{uri}");
+    }
+    let absolute = format!("{}/d/*.csv", root.path().display());
+    assert_eq!(list(&absolute).unwrap().len(), 1);
+    fs::write(
+        root.path().join("d").join(OsStr::from_bytes(b"\xff.png")),
+        "",
+    )
+    .unwrap();
+    assert_eq!(list("d/*.csv").unwrap(), ["d/1.csv"], "it cannot be meant");
+    let error = list("d/*").unwrap_err().to_string();
+    assert!(
+        error.contains("is not UTF-8: rename it") && error.contains("d/"),
+        "{error}"
+    );
+    fs::create_dir(root.path().join("d/e").join(OsStr::from_bytes(b"\xfe"))).unwrap();
+    assert!(
+        list("d/**/2.csv")
+            .unwrap_err()
+            .to_string()
+            .contains("is not UTF-8")
+    );
+}
