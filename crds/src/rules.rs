@@ -241,8 +241,8 @@ pub(crate) fn csv() -> Vec<Rule> {
         ),
         rule_at(
             ".thousands",
-            "!has(self.thousands) || (self.thousands != self.delimiter && self.thousands != (has(self.decimal) ? self.decimal : '.'))",
-            "thousands must differ from decimal and from the delimiter",
+            "!has(self.thousands) || self.thousands != (has(self.decimal) ? self.decimal : '.')",
+            "thousands must differ from decimal",
         ),
     ]);
     rules

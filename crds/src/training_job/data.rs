@@ -141,7 +141,8 @@ pub struct CsvSource {
     )]
     #[schemars(length(min = 1, max = 1), regex(pattern = r"^[.,]$"))]
     pub decimal: String,
-    /// Character between the thousands of a number, if there may be one: `.`, `,`, `'`, `_` or a space.
+    /// Character between the thousands of a number, if there may be one: `.`, `,`, `'`, `_` or a space. Where it is the delimiter too, such numbers must be in
+    /// quotes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1), regex(pattern = r"^[.,'_ ]$"))]
     pub thousands: Option<String>,

@@ -20,7 +20,7 @@ pub fn open_log(shown: &Location) -> Result<Log> {
     match Log::open_any(shown.open_existing()?) {
         Err(Error::NoLog) => {
             bail!(BadInput(format!(
-                "{shown} holds no checkpoints: give the folder of a run, such as runs/NAME"
+                "{shown} holds no checkpoints: give the folder of a run, such as runs/NAME; of a folder of images, trainyard init writes a manifest"
             )))
         }
         Err(

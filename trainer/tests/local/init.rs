@@ -103,6 +103,24 @@ fn passengers() -> String {
     out
 }
 
+/// Numbers with a comma between thousands, in quotes, as English spreadsheets write them.
+fn towns() -> String {
+    let mut out = "town,people,cars\n".to_owned();
+    for i in 0..300u32 {
+        let people = 1000 + i * 7919 % 90_000;
+        writeln!(
+            out,
+            "{},\"{},{:03}\",{}",
+            ["A", "B"][i as usize % 2],
+            people / 1000,
+            people % 1000,
+            people / 2 + i % 7
+        )
+        .unwrap();
+    }
+    out
+}
+
 /// Sales as a spreadsheet writes them in Germany, in Windows-1252.
 fn sales() -> Vec<u8> {
     let mut out = "Datum;Ort;Menge;Umsatz\n".to_owned();
@@ -142,7 +160,15 @@ type Table = (
 #[test]
 fn c10_tables_as_people_have_them_are_learned_without_editing() {
     let place = folder();
-    let tables: [Table; 3] = [
+    let tables: [Table; 4] = [
+        (
+            "towns.csv",
+            towns().into(),
+            "cars",
+            "r2",
+            0.95,
+            &["thousands: \",\""],
+        ),
         ("diamonds.csv", diamonds().into(), "price", "r2", 0.95, &[]),
         (
             "titanic.csv",

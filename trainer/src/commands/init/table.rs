@@ -51,6 +51,9 @@ pub(super) fn write(args: &InitArgs) -> Result<Written> {
     let mut told: Vec<String> = excluded
         .map(|(column, reason)| format!("left out: {}: {reason}", column.name))
         .collect();
+    if let Some(written) = inspect::notation(&report) {
+        told.push(format!("read by the values they hold: {written}"));
+    }
     if !draft.missing_values.is_empty() {
         told.push(format!(
             "taken for missing: {}",

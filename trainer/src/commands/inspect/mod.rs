@@ -14,7 +14,7 @@ use trainyard_runtime::exit::{BadInput, ExitCode};
 use trainyard_runtime::output::Shown;
 use trainyard_runtime::storage::Location;
 
-pub use table::read as read_table;
+pub use table::{notation, read as read_table};
 
 use super::print;
 

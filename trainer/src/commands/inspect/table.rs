@@ -36,13 +36,7 @@ pub fn write(report: &TableReport, out: &mut dyn Write) -> Result<()> {
         Some('\t') => ", separated by tabs".to_owned(),
         Some(delimiter) => format!(", separated by '{delimiter}'"),
     };
-    let written = match (report.decimal, report.thousands) {
-        (None, None) => String::new(),
-        (decimal, None) => format!(", numbers as 1234{}5", decimal.unwrap_or('.')),
-        (decimal, Some(thousands)) => {
-            format!(", numbers as 1{thousands}234{}5", decimal.unwrap_or('.'))
-        }
-    };
+    let written = notation(report).map_or(String::new(), |written| format!(", {written}"));
     let encoding = match report.encoding {
         Encoding::Utf8 => String::new(),
         other => format!(", {other:?}"),
@@ -83,6 +77,18 @@ pub fn write(report: &TableReport, out: &mut dyn Write) -> Result<()> {
         writeln!(out, "{line}")?;
     }
     Ok(())
+}
+
+/// How numbers are written, if not in the usual way.
+pub fn notation(report: &TableReport) -> Option<String> {
+    match (report.decimal, report.thousands) {
+        (None, None) => None,
+        (decimal, None) => Some(format!("numbers as 1234{}5", decimal.unwrap_or('.'))),
+        (decimal, Some(thousands)) => {
+            let decimal = decimal.unwrap_or('.');
+            Some(format!("numbers as 1{thousands}234{decimal}5"))
+        }
+    }
 }
 
 fn kind(column: &ColumnReport) -> String {
