@@ -35,7 +35,7 @@ enum Command {
     Run(RunArgs),
     /// Predict with an artifact.
     Predict(commands::PredictArgs),
-    /// Write a first manifest for a CSV file.
+    /// Write a first manifest for a table or a folder of images.
     Init(commands::InitArgs),
     /// Show what is in a run's folder, an artifact or a CSV file.
     Inspect(commands::InspectArgs),

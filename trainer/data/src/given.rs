@@ -90,16 +90,15 @@ pub(crate) fn adapted(
             unscaled(is_scaled(input), options)?;
             let form = Form::of(input)?;
             let said = Form::from(images);
-            if said.size.is_some_and(|size| form.size != Some(size)) {
-                let [_, height, width] = input.shape[..] else {
-                    return Ok(schema);
-                };
-                return Err(DataError::options(
-                    format!(
-                        "the initial model sees images of {height} x {width} pixels (height x width)"
-                    ),
-                    "set `height` and `width` to these",
-                ));
+            if let (Some(size), Some(own)) = (said.size, form.size)
+                && size != own
+            {
+                let (height, width) = (own.height, own.width);
+                let problem = format!(
+                    "the initial model sees images of {height} x {width} pixels (height x width)"
+                );
+                let remedy = "set `height` and `width` to these";
+                return Err(DataError::options(problem, remedy));
             }
             if said.color.is_some_and(|color| form.color != Some(color)) {
                 return Err(DataError::options(

@@ -40,12 +40,12 @@ const KINDS: [(&[u8], &str, &str); 22] = [
     (
         b"\x89PNG\r\n\x1a\n",
         "a PNG image",
-        "write all images as one NPY array",
+        "images are read in folders, one for each class: name their folder under `images`, or give it to init, or with --images",
     ),
     (
         b"\xff\xd8\xff",
         "a JPEG image",
-        "write all images as one NPY array",
+        "images are read in folders, one for each class: name their folder under `images`, or give it to init, or with --images",
     ),
     (b"\x80\x04\x95", "a Python pickle", AS_CSV),
     (b"\x80\x05\x95", "a Python pickle", AS_CSV),

@@ -148,8 +148,9 @@ impl<'a> Rows<'a> {
         limits: &'a Limits,
     ) -> Result<Self, DataError> {
         let InputKind::Columns(input) = &schema.input else {
-            let problem = format!("the model reads arrays, not {}", format.name());
-            return Err(DataError::options(problem, "give an NPY or IDX file").in_file(name));
+            let problem = format!("the model reads arrays or images, not {}", format.name());
+            let remedy = "give an NPY or IDX file, or images";
+            return Err(DataError::options(problem, remedy).in_file(name));
         };
         let reading = Reading::fitted(input, format);
         let begin = || {
@@ -212,8 +213,14 @@ impl<'a> Rows<'a> {
         for uri in uris {
             let found = Listed::folder_or_file(files, uri)?;
             images.extend(found.images);
-            listed.extend(found.warnings);
+            listed.extend(found.warnings.iter().map(|text| format!("{uri}: {text}")));
         }
+        let name = match uris {
+            [first, others @ ..] if !others.is_empty() => {
+                format!("{first} and {} more", others.len())
+            }
+            _ => name.to_owned(),
+        };
         let classes = CategoryIndex::of(&schema.label);
         let class = |(folder, _): &(Option<String>, String)| {
             let class = folder.as_deref().and_then(|folder| classes.find(folder));
@@ -230,7 +237,7 @@ impl<'a> Rows<'a> {
             listed,
             seen: Seen::default(),
         };
-        Ok(Self::new(schema, name, source, limits))
+        Ok(Self::new(schema, &name, source, limits))
     }
 
     fn new(schema: &'a InputSchema, name: &str, source: RowSource<'a>, limits: &'a Limits) -> Self {
@@ -296,7 +303,7 @@ impl<'a> Rows<'a> {
             RowSource::Array(rows) => {
                 let part = rows.next(most, self.limits);
                 let part = part.map_err(|e| e.in_file(&self.name))?;
-                let encode = |array: Array| self.encoded(&array, &self.name);
+                let encode = |array: Array| self.encoded(&array);
                 part.map(encode).transpose()?
             }
             RowSource::Images {
@@ -320,7 +327,7 @@ impl<'a> Rows<'a> {
                     false => Some(images::decode(*files, &ids, *form, seen, self.limits)),
                 };
                 let part = part.transpose().map_err(|e| e.in_file(&self.name))?;
-                let encoded = part.map(|array| self.encoded(&array, &self.name));
+                let encoded = part.map(|array| self.encoded(&array));
                 encoded.transpose()?.map(|mut encoded| {
                     encoded.table.labels = labels.unwrap_or_default();
                     encoded.ids = ids;
@@ -332,7 +339,7 @@ impl<'a> Rows<'a> {
         Ok(encoded)
     }
 
-    fn encoded(&self, array: &Array, name: &str) -> Result<Encoded, DataError> {
+    fn encoded(&self, array: &Array) -> Result<Encoded, DataError> {
         let InputKind::Array(input) = &self.schema.input else {
             return Err(DataError::options("the array does not fit the schema", ""));
         };
@@ -340,7 +347,7 @@ impl<'a> Rows<'a> {
         let features = array
             .check_values()
             .and_then(|()| array.encode(input, &rows, &self.limits.beside(array.bytes())))
-            .map_err(|e| e.in_file(name))?;
+            .map_err(|e| e.in_file(&self.name))?;
         let table = Table {
             rows: rows.len(),
             width: array.width(),
@@ -357,12 +364,13 @@ impl<'a> Rows<'a> {
     /// What a user should know of the rows so far but need not mend, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let told = [self.filled.told(), self.unknown.told()];
-        let of_images = match &self.source {
-            RowSource::Images { listed, seen, .. } => [listed.clone(), seen.told()].concat(),
-            RowSource::Table { .. } | RowSource::Array(_) => Vec::new(),
+        let (listed, seen) = match &self.source {
+            RowSource::Images { listed, seen, .. } => (listed.clone(), seen.told()),
+            RowSource::Table { .. } | RowSource::Array(_) => Default::default(),
         };
-        let told = told.into_iter().flatten().chain(of_images);
-        told.map(|text| format!("{}: {text}", self.name)).collect()
+        let told = told.into_iter().flatten().chain(seen);
+        let told = told.map(|text| format!("{}: {text}", self.name));
+        listed.into_iter().chain(told).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::{Color, Image, Seen, Size};
-use crate::error::DataError;
+use crate::error::{DataError, excerpt};
 use crate::options::Limits;
 
 /// The most pixels of an image. A small file can hold very many.
@@ -60,8 +60,14 @@ pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<(Size, Color), Dat
     }
 }
 
+/// What a decoder says, in one line. What it says of checksums is for those who write decoders.
 fn damaged(error: impl std::fmt::Display) -> DataError {
-    DataError::data(error.to_string(), DAMAGED)
+    let text = error.to_string();
+    let text = match text.starts_with("CRC error") {
+        true => "a checksum in it is wrong".to_owned(),
+        false => text.split_whitespace().collect::<Vec<_>>().join(" "),
+    };
+    DataError::data(excerpt(&text), DAMAGED)
 }
 
 /// What else an image file may be.

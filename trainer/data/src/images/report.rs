@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Bad, Listed, decode, open};
+use super::rows::Bad;
+use super::{Listed, decode, open};
 use crate::error::{DataError, ErrorKind};
 use crate::files::Files;
 use crate::options::{Color, Limits};

@@ -286,6 +286,15 @@ fn c37_images_are_predicted_with_the_bits_of_training_part_by_part() {
     ];
     assert_eq!(all.ids, names);
     assert_eq!(told.len(), 2, "{told:?}");
+    let (_, told) = encode_all(rows(&["i/dogs", "i/cats"]).unwrap()).unwrap();
+    assert!(
+        told[0].starts_with("i/cats: \"i/cats/Thumbs.db\" is no PNG"),
+        "{told:?}"
+    );
+    assert!(
+        told[1].starts_with("i/dogs and 1 more: 1 image with transparency"),
+        "{told:?}"
+    );
     let mut parts = rows(&["i/"]).unwrap();
     let mut features = Vec::new();
     while let Some(part) = parts.next(2).unwrap() {
@@ -384,6 +393,21 @@ fn c37_what_is_wrong_with_a_folder_of_images_is_told_with_all_files() {
         load(many),
         &["30 of 32 images cannot be used", "x09.png", "and 20 more"],
     );
+    // One that is too large does not keep the others from being told.
+    let files = good()
+        .with("i/b/2.png", huge_png())
+        .with("i/b/3.png", "")
+        .with("i/b/4.png", wrong_checksum());
+    assert_error(
+        "several",
+        load(files),
+        &[
+            "3 of 5 images cannot be used:",
+            "i/b/2.png: 100000 x 100000 pixels are over",
+            "i/b/3.png: the file is empty\n",
+            "i/b/4.png: a checksum in it is wrong; write them again",
+        ],
+    );
     let mut regression = of_images(|_| {});
     regression.task = Task::Regression;
     assert_error(
@@ -398,6 +422,13 @@ fn c37_what_is_wrong_with_a_folder_of_images_is_told_with_all_files() {
         trainyard_data::load(&good(), &little),
         &["MiB of memory are at hand"],
     );
+}
+
+/// A PNG of which a byte was changed on its way.
+fn wrong_checksum() -> Vec<u8> {
+    let mut bytes = file("rgb-8.png");
+    bytes[29] ^= 1; // of the checksum of the header
+    bytes
 }
 
 /// A PNG of one pixel.

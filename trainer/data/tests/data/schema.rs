@@ -162,7 +162,7 @@ fn t15_bad_prediction_inputs_are_refused() {
     assert_error(
         "csv",
         encode_csv(&array, "p", &b""[..], &limits),
-        &["p:", "arrays, not CSV"],
+        &["p:", "arrays or images, not CSV"],
     );
     let unknown = npy("|u1", false, "(2,)", &[0, 9]);
     let result = encode_labels(&array, "y.npy", unknown.as_slice(), &limits);

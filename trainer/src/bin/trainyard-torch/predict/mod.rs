@@ -241,7 +241,13 @@ impl<'a> Source<'a> {
     ) -> Result<Self> {
         let schema = &artifact.model.input_schema;
         if let Some(first) = args.images.first() {
-            let rows = Rows::images(schema, working, &args.images, limits);
+            // A folder may have the name of an image.
+            let slash = |path: &String| match Path::new(path).is_dir() {
+                true => format!("{}/", path.trim_end_matches('/')),
+                false => path.clone(),
+            };
+            let images: Vec<String> = args.images.iter().map(slash).collect();
+            let rows = Rows::images(schema, working, &images, limits);
             let rows = rows.map_err(data_error)?;
             return Ok(Self::new(
                 artifact,
