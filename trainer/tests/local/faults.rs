@@ -255,11 +255,7 @@ fn t12_a_worker_is_released_at_the_end_of_a_step() {
         run.status().filter(|status| status["workers"] == 2)
     });
     run.reach(30);
-    let pid = run
-        .roster()
-        .and_then(|roster| roster.pid("worker", 1))
-        .expect("a worker");
-    send(pid, Signal::TERM);
+    run.send("worker", 1, Signal::TERM);
     let restarted = run.event("restarting");
     assert_eq!(restarted["member"], "worker 1");
     assert_eq!(restarted["how"], "exit code 0", "released, not lost");
@@ -277,11 +273,7 @@ fn t12_the_only_worker_is_released() {
     let (spec, folder) = (job(60), folder());
     let mut run = spec.clone().on(1, 1).start(folder.path());
     run.reach(30);
-    let pid = run
-        .roster()
-        .and_then(|roster| roster.pid("worker", 0))
-        .expect("a worker");
-    send(pid, Signal::TERM);
+    run.send("worker", 0, Signal::TERM);
     assert_eq!(run.event("restarting")["how"], "exit code 0");
     assert_eq!(sha(&run.finish()), reference::train(&spec).sha);
 }
@@ -291,11 +283,7 @@ fn server_leaves(index: u64, servers: u32) {
     let (spec, folder) = (job(40).every(100_000), folder());
     let mut run = spec.clone().on(2, servers).start(folder.path());
     let before = run.reach(30);
-    let pid = run
-        .roster()
-        .and_then(|roster| roster.pid("server", index))
-        .expect("a server");
-    send(pid, Signal::TERM);
+    run.send("server", index, Signal::TERM);
     let after = run.until("another generation", |run| {
         run.status().filter(|status| {
             generation(status) > generation(&before) && status["phase"] == "Training"

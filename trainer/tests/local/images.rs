@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use trainyard_s3_server::Server;
 
-use crate::common::{Spec, example, folder, reference, send, sha};
+use crate::common::{Spec, example, folder, reference, sha};
 use crate::tables::{manifest, text_of, trainyard};
 
 /// Handwritten digits that are used.
@@ -111,11 +111,7 @@ fn c37_images_give_the_model_of_the_same_array() {
     let expected = reference::train(&longer);
     let mut run = longer.on(2, 2).start(&out("killed"));
     run.reach(20);
-    let victim = run
-        .roster()
-        .and_then(|roster| roster.pid("worker", 0))
-        .expect("worker 0 runs");
-    send(victim, Signal::KILL);
+    run.send("worker", 0, Signal::KILL);
     assert_eq!(sha(&run.finish()), expected.sha);
 
     let predict = |args: &[&str]| {

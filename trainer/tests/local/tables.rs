@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use trainyard_contract::Metric;
 
-use crate::common::{Spec, example, folder, reference, send, sha};
+use crate::common::{Spec, example, folder, reference, sha};
 
 /// Runs the program in a folder.
 pub fn trainyard(folder: &Path, args: &[&str]) -> Output {
@@ -104,11 +104,7 @@ fn t01_every_type_of_column() {
     let out = folder();
     let mut run = spec.on(2, 2).start(out.path());
     run.reach(20);
-    let victim = run
-        .roster()
-        .and_then(|roster| roster.pid("worker", 0))
-        .expect("worker 0 runs");
-    send(victim, Signal::KILL);
+    run.send("worker", 0, Signal::KILL);
     assert_eq!(sha(&run.finish()), expected.sha);
 }
 

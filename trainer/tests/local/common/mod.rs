@@ -352,6 +352,12 @@ impl Run {
         serde_json::from_slice(&text).ok().map(Roster)
     }
 
+    /// Sends a signal to a member that runs.
+    pub fn send(&self, role: &str, index: u64, signal: Signal) {
+        let roster = self.roster().expect("it has told who runs");
+        send(roster.pid(role, index).expect(role), signal);
+    }
+
     /// Progress over HTTP; none while nobody answers.
     pub fn status(&self) -> Option<Value> {
         serde_json::from_str(&get(&self.roster()?.http(), "/status")?).ok()
