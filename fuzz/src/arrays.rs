@@ -3,8 +3,7 @@
 use std::io::{self, Read};
 
 use trainyard_data::{
-    ClassWeights, Files, HeldOut, LoadOptions, Normalization, Pattern, Rows, SourceSpec, SplitRule,
-    encode_labels, load,
+    Files, HeldOut, LoadOptions, Normalization, Pattern, Rows, SourceSpec, encode_labels, load,
 };
 
 use crate::archive;
@@ -52,27 +51,17 @@ pub fn run(input: &[u8]) -> bool {
         },
     };
     let options = LoadOptions {
-        task: task(how),
-        positive: None,
-        class_weights: ClassWeights::None,
-        train,
         validation: match how & 8 {
             0 => HeldOut::None,
             _ => HeldOut::Fraction(0.3),
         },
-        test: HeldOut::None,
-        split: SplitRule::Random,
-        test_split: None,
         normalization: match how & 16 {
             0 => Normalization::Standardize,
             _ => Normalization::None,
         },
-        target: Normalization::Standardize,
-        link: None,
-        threshold: None,
         seed: 7,
-        schema: None,
         limits: limits(),
+        ..LoadOptions::new(task(how), train)
     };
     let Ok(data) = load(&files, &options) else {
         return false;

@@ -3,9 +3,9 @@
 use std::io::{self, Read};
 
 use trainyard_data::{
-    ClassWeights, ColumnOptions, ColumnType, DataError, Dataset, Files, HeldOut, InputSchema,
-    Limits, LoadOptions, Missing, MissingPolicy, Normalization, Pattern, Rows, SourceSpec,
-    SplitRule, TableOptions, Task, load,
+    ColumnOptions, ColumnType, DataError, Dataset, Files, HeldOut, InputSchema, Limits,
+    LoadOptions, Missing, MissingPolicy, Normalization, Pattern, Rows, SourceSpec, TableOptions,
+    Task, load,
 };
 
 use crate::again;
@@ -129,48 +129,39 @@ fn columns(text: &[u8]) -> Vec<ColumnOptions> {
 
 fn options(how: u8, text: &[u8]) -> LoadOptions {
     let has = |bit: u8| how & (1 << bit) != 0;
+    let table = TableOptions {
+        categorical: match has(2) {
+            true => vec!["c".into()],
+            false => Vec::new(),
+        },
+        exclude: match has(3) {
+            true => vec!["x".into()],
+            false => Vec::new(),
+        },
+        columns: columns(text),
+        missing: match (has(4), has(5)) {
+            (false, false) => MissingPolicy::Error,
+            (false, true) => MissingPolicy::Impute,
+            (true, false) => MissingPolicy::Mean,
+            (true, true) => MissingPolicy::DropRow,
+        },
+        missing_values: vec!["?".into()],
+        na_is_missing: has(5),
+        unnamed: has(6),
+        ..TableOptions::csv("a.csv", "y")
+    };
     LoadOptions {
-        task: task(how),
-        positive: None,
-        class_weights: ClassWeights::None,
-        train: SourceSpec::Table(TableOptions {
-            categorical: match has(2) {
-                true => vec!["c".into()],
-                false => Vec::new(),
-            },
-            exclude: match has(3) {
-                true => vec!["x".into()],
-                false => Vec::new(),
-            },
-            columns: columns(text),
-            missing: match (has(4), has(5)) {
-                (false, false) => MissingPolicy::Error,
-                (false, true) => MissingPolicy::Impute,
-                (true, false) => MissingPolicy::Mean,
-                (true, true) => MissingPolicy::DropRow,
-            },
-            missing_values: vec!["?".into()],
-            na_is_missing: has(5),
-            unnamed: has(6),
-            ..TableOptions::csv("a.csv", "y")
-        }),
         validation: match has(7) {
             true => HeldOut::Fraction(0.3),
             false => HeldOut::None,
         },
-        test: HeldOut::None,
-        split: SplitRule::Random,
-        test_split: None,
         normalization: match has(3) {
             true => Normalization::None,
             false => Normalization::Standardize,
         },
-        target: Normalization::Standardize,
-        link: None,
-        threshold: None,
         seed: 7,
-        schema: None,
         limits: limits(),
+        ..LoadOptions::new(task(how), SourceSpec::Table(table))
     }
 }
 

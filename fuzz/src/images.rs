@@ -3,8 +3,7 @@
 use std::io::{self, Read};
 
 use trainyard_data::{
-    ClassWeights, Color, Files, HeldOut, ImageOptions, LoadOptions, Normalization, Pattern, Rows,
-    SourceSpec, SplitRule, Task, load,
+    Color, Files, ImageOptions, LoadOptions, Normalization, Pattern, Rows, SourceSpec, Task, load,
 };
 
 use crate::csv::{all, bits, limits, sound};
@@ -37,21 +36,10 @@ pub fn run(input: &[u8]) -> bool {
         },
     };
     let options = LoadOptions {
-        task: Task::Binary,
-        positive: None,
-        class_weights: ClassWeights::None,
-        train: SourceSpec::Images(train),
-        validation: HeldOut::None,
-        test: HeldOut::None,
-        split: SplitRule::Random,
-        test_split: None,
-        normalization: Normalization::Standardize,
         target: Normalization::None,
-        link: None,
-        threshold: None,
         seed: 1,
-        schema: None,
         limits: limits(),
+        ..LoadOptions::new(Task::Binary, SourceSpec::Images(train))
     };
     let files = Twice(image);
     let Ok(data) = load(&files, &options) else {

@@ -3,10 +3,7 @@
 
 use std::time::Instant;
 
-use trainyard_data::{
-    ClassWeights, Folder, HeldOut, Limits, LoadOptions, Normalization, SourceSpec, SplitRule,
-    TableOptions, Task, load,
-};
+use trainyard_data::{Folder, Limits, LoadOptions, SourceSpec, TableOptions, Task, load};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,25 +14,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(threads) = threads.first() {
         limits.threads = threads.parse()?;
     }
+    let table = match file.ends_with(".parquet") {
+        true => TableOptions::parquet(file, label),
+        false => TableOptions::csv(file, label),
+    };
     let options = LoadOptions {
-        task: Task::Regression,
-        positive: None,
-        class_weights: ClassWeights::None,
-        train: SourceSpec::Table(match file.ends_with(".parquet") {
-            true => TableOptions::parquet(file, label),
-            false => TableOptions::csv(file, label),
-        }),
-        validation: HeldOut::None,
-        test: HeldOut::None,
-        split: SplitRule::Random,
-        test_split: None,
-        normalization: Normalization::Standardize,
-        target: Normalization::Standardize,
-        link: None,
-        threshold: None,
-        seed: 1,
-        schema: None,
         limits,
+        ..LoadOptions::new(Task::Regression, SourceSpec::Table(table))
     };
     let start = Instant::now();
     let data = load(&Folder::new("."), &options)?;

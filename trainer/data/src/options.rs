@@ -426,6 +426,27 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
+    /// A training source, and nothing else: inputs and targets standardized, no other rows, the seed 0, the default limits.
+    pub fn new(task: Task, train: SourceSpec) -> Self {
+        Self {
+            task,
+            positive: None,
+            class_weights: ClassWeights::None,
+            train,
+            validation: HeldOut::None,
+            test: HeldOut::None,
+            split: SplitRule::Random,
+            test_split: None,
+            normalization: Normalization::Standardize,
+            target: Normalization::Standardize,
+            link: None,
+            threshold: None,
+            seed: 0,
+            schema: None,
+            limits: Limits::default(),
+        }
+    }
+
     /// How the share for the test is set aside.
     pub(crate) fn test_split(&self) -> &SplitRule {
         self.test_split.as_ref().unwrap_or(&self.split)

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use trainyard_data::{
-    ClassWeights, ColumnKind, ColumnOptions, DataError, Dataset, Encoded, Files, HeldOut,
-    InputKind, InputSchema, Limits, LoadOptions, Normalization, Opened, Pattern, Rows, SourceSpec,
-    SplitRule, TableOptions, TableReport, Task, inspect_table, load,
+    ColumnKind, ColumnOptions, DataError, Dataset, Encoded, Files, InputKind, InputSchema, Limits,
+    LoadOptions, Normalization, Opened, Pattern, Rows, SourceSpec, TableOptions, TableReport, Task,
+    inspect_table, load,
 };
 
 /// Files by name.
@@ -39,20 +39,8 @@ impl Files for Memory {
 /// Options for a source, with small limits.
 pub fn options(task: Task, train: SourceSpec) -> LoadOptions {
     LoadOptions {
-        task,
-        positive: None,
-        class_weights: ClassWeights::None,
-        train,
-        validation: HeldOut::None,
-        test: HeldOut::None,
-        split: SplitRule::Random,
-        test_split: None,
-        normalization: Normalization::Standardize,
         target: Normalization::None,
-        link: None,
-        threshold: None,
         seed: 7,
-        schema: None,
         limits: Limits {
             file_bytes: 64 << 20,
             record_bytes: 1 << 20,
@@ -62,6 +50,7 @@ pub fn options(task: Task, train: SourceSpec) -> LoadOptions {
             memory: 1 << 30,
             threads: 2,
         },
+        ..LoadOptions::new(task, train)
     }
 }
 
