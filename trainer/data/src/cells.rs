@@ -12,20 +12,19 @@ pub struct Cells {
     pub rows: Vec<Vec<String>>,
 }
 
-/// Reads the rows one after the other.
-pub(crate) struct CellRows {
-    cells: Cells,
+/// Reads rows one after the other.
+pub(crate) struct CellRows<'a> {
+    rows: &'a [Vec<String>],
     /// Rows so far.
-    rows: usize,
+    taken: usize,
 }
 
-impl CellRows {
-    /// Checks that each row has a text for each column.
-    pub(crate) fn new(cells: Cells) -> Result<Self, DataError> {
-        let columns = cells.columns.len();
-        let mut other = cells.rows.iter().zip(0u64..);
+impl<'a> CellRows<'a> {
+    /// Checks that each row has a text for each of so many columns.
+    pub(crate) fn new(columns: usize, rows: &'a [Vec<String>]) -> Result<Self, DataError> {
+        let mut other = rows.iter().zip(0u64..);
         match other.find(|(row, _)| row.len() != columns) {
-            None => Ok(Self { cells, rows: 0 }),
+            None => Ok(Self { rows, taken: 0 }),
             Some((row, place)) => {
                 let problem = format!("expected {columns} values, found {}", row.len());
                 Err(DataError::data(problem, "give one for each column").on_line(place))
@@ -34,19 +33,16 @@ impl CellRows {
     }
 }
 
-impl Fields for CellRows {
+impl Fields for CellRows<'_> {
     /// A row's line is its place, from 0.
     fn next(&mut self) -> Result<Option<u64>, DataError> {
-        let is_there = self.rows < self.cells.rows.len();
-        self.rows += usize::from(is_there);
-        Ok(is_there.then(|| self.rows as u64 - 1))
+        let is_there = self.taken < self.rows.len();
+        self.taken += usize::from(is_there);
+        Ok(is_there.then(|| self.taken as u64 - 1))
     }
 
     fn bytes(&self, index: usize) -> &[u8] {
-        let row = self
-            .rows
-            .checked_sub(1)
-            .and_then(|row| self.cells.rows.get(row));
+        let row = self.taken.checked_sub(1).and_then(|row| self.rows.get(row));
         row.and_then(|row| row.get(index))
             .map_or(&[], |cell| cell.as_bytes())
     }

@@ -48,17 +48,19 @@ impl Pattern {
     /// # Errors
     /// If `**` is part of a name.
     pub fn of(uri: &str) -> Option<Result<Self, DataError>> {
-        if !uri.contains(['*', '?']) {
-            return None;
-        }
+        uri.contains(['*', '?']).then(|| Self::new(uri))
+    }
+
+    /// The pattern that a URI is, whether it has wildcards or not.
+    pub(crate) fn new(uri: &str) -> Result<Self, DataError> {
         let compiled = glob::Pattern::new(&literal_brackets(uri)).map_err(|error| {
             let remedy = "`*` and `?` stand for characters of a name, and `**` for folders";
             DataError::options(format!("not a pattern: {}", error.msg), remedy).in_file(uri)
-        });
-        Some(compiled.map(|compiled| Self {
+        })?;
+        Ok(Self {
             uri: uri.to_owned(),
             compiled,
-        }))
+        })
     }
 
     /// The URI that it is.
@@ -203,13 +205,8 @@ impl Files for Folder {
             ("", false) => String::new(),
             (folder, _) => format!("{folder}/"),
         };
-        // An empty path is no folder.
+        // An absolute path replaces the folder; an empty one is none.
         let place = self.root.join(Path::new(".").join(&above));
-        let place = if above.starts_with('/') {
-            PathBuf::from(&above)
-        } else {
-            place
-        };
         let mut walk = Walk {
             pattern,
             deepest: match pattern.uri().contains("**") {

@@ -10,7 +10,7 @@ use crate::cells::Cells;
 use crate::date::DateFormat;
 
 /// The most rows.
-pub const MOST: usize = 256;
+const MOST: usize = 256;
 /// The most rows of ordinary values; the others have one that is missing, unknown or wrong.
 const ORDINARY: usize = 128;
 /// The most cells of all rows together, and the most inputs that they become.

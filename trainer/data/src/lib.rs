@@ -45,7 +45,7 @@ pub use cells::Cells;
 pub use error::{DataError, ErrorKind};
 pub use files::{Files, Folder, Opened, Pattern, expand, too_many};
 pub use golden::{RawArray, golden_array, golden_cells};
-pub use images::{ImagesReport, SizeCount, inspect_images};
+pub use images::{ImagesReport, inspect_images};
 pub use load::load;
 pub use options::{
     ClassWeights, Color, ColumnOptions, ColumnType, HeldOut, ImageOptions, Limits, LoadOptions,

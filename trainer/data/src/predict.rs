@@ -111,13 +111,12 @@ impl<'a> Rows<'a> {
     pub fn cells(
         schema: &'a InputSchema,
         name: &str,
-        cells: Cells,
+        cells: &'a Cells,
         limits: &'a Limits,
     ) -> Result<Self, DataError> {
         let open = |_: &Reading| {
-            let header = cells.columns.clone();
-            let rows = CellRows::new(cells)?;
-            Ok((Box::new(rows) as Box<dyn Fields>, header))
+            let rows = CellRows::new(cells.columns.len(), &cells.rows)?;
+            Ok((Box::new(rows) as Box<dyn Fields>, cells.columns.clone()))
         };
         Self::table(schema, name, (TableFormat::Csv, false), open, &[], limits)
     }
@@ -405,10 +404,7 @@ pub fn encode_each(
     let plan = Plan::fitted(&cells.columns, fit, label, None, &[], &[], schema.task);
     let plan = plan.map_err(|e| e.in_file(name))?;
     let encode = |row: &Vec<String>| -> Result<Option<Vec<f32>>, DataError> {
-        let mut one = CellRows::new(Cells {
-            columns: cells.columns.clone(),
-            rows: vec![row.clone()],
-        })?;
+        let mut one = CellRows::new(cells.columns.len(), std::slice::from_ref(row))?;
         let frame = Frame::part(&mut one, &plan, 1, limits)?;
         if frame.lines.is_empty() {
             return Ok(None);

@@ -135,12 +135,7 @@ impl<'a> ArrayRows<'a> {
             );
             return Err(DataError::data(problem, "give one of these"));
         };
-        let header = Header {
-            dtype,
-            big_endian: false,
-            fortran: false,
-            shape: raw.shape,
-        };
+        let header = Header::plain(dtype, raw.shape);
         header.check_rows()?;
         let expected = header.bytes(limits)?;
         let found = raw.bytes.len() as u64;
@@ -194,6 +189,16 @@ impl<'a> ArrayRows<'a> {
 }
 
 impl Header {
+    /// Of numbers in little-endian order, the last axis varying fastest.
+    pub(crate) fn plain(dtype: Dtype, shape: Vec<u64>) -> Self {
+        Self {
+            dtype,
+            big_endian: false,
+            fortran: false,
+            shape,
+        }
+    }
+
     /// Bytes of the elements that it announces.
     fn bytes(&self, limits: &Limits) -> Result<u64, DataError> {
         let elements = self.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
@@ -311,22 +316,11 @@ impl Array {
     }
 
     /// The elements that a header announces. Their number was checked, so that each axis fits.
-    fn new(header: &Header, bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(header: &Header, bytes: Vec<u8>) -> Self {
         Self {
             dtype: header.dtype,
             big_endian: header.big_endian,
             shape: header.shape.iter().map(|&d| d as usize).collect(),
-            first: 0,
-            bytes,
-        }
-    }
-
-    /// Numbers of such a shape, in little-endian order.
-    pub(crate) fn of_bytes(dtype: Dtype, shape: Vec<usize>, bytes: Vec<u8>) -> Self {
-        Self {
-            dtype,
-            big_endian: false,
-            shape,
             first: 0,
             bytes,
         }

@@ -36,27 +36,19 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Image, DataError> 
     }
 }
 
-/// Size and colour of a PNG or JPEG file, as its header says.
+/// The size of a PNG or JPEG file, as its header says.
 ///
 /// # Errors
 /// As [`decode`], as far as the header tells.
-pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<(Size, Color), DataError> {
+pub(super) fn size_of(bytes: &[u8], limits: &Limits) -> Result<Size, DataError> {
     match bytes {
         [0x89, b'P', b'N', b'G', ..] => {
             let mut decoder = png::Decoder::new(Cursor::new(bytes));
             let header = decoder.read_header_info().map_err(damaged)?;
-            let size = size(header.width.into(), header.height.into(), 8, limits)?;
-            let color = match header.color_type {
-                ColorType::Grayscale | ColorType::GrayscaleAlpha => Color::Grayscale,
-                ColorType::Rgb | ColorType::Rgba | ColorType::Indexed => Color::Rgb,
-            };
-            Ok((size, color))
+            size(header.width.into(), header.height.into(), 8, limits)
         }
-        [0xff, 0xd8, 0xff, ..] => {
-            let (_, size, color) = jpeg_header(bytes, limits)?;
-            Ok((size, color))
-        }
-        _ => decode(bytes, limits).map(|image| (image.size, image.color)),
+        [0xff, 0xd8, 0xff, ..] => jpeg_header(bytes, limits).map(|(_, size, _)| size),
+        _ => decode(bytes, limits).map(|image| image.size),
     }
 }
 

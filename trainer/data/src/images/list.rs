@@ -27,10 +27,7 @@ impl Listed {
             "." => String::new(),
             _ => format!("{trimmed}/"),
         };
-        let Some(pattern) = Pattern::of(&format!("{inside}**/*")) else {
-            return Err(DataError::options("it is no folder", "").in_file(folder));
-        };
-        let all = files.list(&pattern?);
+        let all = files.list(&Pattern::new(&format!("{inside}**/*"))?);
         let all = all.map_err(|e| cannot("list", &e).in_file(folder))?;
         let mut images = Vec::new();
         let mut others: Vec<String> = Vec::new();

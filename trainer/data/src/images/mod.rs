@@ -7,7 +7,7 @@ mod resize;
 mod rows;
 
 pub(crate) use list::Listed;
-pub use report::{ImagesReport, SizeCount, inspect_images};
+pub use report::{ImagesReport, inspect_images};
 
 use std::io::Read;
 
@@ -34,6 +34,12 @@ const THREADS: usize = 4;
 pub(crate) struct Size {
     pub height: usize,
     pub width: usize,
+}
+
+impl Size {
+    fn pixels(self) -> usize {
+        self.height * self.width
+    }
 }
 
 /// A decoded image.

@@ -1,12 +1,12 @@
 //! What a folder of images holds: for a first manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rows::Bad;
 use super::{Listed, decode, open};
 use crate::error::{DataError, ErrorKind};
 use crate::files::Files;
-use crate::options::{Color, Limits};
+use crate::options::Limits;
 use crate::parallel::pipeline;
 
 /// What a folder of images holds.
@@ -16,21 +16,10 @@ pub struct ImagesReport {
     pub images: u64,
     /// The classes, with their images.
     pub classes: BTreeMap<String, u64>,
-    /// The sizes, the most frequent first.
-    pub sizes: Vec<SizeCount>,
-    /// Images that are gray.
-    pub gray: u64,
+    /// Their sizes: heights and widths in pixels.
+    pub sizes: BTreeSet<(u32, u32)>,
     /// What a user should know, a sentence each.
     pub warnings: Vec<String>,
-}
-
-/// A size, and how many images have it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SizeCount {
-    /// Height and width in pixels.
-    pub size: (u32, u32),
-    /// Images.
-    pub images: u64,
 }
 
 /// Tells what the images in a folder are, as their headers say.
@@ -48,14 +37,14 @@ pub fn inspect_images(
     for class in listed.images.iter().filter_map(|(class, _)| class.as_ref()) {
         *classes.entry(class.clone()).or_default() += 1;
     }
-    let (mut counts, mut gray) = (BTreeMap::<(u32, u32), u64>::new(), 0);
+    let mut sizes = BTreeSet::new();
     let mut bad = Bad::default();
     let mut next = listed.images.iter();
     pipeline(
         limits.threads,
         || Ok(next.next()),
         |(_, uri)| {
-            let header = open(files, uri).and_then(|bytes| decode::header(&bytes, limits));
+            let header = open(files, uri).and_then(|bytes| decode::size_of(&bytes, limits));
             match header.map_err(|e| e.in_file(uri)) {
                 Err(error) if error.kind == ErrorKind::Io => Err(error),
                 header => Ok(header),
@@ -63,12 +52,9 @@ pub fn inspect_images(
         },
         |header| {
             match header {
-                Ok((size, color)) => {
+                Ok(size) => {
                     // Images have far fewer pixels than fit.
-                    *counts
-                        .entry((size.height as u32, size.width as u32))
-                        .or_default() += 1;
-                    gray += u64::from(color == Color::Grayscale);
+                    sizes.insert((size.height as u32, size.width as u32));
                 }
                 Err(error) => bad.add(error),
             }
@@ -77,16 +63,10 @@ pub fn inspect_images(
     )?;
     bad.told(listed.images.len())
         .map_err(|e| e.in_file(folder))?;
-    let sizes = counts.into_iter();
-    let mut sizes: Vec<SizeCount> = sizes
-        .map(|(size, images)| SizeCount { size, images })
-        .collect();
-    sizes.sort_by_key(|counted| std::cmp::Reverse(counted.images));
     Ok(ImagesReport {
         images: listed.images.len() as u64,
         classes,
         sizes,
-        gray,
         warnings: listed.warnings,
     })
 }

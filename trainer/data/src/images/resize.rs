@@ -4,6 +4,8 @@
 //! (src/libImaging/Resample.c), which torchvision's `Resize` calls too: the same bytes as there. Weights are f64 sums,
 //! products and quotients, pixels are integers: the same bytes on every CPU.
 
+use std::borrow::Cow;
+
 use super::Size;
 
 /// Bits behind the point of a weight: a sum of products with bytes stays within an i32.
@@ -16,22 +18,51 @@ struct Weights {
     weights: Vec<i32>,
 }
 
-/// Resizes one channel, row after row, from `from` to `to`.
-pub(super) fn resize(channel: &[u8], from: Size, to: Size) -> Vec<u8> {
-    let wide = |channel: &[u8]| match from.width == to.width {
-        true => channel.to_vec(),
-        false => across(channel, from.width, &weights(from.width, to.width)),
-    };
-    let high = |channel: &[u8], width| match from.height == to.height {
-        true => channel.to_vec(),
-        false => down(channel, width, &weights(from.height, to.height)),
-    };
-    // Bytes are rounded after each pass, so the order matters. It is that of Pillow 13.
-    let lost = |from: usize, to: usize| from as i64 - to as i64;
-    let height = lost(from.height, to.height);
-    match height > 0 && height > 2 * lost(from.width, to.width) {
-        true => wide(&high(channel, from.width)),
-        false => high(&wide(channel), to.width),
+/// Resizes channels of one size to another.
+pub(super) struct Resizer {
+    from: Size,
+    to: Size,
+    across: Vec<Weights>,
+    down: Vec<Weights>,
+    /// Bytes are rounded after each pass, so the order matters. It is that of Pillow 13.
+    is_down_first: bool,
+}
+
+impl Resizer {
+    pub(super) fn new(from: Size, to: Size) -> Self {
+        let lost = |from: usize, to: usize| from as i64 - to as i64;
+        let height = lost(from.height, to.height);
+        Self {
+            from,
+            to,
+            across: weights(from.width, to.width),
+            down: weights(from.height, to.height),
+            is_down_first: height > 0 && height > 2 * lost(from.width, to.width),
+        }
+    }
+
+    /// Resizes one channel, row after row.
+    pub(super) fn resize(&self, channel: &[u8]) -> Vec<u8> {
+        match self.is_down_first {
+            true => self
+                .across(&self.down(channel, self.from.width))
+                .into_owned(),
+            false => self.down(&self.across(channel), self.to.width).into_owned(),
+        }
+    }
+
+    fn across<'a>(&self, channel: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.from.width == self.to.width {
+            true => channel.into(),
+            false => across(channel, self.from.width, &self.across).into(),
+        }
+    }
+
+    fn down<'a>(&self, channel: &'a [u8], width: usize) -> Cow<'a, [u8]> {
+        match self.from.height == self.to.height {
+            true => channel.into(),
+            false => down(channel, width, &self.down).into(),
+        }
     }
 }
 

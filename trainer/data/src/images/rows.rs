@@ -1,7 +1,8 @@
 //! Images become rows of one size and colour.
 
-use super::{Form, Image, Size, resize};
-use crate::array::{Array, Dtype};
+use super::resize::Resizer;
+use super::{Form, Image, Size};
+use crate::array::{Array, Dtype, Header};
 use crate::error::DataError;
 use crate::options::{Color, Limits};
 use crate::table::ENCODED;
@@ -18,9 +19,10 @@ impl Image {
             self.seen.grayed += 1;
         }
         if let Some(size) = form.size.filter(|size| form.resize && *size != self.size) {
-            let channels = self.pixels.chunks_exact(self.size.height * self.size.width);
-            let resized = channels.map(|channel| resize::resize(channel, self.size, size));
-            self.pixels = resized.collect::<Vec<Vec<u8>>>().concat();
+            let resizer = Resizer::new(self.size, size);
+            let channels = self.pixels.chunks_exact(self.size.pixels());
+            let resized: Vec<Vec<u8>> = channels.map(|channel| resizer.resize(channel)).collect();
+            self.pixels = resized.concat();
             self.size = size;
         }
         self
@@ -74,7 +76,7 @@ impl<'a> Rows<'a> {
             let remedy = "set `height` and `width` of the training images, so that all are resized, and train again";
             return Err(DataError::data(problem, remedy));
         }
-        let pixels = size.height * size.width;
+        let pixels = size.pixels();
         if image.color == Color::Rgb && self.color == Color::Grayscale {
             // The rows so far are gray.
             self.check(self.count * pixels * 3)?;
@@ -109,8 +111,9 @@ impl<'a> Rows<'a> {
             height: 0,
             width: 0,
         });
-        let shape = vec![self.count, self.color.channels(), size.height, size.width];
-        Ok(Array::of_bytes(Dtype::U8, shape, self.bytes))
+        let shape = [self.count, self.color.channels(), size.height, size.width];
+        let header = Header::plain(Dtype::U8, shape.map(|d| d as u64).to_vec());
+        Ok(Array::new(&header, self.bytes))
     }
 }
 

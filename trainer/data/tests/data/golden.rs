@@ -154,7 +154,7 @@ fn c38_cells_are_encoded_as_a_file_with_them() {
         columns: all.columns,
         rows,
     };
-    let together = encode_all(Rows::cells(schema, "g", cells, &limits).unwrap())
+    let together = encode_all(Rows::cells(schema, "g", &cells, &limits).unwrap())
         .unwrap()
         .0;
     assert_eq!(together.table.features, expected);
@@ -162,7 +162,7 @@ fn c38_cells_are_encoded_as_a_file_with_them() {
         columns: vec!["amount".into(), "zone".into()],
         rows: vec![vec!["1".into()]],
     };
-    let error = Rows::cells(schema, "g", ragged, &limits)
+    let error = Rows::cells(schema, "g", &ragged, &limits)
         .map(|_| ())
         .unwrap_err();
     assert!(

@@ -46,7 +46,8 @@ pub(super) fn write(args: &InitArgs) -> Result<Written> {
         ))),
     };
     let size = resized(&report);
-    let (height, width) = size.unwrap_or(report.sizes[0].size);
+    let only = report.sizes.first().copied().unwrap_or((SIDE, SIDE));
+    let (height, width) = size.unwrap_or(only);
     let uri = relative(&args.data, &args.output)?;
     let mut manifest = args.head(&uri, task, &model(height.min(width)));
     let uri = yaml(&uri);
@@ -71,7 +72,7 @@ pub(super) fn write(args: &InitArgs) -> Result<Written> {
 /// The size that images of different sizes are resized to.
 fn resized(report: &ImagesReport) -> Option<(u32, u32)> {
     let sides = |of: fn((u32, u32)) -> u32| {
-        let sides = report.sizes.iter().map(|counted| of(counted.size));
+        let sides = report.sizes.iter().copied().map(of);
         sides.min().unwrap_or(SIDE).clamp(1, SIDE)
     };
     match report.sizes.len() {
@@ -99,8 +100,6 @@ fn model(side: u32) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use trainyard_data::SizeCount;
-
     use super::*;
 
     #[test]
@@ -108,11 +107,7 @@ mod tests {
         let report = |sizes: &[(u32, u32)]| ImagesReport {
             images: 1,
             classes: BTreeMap::new(),
-            sizes: sizes
-                .iter()
-                .map(|&size| SizeCount { size, images: 1 })
-                .collect(),
-            gray: 0,
+            sizes: sizes.iter().copied().collect(),
             warnings: Vec::new(),
         };
         assert_eq!(resized(&report(&[(600, 400)])), None);
