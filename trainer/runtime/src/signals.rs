@@ -197,6 +197,17 @@ mod tests {
     }
 
     #[test]
+    fn t12_a_request_before_anybody_listens_is_told_to_who_listens_next() {
+        let termination = Termination::default();
+        termination.leave_at_once(ExitCode::Interrupted);
+        termination.clear();
+        assert_eq!(termination.lock().request(Instant::now()), None, "remembered");
+        let (sender, told) = std::sync::mpsc::channel();
+        termination.forward(sender, || "told");
+        assert_eq!(told.try_recv(), Ok("told"));
+    }
+
+    #[test]
     fn t12_a_process_under_nohup_is_not_hung_up() {
         let status = "Name:\ttrainyard\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\n";
         assert!(ignores(status, SIGHUP));

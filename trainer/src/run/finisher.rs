@@ -106,6 +106,7 @@ impl Finisher {
     ) -> Result<()> {
         let (pulse, alive) = Pulse::new(Instant::now())?;
         let mut command = self.command(place, env, alive.as_raw_fd())?;
+        termination.clear(); // a request from here on is for the finisher, as soon as it is there
         let mut child = process::spawn(&mut command, &[alive.as_fd()])
             .context("the finisher cannot be started")?;
         let process = Arc::new(Process::of(&child));
