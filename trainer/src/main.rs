@@ -91,12 +91,12 @@ fn main() -> std::process::ExitCode {
         Command::Run(args) => return run_job(args),
         Command::Init(args) => commands::init(args),
         Command::Inspect(args) => commands::inspect(args),
+        Command::Predict(args) => commands::predict(args),
         Command::Member(MemberCommand::Server(args)) => {
             let file = args.member.termination_message.clone();
             termination::leave(file.as_deref().map(Path::new), be_server(args))
         }
-        Command::Predict(_)
-        | Command::Export(_)
+        Command::Export(_)
         | Command::Member(MemberCommand::Worker(_) | MemberCommand::Finisher(_)) => {
             torch_program::become_it().map(|never| match never {})
         }

@@ -1,10 +1,11 @@
 //! `make bench`: every figure is a ratio to a reference that is measured beside it, in turns, in the
 //! same run.
 //!
-//! `make bench PARTS=exchange` runs one part: `exchange`, `latency`, `step`, `job` or `checkpoint`.
+//! `make bench PARTS=exchange` runs one part: `exchange`, `latency`, `step`, `job`, `checkpoint` or `inference`.
 
 mod bare;
 mod exchange;
+mod inference;
 mod machine;
 mod plain;
 mod process;
@@ -16,12 +17,13 @@ use anyhow::{Result, bail};
 /// A part of the benchmark.
 type Part = (&'static str, fn() -> Result<()>);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("exchange", exchange::report_exchange),
     ("latency", exchange::report_latency),
     ("step", training::report_step),
     ("job", training::report_job),
     ("checkpoint", training::report_checkpoint),
+    ("inference", inference::report_inference),
 ];
 
 fn main() -> Result<()> {

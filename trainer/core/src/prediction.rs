@@ -1,4 +1,5 @@
-//! From a network's outputs for a row to what a person reads: a class with probabilities, or a value.
+//! From a network's outputs for a row to what a person reads: a class with probabilities, or a value. The exponential is that of
+//! libm, in Rust, whose bits are the same on every machine.
 
 use crate::metrics::TaskKind;
 use crate::schema::Label;
@@ -48,7 +49,7 @@ impl Prediction {
 }
 
 fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
+    1.0 / (1.0 + libm::exp(-x))
 }
 
 /// Probabilities of logits; the greatest is subtracted first, so that no power overflows.
@@ -56,7 +57,7 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
     let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f64> = logits
         .iter()
-        .map(|&logit| (f64::from(logit) - f64::from(greatest)).exp())
+        .map(|&logit| libm::exp(f64::from(logit) - f64::from(greatest)))
         .collect();
     let sum: f64 = powers.iter().sum();
     powers.iter().map(|power| (power / sum) as f32).collect()

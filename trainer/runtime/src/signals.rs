@@ -201,7 +201,11 @@ mod tests {
         let termination = Termination::default();
         termination.leave_at_once(ExitCode::Interrupted);
         termination.clear();
-        assert_eq!(termination.lock().request(Instant::now()), None, "remembered");
+        assert_eq!(
+            termination.lock().request(Instant::now()),
+            None,
+            "remembered"
+        );
         let (sender, told) = std::sync::mpsc::channel();
         termination.forward(sender, || "told");
         assert_eq!(told.try_recv(), Ok("told"));

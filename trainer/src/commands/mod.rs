@@ -1,13 +1,15 @@
-//! The commands that use what training left: `inspect`, and what `export` and `predict` share with
-//! it. Those two compute with the model and so are in the second program.
+//! The commands that use what training left: `inspect`, `predict`, and what `export`, which is in the second program, shares with
+//! them.
 
 mod arguments;
 mod init;
 mod inspect;
 mod log;
+mod predict;
 pub mod print;
 
 pub use arguments::{ExportArgs, PredictArgs};
 pub use init::{InitArgs, run as init};
 pub use inspect::{InspectArgs, run as inspect};
 pub use log::open_log;
+pub use predict::run as predict;

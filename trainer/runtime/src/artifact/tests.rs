@@ -49,8 +49,7 @@ fn golden_rows() -> GoldenRows {
         bytes: vec![0; 12],
     };
     GoldenRows {
-        capability: "this".into(),
-        block_rows: 16,
+        kernel_version: Some(1),
         rtol: RTOL,
         atol: 1e-6,
         columns: Vec::new(),

@@ -5,13 +5,12 @@
 
 mod export;
 mod finisher;
-mod predict;
 
 use std::path::Path;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use trainyard::commands::{ExportArgs, PredictArgs};
+use trainyard::commands::ExportArgs;
 use trainyard_contract::{DEFAULT_CONNECTIONS, FinisherArgs, Role, WorkerArgs};
 use trainyard_runtime::exit;
 use trainyard_runtime::net::Timing;
@@ -30,8 +29,6 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Predict with an artifact.
-    Predict(PredictArgs),
     /// Write an artifact from a checkpoint.
     Export(ExportArgs),
     /// Be one worker of a job (started by `run` or the operator).
@@ -42,7 +39,6 @@ enum Command {
 
 fn main() -> std::process::ExitCode {
     let result = match Cli::parse().command {
-        Command::Predict(args) => predict::run(args),
         Command::Export(args) => export::run(args),
         Command::Worker(args) => {
             let file = args.member.termination_message.clone();

@@ -4,10 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use trainyard_crds::training_job::CpuCapability;
+use trainyard_infer::golden::{self, Verdict};
+use trainyard_infer::{KERNEL_VERSION, Model};
 use trainyard_runtime::artifact::{Expected, GoldenRows, MODEL, ROWS};
-use trainyard_torch::artifact::{Artifact, Verdict, check_rows};
-use trainyard_torch::capability::describe;
 
 use super::fixture::{Run, breast_cancer, diabetes, digits, lines, trainyard};
 use super::json as read_json;
@@ -16,10 +15,9 @@ use crate::tables::{manifest, table};
 
 /// Compares the golden rows of an artifact, as whoever uses it would.
 fn check(artifact: &Path) -> Result<Verdict, String> {
-    let golden = GoldenRows::read(&artifact.join(ROWS)).expect("golden rows");
-    let opened = Artifact::open(artifact).expect("an artifact");
-    let capability = describe(None::<CpuCapability>, 1);
-    check_rows(&opened, &golden, &capability).map_err(|error| format!("{error:#}"))
+    let rows = GoldenRows::read(&artifact.join(ROWS)).expect("golden rows");
+    let model = Model::open(artifact).expect("an artifact");
+    golden::check(&model, &rows).map_err(|error| format!("{error:#}"))
 }
 
 /// Trains a table with a column of every type.
@@ -53,19 +51,17 @@ fn t18_golden_rows_in_the_original_columns_are_reproduced() {
         "size",
     ));
     for artifact in &artifacts {
-        check(artifact).expect("what the exporter computed");
+        let verdict = check(artifact).expect("what the exporter computed");
+        assert_eq!(verdict, Verdict::Exact);
         let golden = GoldenRows::read(&artifact.join(ROWS)).expect("golden rows");
         let predicted = golden
             .rows
             .iter()
             .filter(|row| matches!(row.expected, Expected::Predicted { .. }));
         assert!(predicted.count() >= 7 && golden.rows.len() <= 256);
-        // Their bits are those of this machine, unless the exporter was pinned.
-        let text = read_json(&artifact.join(ROWS));
-        assert!(
-            text["capability"]
-                .as_str()
-                .is_some_and(|words| words.starts_with("libtorch "))
+        assert_eq!(
+            read_json(&artifact.join(ROWS))["kernelVersion"],
+            KERNEL_VERSION
         );
     }
 }

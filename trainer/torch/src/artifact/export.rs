@@ -7,16 +7,17 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use trainyard_checkpoint::{Manifest, Storage};
+use trainyard_infer::{Model, golden};
 use trainyard_runtime::artifact::{
-    Checkpoint, DataProvenance, Draft, FILES, FORMAT, FileRecord, GOLDEN, GoldenRows, METRICS,
-    MetricsFile, ModelFiles, PROVENANCE, Provenance, ROWS, SCRIPT, Versions, digest, identity,
-    write_json,
+    Checkpoint, DataProvenance, Draft, FILES, FORMAT, FileRecord, GOLDEN, Golden, GoldenRows,
+    METRICS, MetricsFile, ModelFiles, PROVENANCE, Provenance, ROWS, SCRIPT, Versions, digest,
+    identity, write_json,
 };
 use trainyard_runtime::job::Job;
 
-use super::model::{Artifact, tensors as to_torch};
-use super::{rows, script};
-use crate::capability::{LIBTORCH_VERSION, describe};
+use super::script;
+use super::script::to_torch;
+use crate::capability::LIBTORCH_VERSION;
 use crate::engine::use_threads;
 use crate::network::Network;
 
@@ -116,14 +117,13 @@ impl<'a> Source<'a> {
 
     /// Of the model as it is read from the draft: what is proved is what is published.
     fn write_rows(&self, draft: &Draft) -> Result<()> {
-        let artifact = Artifact::open(draft.path())?;
-        let pinned = self.job.manifest.spec.training.cpu_capability;
-        let capability = describe(pinned, 1);
-        let golden = rows::make(&artifact, &capability)?;
-        golden.write(&draft.file(ROWS)).context(ROWS)?;
-        let golden = GoldenRows::read(&draft.file(ROWS))?;
-        rows::check(&artifact, &golden, &capability)
-            .context("the golden rows are not reproduced")?;
+        let model = Model::open(draft.path())?;
+        golden::check_network(&model, &Golden::read(&draft.file(GOLDEN))?)
+            .context("the model does not compute what training computed")?;
+        let rows = golden::make(&model)?;
+        rows.write(&draft.file(ROWS)).context(ROWS)?;
+        let rows = GoldenRows::read(&draft.file(ROWS))?;
+        golden::check(&model, &rows).context("the golden rows are not reproduced")?;
         Ok(())
     }
 

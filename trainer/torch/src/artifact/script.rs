@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use tch::{CModule, Tensor};
+use trainyard_core::layout::Layout;
 use trainyard_core::philox::{Purpose, Stream};
 use trainyard_runtime::arch::Architecture;
 use trainyard_runtime::artifact::{Golden, RTOL, tolerance};
@@ -26,7 +27,7 @@ const FLOATS: usize = 1 << 20;
 ///
 /// # Errors
 /// If it does not.
-pub(super) fn check_memory(architecture: &Architecture, rows: usize) -> Result<()> {
+fn check_memory(architecture: &Architecture, rows: usize) -> Result<()> {
     let floats = architecture.activations.saturating_mul(rows as u64);
     let needed = floats.saturating_mul(size_of::<f32>() as u64);
     match memory::at_hand() {
@@ -160,4 +161,13 @@ fn check_room(path: &Path, bytes: u64) -> Result<()> {
         Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) | Ok(()) => Ok(room?),
         Err(_) => Ok(()),
     }
+}
+
+/// The parameters of an arena in name order, as tensors of their own memory.
+pub(super) fn to_torch(arena: &[f32], layout: &Layout) -> Result<Vec<Tensor>> {
+    let tensor = |placed: &trainyard_core::layout::Placed| -> Result<Tensor> {
+        let shape: Vec<i64> = placed.param.shape.iter().map(|&d| d as i64).collect();
+        Ok(Tensor::f_from_slice(&arena[placed.range()])?.f_view(shape.as_slice())?)
+    };
+    layout.params().map(tensor).collect()
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use crate::commands::print;
+use crate::ui::format::significant;
 use anyhow::{Result, bail};
 use serde::Serialize;
 use serde_json::json;
-use trainyard::commands::print;
-use trainyard::ui::format::significant;
 use trainyard_core::prediction::Prediction;
 use trainyard_runtime::exit::BadInput;
 

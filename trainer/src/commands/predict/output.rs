@@ -4,8 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::commands::print;
 use anyhow::{Context, Result};
-use trainyard::commands::print;
 use trainyard_runtime::exit::{BadInput, ExitCode};
 
 /// Writes to standard output, or to a file, which is there with all rows or not at all; a device or a pipe is written to

@@ -10,24 +10,22 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use trainyard::commands::{PredictArgs, print};
-use trainyard::ui::classes;
-use trainyard::ui::format::thousands;
 use trainyard_core::control::EVALUATION_BLOCK_ROWS;
 use trainyard_core::metrics::{BlockResult, ClassificationReport, Metrics, TaskKind, has_scores};
-use trainyard_core::prediction::Prediction;
 use trainyard_data::{
     DataError, Encoded, ErrorKind as DataErrorKind, Folder, Labels, Limits, Opened, Rows,
     encode_labels,
 };
+use trainyard_infer::Model;
 use trainyard_runtime::artifact;
 use trainyard_runtime::exit::{BadInput, ExitCode};
 use trainyard_runtime::memory;
 use trainyard_runtime::output as says;
 use trainyard_runtime::storage::Location;
-use trainyard_torch::artifact::Artifact;
-use trainyard_torch::capability;
 
+use super::{PredictArgs, print};
+use crate::ui::classes;
+use crate::ui::format::thousands;
 use format::{Format, Row, Writer};
 
 /// Inputs of the rows that are held at once, about: 64 MiB.
@@ -39,40 +37,39 @@ const PART_BLOCKS: usize = 64;
 /// The most rows of a binary task that metrics are of: each holds 5 bytes, as the AUC needs all scores.
 const JUDGED: u64 = 32 << 20;
 
-/// Runs the command. May start the program again, with the kernels pinned that the job has asked for.
+/// Runs the command.
 ///
 /// # Errors
 /// [`BadInput`] for a damaged artifact or an unsuitable file, naming the place.
 pub fn run(args: PredictArgs) -> Result<ExitCode> {
     let place = artifact_at(&args.artifact)?;
-    pin(&place)?;
     let files = place.fetch(&[artifact::MODEL, artifact::PARAMETERS])?;
-    let mut artifact = Artifact::open(files.path())?;
+    let mut model = Model::open(files.path())?;
     if let Some(threshold) = args.threshold {
-        decide_above(threshold, &mut artifact)?;
+        decide_above(threshold, &mut model)?;
     }
-    let artifact = artifact;
+    let model = model;
     let limits = memory::limits();
     let working = Folder::working();
-    let mut source = Source::open(&artifact, &args, &working, &limits)?;
+    let mut source = Source::open(&model, &args, &working, &limits)?;
     let mut told = Told::default();
     let inputs = [&args.csv, &args.parquet, &args.npy, &args.labels].map(Option::as_deref);
     let images = args.images.iter().map(Path::new);
     let inputs: Vec<&Path> = inputs.into_iter().flatten().chain(images).collect();
     let exit = output::write(args.output.as_deref(), &inputs, |out| {
-        told = predict(&artifact, &mut source, &args, out)?;
+        told = predict(&model, &mut source, &args, limits.threads, out)?;
         Ok(())
     })?;
     warn(&source.rows.warnings(), &told);
     if !args.json {
-        judge(&artifact, &told);
+        judge(&model, &told);
     }
     Ok(exit)
 }
 
 /// Has the positive class predicted above a probability that is not the model's own.
-fn decide_above(threshold: f64, artifact: &mut Artifact) -> Result<()> {
-    if artifact.kind() != TaskKind::Binary {
+fn decide_above(threshold: f64, model: &mut Model) -> Result<()> {
+    if model.kind() != TaskKind::Binary {
         bail!(BadInput(
             "--threshold is for models with two classes: leave it out".to_owned()
         ));
@@ -82,7 +79,7 @@ fn decide_above(threshold: f64, artifact: &mut Artifact) -> Result<()> {
             "--threshold is {threshold}: give a probability between 0 and 1"
         )));
     }
-    artifact.model.input_schema.label.threshold = Some(threshold);
+    model.file.input_schema.label.threshold = Some(threshold);
     Ok(())
 }
 
@@ -114,44 +111,45 @@ impl Judged {
         }
     }
 
-    fn add(&mut self, artifact: &Artifact, outputs: &[f32], labels: &[f32]) -> Result<()> {
-        self.rows.merge(artifact.score(outputs, labels, false)?);
-        if !has_scores(artifact.kind(), self.rows.rows) {
+    fn add(&mut self, model: &Model, outputs: &[f32], labels: &[f32]) -> Result<()> {
+        self.rows.merge(model.score(outputs, labels, false)?);
+        if !has_scores(model.kind(), self.rows.rows) {
             self.scored = None;
         }
         if let Some(scored) = &mut self.scored {
-            scored.push(artifact.score(outputs, labels, true)?);
+            scored.push(model.score(outputs, labels, true)?);
         }
         Ok(())
     }
 
     /// The metrics and the report, if there are any rows.
-    fn summarize(self, artifact: &Artifact) -> Option<(Metrics, Option<ClassificationReport>)> {
+    fn summarize(self, model: &Model) -> Option<(Metrics, Option<ClassificationReport>)> {
         let is_any = self.rows.rows > 0;
         let judged = self.scored.unwrap_or_else(|| vec![self.rows]);
-        is_any.then(|| artifact.summarize(&judged))
+        is_any.then(|| model.summarize(&judged))
     }
 }
 
 /// Writes what the model predicts for all rows.
 fn predict(
-    artifact: &Artifact,
+    model: &Model,
     source: &mut Source<'_>,
     args: &PredictArgs,
+    threads: usize,
     out: &mut dyn std::io::Write,
 ) -> Result<Told> {
-    let schema = &artifact.model.input_schema;
-    let kind = artifact.kind();
+    let schema = &model.file.input_schema;
+    let kind = model.kind();
     let limit = args.limit.map_or(u64::MAX, |limit| limit as u64);
     let mut told = Told::default();
     let mut judged = Judged::new(kind);
     let Some(first) = source.next()? else {
         return Ok(told);
     };
-    artifact.check_memory(first.table.rows)?;
+    model.check_memory(first.table.rows, threads)?;
     let ids = source.ids.clone();
     let format = Format {
-        classes: &artifact.model.output.classes,
+        classes: &model.file.output.classes,
         ids: &ids,
         has_lines: source.rows.have_lines(),
         has_labels: !first.table.labels.is_empty(),
@@ -166,52 +164,51 @@ fn predict(
         told.dropped.1 = told.dropped.1.or(part.dropped.first().copied());
         let first = told.rows;
         told.rows += part.table.rows as u64;
-        for block in artifact.outputs(&part.table) {
-            let (range, outputs) = block?;
-            for (at, outputs) in range
-                .clone()
-                .zip(outputs.chunks_exact(kind.outputs().max(1)))
-            {
-                let place = first + at as u64;
-                if place >= limit {
-                    continue;
-                }
-                let prediction = Prediction::of(kind, &schema.label, outputs);
-                let line = part.lines.get(at).copied();
-                if !prediction.is_finite() {
-                    let row = match line {
-                        Some(line) => format!("line {line}"),
-                        None => format!("row {place} (from 0)"),
-                    };
-                    bail!(BadInput(format!(
-                        "{}: what the model predicts for {row} is no finite number; are its inputs far from those of \
-                         the training rows?",
-                        source.name
-                    )));
-                }
-                writer.write(&Row {
-                    place: line.unwrap_or(place),
-                    ids: part.ids_of(at, columns),
-                    prediction,
-                    label: part.label(at).filter(|label| !label.is_nan()),
-                })?;
+        let width = kind.outputs().max(1);
+        let outputs = model.outputs(&part.table.features, threads);
+        for (at, outputs) in outputs.chunks_exact(width).enumerate() {
+            let place = first + at as u64;
+            if place >= limit {
+                break;
             }
-            if !part.table.labels.is_empty() {
-                let (outputs, labels) = with_labels(&outputs, &part.table.labels[range]);
-                told.labelled += labels.len() as u64;
-                if kind == TaskKind::Binary && told.labelled > JUDGED {
-                    told.unjudged += labels.len() as u64;
-                    continue;
-                }
-                judged.add(artifact, &outputs, &labels)?;
+            let prediction = model.predict(outputs);
+            let line = part.lines.get(at).copied();
+            if !prediction.is_finite() {
+                let row = match line {
+                    Some(line) => format!("line {line}"),
+                    None => format!("row {place} (from 0)"),
+                };
+                bail!(BadInput(format!(
+                    "{}: what the model predicts for {row} is no finite number; are its inputs far from those of \
+                     the training rows?",
+                    source.name
+                )));
             }
+            writer.write(&Row {
+                place: line.unwrap_or(place),
+                ids: part.ids_of(at, columns),
+                prediction,
+                label: part.label(at).filter(|label| !label.is_nan()),
+            })?;
+        }
+        // In the blocks and the order in which training evaluates.
+        let block = EVALUATION_BLOCK_ROWS as usize;
+        let blocks = outputs.chunks(block * width);
+        for (outputs, labels) in blocks.zip(part.table.labels.chunks(block)) {
+            let (outputs, labels) = with_labels(outputs, labels);
+            told.labelled += labels.len() as u64;
+            if kind == TaskKind::Binary && told.labelled > JUDGED {
+                told.unjudged += labels.len() as u64;
+                continue;
+            }
+            judged.add(model, &outputs, &labels)?;
         }
         if part.table.labels.is_empty() && told.rows >= limit {
             break;
         }
         next = source.next()?;
     }
-    if let Some((metrics, report)) = judged.summarize(artifact) {
+    if let Some((metrics, report)) = judged.summarize(model) {
         (told.metrics, told.report) = (Some(metrics), report);
     }
     writer.finish(&told, schema.positive())?;
@@ -234,12 +231,12 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn open(
-        artifact: &'a Artifact,
+        model: &'a Model,
         args: &PredictArgs,
         working: &'a Folder,
         limits: &'a Limits,
     ) -> Result<Self> {
-        let schema = &artifact.model.input_schema;
+        let schema = &model.file.input_schema;
         if let Some(first) = args.images.first() {
             // A folder may have the name of an image.
             let slash = |path: &String| match Path::new(path).is_dir() {
@@ -250,7 +247,7 @@ impl<'a> Source<'a> {
             let rows = Rows::images(schema, working, &images, limits);
             let rows = rows.map_err(data_error)?;
             return Ok(Self::new(
-                artifact,
+                model,
                 rows,
                 first.clone(),
                 None,
@@ -280,17 +277,17 @@ impl<'a> Source<'a> {
             }
         };
         let rows = rows.map_err(data_error)?;
-        Ok(Self::new(artifact, rows, name, labels, args.id.clone()))
+        Ok(Self::new(model, rows, name, labels, args.id.clone()))
     }
 
     fn new(
-        artifact: &Artifact,
+        model: &Model,
         rows: Rows<'a>,
         name: String,
         labels: Option<(String, Labels)>,
         ids: Vec<String>,
     ) -> Self {
-        let width: u64 = artifact.model.input_shape.iter().product();
+        let width: u64 = model.file.input_shape.iter().product();
         let block = EVALUATION_BLOCK_ROWS as usize;
         let blocks = PART / (block * width.max(1) as usize);
         Self {
@@ -362,15 +359,6 @@ fn artifact_at(place: &Location) -> Result<Location> {
     Ok(place.clone())
 }
 
-/// Pins the kernels of the job, so that a row gets the bits that training gave it.
-fn pin(place: &Location) -> Result<()> {
-    // Nothing that was fetched may be left behind by the program that is started instead.
-    let files = place.fetch(&[artifact::PROVENANCE])?;
-    let provenance = artifact::provenance(files.path()).ok();
-    drop(files);
-    capability::pin_if_supported(provenance.and_then(|p| capability::of_spec(&p.spec)))
-}
-
 /// Opens a file, or standard input for `-`.
 fn open(path: &Path) -> Result<Opened> {
     if path == Path::new("-") {
@@ -428,7 +416,7 @@ fn warn(warnings: &[String], told: &Told) {
 }
 
 /// Says how good the predictions are, where there are labels.
-fn judge(artifact: &Artifact, told: &Told) {
+fn judge(model: &Model, told: &Told) {
     let Some(metrics) = &told.metrics else { return };
     let rows = match (told.unjudged, told.rows - told.labelled) {
         (0, 0) => format!("{} rows", thousands(told.rows)),
@@ -442,7 +430,7 @@ fn judge(artifact: &Artifact, told: &Told) {
             thousands(told.labelled - unjudged)
         ),
     };
-    let positive = artifact.model.input_schema.positive();
+    let positive = model.file.input_schema.positive();
     let of = positive.map_or(String::new(), |class| format!(" (positive class: {class})"));
     says::say(format_args!(
         "metrics on {rows}: {}{of}",

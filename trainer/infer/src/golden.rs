@@ -1,41 +1,43 @@
 //! Golden rows in the original columns: made when an artifact is exported, and compared wherever it is used.
 
 use anyhow::{Result, bail, ensure};
-use trainyard_core::prediction::Prediction;
 use trainyard_data::{
-    DataError, InputKind, InputSchema, Limits, Outcome, RawArray, Rows, Table, encode_each,
-    golden_array, golden_cells,
+    DataError, InputKind, InputSchema, Limits, Outcome, RawArray, Rows, encode_each, golden_array,
+    golden_cells,
 };
 use trainyard_runtime::artifact::{
-    Answer, Expected, GoldenArray, GoldenInputs, GoldenRow, GoldenRows, RTOL, tolerance,
+    Answer, Expected, Golden, GoldenArray, GoldenInputs, GoldenRow, GoldenRows, RTOL, tolerance,
 };
 use trainyard_runtime::memory;
 
-use super::model::{Artifact, BLOCK_ROWS};
+use crate::KERNEL_VERSION;
+use crate::model::Model;
 
 /// What stands for a file in errors.
 const NAME: &str = "golden rows";
+/// Rows of an array that are encoded at once.
+const PART: usize = 64;
 
 /// How closely golden rows were reproduced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// To the bit: the capability is the one that they were made with.
+    /// To the bit: the kernels are of the version that they were made with.
     Exact,
-    /// Within the tolerance: the capability is another one.
+    /// Within the tolerance: they were made by another version.
     Within,
 }
 
-/// Makes rows from the schema of a model, and computes what comes of them. `capability` is that of this process.
+/// Makes rows from the schema of a model, and computes what comes of them.
 ///
 /// # Errors
-/// Of libtorch.
-pub fn make(artifact: &Artifact, capability: &str) -> Result<GoldenRows> {
-    let schema = &artifact.model.input_schema;
+/// If they cannot be encoded.
+pub fn make(model: &Model) -> Result<GoldenRows> {
+    let schema = &model.file.input_schema;
     let inputs = match &schema.input {
         InputKind::Columns(input) => GoldenInputs::Cells(golden_cells(input)),
         InputKind::Array(input) => GoldenInputs::Array(golden_array(input)),
     };
-    let results = compute(artifact, &inputs)?;
+    let results = compute(model, &inputs)?;
     let outputs: Vec<f32> = results
         .iter()
         .flat_map(Computed::outputs)
@@ -48,11 +50,10 @@ pub fn make(artifact: &Artifact, capability: &str) -> Result<GoldenRows> {
     let mut cells = cells.into_iter();
     let row = |result: Computed| GoldenRow {
         cells: cells.next().unwrap_or_default(),
-        expected: result.expected(artifact),
+        expected: result.expected(model),
     };
     Ok(GoldenRows {
-        capability: capability.to_owned(),
-        block_rows: BLOCK_ROWS as u64,
+        kernel_version: Some(KERNEL_VERSION),
         rtol: RTOL,
         atol: tolerance(&outputs),
         columns,
@@ -65,10 +66,10 @@ pub fn make(artifact: &Artifact, capability: &str) -> Result<GoldenRows> {
 ///
 /// # Errors
 /// If a row has another result, which is named.
-pub fn check(artifact: &Artifact, golden: &GoldenRows, capability: &str) -> Result<Verdict> {
-    let is_exact = golden.capability == capability && golden.block_rows == BLOCK_ROWS as u64;
+pub fn check(model: &Model, golden: &GoldenRows) -> Result<Verdict> {
+    let is_exact = golden.kernel_version == Some(KERNEL_VERSION);
     let inputs = golden.inputs()?;
-    let results = compute(artifact, &inputs)?;
+    let results = compute(model, &inputs)?;
     ensure!(
         results.len() == golden.rows.len(),
         "there are {} rows, expected {}",
@@ -77,14 +78,14 @@ pub fn check(artifact: &Artifact, golden: &GoldenRows, capability: &str) -> Resu
     );
     let rows = golden.rows.iter().zip(results).enumerate();
     for (place, (row, result)) in rows {
-        compare(artifact, golden, row, result, is_exact)
+        compare(model, golden, row, result, is_exact)
             .map_err(|error| error.context(format!("golden row {place} (from 0)")))?;
     }
-    // In other company, and at another place in a block.
+    // In other company.
     for place in [0, golden.rows.len() / 2, golden.rows.len() - 1] {
-        let alone = compute(artifact, &one(&inputs, place))?;
+        let alone = compute(model, &one(&inputs, place))?;
         for result in alone {
-            compare(artifact, golden, &golden.rows[place], result, false)
+            compare(model, golden, &golden.rows[place], result, is_exact)
                 .map_err(|error| error.context(format!("golden row {place} (from 0), alone")))?;
         }
     }
@@ -92,6 +93,44 @@ pub fn check(artifact: &Artifact, golden: &GoldenRows, capability: &str) -> Resu
         true => Verdict::Exact,
         false => Verdict::Within,
     })
+}
+
+/// Compares what the network makes of normalized rows with what training's made of them: all at once, and each alone.
+///
+/// # Errors
+/// If an output is out of the tolerance, or the rows are not of the model's shape.
+pub fn check_network(model: &Model, golden: &Golden) -> Result<()> {
+    let width = model.network().inputs();
+    let outputs = model.kind().outputs();
+    ensure!(
+        golden.input_shape[1..] == model.file.input_shape,
+        "the rows have the shape {:?}, expected {:?}",
+        &golden.input_shape[1..],
+        model.file.input_shape
+    );
+    ensure!(
+        golden.output_shape[1..] == [outputs as u64],
+        "the outputs of a row have the shape {:?}, expected [{outputs}]",
+        &golden.output_shape[1..]
+    );
+    let together = model.outputs(&golden.inputs, 1);
+    let alone = golden.inputs.chunks_exact(width.max(1));
+    let alone = alone.flat_map(|row| model.outputs(row, 1));
+    let found = together.iter().copied().zip(alone);
+    for (place, ((together, alone), &expected)) in found.zip(&golden.outputs).enumerate() {
+        let (row, place) = (place / outputs, place % outputs);
+        ensure!(
+            together.to_bits() == alone.to_bits(),
+            "output {place} of row {row} (from 0) is {together}, and {alone} where the row is alone"
+        );
+        // NaN is not within any tolerance.
+        let is_right = (together - expected).abs() <= golden.atol + golden.rtol * expected.abs();
+        ensure!(
+            is_right,
+            "output {place} of row {row} (from 0) is {together}, expected {expected}"
+        );
+    }
+    Ok(())
 }
 
 /// What came of a row.
@@ -109,10 +148,10 @@ impl Computed {
         }
     }
 
-    fn expected(self, artifact: &Artifact) -> Expected {
+    fn expected(self, model: &Model) -> Expected {
         match self {
             Self::Outputs(outputs) => Expected::Predicted {
-                prediction: answer(artifact, &outputs),
+                prediction: model.answer(&outputs),
                 outputs,
             },
             Self::Refused(error) => Expected::Refused {
@@ -123,35 +162,22 @@ impl Computed {
     }
 }
 
-fn answer(artifact: &Artifact, outputs: &[f32]) -> Answer {
-    let label = &artifact.model.input_schema.label;
-    match Prediction::of(artifact.kind(), label, outputs) {
-        Prediction::Value(value) => Answer::Value(value),
-        Prediction::Class { class, .. } => {
-            Answer::Class(label.classes.get(class).cloned().unwrap_or_default())
-        }
-    }
-}
-
-fn compute(artifact: &Artifact, inputs: &GoldenInputs) -> Result<Vec<Computed>> {
-    let schema = &artifact.model.input_schema;
+fn compute(model: &Model, inputs: &GoldenInputs) -> Result<Vec<Computed>> {
+    let schema = &model.file.input_schema;
     let limits = memory::limits();
     let outcomes = match inputs {
         GoldenInputs::Cells(cells) => encode_each(schema, NAME, cells, &limits)?,
         GoldenInputs::Array(raw) => encode_array(schema, raw, &limits)?,
     };
-    let mut table = Table::default();
+    let mut features = Vec::new();
     for outcome in &outcomes {
         if let Outcome::Inputs(inputs) = outcome {
-            table.width = inputs.len();
-            table.rows += 1;
-            table.features.extend_from_slice(inputs);
+            features.extend_from_slice(inputs);
         }
     }
-    artifact.check_memory(BLOCK_ROWS)?;
-    let outputs = artifact.answers(&table)?;
-    let width = outputs.len().checked_div(table.rows).unwrap_or(0).max(1);
-    let mut outputs = outputs.chunks_exact(width);
+    model.check_memory(outcomes.len(), 1)?;
+    let outputs = model.outputs(&features, 1);
+    let mut outputs = outputs.chunks_exact(model.kind().outputs().max(1));
     let computed = outcomes.into_iter().map(|outcome| match outcome {
         Outcome::Inputs(_) => Computed::Outputs(outputs.next().unwrap_or_default().to_vec()),
         Outcome::Refused(error) => Computed::Refused(error),
@@ -163,7 +189,7 @@ fn compute(artifact: &Artifact, inputs: &GoldenInputs) -> Result<Vec<Computed>> 
 fn encode_array(schema: &InputSchema, raw: &RawArray, limits: &Limits) -> Result<Vec<Outcome>> {
     let mut rows = Rows::raw_array(schema, NAME, raw.clone(), limits)?;
     let mut outcomes = Vec::new();
-    while let Some(part) = rows.next(BLOCK_ROWS)? {
+    while let Some(part) = rows.next(PART)? {
         let inputs = part.table.features.chunks_exact(part.table.width.max(1));
         outcomes.extend(inputs.map(|row| Outcome::Inputs(row.to_vec())));
     }
@@ -185,10 +211,10 @@ fn one(inputs: &GoldenInputs, place: usize) -> GoldenInputs {
     inputs
 }
 
-/// Whether two predictions of the same outputs are equal. Libraries of C differ in the last digits of an exponential.
-fn is_same(found: &Answer, expected: &Answer) -> bool {
+/// Whether two predictions of the same outputs are equal. The exponential of another version may differ in its last digits.
+fn is_same(found: &Answer, expected: &Answer, is_exact: bool) -> bool {
     match (found, expected) {
-        (Answer::Value(found), Answer::Value(expected)) => {
+        (Answer::Value(found), Answer::Value(expected)) if !is_exact => {
             (found - expected).abs() <= 1e-12 * expected.abs()
         }
         _ => found == expected,
@@ -197,7 +223,7 @@ fn is_same(found: &Answer, expected: &Answer) -> bool {
 
 /// Compares what came of a row with what must come of it.
 fn compare(
-    artifact: &Artifact,
+    model: &Model,
     golden: &GoldenRows,
     row: &GoldenRow,
     result: Computed,
@@ -221,9 +247,9 @@ fn compare(
                 "its outputs are {found:?}, expected {outputs:?}"
             );
             // Of the outputs that are expected: where two are close, those that were found may make another class.
-            let found = answer(artifact, outputs);
+            let found = model.answer(outputs);
             ensure!(
-                is_same(&found, prediction),
+                is_same(&found, prediction, is_exact),
                 "its prediction is {found:?}, expected {prediction:?}"
             );
             Ok(())
