@@ -39,6 +39,8 @@ enum Command {
     Init(commands::InitArgs),
     /// Show what is in a run's folder, an artifact or a CSV file.
     Inspect(commands::InspectArgs),
+    /// Answer clients with artifacts, over HTTP.
+    Serve(commands::ServeArgs),
     /// Write an artifact from a checkpoint.
     Export(commands::ExportArgs),
     #[command(flatten)]
@@ -92,6 +94,7 @@ fn main() -> std::process::ExitCode {
         Command::Init(args) => commands::init(args),
         Command::Inspect(args) => commands::inspect(args),
         Command::Predict(args) => commands::predict(args),
+        Command::Serve(args) => commands::serve(args),
         Command::Member(MemberCommand::Server(args)) => {
             let file = args.member.termination_message.clone();
             termination::leave(file.as_deref().map(Path::new), be_server(args))

@@ -17,6 +17,7 @@
 mod array;
 mod cells;
 mod classes;
+mod client;
 mod columns;
 mod date;
 mod digest;
@@ -42,6 +43,7 @@ mod text;
 mod warnings;
 
 pub use cells::Cells;
+pub use client::{RowEncoder, Values};
 pub use error::{DataError, ErrorKind};
 pub use files::{Files, Folder, Opened, Pattern, expand, too_many};
 pub use golden::{RawArray, golden_array, golden_cells};

@@ -77,16 +77,21 @@ impl Model {
         }
     }
 
+    /// Adds the outputs of rows, `rows x outputs`, to `out`.
+    pub fn outputs_with(&self, inputs: &[f32], scratch: &mut Scratch, out: &mut Vec<f32>) {
+        for block in inputs.chunks(BLOCK * self.network.inputs().max(1)) {
+            self.network.forward(block, scratch, out);
+        }
+    }
+
     /// Outputs of rows, `rows x outputs`, computed by so many threads: how many makes no difference.
     pub fn outputs(&self, inputs: &[f32], threads: usize) -> Vec<f32> {
         let row = self.network.inputs().max(1);
         let rows = inputs.len() / row;
         let share = rows.div_ceil(threads.max(1)).next_multiple_of(BLOCK);
         let compute = |inputs: &[f32]| {
-            let (mut scratch, mut out) = (Scratch::default(), Vec::new());
-            for block in inputs.chunks(BLOCK * row) {
-                self.network.forward(block, &mut scratch, &mut out);
-            }
+            let mut out = Vec::new();
+            self.outputs_with(inputs, &mut Scratch::default(), &mut out);
             out
         };
         if share >= rows {

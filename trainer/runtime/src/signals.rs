@@ -31,6 +31,8 @@ enum Answer {
 #[derive(Default)]
 struct State {
     requested: Option<Instant>,
+    /// Whether the first request was SIGINT.
+    is_interrupt: bool,
     answer: Option<Answer>,
     before_exit: Option<Listener>,
 }
@@ -47,6 +49,11 @@ impl Termination {
     /// Whether termination was asked for.
     pub fn requested(&self) -> bool {
         self.lock().requested.is_some()
+    }
+
+    /// Whether the first request was SIGINT, which mostly a person sends.
+    pub fn was_interrupt(&self) -> bool {
+        self.lock().is_interrupt
     }
 
     /// Calls `listener` when termination is asked for, at once if it was already. Replaces the
@@ -152,8 +159,9 @@ pub fn termination() -> Result<Termination> {
     let mut signals = Signals::new([SIGTERM, SIGINT].into_iter().chain(hang_up))?;
     let shared = termination.clone();
     std::thread::spawn(move || {
-        for _ in signals.forever() {
+        for signal in signals.forever() {
             let mut state = shared.lock();
+            state.is_interrupt |= state.requested.is_none() && signal == SIGINT;
             if let Some(code) = state.request(Instant::now()) {
                 state.end(code);
             }

@@ -7,9 +7,11 @@ mod inspect;
 mod log;
 mod predict;
 pub mod print;
+mod serve;
 
 pub use arguments::{ExportArgs, PredictArgs};
 pub use init::{InitArgs, run as init};
 pub use inspect::{InspectArgs, run as inspect};
 pub use log::open_log;
 pub use predict::run as predict;
+pub use serve::{ServeArgs, run as serve};

@@ -120,9 +120,9 @@ impl Reading {
         }
     }
 
-    /// Whether every number stands for itself.
-    fn is_plain(&self) -> bool {
-        self.notation == Notation::PLAIN && self.missing_values.is_empty()
+    /// Whether every number stands for itself, as a number or written as one.
+    fn is_direct(&self, is_number: bool) -> bool {
+        (is_number || self.notation == Notation::PLAIN) && self.missing_values.is_empty()
     }
 
     /// Whether a number, a label or the like is missing.

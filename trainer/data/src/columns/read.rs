@@ -249,7 +249,7 @@ impl Frame {
             let at_column = |error: DataError| error.in_column(&planned.name);
             if let (ColumnType::Number, RawValues::Numbers(values)) =
                 (&planned.kind, &mut column.values)
-                && plan.reading.is_plain()
+                && plan.reading.is_direct(records.is_number(planned.index))
                 && let Some(number) = records.number(planned.index)
             {
                 values.push(number);

@@ -35,6 +35,11 @@ pub(crate) trait Fields {
         number::quick(self.bytes(index))
     }
 
+    /// Whether a field is a number by itself, and not a text that is written in a notation.
+    fn is_number(&self, _: usize) -> bool {
+        false
+    }
+
     /// A field of the current record, without surrounding blanks.
     fn field(&self, index: usize) -> Result<&str, DataError> {
         let bytes = self.bytes(index);

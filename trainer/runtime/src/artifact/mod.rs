@@ -33,7 +33,7 @@ pub use read::{
     verify_files,
 };
 pub use rows::{Answer, Expected, GoldenArray, GoldenInputs, GoldenRow, GoldenRows};
-pub use stored::{FOLDER, is_published, is_whole, key};
+pub use stored::{FOLDER, artifact_at, is_published, is_whole, key};
 /// What the model is.
 pub const MODEL: &str = "model.json";
 /// The parameters.

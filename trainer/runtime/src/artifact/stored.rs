@@ -2,15 +2,51 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use trainyard_checkpoint::{Manifest, Storage, StorageError};
 
 use super::files::{Provenance, decode};
 use super::read::PROVENANCE_LIMIT;
 use super::{MODEL, PROVENANCE, files_of};
+use crate::exit::BadInput;
+use crate::storage::Location;
 
 /// The artifact's place in a job's storage.
 pub const FOLDER: &str = "artifact";
+
+/// The artifact at a place, or that of the run at it.
+///
+/// # Errors
+/// If there is none, or it cannot be fetched.
+pub fn artifact_at(place: &Location) -> Result<Location> {
+    let holds = |place: &Location| -> Result<bool> {
+        let files = place.fetch(&[MODEL])?;
+        Ok(files.path().join(MODEL).exists())
+    };
+    if holds(place)? {
+        return Ok(place.clone());
+    }
+    let inner = place.artifact();
+    if holds(&inner)? {
+        if let Location::Folder(path) = &inner
+            && path.is_symlink()
+        {
+            bail!(BadInput(format!(
+                "{inner} is a symbolic link, which is not followed: give the folder that it leads to"
+            )));
+        }
+        return Ok(inner);
+    }
+    if let Location::Folder(path) = place
+        && path.join("log").is_dir()
+    {
+        bail!(BadInput(format!(
+            "{place} is a run without an artifact: go on with the run, or export a checkpoint with \
+             trainyard export {place} --out DIR"
+        )));
+    }
+    Ok(place.clone())
+}
 
 /// Whether a job's storage holds an artifact, whole or damaged.
 ///

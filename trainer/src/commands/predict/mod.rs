@@ -21,7 +21,6 @@ use trainyard_runtime::artifact;
 use trainyard_runtime::exit::{BadInput, ExitCode};
 use trainyard_runtime::memory;
 use trainyard_runtime::output as says;
-use trainyard_runtime::storage::Location;
 
 use super::{PredictArgs, print};
 use crate::ui::classes;
@@ -42,7 +41,7 @@ const JUDGED: u64 = 32 << 20;
 /// # Errors
 /// [`BadInput`] for a damaged artifact or an unsuitable file, naming the place.
 pub fn run(args: PredictArgs) -> Result<ExitCode> {
-    let place = artifact_at(&args.artifact)?;
+    let place = artifact::artifact_at(&args.artifact)?;
     let files = place.fetch(&[artifact::MODEL, artifact::PARAMETERS])?;
     let mut model = Model::open(files.path())?;
     if let Some(threshold) = args.threshold {
@@ -326,37 +325,6 @@ impl<'a> Source<'a> {
             part
         }))
     }
-}
-
-/// The artifact at a place, or that of the run at it.
-fn artifact_at(place: &Location) -> Result<Location> {
-    let holds = |place: &Location| -> Result<bool> {
-        let files = place.fetch(&[artifact::MODEL])?;
-        Ok(files.path().join(artifact::MODEL).exists())
-    };
-    if holds(place)? {
-        return Ok(place.clone());
-    }
-    let inner = place.artifact();
-    if holds(&inner)? {
-        if let Location::Folder(path) = &inner
-            && path.is_symlink()
-        {
-            bail!(BadInput(format!(
-                "{inner} is a symbolic link, which is not followed: give the folder that it leads to"
-            )));
-        }
-        return Ok(inner);
-    }
-    if let Location::Folder(path) = place
-        && path.join("log").is_dir()
-    {
-        bail!(BadInput(format!(
-            "{place} is a run without an artifact: go on with the run, or export a checkpoint with \
-             trainyard export {place} --out DIR"
-        )));
-    }
-    Ok(place.clone())
 }
 
 /// Opens a file, or standard input for `-`.

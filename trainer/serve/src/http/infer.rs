@@ -1,0 +1,87 @@
+//! `POST /v2/models/NAME/infer`.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+
+use super::{App, body};
+use crate::protocol::{Encoded, InferResponse, ProtocolError, decode, encode};
+
+/// Bytes of JSON before tensors in binary.
+const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// The model that a path names.
+pub(super) fn named(app: &App, path: &HashMap<String, String>) -> Result<usize, ProtocolError> {
+    let name = path.get("name").map_or("", String::as_str);
+    app.registry
+        .find(name, path.get("version").map(String::as_str))
+}
+
+pub(super) async fn infer(
+    State(app): State<App>,
+    Path(path): Path<HashMap<String, String>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ProtocolError> {
+    let place = named(&app, &path)?;
+    let begin = Instant::now();
+    let answered = answer(&app, place, &headers, body).await;
+    let is_success = answered.is_ok();
+    app.registry.stats[place].finished(is_success, begin.elapsed());
+    answered.map(respond)
+}
+
+async fn answer(
+    app: &App,
+    place: usize,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Encoded, ProtocolError> {
+    let (registry, model) = (&app.registry, &app.registry.models[place]);
+    let held = body::read(app, headers, body).await?;
+    let begin = Instant::now();
+    let (request, encoded) = body::at_leisure(held.bytes.len(), || {
+        let length = headers.get(HEADER_LENGTH).map(HeaderValue::as_bytes);
+        let only = model.only_input();
+        let only = only
+            .as_ref()
+            .map(|(name, datatype, row)| (*name, *datatype, &row[..]));
+        let mut request = decode(held.bytes.clone(), length, only)?;
+        let encoded = model.encode(&request.inputs, registry.limits.rows)?;
+        request.inputs.clear(); // they are held twice by now
+        Ok((request, encoded))
+    })?;
+    registry.stats[place].read(begin.elapsed());
+    let timeout = request.timeout.map(Duration::from_micros);
+    let outputs = registry.batcher.run(place, encoded, timeout).await?;
+    let begin = Instant::now();
+    let predictions = model.predictions(&outputs)?;
+    let response = InferResponse {
+        model_name: model.name.clone(),
+        model_version: model.version.clone(),
+        outputs: model.answer(&request, &predictions)?,
+        id: request.id,
+    };
+    let encoded = encode(&response);
+    registry.stats[place].written(begin.elapsed());
+    Ok(encoded)
+}
+
+fn respond(encoded: Encoded) -> Response {
+    let json = match encoded.header_length {
+        None => "application/json",
+        Some(_) => "application/octet-stream",
+    };
+    let mut response = encoded.body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(json));
+    if let Some(length) = encoded.header_length {
+        headers.insert(HEADER_LENGTH, HeaderValue::from(length));
+    }
+    response
+}
