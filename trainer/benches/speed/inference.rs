@@ -89,7 +89,7 @@ pub fn report_inference() -> Result<()> {
                     let _guard = tch::no_grad_guard();
                     let input =
                         Tensor::from_slice(&inputs).view(torch.batch_shape(rows).as_slice());
-                    std::hint::black_box(torch.forward(&tensors, &input, None));
+                    let _ = std::hint::black_box(torch.forward(&tensors, &input, None));
                 }));
             }
             let what = format!("{name}, {rows} at once");

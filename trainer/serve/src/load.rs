@@ -38,10 +38,16 @@ pub fn load(source: &Source, version: &dyn Fn(&str) -> String, limits: &Limits) 
     let path = files.path();
     let provenance = provenance(path)?;
     let bad = |problem: String| anyhow::Error::from(BadInput(format!("{place}: {problem}")));
-    if provenance.format_version < 2 {
+    if provenance.format_version < 2 || provenance.provenance_sha256.is_none() {
         return Err(bad(format!(
-            "it has format {}, which has no rows to prove it with: export the checkpoint again",
-            provenance.format_version
+            "{PROVENANCE}: it has format {} and {} digest of its own, and format 2 with one is needed to prove the model: export the \
+             artifact again",
+            provenance.format_version,
+            if provenance.provenance_sha256.is_some() {
+                "a"
+            } else {
+                "no"
+            }
         )));
     }
     for file in verify_files(path, &provenance) {

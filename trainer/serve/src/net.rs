@@ -30,6 +30,8 @@ use crate::options::Connections;
 
 /// Wait after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long a connection without a request is left open when the server leaves.
+const LAST: Duration = Duration::from_secs(1);
 /// Bytes of the head of a request.
 const HEAD: usize = 64 << 10;
 
@@ -163,9 +165,12 @@ async fn connection(
         .max_concurrent_streams(256);
     let mut served = pin!(builder.serve_connection(TokioIo::new(Box::pin(stream)), service));
     let age = begin + bounds.age.mul_f64(jitter(number));
-    let mut is_told = false;
+    let (mut is_told, mut left) = (false, None);
     loop {
-        let wake = next_look(&life, begin, age, bounds.idle);
+        let wake = match left {
+            None => next_look(&life, begin, age, bounds.idle),
+            Some(left) => Instant::now().max(left) + LAST / 4,
+        };
         tokio::select! {
             // What went wrong concerns the client, who knows.
             _ = served.as_mut() => return,
@@ -181,7 +186,12 @@ async fn connection(
         }
         let is_closing = life.is_closing.load(Ordering::Relaxed);
         let may_tell = life.is_http2.load(Ordering::Relaxed);
-        let is_over = phase == Phase::Leaving || is_idle && now >= last + bounds.idle;
+        let is_leaving = phase == Phase::Leaving;
+        let is_over = is_leaving || is_idle && now >= last + bounds.idle;
+        // Who has sent nothing, or a part of a request, is not waited for.
+        if is_leaving && is_idle && now >= *left.get_or_insert(now) + LAST {
+            return;
+        }
         if !is_told && (is_closing && may_tell || is_over) {
             is_told = true;
             served.as_mut().graceful_shutdown();

@@ -1,6 +1,6 @@
 //! Artifacts: exported, verified, run by plain PyTorch, and used for prediction.
 
-mod fixture;
+pub mod fixture;
 mod golden;
 mod refusals;
 

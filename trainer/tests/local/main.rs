@@ -15,6 +15,7 @@ mod predictions;
 mod recorded;
 mod s3;
 mod second;
+mod serve;
 mod soak;
 mod storage;
 mod strangers;

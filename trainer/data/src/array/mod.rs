@@ -42,6 +42,19 @@ pub(crate) enum Dtype {
 }
 
 impl Dtype {
+    const ALL: [Self; 10] = [
+        Self::U8,
+        Self::I8,
+        Self::U16,
+        Self::I16,
+        Self::U32,
+        Self::I32,
+        Self::U64,
+        Self::I64,
+        Self::F32,
+        Self::F64,
+    ];
+
     /// Bytes of one element.
     fn size(self) -> usize {
         match self {
@@ -127,13 +140,15 @@ impl<'a> ArrayRows<'a> {
 
     /// The rows of an array in memory.
     pub(crate) fn of(raw: RawArray, limits: &Limits) -> Result<Self, DataError> {
-        let dtypes = [Dtype::U8, Dtype::F32];
-        let Some(dtype) = dtypes.into_iter().find(|dtype| dtype.name() == raw.dtype) else {
-            let problem = format!(
-                "expected numbers of the type u1 or f4, found {:?}",
-                raw.dtype
-            );
-            return Err(DataError::data(problem, "give one of these"));
+        let Some(dtype) = Dtype::ALL
+            .into_iter()
+            .find(|dtype| dtype.name() == raw.dtype)
+        else {
+            let problem = format!("{:?} is no type of numbers", raw.dtype);
+            return Err(DataError::data(
+                problem,
+                "give one of NumPy's, such as u1 or f4",
+            ));
         };
         let header = Header::plain(dtype, raw.shape);
         header.check_rows()?;

@@ -180,6 +180,9 @@ impl MetricsFile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Provenance {
+    /// Digest of this file, see [`seal`]: it tells of a change that no other digest does. It comes first, so that it is found first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance_sha256: Option<String>,
     /// [`FORMAT`].
     pub format_version: u32,
     /// Name of the job.
@@ -263,6 +266,66 @@ pub fn identity(files: &BTreeMap<String, FileRecord>) -> String {
         hash.update(format!("{}  {name}\n", file.sha256));
     }
     base16ct::lower::encode_string(&hash.finalize())
+}
+
+/// The hex digits of [`Provenance::provenance_sha256`] in the text of the file.
+fn digest_in(text: &[u8]) -> Option<std::ops::Range<usize>> {
+    const KEY: &[u8] = b"\"provenanceSha256\"";
+    let key = text.windows(KEY.len()).position(|window| window == KEY)?;
+    let rest = &text[key + KEY.len()..];
+    let start = key + KEY.len() + rest.iter().position(|byte| *byte == b'"')? + 1;
+    let range = start..start.checked_add(64)?;
+    let is_digest = |digest: &[u8]| digest.iter().all(u8::is_ascii_hexdigit);
+    text.get(range.clone())
+        .is_some_and(is_digest)
+        .then_some(range)
+}
+
+/// The SHA-256 (hex) of a `provenance.json` in which the digits of its own digest are zeros; none if it has none.
+pub fn seal(text: &[u8]) -> Option<String> {
+    let range = digest_in(text)?;
+    let mut hash = Sha256::new();
+    hash.update(&text[..range.start]);
+    hash.update([b'0'; 64]);
+    hash.update(&text[range.end..]);
+    Some(base16ct::lower::encode_string(&hash.finalize()))
+}
+
+impl Provenance {
+    /// The text of the file, with its own digest in it.
+    ///
+    /// # Errors
+    /// If it cannot be encoded.
+    pub fn to_text(&self) -> Result<Vec<u8>> {
+        let unsealed = Provenance {
+            provenance_sha256: Some("0".repeat(64)),
+            ..self.clone()
+        };
+        let mut text = serde_json::to_vec_pretty(&unsealed)?;
+        text.push(b'\n');
+        if let (Some(range), Some(digest)) = (digest_in(&text), seal(&text)) {
+            text[range].copy_from_slice(digest.as_bytes());
+        }
+        Ok(text)
+    }
+}
+
+/// Decodes `provenance.json`.
+///
+/// # Errors
+/// As [`decode`]; also if it was changed.
+pub fn decode_provenance(text: &[u8]) -> Result<Provenance> {
+    let provenance: Provenance = decode(text)?;
+    if let Some(recorded) = &provenance.provenance_sha256 {
+        let found = seal(text);
+        if found.as_ref() != Some(recorded) {
+            bail!(
+                "it was changed: its provenanceSha256 should be {}",
+                found.unwrap_or_default()
+            );
+        }
+    }
+    Ok(provenance)
 }
 
 /// Decodes a versioned JSON file of an artifact.

@@ -24,7 +24,7 @@ pub mod tensors;
 pub use checkpoint::write_json;
 pub use files::{
     Checkpoint, DataProvenance, FORMAT, FileRecord, History, MetricsFile, ModelFile, Output,
-    ParameterShape, Provenance, Versions, decode, identity,
+    ParameterShape, Provenance, Versions, decode, decode_provenance, identity, seal,
 };
 pub use folder::{Draft, discard_drafts, foreign, is_artifact};
 pub use golden::{Golden, RTOL, tolerance};

@@ -93,7 +93,7 @@ pub fn model(path: &Path) -> Result<ModelFile> {
 /// # Errors
 /// [`BadInput`] if it is missing or damaged.
 pub fn provenance(path: &Path) -> Result<Provenance> {
-    read(path, PROVENANCE, PROVENANCE_LIMIT, files::decode)
+    read(path, PROVENANCE, PROVENANCE_LIMIT, files::decode_provenance)
 }
 
 /// Reads `metrics.json`.

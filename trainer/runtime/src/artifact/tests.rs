@@ -117,6 +117,7 @@ fn record(folder: &Path) {
     };
     let recorded: BTreeMap<String, FileRecord> = FILES.into_iter().map(record).collect();
     let provenance = Provenance {
+        provenance_sha256: None,
         format_version: FORMAT,
         job: "job".into(),
         model_sha256: files().model.model_sha256,

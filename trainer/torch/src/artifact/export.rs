@@ -94,7 +94,10 @@ impl<'a> Source<'a> {
         self.write_script(draft)?;
         self.write_rows(draft)?;
         write_json(&draft.file(METRICS), metrics)?;
-        write_json(&draft.file(PROVENANCE), &self.provenance(draft)?)
+        let provenance = self.provenance(draft)?.to_text()?;
+        let file = draft.file(PROVENANCE);
+        std::fs::write(&file, provenance)
+            .with_context(|| format!("{} cannot be written", file.display()))
     }
 
     fn write_script(&self, draft: &Draft) -> Result<()> {
@@ -135,6 +138,7 @@ impl<'a> Source<'a> {
         }
         let manifest = self.manifest;
         Ok(Provenance {
+            provenance_sha256: None,
             format_version: FORMAT,
             job: self.job.name.clone(),
             model_sha256: self.files.model.model_sha256.clone(),
