@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use trainyard_runtime::storage::Location;
 
+use crate::protocol;
+
 /// An artifact, and what it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -63,6 +65,16 @@ impl Default for Limits {
             queue_rows: 65_536,
             queue_bytes: 256 << 20,
             queue_wait: Duration::from_millis(500),
+        }
+    }
+}
+
+impl Limits {
+    /// What a request of the protocol may hold.
+    pub fn protocol(&self) -> protocol::Limits {
+        protocol::Limits {
+            body_bytes: self.body_bytes,
+            ..protocol::Limits::default()
         }
     }
 }

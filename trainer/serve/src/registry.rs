@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::batch::{Batcher, Bounds};
 use crate::model::ServedModel;
 use crate::options::Limits;
-use crate::protocol::{Kind, ProtocolError};
+use crate::protocol::ProtocolError;
 use crate::stats::Stats;
 
 /// All that requests need.
@@ -83,13 +83,8 @@ impl Registry {
     /// # Errors
     /// If there is none.
     pub fn find(&self, name: &str, version: Option<&str>) -> Result<usize, ProtocolError> {
-        let shown: String = name.chars().take(80).collect();
-        let Some(places) = self.names.get(name) else {
-            return Err(ProtocolError::new(
-                Kind::NotFound,
-                format!("Request for unknown model: '{shown}' is not found"),
-            ));
-        };
+        let places = self.names.get(name);
+        let places = places.ok_or_else(|| ProtocolError::unknown_model(name, None))?;
         let version = version.filter(|version| !version.is_empty());
         let found = match version {
             None => places.last(),
@@ -97,16 +92,9 @@ impl Registry {
                 .iter()
                 .find(|place| self.models[**place].version == version),
         };
-        found.copied().ok_or_else(|| {
-            let wanted: String = version.unwrap_or_default().chars().take(80).collect();
-            ProtocolError::new(
-                Kind::NotFound,
-                format!(
-                    "Request for unknown model: '{shown}' version {wanted} is not found; there are {}",
-                    self.versions(name).join(", ")
-                ),
-            )
-        })
+        found
+            .copied()
+            .ok_or_else(|| ProtocolError::unknown_model(name, version))
     }
 
     /// The versions of a model, the oldest first.

@@ -347,17 +347,17 @@ fn s10_what_is_wrong_with_a_row_is_told_with_its_column() {
         (
             "/inputs/3/data",
             json!(["1"]),
-            "input \"mean area\": its data has 1 elements, its shape [2] has 2",
+            "input \"mean area\": data has 1 elements, shape [2] has 2",
         ),
         (
             "/inputs/3/shape",
             json!([1]),
-            "input \"mean area\": its data has 2 elements, its shape [1] has 1",
+            "input \"mean area\": data has 2 elements, shape [1] has 1",
         ),
         (
             "/inputs/3/shape",
             json!([-2]),
-            "input \"mean area\": its shape [-2] has a negative dimension",
+            "input \"mean area\": shape has the dimension -2",
         ),
         (
             "/inputs/3/name",
@@ -372,12 +372,12 @@ fn s10_what_is_wrong_with_a_row_is_told_with_its_column() {
         (
             "/inputs/3/datatype",
             json!("INT64"),
-            "input \"mean area\": expected integers for INT64, found texts",
+            "input \"mean area\": data has strings, INT64 takes whole numbers",
         ),
         (
             "/inputs/3/datatype",
             json!("text"),
-            "input \"mean area\": there is no datatype \"text\"",
+            "input \"mean area\": datatype \"text\" is unknown",
         ),
     ];
     for (pointer, value, problem) in changes {
@@ -465,7 +465,7 @@ fn s04_an_array_is_one_tensor_in_any_form() {
     assert_eq!(answer["prediction"], expected[1]["prediction"]);
     for (shape, problem) in [
         (json!([3, 64]), "shape"),
-        (json!([2, 1, 8, 8]), "its data has 192 elements"),
+        (json!([2, 1, 8, 8]), "data has 192 elements"),
     ] {
         let mut bad = input(json!(rows));
         bad["shape"] = shape;

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use trainyard_infer::Scratch;
 
 use crate::model::{Encoded, ServedModel};
-use crate::protocol::{Kind, ProtocolError};
+use crate::protocol::{ErrorKind, ProtocolError};
 use crate::stats::Stats;
 
 pub use queue::Bounds;
@@ -132,7 +132,7 @@ impl Batcher {
         match answered.await {
             Ok(outputs) => outputs,
             Err(_) => Err(ProtocolError::new(
-                Kind::Unavailable,
+                ErrorKind::Unavailable,
                 "the server ends; try another one",
             )),
         }
@@ -171,7 +171,7 @@ fn overloaded(full: Full) -> ProtocolError {
         Full::Time => "a request would wait for too long",
     };
     ProtocolError::new(
-        Kind::Overloaded,
+        ErrorKind::Overloaded,
         format!("the server has too much to do: {what}; try again later"),
     )
 }
@@ -202,7 +202,7 @@ impl Shared {
             drop(state);
             for job in late {
                 let error = ProtocolError::new(
-                    Kind::Overloaded,
+                    ErrorKind::Overloaded,
                     "the request has waited for too long; try again later",
                 );
                 let _ = job.job.answer.send(Err(error)); // nobody may be waiting any more

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
-use crate::protocol::{Kind, ProtocolError};
+use crate::protocol::{ErrorKind, ProtocolError};
 
 /// How long a client may take to send a part.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,7 +84,7 @@ fn acquire(app: &App, kibibytes: u32) -> Result<OwnedSemaphorePermit, ProtocolEr
     let bodies = std::sync::Arc::clone(&app.bodies);
     bodies.try_acquire_many_owned(kibibytes).map_err(|_| {
         ProtocolError::new(
-            Kind::Overloaded,
+            ErrorKind::Overloaded,
             "too many requests are being read; try again later",
         )
     })
@@ -137,7 +137,7 @@ fn unpack(reader: impl Read, most: usize) -> Result<Bytes, ProtocolError> {
 
 fn too_large(most: usize) -> ProtocolError {
     ProtocolError::new(
-        Kind::TooLarge,
+        ErrorKind::TooLarge,
         format!(
             "the body has more than the {most} bytes that one may have; send fewer rows in a request"
         ),

@@ -11,11 +11,23 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::infer::named;
-use crate::protocol::{ModelDescription, ProtocolError, ServerDescription};
+use crate::protocol::{Datatype, ModelMetadata, ProtocolError, ServerMetadata, TensorMetadata};
 use crate::stats::Spent;
 
-pub(super) async fn server() -> Json<ServerDescription> {
-    Json(ServerDescription::default())
+/// The extensions of the protocol that are served.
+const EXTENSIONS: [&str; 4] = [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "statistics",
+];
+
+pub(super) async fn server() -> Json<ServerMetadata<'static>> {
+    Json(ServerMetadata {
+        name: "trainyard",
+        version: env!("CARGO_PKG_VERSION"),
+        extensions: &EXTENSIONS,
+    })
 }
 
 pub(super) async fn live() -> Json<Value> {
@@ -34,7 +46,7 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
 pub(super) async fn model(
     State(app): State<App>,
     Path(path): Path<HashMap<String, String>>,
-) -> Result<Json<ModelDescription>, ProtocolError> {
+) -> Result<Json<ModelMetadata>, ProtocolError> {
     let model = &app.registry.models[named(&app, &path)?];
     let versions = match path.get("version") {
         Some(version) => vec![version.clone()],
@@ -65,10 +77,14 @@ pub(super) async fn config(
     let registry = &app.registry;
     let model = &registry.models[named(&app, &path)?];
     let description = model.describe(Vec::new());
-    let tensor = |tensor: &crate::protocol::TensorDescription| {
+    let tensor = |tensor: &TensorMetadata| {
+        let datatype = match tensor.datatype {
+            Datatype::Bytes => "STRING",
+            other => other.name(),
+        };
         json!({
             "name": tensor.name,
-            "data_type": format!("TYPE_{}", if tensor.datatype == "BYTES" { "STRING" } else { tensor.datatype }),
+            "data_type": format!("TYPE_{datatype}"),
             // The first dimension is that of the batch.
             "dims": match &tensor.shape[1..] { [] => &[1], row => row },
         })

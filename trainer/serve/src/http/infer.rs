@@ -1,7 +1,7 @@
 //! `POST /v2/models/NAME/infer`.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -10,7 +10,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
 use super::{App, body};
-use crate::protocol::{Encoded, InferResponse, ProtocolError, decode, encode};
+use crate::protocol::{
+    Encoded, InferResponse, ProtocolError, RawInput, decode_request, encode_response,
+};
 
 /// Bytes of JSON before tensors in binary.
 const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -48,17 +50,22 @@ async fn answer(
     let (request, encoded) = body::at_leisure(held.bytes.len(), || {
         let length = headers.get(HEADER_LENGTH).map(HeaderValue::as_bytes);
         let only = model.only_input();
-        let only = only
-            .as_ref()
-            .map(|(name, datatype, row)| (*name, *datatype, &row[..]));
-        let mut request = decode(held.bytes.clone(), length, only)?;
+        let raw = only.as_ref().map(|(name, datatype, row_shape)| RawInput {
+            name,
+            datatype: *datatype,
+            row_shape,
+        });
+        let limits = registry.limits.protocol();
+        let mut request = decode_request(held.bytes.clone(), length, raw, &limits)?;
         let encoded = model.encode(&request.inputs, registry.limits.rows)?;
         request.inputs.clear(); // they are held twice by now
         Ok((request, encoded))
     })?;
     registry.stats[place].read(begin.elapsed());
-    let timeout = request.timeout.map(Duration::from_micros);
-    let outputs = registry.batcher.run(place, encoded, timeout).await?;
+    let outputs = registry
+        .batcher
+        .run(place, encoded, request.timeout)
+        .await?;
     let begin = Instant::now();
     let predictions = model.predictions(&outputs)?;
     let response = InferResponse {
@@ -67,7 +74,7 @@ async fn answer(
         outputs: model.answer(&request, &predictions)?,
         id: request.id,
     };
-    let encoded = encode(&response);
+    let encoded = encode_response(&response);
     registry.stats[place].written(begin.elapsed());
     Ok(encoded)
 }

@@ -46,7 +46,7 @@ async fn answer(
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/csv"));
     let (encoded, is_one) = body::at_leisure(held.bytes.len(), || match is_csv {
         true => Ok((model.encode_csv(&held.bytes, registry.limits.rows)?, false)),
-        false => rows::encode(model, &held.bytes, registry.limits.rows),
+        false => rows::encode(model, &held.bytes, &registry.limits),
     })?;
     registry.stats[place].read(begin.elapsed());
     let outputs = registry.batcher.run(place, encoded, None).await?;

@@ -9,7 +9,8 @@ use trainyard_core::schema::InputKind;
 use trainyard_data::{RawArray, Values};
 
 use crate::model::{Encoded, ServedModel};
-use crate::protocol::{Collected, Datatype, ProtocolError};
+use crate::options::Limits;
+use crate::protocol::{Data, ProtocolError, decode_numbers, quoted};
 
 /// Integers up to which every one has its own number of double precision.
 const EXACT: u64 = 1 << 53;
@@ -18,15 +19,15 @@ const EXACT: u64 = 1 << 53;
 pub(super) fn encode(
     model: &ServedModel,
     body: &[u8],
-    most: usize,
+    limits: &Limits,
 ) -> Result<(Encoded, bool), ProtocolError> {
     match &model.model.file.input_schema.input {
         InputKind::Columns(_) => {
-            let (rows, is_one) = read(body, most)?;
+            let (rows, is_one) = read(body, limits.rows)?;
             let columns = arrange(model, &rows)?;
             Ok((model.encode_columns(&columns)?, is_one))
         }
-        InputKind::Array(input) => encode_array(model, body, &input.shape, most),
+        InputKind::Array(input) => encode_array(model, body, &input.shape, limits),
     }
 }
 
@@ -35,24 +36,17 @@ fn encode_array(
     model: &ServedModel,
     body: &[u8],
     row: &[u64],
-    most: usize,
+    limits: &Limits,
 ) -> Result<(Encoded, bool), ProtocolError> {
-    let collected: Collected = serde_json::from_slice(body).map_err(|error| {
-        ProtocolError::invalid(format!(
-            "the rows cannot be read: {error}; send an array of the shape {row:?}, or an array of them"
-        ))
-    })?;
-    let lengths: Vec<u64> = collected.lengths.iter().map(|n| *n as u64).collect();
+    let (lengths, numbers) = decode_numbers(body, &limits.protocol())?;
     let is_one = lengths.len() == row.len();
-    let shape = match is_one {
+    let shape: Vec<u64> = match is_one {
         true => std::iter::once(1).chain(lengths).collect(),
         false => lengths,
     };
-    crate::model::check_rows(shape.first().copied().unwrap_or(0), most)?;
+    crate::model::check_rows(shape.first().copied().unwrap_or(0), limits.rows)?;
     let mut bytes = Vec::new();
-    collected
-        .data(Datatype::Fp64)?
-        .put_binary(Datatype::Fp64, &mut bytes);
+    Data::Fp64(numbers).put_binary(&mut bytes);
     let raw = RawArray {
         dtype: "f8".into(),
         shape,
@@ -99,7 +93,8 @@ fn arrange<'a>(model: &ServedModel, rows: &'a [Row<'a>]) -> Result<Vec<Values<'a
             && let Some((name, _)) = row.0.iter().find(|(name, _)| is_other(name))
         {
             return Err(ProtocolError::invalid(format!(
-                "row {place} (from 0): column {name:?} is none of the model's; leave it out"
+                "row {place} (from 0): column {} is none of the model's; leave it out",
+                quoted(name)
             )));
         }
     }
@@ -108,7 +103,7 @@ fn arrange<'a>(model: &ServedModel, rows: &'a [Row<'a>]) -> Result<Vec<Values<'a
             row.find(column, name).ok_or_else(|| {
                 let other = row.0.iter().find(|(name, _)| !names.contains(&&**name));
                 let other = other.map_or(String::new(), |(other, _)| {
-                    format!(", and {other:?} is none of the model's")
+                    format!(", and {} is none of the model's", quoted(other))
                 });
                 ProtocolError::invalid(format!(
                     "row {place} (from 0): column {name:?} is missing{other}; give it, or null where its value is missing"
@@ -173,7 +168,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Row<'a> {
                 let mut seen = std::collections::HashSet::new();
                 while let Some((Name(name), cell)) = map.next_entry()? {
                     if !seen.insert(name.clone()) {
-                        return Err(A::Error::custom(format!("column {name:?} is given twice")));
+                        return Err(A::Error::custom(format!(
+                            "column {} is given twice",
+                            quoted(&name)
+                        )));
                     }
                     columns.push((name, cell));
                 }

@@ -6,7 +6,7 @@ use trainyard_core::schema::ColumnKind;
 use trainyard_data::{DataError, RawArray, Values};
 
 use super::{ARRAY, raw_array};
-use crate::protocol::{Data, Datatype, ProtocolError, Tensor};
+use crate::protocol::{Data, Datatype, ProtocolError, Tensor, quoted};
 
 /// Integers up to which every one has its own number of double precision.
 const EXACT: u64 = 1 << 53;
@@ -59,8 +59,8 @@ pub(super) fn arrange<'a>(
     {
         None => Ok(arranged),
         Some(other) => Err(ProtocolError::invalid(format!(
-            "input {:?} is none of the model's, which are {}; leave it out",
-            other.name,
+            "input {} is none of the model's, which are {}; leave it out",
+            quoted(&other.name),
             few(names)
         ))),
     }
@@ -81,13 +81,13 @@ pub(super) fn array(tensors: &[Tensor], most: usize) -> Result<RawArray, Protoco
         .find(|t| t.name != ARRAY);
     if let Some(other) = unknown {
         return Err(ProtocolError::invalid(format!(
-            "input {:?} is none of the model's, which is {ARRAY:?}",
-            other.name
+            "input {} is none of the model's, which is {ARRAY:?}",
+            quoted(&other.name)
         )));
     }
     let rows = first.shape.first().copied().unwrap_or(0);
     check_rows(rows, most)?;
-    raw_array(first).map_err(|error| error.about(format_args!("input {ARRAY:?}")))
+    raw_array(first).map_err(|error| error.at(format_args!("input {ARRAY:?}")))
 }
 
 /// The rows of a column `[rows]`, or `[rows, 1]`.
@@ -101,7 +101,7 @@ fn row_count(tensor: &Tensor, most: usize) -> Result<usize, ProtocolError> {
             )));
         }
     };
-    check_rows(rows, most).map_err(|error| error.about(format_args!("input {:?}", tensor.name)))
+    check_rows(rows, most).map_err(|error| error.at(format_args!("input {:?}", tensor.name)))
 }
 
 pub(crate) fn check_rows(rows: u64, most: usize) -> Result<usize, ProtocolError> {
@@ -116,17 +116,23 @@ pub(crate) fn check_rows(rows: u64, most: usize) -> Result<usize, ProtocolError>
 
 fn values(data: &Data) -> Values<'_> {
     match data {
-        Data::Bool(values) => {
-            let number = |value: &bool| f64::from(u8::from(*value));
-            Values::Numbers(values.iter().map(number).collect())
-        }
-        Data::Uint8(values) => Values::Numbers(values.iter().map(|v| f64::from(*v)).collect()),
-        Data::Int(values) => integers(values, |v| v.unsigned_abs() <= EXACT, |v| v as f64),
+        Data::Bool(values) => numbers(values, |value| f64::from(u8::from(value))),
+        Data::Uint8(values) => numbers(values, f64::from),
+        Data::Uint16(values) => numbers(values, f64::from),
+        Data::Uint32(values) => numbers(values, f64::from),
+        Data::Int8(values) => numbers(values, f64::from),
+        Data::Int16(values) => numbers(values, f64::from),
+        Data::Int32(values) => numbers(values, f64::from),
+        Data::Int64(values) => integers(values, |v| v.unsigned_abs() <= EXACT, |v| v as f64),
         Data::Uint64(values) => integers(values, |v| v <= EXACT, |v| v as f64),
-        Data::Fp32(values) => Values::Numbers(values.iter().map(|v| decimal(*v)).collect()),
+        Data::Fp32(values) => numbers(values, decimal),
         Data::Fp64(values) => Values::Numbers(values.into()),
         Data::Bytes(values) => Values::Texts(values.iter().map(Into::into).collect()),
     }
+}
+
+fn numbers<T: Copy>(values: &[T], number: impl Fn(T) -> f64) -> Values<'static> {
+    Values::Numbers(values.iter().map(|value| number(*value)).collect())
 }
 
 /// Integers are numbers, or texts where a number of double precision would not tell two of them apart.
@@ -136,7 +142,7 @@ fn integers<T: Copy + ToString>(
     number: impl Fn(T) -> f64,
 ) -> Values<'static> {
     match values.iter().all(|value| is_exact(*value)) {
-        true => Values::Numbers(values.iter().map(|value| number(*value)).collect()),
+        true => numbers(values, number),
         false => Values::Texts(
             values
                 .iter()

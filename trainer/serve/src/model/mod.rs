@@ -13,8 +13,7 @@ use trainyard_data::{DataError, Limits, RawArray, RowEncoder, Rows, Values};
 use trainyard_infer::Model;
 
 use crate::protocol::{
-    Data, Datatype, InferRequest, ModelDescription, OutputTensor, ProtocolError, Tensor,
-    TensorDescription,
+    Datatype, InferRequest, ModelMetadata, OutputTensor, ProtocolError, Tensor, TensorMetadata,
 };
 
 pub(crate) use columns::check_rows;
@@ -78,11 +77,11 @@ impl ServedModel {
     }
 
     /// What the model says of itself.
-    pub fn describe(&self, versions: Vec<String>) -> ModelDescription {
-        ModelDescription {
+    pub fn describe(&self, versions: Vec<String>) -> ModelMetadata {
+        ModelMetadata {
             name: self.name.clone(),
             versions,
-            platform: "trainyard",
+            platform: "trainyard".into(),
             inputs: self.inputs(),
             outputs: outputs::describe(&self.model),
         }
@@ -93,22 +92,22 @@ impl ServedModel {
         &self.model.file.output.classes
     }
 
-    fn inputs(&self) -> Vec<TensorDescription> {
+    fn inputs(&self) -> Vec<TensorMetadata> {
         match &self.model.file.input_schema.input {
             InputKind::Columns(input) => {
                 let columns = input.columns.iter();
-                let describe = |column: &trainyard_core::schema::Column| TensorDescription {
+                let describe = |column: &trainyard_core::schema::Column| TensorMetadata {
                     name: column.name.clone(),
-                    datatype: columns::datatype(&column.kind).name(),
+                    datatype: columns::datatype(&column.kind),
                     shape: vec![-1],
                 };
                 columns.map(describe).collect()
             }
             InputKind::Array(input) => {
                 let row = input.shape.iter().map(|d| *d as i64);
-                vec![TensorDescription {
+                vec![TensorMetadata {
                     name: ARRAY.into(),
-                    datatype: self.array_datatype().name(),
+                    datatype: self.array_datatype(),
                     shape: std::iter::once(-1).chain(row).collect(),
                 }]
             }
@@ -249,22 +248,25 @@ impl ServedModel {
 
 /// The elements of a tensor as an array of NumPy's.
 fn raw_array(tensor: &Tensor) -> Result<RawArray, ProtocolError> {
-    let mut bytes = Vec::new();
-    let dtype = match &tensor.data {
-        Data::Bool(_) => "u1",
-        Data::Uint8(_) => "u1",
-        Data::Int(_) => "i8",
-        Data::Uint64(_) => "u8",
-        Data::Fp32(_) => "f4",
-        Data::Fp64(_) => "f8",
-        Data::Bytes(_) => {
+    let dtype = match tensor.data.datatype() {
+        Datatype::Bool | Datatype::Uint8 => "u1",
+        Datatype::Uint16 => "u2",
+        Datatype::Uint32 => "u4",
+        Datatype::Uint64 => "u8",
+        Datatype::Int8 => "i1",
+        Datatype::Int16 => "i2",
+        Datatype::Int32 => "i4",
+        Datatype::Int64 => "i8",
+        Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 => "f4",
+        Datatype::Fp64 => "f8",
+        Datatype::Bytes => {
             return Err(ProtocolError::invalid(
                 "BYTES are no numbers; send UINT8 or FP32",
             ));
         }
     };
-    // Integers are held in eight bytes, whatever their type.
-    tensor.data.put_binary(Datatype::Int64, &mut bytes);
+    let mut bytes = Vec::with_capacity(tensor.data.binary_len());
+    tensor.data.put_binary(&mut bytes);
     Ok(RawArray {
         dtype: dtype.into(),
         shape: tensor.shape.clone(),

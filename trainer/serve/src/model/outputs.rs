@@ -4,8 +4,7 @@ use trainyard_core::prediction::Prediction;
 use trainyard_infer::Model;
 
 use crate::protocol::{
-    Data, Datatype, InferRequest, OutputTensor, ProtocolError, TensorDescription, classify,
-    wants_binary,
+    Data, Datatype, InferRequest, OutputTensor, ProtocolError, TensorMetadata, classify, quoted,
 };
 
 /// The class, or the value in the units of the target: the column of this name that `predict` writes.
@@ -14,11 +13,11 @@ const PREDICTION: &str = "prediction";
 const PROBABILITIES: &str = "probabilities";
 
 /// The outputs of a model.
-pub(super) fn describe(model: &Model) -> Vec<TensorDescription> {
+pub(super) fn describe(model: &Model) -> Vec<TensorMetadata> {
     let classes = &model.file.output.classes;
-    let describe = |name: &str, datatype: Datatype, shape: Vec<i64>| TensorDescription {
+    let describe = |name: &str, datatype: Datatype, shape: Vec<i64>| TensorMetadata {
         name: name.into(),
-        datatype: datatype.name(),
+        datatype,
         shape,
     };
     match classes.len() {
@@ -48,15 +47,22 @@ pub(super) fn answer(
         let name = output.name.as_str();
         if !all.contains(&name) {
             return Err(ProtocolError::invalid(format!(
-                "output {name:?} is none of the model's, which are {all:?}"
+                "output {} is none of the model's, which are {all:?}",
+                quoted(name)
             )));
         }
-        let binary = wants_binary(request, name);
+        let binary = request.wants_binary(name);
         match (output.class_count, name) {
             (0, _) => Ok(tensor(name, classes, predictions, binary)),
             (count, PROBABILITIES) => {
                 let values = probabilities(predictions);
-                Ok(classify(name, &values, classes, count, binary))
+                let (shape, data) = classify(&values, classes.len(), classes, count);
+                Ok(OutputTensor {
+                    name: name.to_owned(),
+                    shape,
+                    data,
+                    binary,
+                })
             }
             _ => Err(ProtocolError::invalid(format!(
                 "output {name:?}: classification is of the output {PROBABILITIES:?}"
@@ -73,9 +79,8 @@ fn tensor(
     binary: bool,
 ) -> OutputTensor {
     let rows = predictions.len() as u64;
-    let (datatype, shape, data) = match (name, classes) {
+    let (shape, data) = match (name, classes) {
         (PROBABILITIES, _) => (
-            Datatype::Fp32,
             vec![rows, classes.len() as u64],
             Data::Fp32(probabilities(predictions)),
         ),
@@ -85,7 +90,7 @@ fn tensor(
                 Prediction::Class { .. } => f64::NAN,
             };
             let values = predictions.iter().map(value).collect();
-            (Datatype::Fp64, vec![rows], Data::Fp64(values))
+            (vec![rows], Data::Fp64(values))
         }
         _ => {
             let class = |prediction: &Prediction| match prediction {
@@ -93,12 +98,11 @@ fn tensor(
                 Prediction::Value(_) => "",
             };
             let names = predictions.iter().map(class).collect();
-            (Datatype::Bytes, vec![rows], Data::Bytes(names))
+            (vec![rows], Data::Bytes(names))
         }
     };
     OutputTensor {
         name: name.to_owned(),
-        datatype,
         shape,
         data,
         binary,
