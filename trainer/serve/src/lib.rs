@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod grpc;
 pub mod http;
+pub mod infer;
 pub mod load;
 pub mod model;
 pub mod net;

@@ -4,8 +4,6 @@
 //! by GOAWAY. Only a connection that is idle when the server leaves is closed as it is.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -85,14 +83,6 @@ pub async fn serve(
     }
     drop(listener);
     while open.join_next().await.is_some() {}
-}
-
-/// Binds an address.
-///
-/// # Errors
-/// If it is in use, or none of this machine's.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }
 
 /// What is known of a connection.
@@ -188,8 +178,9 @@ async fn connection(
         let may_tell = life.is_http2.load(Ordering::Relaxed);
         let is_leaving = phase == Phase::Leaving;
         let is_over = is_leaving || is_idle && now >= last + bounds.idle;
-        // Who has sent nothing, or a part of a request, is not waited for.
-        if is_leaving && is_idle && now >= *left.get_or_insert(now) + LAST {
+        // Who has sent nothing, or a part of a first request, is not waited for. An answer that is read slowly is.
+        let is_unused = is_idle && life.requests.load(Ordering::Relaxed) == 0;
+        if is_leaving && now >= *left.get_or_insert(now) + LAST && is_unused {
             return;
         }
         if !is_told && (is_closing && may_tell || is_over) {
@@ -221,9 +212,4 @@ async fn answer(router: Router, request: Request<Incoming>) -> Response<Body> {
         Ok(response) => response,
         Err(never) => match never {},
     }
-}
-
-/// Waits for a future for so long at most.
-pub async fn within(limit: Duration, future: impl Future<Output = ()>) -> bool {
-    tokio::time::timeout(limit, future).await.is_ok()
 }

@@ -21,8 +21,10 @@ pub struct Source {
 pub struct Options {
     /// The artifacts. Several of one name are its versions 1, 2, and so on.
     pub sources: Vec<Source>,
-    /// Where HTTP is served.
-    pub http: SocketAddr,
+    /// Where HTTP is served, if it is.
+    pub http: Option<SocketAddr>,
+    /// Where gRPC is served, if it is.
+    pub grpc: Option<SocketAddr>,
     /// Threads that compute, and threads that read and write.
     pub threads: usize,
     /// What a request may have.

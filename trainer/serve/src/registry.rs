@@ -105,6 +105,26 @@ impl Registry {
             .collect()
     }
 
+    /// The places of a version, of all versions of a name, or of all models: as a request for statistics names them.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn select(
+        &self,
+        name: &str,
+        version: &str,
+    ) -> Result<std::vec::IntoIter<usize>, ProtocolError> {
+        let places = match (name, version) {
+            ("", _) => (0..self.models.len()).collect(),
+            (name, "") => {
+                self.find(name, None)?;
+                self.names.get(name).cloned().unwrap_or_default()
+            }
+            (name, version) => vec![self.find(name, Some(version))?],
+        };
+        Ok(places.into_iter())
+    }
+
     /// The only name, if there is only one.
     pub fn only_name(&self) -> Option<&str> {
         let mut names = self.names();

@@ -1,15 +1,21 @@
 //! From artifacts to a server that ends in order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::Result;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 use trainyard_data::Limits;
 use trainyard_infer::golden::Verdict;
 use trainyard_runtime::exit::{BadInput, ExitCode};
 use trainyard_runtime::signals::Termination;
 
+use crate::grpc;
 use crate::http;
 use crate::load::{Loaded, load};
 use crate::net::{self, Phase};
@@ -33,10 +39,12 @@ pub enum Event {
         /// How long it took to fetch, read and prove it.
         took: Duration,
     },
-    /// The port is open.
+    /// The ports are open.
     Listening {
-        /// Where.
-        http: std::net::SocketAddr,
+        /// Where HTTP is served.
+        http: Option<SocketAddr>,
+        /// Where gRPC is served.
+        grpc: Option<SocketAddr>,
     },
     /// The server serves on for a while, not ready.
     Draining {
@@ -110,23 +118,31 @@ async fn serve(
     }
     drop(loaded);
     registry.forget();
-    let listener = net::bind(options.http).await;
-    let listener = listener.map_err(|error| {
-        BadInput(format!(
-            "{} cannot be listened on: {error}; give another address with --http",
-            options.http
-        ))
-    })?;
-    let http = listener.local_addr()?;
+    let (grpc_router, health) = grpc::router(Arc::clone(&registry)).await;
+    let http = bind("--http", options.http).await?;
+    let grpc = bind("--grpc", options.grpc).await?;
+    let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
+    let listening = Event::Listening {
+        http: address(&http),
+        grpc: address(&grpc),
+    };
     let (phase, watched) = watch::channel(Phase::Serving);
     let (asked, mut wake) = watch::channel(false);
     termination.listen(move || asked.send_modify(|asked| *asked = true));
-    let serving = tokio::spawn(net::serve(listener, router, options.connections, watched));
+    let mut serving = JoinSet::new();
+    for (listener, router) in [(http, router), (grpc, grpc_router)] {
+        if let Some(listener) = listener {
+            let watched = watched.clone();
+            serving.spawn(net::serve(listener, router, options.connections, watched));
+        }
+    }
+    set_health(&health, ServingStatus::Serving).await;
     registry.set_ready(true);
-    tell(Event::Listening { http });
+    tell(listening);
     let _ = wake.wait_for(|asked| *asked).await; // who asks lives as long as the process
     let end = tokio::time::Instant::now() + options.ending.grace;
     registry.set_ready(false);
+    set_health(&health, ServingStatus::NotServing).await;
     let delay = match termination.was_interrupt() {
         true => Duration::ZERO, // a person waits
         false => options.ending.drain.min(options.ending.grace),
@@ -135,14 +151,31 @@ async fn serve(
     let _ = phase.send(Phase::Draining);
     tokio::time::sleep(delay).await;
     let _ = phase.send(Phase::Leaving);
-    match tokio::time::timeout_at(end, serving).await {
-        Ok(ended) => {
-            ended
-                .map_err(|error| anyhow!(error))
-                .context("the listener")?;
-            tell(Event::Ended);
-        }
+    let all = async { while serving.join_next().await.is_some() {} };
+    match tokio::time::timeout_at(end, all).await {
+        Ok(()) => tell(Event::Ended),
         Err(_) => tell(Event::Cut),
     }
     Ok(ExitCode::Done)
+}
+
+/// Listens on the address that an option names.
+async fn bind(option: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.map_err(|error| {
+        BadInput(format!(
+            "{address} cannot be listened on: {error}; give another address with {option}"
+        ))
+    })?;
+    Ok(Some(listener))
+}
+
+/// Says by `grpc.health.v1` whether requests are wanted: of the server as a whole, and of its service.
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for service in ["", grpc::SERVICE] {
+        health.set_service_status(service, status).await;
+    }
 }

@@ -1,6 +1,6 @@
 //! `trainyard serve`: answers clients with the models of artifacts.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -14,6 +14,12 @@ use trainyard_runtime::{log, memory, signals};
 use trainyard_serve::options::{Connections, Ending, Limits, Options, Source};
 use trainyard_serve::server::{self, Event};
 
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Where HTTP is served, if nothing else is said.
+const HTTP: SocketAddr = SocketAddr::new(LOOPBACK, 8000);
+/// Where gRPC is served, if nothing else is said.
+const GRPC: SocketAddr = SocketAddr::new(LOOPBACK, 8001);
+
 /// An artifact as it is named on the command line.
 #[derive(Clone, Debug)]
 struct Named(Source);
@@ -25,9 +31,13 @@ pub struct ServeArgs {
     /// so, and not as its job. Several of one name are its versions 1, 2, and so on.
     #[arg(required = true, value_name = "[NAME=]ARTIFACT")]
     artifacts: Vec<Named>,
-    /// Address for HTTP: the Open Inference Protocol, /predict and /metrics. It has no authentication and no TLS.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
-    http: SocketAddr,
+    /// Address for HTTP: the Open Inference Protocol, /predict and /metrics. It has no authentication and no TLS [default:
+    /// 127.0.0.1:8000, unless --grpc is given].
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<SocketAddr>,
+    /// Address for gRPC: the Open Inference Protocol, and health [default: 127.0.0.1:8001, unless --http is given].
+    #[arg(long, value_name = "ADDRESS")]
+    grpc: Option<SocketAddr>,
     /// Threads that compute [default: the cores that this process may use].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -99,12 +109,17 @@ pub fn run(args: ServeArgs) -> Result<ExitCode> {
             args.drain_delay, args.grace
         )));
     }
+    let (http, grpc) = match (args.http, args.grpc) {
+        (None, None) => (Some(HTTP), Some(GRPC)),
+        given => given,
+    };
     let threads = args.threads.map(usize::from);
     let cores = || available_parallelism().map_or(1, usize::from);
     let body = usize::from(args.max_body) << 20;
     let options = Options {
         sources: args.artifacts.into_iter().map(|named| named.0).collect(),
-        http: args.http,
+        http,
+        grpc,
         threads: threads.unwrap_or_else(cores),
         limits: Limits {
             body_bytes: body,
@@ -148,7 +163,12 @@ fn tell(event: Event) {
                 took.as_millis()
             ));
         }
-        Event::Listening { http } => say(format_args!("serving on http://{http}")),
+        Event::Listening { http, grpc } => {
+            let http = http.map(|address| format!("http://{address}"));
+            let grpc = grpc.map(|address| format!("grpc://{address}"));
+            let all: Vec<String> = http.into_iter().chain(grpc).collect();
+            say(format_args!("serving on {}", all.join(" and ")));
+        }
         Event::Draining { delay } if delay.is_zero() => say("ending: requests are finished"),
         Event::Draining { delay } => say(format_args!(
             "ending: serving on for {} s, not ready",

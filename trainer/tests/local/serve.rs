@@ -23,6 +23,8 @@ use crate::common::{self, LIMIT, folder};
 struct Server {
     child: Child,
     address: String,
+    /// The address of gRPC, if it is served.
+    grpc: String,
     said: Arc<Mutex<String>>,
     reading: Option<JoinHandle<()>>,
 }
@@ -33,14 +35,17 @@ impl Server {
         let mut child = command(args);
         let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut told = String::new();
-        let address = loop {
+        let (address, grpc) = loop {
             let mut line = String::new();
             if stderr.read_line(&mut line).expect("UTF-8") == 0 {
                 panic!("it has ended: {told}");
             }
             told += &line;
-            if let Some(address) = line.trim().strip_prefix("serving on http://") {
-                break address.to_owned();
+            if let Some(addresses) = line.trim().strip_prefix("serving on http://") {
+                let (http, grpc) = addresses
+                    .split_once(" and grpc://")
+                    .unwrap_or((addresses, ""));
+                break (http.to_owned(), grpc.to_owned());
             }
         };
         let said = Arc::new(Mutex::new(told));
@@ -56,6 +61,7 @@ impl Server {
         Self {
             child,
             address,
+            grpc,
             said,
             reading: Some(reading),
         }

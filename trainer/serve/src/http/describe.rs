@@ -15,7 +15,7 @@ use crate::protocol::{Datatype, ModelMetadata, ProtocolError, ServerMetadata, Te
 use crate::stats::Spent;
 
 /// The extensions of the protocol that are served.
-const EXTENSIONS: [&str; 4] = [
+pub(crate) const EXTENSIONS: [&str; 4] = [
     "binary_tensor_data",
     "classification",
     "model_configuration",
@@ -107,13 +107,8 @@ pub(super) async fn stats(
     State(app): State<App>,
     Path(path): Path<HashMap<String, String>>,
 ) -> Result<Json<Value>, ProtocolError> {
-    let place = named(&app, &path)?;
-    let name = &app.registry.models[place].name;
-    let is_wanted = |other: usize| match path.contains_key("version") {
-        true => other == place,
-        false => app.registry.models[other].name == *name,
-    };
-    let places = (0..app.registry.models.len()).filter(|place| is_wanted(*place));
+    let part = |name: &str| path.get(name).map_or("", String::as_str);
+    let places = app.registry.select(part("name"), part("version"))?;
     Ok(Json(
         json!({"model_stats": places.map(|place| statistics(&app, place)).collect::<Vec<_>>()}),
     ))

@@ -10,9 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
 use super::{App, body};
-use crate::protocol::{
-    Encoded, InferResponse, ProtocolError, RawInput, decode_request, encode_response,
-};
+use crate::protocol::{Encoded, ProtocolError, RawInput, decode_request, encode_response};
 
 /// Bytes of JSON before tensors in binary.
 const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -47,7 +45,7 @@ async fn answer(
     let (registry, model) = (&app.registry, &app.registry.models[place]);
     let held = body::read(app, headers, body).await?;
     let begin = Instant::now();
-    let (request, encoded) = body::at_leisure(held.bytes.len(), || {
+    let read = body::at_leisure(held.bytes.len(), || {
         let length = headers.get(HEADER_LENGTH).map(HeaderValue::as_bytes);
         let only = model.only_input();
         let raw = only.as_ref().map(|(name, datatype, row_shape)| RawInput {
@@ -56,27 +54,12 @@ async fn answer(
             row_shape,
         });
         let limits = registry.limits.protocol();
-        let mut request = decode_request(held.bytes.clone(), length, raw, &limits)?;
-        let encoded = model.encode(&request.inputs, registry.limits.rows)?;
-        request.inputs.clear(); // they are held twice by now
-        Ok((request, encoded))
+        let request = decode_request(held.bytes.clone(), length, raw, &limits)?;
+        registry.read(place, request)
     })?;
     registry.stats[place].read(begin.elapsed());
-    let outputs = registry
-        .batcher
-        .run(place, encoded, request.timeout)
-        .await?;
-    let begin = Instant::now();
-    let predictions = model.predictions(&outputs)?;
-    let response = InferResponse {
-        model_name: model.name.clone(),
-        model_version: model.version.clone(),
-        outputs: model.answer(&request, &predictions)?,
-        id: request.id,
-    };
-    let encoded = encode_response(&response);
-    registry.stats[place].written(begin.elapsed());
-    Ok(encoded)
+    let response = registry.infer(place, read).await?;
+    Ok(encode_response(&response))
 }
 
 fn respond(encoded: Encoded) -> Response {

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::registry::Registry;
 
+pub(crate) use describe::EXTENSIONS;
 use error::error;
 
 /// What handlers share.

@@ -78,7 +78,7 @@ impl ProtocolError {
         Self::new(ErrorKind::TooLarge, message)
     }
 
-    pub(super) fn unsupported(message: impl Into<String>) -> Self {
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, message)
     }
 

@@ -70,18 +70,20 @@ fn s04_tritonclient_speaks_with_the_server_in_every_form() {
     }
     let file = place.path().join("cases.json");
     std::fs::write(&file, json!(cases).to_string()).expect("writable");
-    let server = Server::start(&[&sources[0], &sources[1]]);
+    let server = Server::start(&[&sources[0], &sources[1], &"--grpc", &"127.0.0.1:0"]);
     let python = python();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/local/serve/clients.py");
     let output = Command::new(&python[0])
         .args(&python[1..])
         .arg(script)
-        .arg(&server.address)
+        .args([&server.address, &server.grpc])
         .arg(file)
         .output()
         .expect("Python runs");
     let told = text(&output.stdout);
     assert!(output.status.success(), "{told}{}", text(&output.stderr));
     assert_eq!(told.matches("http breast-cancer").count(), 2 * 5, "{told}");
-    assert_eq!(told.matches("http.aio").count(), cases.len(), "{told}");
+    for form in ["http.aio", "grpc.aio", "grpc contents"] {
+        assert_eq!(told.matches(form).count(), cases.len(), "{form}: {told}");
+    }
 }
