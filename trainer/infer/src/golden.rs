@@ -6,7 +6,8 @@ use trainyard_data::{
     golden_cells,
 };
 use trainyard_runtime::artifact::{
-    Answer, Expected, Golden, GoldenArray, GoldenInputs, GoldenRow, GoldenRows, RTOL, tolerance,
+    Answer, Expected, Golden, GoldenArray, GoldenInputs, GoldenRow, GoldenRows, RTOL, is_within,
+    tolerance,
 };
 use trainyard_runtime::memory;
 
@@ -83,7 +84,7 @@ pub fn check(model: &Model, golden: &GoldenRows) -> Result<Verdict> {
     }
     // In other company.
     for place in [0, golden.rows.len() / 2, golden.rows.len() - 1] {
-        let alone = compute(model, &one(&inputs, place))?;
+        let alone = compute(model, &inputs.rows(&[place]))?;
         for result in alone {
             compare(model, golden, &golden.rows[place], result, is_exact)
                 .map_err(|error| error.context(format!("golden row {place} (from 0), alone")))?;
@@ -123,10 +124,8 @@ pub fn check_network(model: &Model, golden: &Golden) -> Result<()> {
             together.to_bits() == alone.to_bits(),
             "output {place} of row {row} (from 0) is {together}, and {alone} where the row is alone"
         );
-        // NaN is not within any tolerance.
-        let is_right = (together - expected).abs() <= golden.atol + golden.rtol * expected.abs();
         ensure!(
-            is_right,
+            is_within(together, expected, golden.rtol, golden.atol),
             "output {place} of row {row} (from 0) is {together}, expected {expected}"
         );
     }
@@ -196,21 +195,6 @@ fn encode_array(schema: &InputSchema, raw: &RawArray, limits: &Limits) -> Result
     Ok(outcomes)
 }
 
-/// The inputs of one row.
-fn one(inputs: &GoldenInputs, place: usize) -> GoldenInputs {
-    let mut inputs = inputs.clone();
-    match &mut inputs {
-        GoldenInputs::Cells(cells) => cells.rows = cells.rows.drain(place..=place).collect(),
-        GoldenInputs::Array(raw) => {
-            let rows = raw.shape.first().map_or(1, |&rows| rows.max(1) as usize);
-            let bytes = raw.bytes.len() / rows;
-            raw.bytes = raw.bytes[place * bytes..(place + 1) * bytes].to_vec();
-            raw.shape[0] = 1;
-        }
-    }
-    inputs
-}
-
 /// Whether two predictions of the same outputs are equal. The exponential of another version may differ in its last digits.
 fn is_same(found: &Answer, expected: &Answer, is_exact: bool) -> bool {
     match (found, expected) {
@@ -239,8 +223,7 @@ fn compare(
         ) => {
             let is_right = |(found, expected): (&f32, &f32)| match is_exact {
                 true => found.to_bits() == expected.to_bits(),
-                // NaN is not within any tolerance.
-                false => (found - expected).abs() <= golden.atol + golden.rtol * expected.abs(),
+                false => is_within(*found, *expected, golden.rtol, golden.atol),
             };
             ensure!(
                 found.len() == outputs.len() && found.iter().zip(outputs).all(is_right),

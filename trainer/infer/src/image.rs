@@ -15,7 +15,7 @@ const GATHERED: usize = 1 << 16;
 const EPSILON: f64 = 1e-5;
 
 /// Shape of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) channels: usize,
     pub(crate) height: usize,
@@ -29,25 +29,11 @@ impl Shape {
 }
 
 /// An image between layers: `pixels x stride`, of which the first `channels` of a pixel count.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Image {
     pub(crate) shape: Shape,
     stride: usize,
     values: Vec<Sixteen>,
-}
-
-impl Default for Image {
-    fn default() -> Self {
-        Self {
-            shape: Shape {
-                channels: 0,
-                height: 0,
-                width: 0,
-            },
-            stride: 0,
-            values: Vec::new(),
-        }
-    }
 }
 
 /// A layer of images.

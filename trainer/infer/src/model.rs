@@ -3,14 +3,13 @@
 use std::path::Path;
 use std::thread;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use trainyard_core::metrics::{
     BlockResult, ClassificationReport, Metrics, TaskKind, summarize_with_report,
 };
 use trainyard_core::prediction::Prediction;
 use trainyard_runtime::arch::Architecture;
 use trainyard_runtime::artifact::{Answer, ModelFile, ModelFiles};
-use trainyard_runtime::memory;
 
 use crate::network::{Network, Scratch};
 
@@ -62,19 +61,7 @@ impl Model {
     /// # Errors
     /// If it does not.
     pub fn check_memory(&self, rows: usize, threads: usize) -> Result<()> {
-        let at_once = rows.min(BLOCK * threads) as u64;
-        let floats = self.architecture.activations.saturating_mul(at_once);
-        let needed = floats.saturating_mul(size_of::<f32>() as u64);
-        match memory::at_hand() {
-            Some(bytes) if bytes < needed => bail!(
-                "the model takes {} MiB for {rows} rows of shape {:?}, and {} MiB of memory are at hand: use a machine \
-                 with more",
-                needed >> 20,
-                self.architecture.input_shape,
-                bytes >> 20
-            ),
-            _ => Ok(()),
-        }
+        self.architecture.check_memory(rows.min(BLOCK * threads))
     }
 
     /// Adds the outputs of rows, `rows x outputs`, to `out`.

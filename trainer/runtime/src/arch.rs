@@ -3,8 +3,11 @@
 //! Servers need the parameters' names, shapes and initialization, and no libtorch; workers run the
 //! layers with it (`trainyard_torch::network`).
 
+use anyhow::{Result, bail};
 use trainyard_core::layout::{Init, Param};
 use trainyard_crds::training_job::{Activation, ConvBlock, Model};
+
+use crate::memory;
 
 /// One operation of a network. Parameters are named, not owned.
 #[derive(Clone, Debug, PartialEq)]
@@ -268,6 +271,25 @@ impl Architecture {
             params: b.params,
             activations: b.activations,
         })
+    }
+
+    /// Checks that the memory at hand takes a batch of so many rows: what computes it does not ask.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn check_memory(&self, rows: usize) -> Result<()> {
+        let floats = self.activations.saturating_mul(rows as u64);
+        let needed = floats.saturating_mul(size_of::<f32>() as u64);
+        match memory::at_hand() {
+            Some(bytes) if bytes < needed => bail!(
+                "the model takes {} MiB for {rows} rows of shape {:?}, and {} MiB of memory are at hand: use a machine \
+                 with more",
+                needed >> 20,
+                self.input_shape,
+                bytes >> 20
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// The network of `model` on the smallest rows that it can have, with one output: on any data it has at

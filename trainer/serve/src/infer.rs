@@ -12,6 +12,21 @@ pub struct Read {
 }
 
 impl Registry {
+    /// Counts a request to the model at `place` by how it ends, and how long that takes.
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub async fn counted<T>(
+        &self,
+        place: usize,
+        answer: impl Future<Output = Result<T, ProtocolError>>,
+    ) -> Result<T, ProtocolError> {
+        let begin = Instant::now();
+        let answered = answer.await;
+        self.stats[place].finished(answered.is_ok(), begin.elapsed());
+        answered
+    }
+
     /// Encodes the tensors of a request for the model at `place`. They are not held any longer.
     ///
     /// # Errors

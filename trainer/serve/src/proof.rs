@@ -8,7 +8,6 @@ use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use trainyard_data::Cells;
 use trainyard_infer::golden::{self, Verdict};
 use trainyard_runtime::artifact::{Answer, Expected, Golden, GoldenInputs, GoldenRow, GoldenRows};
 
@@ -35,7 +34,7 @@ pub async fn prove(
     // Together, by threes, and each alone.
     for size in [good.len(), 3, 1] {
         for places in good.chunks(size) {
-            let request = request(&inputs, places);
+            let request = request(&inputs.rows(places));
             let (status, answer) = ask(router, &path, request).await?;
             ensure!(
                 status == StatusCode::OK,
@@ -53,7 +52,7 @@ pub async fn prove(
             Expected::Refused { refused } => Some(refused),
             Expected::LeftOut { .. } => None,
         };
-        let (status, answer) = ask(router, &path, request(&inputs, &[place])).await?;
+        let (status, answer) = ask(router, &path, request(&inputs.rows(&[place]))).await?;
         let message = answer["error"].as_str().unwrap_or_default();
         let is_named = refused.is_none_or(|column| message.contains(&format!("{column:?}")));
         ensure!(
@@ -65,45 +64,30 @@ pub async fn prove(
     Ok(verdict)
 }
 
-/// Some of the rows as a request.
-fn request(inputs: &GoldenInputs, places: &[usize]) -> Value {
+/// Rows as a request.
+fn request(inputs: &GoldenInputs) -> Value {
     let tensors = match inputs {
-        GoldenInputs::Cells(cells) => columns(cells, places),
+        GoldenInputs::Cells(cells) => {
+            let columns = cells.columns.iter().enumerate();
+            let tensor = |(column, name): (usize, &String)| {
+                let texts: Vec<&str> = cells.rows.iter().map(|row| &*row[column]).collect();
+                json!({"name": name, "datatype": "BYTES", "shape": [texts.len()], "data": texts})
+            };
+            columns.map(tensor).collect()
+        }
         GoldenInputs::Array(raw) => {
-            let rows = raw.shape.first().map_or(1, |rows| (*rows).max(1) as usize);
-            let size = raw.bytes.len() / rows;
-            let bytes = places
-                .iter()
-                .flat_map(|place| &raw.bytes[place * size..(place + 1) * size]);
-            let bytes: Vec<u8> = bytes.copied().collect();
             let (datatype, data) = match raw.dtype.as_str() {
-                "u1" => ("UINT8", json!(bytes)),
+                "u1" => ("UINT8", json!(raw.bytes)),
                 _ => {
-                    let (numbers, _) = bytes.as_chunks::<4>();
+                    let (numbers, _) = raw.bytes.as_chunks::<4>();
                     let numbers = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes));
                     ("FP32", json!(numbers.collect::<Vec<_>>()))
                 }
             };
-            let mut shape = raw.shape.clone();
-            if let Some(rows) = shape.first_mut() {
-                *rows = places.len() as u64;
-            }
-            vec![json!({"name": ARRAY, "datatype": datatype, "shape": shape, "data": data})]
+            vec![json!({"name": ARRAY, "datatype": datatype, "shape": raw.shape, "data": data})]
         }
     };
     json!({"inputs": tensors})
-}
-
-fn columns(cells: &Cells, places: &[usize]) -> Vec<Value> {
-    let columns = cells.columns.iter().enumerate();
-    let tensor = |(column, name): (usize, &String)| {
-        let texts: Vec<&str> = places
-            .iter()
-            .map(|place| &*cells.rows[*place][column])
-            .collect();
-        json!({"name": name, "datatype": "BYTES", "shape": [places.len()], "data": texts})
-    };
-    columns.map(tensor).collect()
 }
 
 async fn ask(router: &Router, path: &str, request: Value) -> Result<(StatusCode, Value)> {

@@ -21,6 +21,11 @@ pub fn tolerance(outputs: &[f32]) -> f32 {
     ATOL + RTOL * largest
 }
 
+/// Whether an output is right: NaN is not within any tolerance.
+pub fn is_within(found: f32, expected: f32, rtol: f32, atol: f32) -> bool {
+    (found - expected).abs() <= atol + rtol * expected.abs()
+}
+
 /// Normalized inputs and what the trainer's own network makes of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Golden {

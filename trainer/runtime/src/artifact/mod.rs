@@ -27,7 +27,7 @@ pub use files::{
     ParameterShape, Provenance, Versions, decode, decode_provenance, identity, seal,
 };
 pub use folder::{Draft, discard_drafts, foreign, is_artifact};
-pub use golden::{Golden, RTOL, tolerance};
+pub use golden::{Golden, RTOL, is_within, tolerance};
 pub use read::{
     JSON_LIMIT, ModelFiles, PROVENANCE_LIMIT, Verified, digest, metrics, model, provenance,
     verify_files,

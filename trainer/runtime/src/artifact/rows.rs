@@ -126,6 +126,35 @@ pub enum GoldenInputs {
     Array(RawArray),
 }
 
+impl GoldenInputs {
+    /// Some of the rows, by their places, which must be there.
+    pub fn rows(&self, places: &[usize]) -> Self {
+        match self {
+            Self::Cells(cells) => Self::Cells(Cells {
+                columns: cells.columns.clone(),
+                rows: places
+                    .iter()
+                    .map(|place| cells.rows[*place].clone())
+                    .collect(),
+            }),
+            Self::Array(raw) => {
+                let rows = raw.shape.first().map_or(1, |rows| (*rows).max(1) as usize);
+                let size = raw.bytes.len() / rows;
+                let row = |place: &usize| &raw.bytes[place * size..(place + 1) * size];
+                let mut shape = raw.shape.clone();
+                if let Some(rows) = shape.first_mut() {
+                    *rows = places.len() as u64;
+                }
+                Self::Array(RawArray {
+                    dtype: raw.dtype.clone(),
+                    shape,
+                    bytes: places.iter().flat_map(row).copied().collect(),
+                })
+            }
+        }
+    }
+}
+
 impl GoldenRows {
     /// Writes the file.
     ///

@@ -118,17 +118,15 @@ impl GrpcInferenceService for Service {
         let (registry, request) = (&self.0, request.into_inner());
         let version = Some(&*request.model_version);
         let place = registry.find(&request.model_name, version)?;
-        let begin = Instant::now();
-        let answered = async {
+        let answer = async {
             let begin = Instant::now();
             let read = convert::request(request, &registry.limits.protocol())
                 .and_then(|request| registry.read(place, request))?;
             registry.stats[place].read(begin.elapsed());
             registry.infer(place, read).await
         };
-        let answered = answered.await;
-        registry.stats[place].finished(answered.is_ok(), begin.elapsed());
-        Ok(Response::new(convert::response(answered?)))
+        let response = registry.counted(place, answer).await?;
+        Ok(Response::new(convert::response(response)))
     }
 
     async fn model_config(

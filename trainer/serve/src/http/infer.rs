@@ -29,11 +29,8 @@ pub(super) async fn infer(
     body: Body,
 ) -> Result<Response, ProtocolError> {
     let place = named(&app, &path)?;
-    let begin = Instant::now();
-    let answered = answer(&app, place, &headers, body).await;
-    let is_success = answered.is_ok();
-    app.registry.stats[place].finished(is_success, begin.elapsed());
-    answered.map(respond)
+    let answer = answer(&app, place, &headers, body);
+    app.registry.counted(place, answer).await.map(respond)
 }
 
 async fn answer(

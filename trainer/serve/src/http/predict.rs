@@ -26,10 +26,8 @@ pub(super) async fn predict(
         ProtocolError::invalid("there are several models; name one in the path, as /predict/NAME")
     })?;
     let place = app.registry.find(name, None)?;
-    let begin = Instant::now();
-    let answered = answer(&app, place, &headers, body).await;
-    app.registry.stats[place].finished(answered.is_ok(), begin.elapsed());
-    answered
+    let answer = answer(&app, place, &headers, body);
+    app.registry.counted(place, answer).await
 }
 
 async fn answer(

@@ -8,12 +8,9 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use trainyard_core::schema::InputKind;
 use trainyard_data::{RawArray, Values};
 
-use crate::model::{Encoded, ServedModel};
+use crate::model::{EXACT, Encoded, ServedModel};
 use crate::options::Limits;
 use crate::protocol::{Data, ProtocolError, decode_numbers, quoted};
-
-/// Integers up to which every one has its own number of double precision.
-const EXACT: u64 = 1 << 53;
 
 /// The rows of a body, and whether it is one row by itself.
 pub(super) fn encode(

@@ -9,7 +9,7 @@ use super::{ARRAY, raw_array};
 use crate::protocol::{Data, Datatype, ProtocolError, Tensor, quoted};
 
 /// Integers up to which every one has its own number of double precision.
-const EXACT: u64 = 1 << 53;
+pub(crate) const EXACT: u64 = 1 << 53;
 
 /// The type in which a column is described. Any other is read too, if its values can be.
 pub(super) fn datatype(kind: &ColumnKind) -> Datatype {

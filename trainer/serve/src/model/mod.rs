@@ -16,8 +16,8 @@ use crate::protocol::{
     Datatype, InferRequest, ModelMetadata, OutputTensor, ProtocolError, Tensor, TensorMetadata,
 };
 
-pub(crate) use columns::check_rows;
 pub use columns::refused;
+pub(crate) use columns::{EXACT, check_rows};
 
 /// The input of a model that reads arrays or images.
 pub const ARRAY: &str = "input";

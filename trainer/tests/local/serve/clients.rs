@@ -10,9 +10,9 @@ use crate::artifact::fixture::{Run, breast_cancer, diabetes, text};
 
 /// The command that runs Python with the clients.
 fn python() -> Vec<String> {
-    let script =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/serving-clients/environment.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/python-packages.sh");
     let output = Command::new(script)
+        .arg("serving-clients")
         .stderr(Stdio::inherit())
         .output()
         .expect("the script runs");

@@ -10,8 +10,7 @@ use tch::{CModule, Tensor};
 use trainyard_core::layout::Layout;
 use trainyard_core::philox::{Purpose, Stream};
 use trainyard_runtime::arch::Architecture;
-use trainyard_runtime::artifact::{Golden, RTOL, tolerance};
-use trainyard_runtime::memory;
+use trainyard_runtime::artifact::{Golden, RTOL, is_within, tolerance};
 
 use crate::arena::floats;
 use crate::network::Network;
@@ -22,25 +21,6 @@ const ROWS: usize = 16;
 const TRACED: usize = 2;
 /// Floats that the golden inputs may have, but for a single row.
 const FLOATS: usize = 1 << 20;
-
-/// Checks that the memory at hand takes a batch of so many rows: libtorch does not ask.
-///
-/// # Errors
-/// If it does not.
-fn check_memory(architecture: &Architecture, rows: usize) -> Result<()> {
-    let floats = architecture.activations.saturating_mul(rows as u64);
-    let needed = floats.saturating_mul(size_of::<f32>() as u64);
-    match memory::at_hand() {
-        Some(bytes) if bytes < needed => bail!(
-            "the model takes {} MiB for {rows} rows of shape {:?}, and {} MiB of memory are at hand: use a machine \
-             with more",
-            needed >> 20,
-            architecture.input_shape,
-            bytes >> 20
-        ),
-        _ => Ok(()),
-    }
-}
 
 /// Draws inputs uniform in `[-2, 2]`, where normalized values lie, and computes the outputs.
 /// `stream` must be an index that no parameter has: parameters' streams have their indices.
@@ -57,7 +37,7 @@ pub fn compute_golden(
     let row_shape = &architecture.input_shape;
     let width: usize = row_shape.iter().map(|&d| d as usize).product();
     let rows = (FLOATS / width.max(1)).clamp(1, ROWS);
-    check_memory(architecture, rows.max(TRACED))?;
+    architecture.check_memory(rows.max(TRACED))?;
     let mut inputs = vec![0.0; rows * width];
     Stream::new(seed, Purpose::Init, stream, 0, 0).fill_uniform(&mut inputs, -2.0, 2.0);
     let _guard = tch::no_grad_guard();
@@ -122,9 +102,7 @@ fn check_rows(golden: &Golden, module: &CModule, count: usize) -> Result<()> {
         output.size()
     );
     for (index, (&got, &expected)) in floats(&output).iter().zip(expected).enumerate() {
-        // NaN is not within any tolerance.
-        let within = (got - expected).abs() <= golden.atol + golden.rtol * expected.abs();
-        if !within {
+        if !is_within(got, expected, golden.rtol, golden.atol) {
             bail!("output {index} is {got}, the golden one {expected}");
         }
     }
